@@ -1,0 +1,21 @@
+EXTENSION = mako_migration
+MODULE_big = mako_migration
+DATA = $(wildcard sql/mako_migration--*.sql)
+
+# In the order of the data flow; src/mako_migration.h is the map.
+OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o isolation.o invariants.o report.o function.o fingerprint.o \
+	definition.o plan.o program.o fold.o stream.o snapshot.o migrate.o author.o)
+
+REGRESS =
+REGRESS_OPTS = --inputdir=.
+ISOLATION =
+ISOLATION_OPTS = --inputdir=test
+
+# Fields that an initializer does not name are zero, on purpose.
+PG_CFLAGS = -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(OBJS): src/mako_migration.h src/compat.h

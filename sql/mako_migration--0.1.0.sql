@@ -1,0 +1,648 @@
+\echo Use "CREATE EXTENSION mako_migration" to load this file. \quit
+
+/*
+ * The SQL interface of mako_migration, in the order of a reader's questions: ids, definitions, report, migration, helpers for the
+ * authors of functions, store. Everything is created in the extension's schema; bodies that run later name that schema, because
+ * nobody's search_path can be relied on.
+ */
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Ids: domains over text, so that every driver, dump and replica treats them as text. The checks raise instead of returning false,
+-- because "violates check constraint" tells nobody what is wrong.
+
+CREATE FUNCTION mako_assert_format_version(value text) RETURNS boolean
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_assert_format_version(text) IS
+'true for a well-formed format version such as FV2025-10-01, else error 22P02 that says what is wrong';
+
+CREATE FUNCTION mako_assert_workflow_id(value text) RETURNS boolean
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_assert_workflow_id(text) IS
+'true for a well-formed workflow id such as gpke-supplier-change@FV2025-10-01, else error 22P02 that says what is wrong';
+
+CREATE DOMAIN mako_format_version AS text COLLATE "C"
+  CONSTRAINT mako_format_version_check CHECK (mako_assert_format_version(VALUE));
+COMMENT ON DOMAIN mako_format_version IS 'release date that names a rule set, FV<YYYY>-<MM>-<DD>; byte order is time order';
+
+CREATE DOMAIN mako_workflow_id AS text COLLATE "C"
+  CONSTRAINT mako_workflow_id_check CHECK (mako_assert_workflow_id(VALUE));
+COMMENT ON DOMAIN mako_workflow_id IS 'workflow name and format version, <name>@FV<YYYY>-<MM>-<DD>';
+
+CREATE FUNCTION mako_workflow_name(workflow_id mako_workflow_id) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_workflow_name(mako_workflow_id) IS 'the name of a workflow id: what stands before the @';
+
+CREATE FUNCTION mako_workflow_version(workflow_id mako_workflow_id) RETURNS mako_format_version
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_workflow_version(mako_workflow_id) IS 'the format version of a workflow id: what stands behind the @';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Definitions: what is registered. Functions are kept as text, not as regprocedure, which would block pg_upgrade. Nobody is granted
+-- a write: the registration functions check the caller and then write these rows as the tables' owner.
+
+CREATE TABLE mako_workflow (
+  workflow_id           mako_workflow_id PRIMARY KEY,
+  apply                 text,
+  upcast                text,
+  in_flight             text,
+  initial_state         jsonb,
+  state_schema_version  integer NOT NULL CONSTRAINT mako_workflow_state_schema_version_check CHECK (state_schema_version >= 1),
+  function_owner        text[] NOT NULL,
+  fingerprint           text NOT NULL,
+  registered_by         text NOT NULL DEFAULT current_user,
+  registered_at         timestamptz NOT NULL DEFAULT now(),
+  CONSTRAINT mako_workflow_apply_check CHECK (apply IS NULL OR initial_state IS NOT NULL)
+);
+COMMENT ON TABLE mako_workflow IS 'registered workflows; written by mako_register_workflow() and mako_unregister_workflow() only';
+COMMENT ON COLUMN mako_workflow.function_owner IS 'owners of apply, upcast and in_flight when they were registered, in that order';
+COMMENT ON COLUMN mako_workflow.fingerprint IS 'sha256 over all that was registered; another one at use is an error';
+
+CREATE TABLE mako_state_migration (
+  source_wf       mako_workflow_id REFERENCES mako_workflow,
+  target_wf       mako_workflow_id REFERENCES mako_workflow,
+  migrate         text,
+  function_owner  text[] NOT NULL,
+  fingerprint     text NOT NULL,
+  registered_by   text NOT NULL DEFAULT current_user,
+  registered_at   timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (source_wf, target_wf),
+  CONSTRAINT mako_state_migration_target_wf_check CHECK (source_wf <> target_wf)
+);
+COMMENT ON TABLE mako_state_migration IS
+'registered state migrations; written by mako_register_migration() and mako_unregister_migration() only';
+COMMENT ON COLUMN mako_state_migration.migrate IS 'the function that maps the state; null for an identity migration';
+
+GRANT SELECT ON mako_workflow, mako_state_migration TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('mako_workflow', '');
+SELECT pg_catalog.pg_extension_config_dump('mako_state_migration', '');
+
+CREATE FUNCTION mako_register_workflow(
+  workflow_id mako_workflow_id, apply text DEFAULT NULL, upcast text DEFAULT NULL, in_flight text DEFAULT NULL,
+  initial_state jsonb DEFAULT NULL, state_schema_version integer DEFAULT 1, replace boolean DEFAULT false)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_register_workflow(mako_workflow_id, text, text, text, jsonb, integer, boolean) IS
+'registers a workflow version with its functions; the same registration twice is a no-op, a different one needs replace => true';
+
+CREATE FUNCTION mako_unregister_workflow(workflow_id mako_workflow_id)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_unregister_workflow(mako_workflow_id) IS
+'forgets a workflow that no state migration, stream or migration run refers to';
+
+CREATE FUNCTION mako_register_migration(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, migrate text DEFAULT NULL, replace boolean DEFAULT false)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_register_migration(mako_workflow_id, mako_workflow_id, text, boolean) IS
+'registers one step from a workflow version to another; without a function it is an identity migration';
+
+CREATE FUNCTION mako_unregister_migration(source_wf mako_workflow_id, target_wf mako_workflow_id)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_unregister_migration(mako_workflow_id, mako_workflow_id) IS
+'forgets a state migration that no migration run went through';
+
+CREATE FUNCTION mako_fingerprint(source_wf mako_workflow_id, target_wf mako_workflow_id)
+RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_fingerprint(mako_workflow_id, mako_workflow_id) IS
+'sha256 over all definitions that a migration of this pair would use; what the argument expect of mako_migrate() is compared with';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Report
+
+CREATE TYPE mako_migration_error AS (
+  stream_id        text,
+  phase            text,
+  sequence_number  bigint,
+  sqlstate         text,
+  message          text,
+  detail           text,
+  hint             text,
+  context          text
+);
+COMMENT ON TYPE mako_migration_error IS
+'one stream that could not be migrated: phase is load, upcast, event, apply, migrate, state, snapshot or registry';
+
+CREATE TYPE mako_migration_report AS (
+  run_id      bigint,
+  source_wf   mako_workflow_id,
+  target_wf   mako_workflow_id,
+  migrated    bigint,
+  skipped     bigint,
+  failed      bigint,
+  errors      mako_migration_error[],
+  started_at  timestamptz,
+  duration    interval
+);
+COMMENT ON TYPE mako_migration_report IS
+'what a run did: counts of streams, the first 1,000 errors (all of them are in mako.migration_error), start and duration';
+
+CREATE FUNCTION mako_is_ok(report mako_migration_report) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT (report).failed OPERATOR(pg_catalog.=) 0 $$;
+COMMENT ON FUNCTION mako_is_ok(mako_migration_report) IS 'true when no stream failed';
+
+CREATE FUNCTION mako_format(report mako_migration_report) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS
+$$ SELECT pg_catalog.format('%s -> %s: %s migrated, %s skipped, %s failed in %s s (run %s)',
+     COALESCE((report).source_wf::pg_catalog.text, '*'), COALESCE((report).target_wf::pg_catalog.text, '*'),
+     (report).migrated, (report).skipped, (report).failed,
+     pg_catalog.round(EXTRACT(epoch FROM (report).duration)::pg_catalog.numeric, 3),
+     COALESCE((report).run_id::pg_catalog.text, '*')) $$;
+COMMENT ON FUNCTION mako_format(mako_migration_report) IS 'one line of text about a report; * where merged reports differ';
+
+CREATE FUNCTION mako_assert_ok(report mako_migration_report) RETURNS mako_migration_report
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS
+$$
+DECLARE
+  first @extschema@.mako_migration_error;
+BEGIN
+  IF (report).failed OPERATOR(pg_catalog.=) 0 THEN
+    RETURN report;
+  END IF;
+  first := (report).errors[1];
+  RAISE EXCEPTION USING
+    ERRCODE = 'MK006',
+    MESSAGE = pg_catalog.format('%s of %s streams could not be migrated', (report).failed,
+                                (report).failed OPERATOR(pg_catalog.+) (report).migrated),
+    DETAIL = pg_catalog.format('%s. First error: stream "%s", phase %s: %s', @extschema@.mako_format(report),
+                               (first).stream_id, (first).phase, (first).message),
+    HINT = 'The errors are in the report and, once the run is committed, in mako.migration_error.';
+END
+$$;
+COMMENT ON FUNCTION mako_assert_ok(mako_migration_report) IS
+'the report itself when no stream failed, else error MK006: for deploy scripts, where an error must roll back';
+
+CREATE FUNCTION mako_merge(a mako_migration_report, b mako_migration_report) RETURNS mako_migration_report
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
+$$ SELECT ROW(
+     CASE WHEN (a).run_id OPERATOR(pg_catalog.=) (b).run_id THEN (a).run_id END,
+     CASE WHEN (a).source_wf::pg_catalog.text OPERATOR(pg_catalog.=) (b).source_wf::pg_catalog.text THEN (a).source_wf END,
+     CASE WHEN (a).target_wf::pg_catalog.text OPERATOR(pg_catalog.=) (b).target_wf::pg_catalog.text THEN (a).target_wf END,
+     (a).migrated OPERATOR(pg_catalog.+) (b).migrated,
+     (a).skipped OPERATOR(pg_catalog.+) (b).skipped,
+     (a).failed OPERATOR(pg_catalog.+) (b).failed,
+     (pg_catalog.array_cat((a).errors, (b).errors))[1:1000],
+     LEAST((a).started_at, (b).started_at),
+     (a).duration OPERATOR(pg_catalog.+) (b).duration
+   )::@extschema@.mako_migration_report $$;
+COMMENT ON FUNCTION mako_merge(mako_migration_report, mako_migration_report) IS
+'adds up two reports: counts, durations and errors (at most 1,000); ids that differ become null';
+
+CREATE AGGREGATE mako_merge(mako_migration_report) (
+  SFUNC = mako_merge, STYPE = mako_migration_report, COMBINEFUNC = mako_merge, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE mako_merge(mako_migration_report) IS 'adds up reports; null for no report';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- The migration
+
+CREATE FUNCTION mako_migrate(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
+  update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
+  expect text DEFAULT NULL, reason text DEFAULT NULL)
+RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text) IS
+'migrates every stream that runs under the source workflow to the target workflow and reports; call it as SELECT * FROM mako_migrate(...)';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Helpers for the authors of apply, upcast and migrate. STABLE, because the planner evaluates immutable calls while planning.
+
+CREATE FUNCTION mako_reject(reason text) RETURNS jsonb
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_reject(text) IS 'refuses: always error MK002 with this reason, which the report shows for the stream';
+
+CREATE FUNCTION mako_required(value jsonb, VARIADIC path text[]) RETURNS jsonb
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_required(jsonb, text[]) IS
+'the value at a path, as #> gives it, or error MK003 that names the path where nothing is (a JSON null is something)';
+
+CREATE FUNCTION mako_fold(workflow_id mako_workflow_id, events jsonb) RETURNS jsonb
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_fold(mako_workflow_id, jsonb) IS
+'the state after folding an array of {"event_type", "schema_version" (default 1), "payload"} objects; needs no store';
+
+CREATE FUNCTION mako_migrate_state(source_wf mako_workflow_id, target_wf mako_workflow_id, state jsonb) RETURNS jsonb
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_migrate_state(mako_workflow_id, mako_workflow_id, jsonb) IS
+'a state taken through the registered steps from one workflow version to another; needs no store';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Triggers of the store: invariants.c
+
+CREATE FUNCTION mako_stream_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_stream_inserted() IS 'new heads start at version 0, under a version that still takes new processes';
+CREATE FUNCTION mako_event_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_event_inserted() IS 'new events continue their streams under the workflow of the head, and advance the heads';
+CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_guard() IS
+'refuses a change that only this extension itself may make; the trigger''s arguments are detail and hint of the error';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Store
+
+CREATE FUNCTION mako_store_object()
+RETURNS TABLE (ordinal integer, kind text, relation text, name text, columns text[], definition text)
+LANGUAGE sql STABLE PARALLEL SAFE AS
+$store$
+  SELECT o.*
+  -- Views that hold the row security of the tables below for whoever asks: possible since 15.
+  FROM (SELECT CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 150000
+                    THEN 'WITH (security_invoker = true)' ELSE '' END AS invoker) AS v
+  CROSS JOIN LATERAL (VALUES
+    (1, 'table', 'layout', 'layout', '{version}'::pg_catalog.text[], $$
+CREATE TABLE mako.layout (
+  version integer PRIMARY KEY
+);
+COMMENT ON TABLE mako.layout IS 'the layout version of this store; mako_create_store() upgrades an older one';
+INSERT INTO mako.layout VALUES (1) $$),
+
+    (2, 'table', 'stream', 'stream', '{stream_no,stream_id,tenant_id,process_id,workflow_id,version,created_at}', $$
+CREATE TABLE mako.stream (
+  stream_no    bigint GENERATED ALWAYS AS IDENTITY,
+  stream_id    text COLLATE "C" NOT NULL,
+  tenant_id    uuid,
+  process_id   uuid,
+  workflow_id  text COLLATE "C" NOT NULL,
+  version      bigint NOT NULL DEFAULT 0,
+  created_at   timestamptz NOT NULL DEFAULT now(),
+  CONSTRAINT stream_pkey PRIMARY KEY (stream_no),
+  CONSTRAINT stream_stream_id_key UNIQUE (stream_id),
+  CONSTRAINT stream_tenant_id_stream_no_key UNIQUE (tenant_id, stream_no),
+  CONSTRAINT stream_stream_id_check CHECK (stream_id <> ''),
+  CONSTRAINT stream_process_id_check CHECK (process_id IS NULL
+    OR (tenant_id IS NOT NULL AND stream_id = 'process/' || tenant_id::text || '/' || process_id::text)),
+  CONSTRAINT stream_version_check CHECK (version >= 0)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE mako.stream IS 'stream heads: which workflow a stream runs under now, and its last sequence number';
+COMMENT ON COLUMN mako.stream.stream_id IS 'process/<tenant uuid>/<process uuid>, or any other text for a stream that is no process';
+COMMENT ON COLUMN mako.stream.process_id IS 'null for a stream that is no process';
+COMMENT ON COLUMN mako.stream.workflow_id IS 'what the stream runs under now; no index, so that repointing is a HOT update';
+COMMENT ON COLUMN mako.stream.version IS 'the last sequence number, 0 for a stream without events' $$),
+
+    (3, 'table', 'event', 'event',
+     '{stream_no,sequence_number,event_id,recorded_at,workflow_id,event_type,schema_version,payload,correlation_id,causation_id,conversation_id}', $$
+CREATE TABLE mako.event (
+  stream_no        bigint NOT NULL,
+  sequence_number  bigint NOT NULL,
+  event_id         uuid NOT NULL DEFAULT gen_random_uuid(),
+  recorded_at      timestamptz NOT NULL DEFAULT now(),
+  workflow_id      text COLLATE "C" NOT NULL,
+  event_type       text COLLATE "C" NOT NULL,
+  schema_version   integer NOT NULL DEFAULT 1,
+  payload          jsonb NOT NULL,
+  correlation_id   uuid,
+  causation_id     uuid,
+  conversation_id  uuid,
+  CONSTRAINT event_pkey PRIMARY KEY (stream_no, sequence_number),
+  CONSTRAINT event_sequence_number_check CHECK (sequence_number >= 1),
+  CONSTRAINT event_schema_version_check CHECK (schema_version >= 1)
+);
+COMMENT ON TABLE mako.event IS 'events, append-only; numbered 1, 2, 3 ... per stream without gap';
+COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow the event was written under' $$),
+
+    (4, 'table', 'snapshot', 'snapshot',
+     '{stream_no,sequence_number,run_id,workflow_id,state_schema_version,state,taken_at,reverted_by}', $$
+CREATE TABLE mako.snapshot (
+  stream_no             bigint NOT NULL,
+  sequence_number       bigint NOT NULL,
+  run_id                bigint NOT NULL DEFAULT 0,
+  workflow_id           text COLLATE "C" NOT NULL,
+  state_schema_version  integer NOT NULL,
+  state                 jsonb NOT NULL,
+  taken_at              timestamptz NOT NULL DEFAULT now(),
+  reverted_by           bigint,
+  CONSTRAINT snapshot_pkey PRIMARY KEY (stream_no, sequence_number, run_id),
+  CONSTRAINT snapshot_sequence_number_check CHECK (sequence_number >= 1),
+  CONSTRAINT snapshot_state_schema_version_check CHECK (state_schema_version >= 1)
+);
+COMMENT ON TABLE mako.snapshot IS 'states at a sequence number; those of a migration run are final, periodic ones are only a cache';
+COMMENT ON COLUMN mako.snapshot.run_id IS 'the migration run that wrote it; 0 for a periodic snapshot';
+COMMENT ON COLUMN mako.snapshot.reverted_by IS 'the run that undid the migration' $$),
+
+    (5, 'table', 'repointed', 'repointed', '{run_id,stream_no,sequence_number}', $$
+CREATE TABLE mako.repointed (
+  run_id           bigint NOT NULL,
+  stream_no        bigint NOT NULL,
+  sequence_number  bigint NOT NULL,
+  CONSTRAINT repointed_pkey PRIMARY KEY (run_id, stream_no)
+);
+COMMENT ON TABLE mako.repointed IS
+'streams that a run moved without a snapshot: those without events, and identity migrations of workflows without apply' $$),
+
+    (6, 'table', 'registry', 'registry', '{tenant_id,key,stream_no,expires_at}', $$
+CREATE TABLE mako.registry (
+  tenant_id   uuid NOT NULL,
+  key         text COLLATE "C" NOT NULL,
+  stream_no   bigint NOT NULL,
+  expires_at  timestamptz,
+  CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key),
+  CONSTRAINT registry_key_check CHECK (octet_length(key) BETWEEN 1 AND 256),
+  CONSTRAINT registry_tenant_id_stream_no_fkey FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no)
+);
+COMMENT ON TABLE mako.registry IS 'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, per tenant' $$),
+
+    (7, 'table', 'correlation', 'correlation', '{tenant_id,tag,stream_no}', $$
+CREATE TABLE mako.correlation (
+  tenant_id  uuid NOT NULL,
+  tag        text COLLATE "C" NOT NULL,
+  stream_no  bigint NOT NULL,
+  CONSTRAINT correlation_pkey PRIMARY KEY (tenant_id, tag, stream_no),
+  CONSTRAINT correlation_tag_check CHECK (octet_length(tag) BETWEEN 1 AND 256),
+  CONSTRAINT correlation_tenant_id_stream_no_fkey FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no)
+);
+COMMENT ON TABLE mako.correlation IS 'tags, such as a metering location, that several processes may share, per tenant' $$),
+
+    (8, 'table', 'format_version', 'format_version', '{format_version,status,messages_until,changed_by,changed_at,reason}', $$
+CREATE TABLE mako.format_version (
+  format_version  text COLLATE "C" NOT NULL,
+  status          text NOT NULL,
+  messages_until  timestamptz,
+  changed_by      text NOT NULL DEFAULT current_user,
+  changed_at      timestamptz NOT NULL DEFAULT now(),
+  reason          text,
+  CONSTRAINT format_version_pkey PRIMARY KEY (format_version),
+  CONSTRAINT format_version_status_check CHECK (status IN ('active', 'draining', 'retired'))
+);
+COMMENT ON TABLE mako.format_version IS 'format versions that are draining or retired; one without a row is active' $$),
+
+    (9, 'table', 'dependent', 'dependent', '{relation,process_column,workflow_column,tenant_column}', $$
+CREATE TABLE mako.dependent (
+  relation         text NOT NULL,
+  process_column   text NOT NULL,
+  workflow_column  text NOT NULL,
+  tenant_column    text,
+  CONSTRAINT dependent_pkey PRIMARY KEY (relation, process_column, workflow_column)
+);
+COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()' $$),
+
+    (10, 'table', 'migration_run', 'migration_run',
+     '{run_id,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,reason,fingerprint,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
+CREATE TABLE mako.migration_run (
+  run_id             bigint GENERATED ALWAYS AS IDENTITY,
+  source_wf          text COLLATE "C" NOT NULL,
+  target_wf          text COLLATE "C" NOT NULL,
+  path               text[] COLLATE "C" NOT NULL,
+  tenant_id          uuid,
+  update_registry    boolean NOT NULL,
+  in_flight_only     boolean NOT NULL,
+  max_errors         bigint,
+  reason             text,
+  fingerprint        text NOT NULL,
+  session_role       text NOT NULL DEFAULT session_user,
+  effective_role     text NOT NULL DEFAULT current_user,
+  application_name   text NOT NULL DEFAULT current_setting('application_name'),
+  client_address     inet DEFAULT inet_client_addr(),
+  server_version     text NOT NULL DEFAULT current_setting('server_version'),
+  extension_version  text NOT NULL,
+  started_at         timestamptz NOT NULL,
+  finished_at        timestamptz,
+  migrated           bigint,
+  skipped            bigint,
+  failed             bigint,
+  CONSTRAINT migration_run_pkey PRIMARY KEY (run_id)
+);
+COMMENT ON TABLE mako.migration_run IS 'audit trail: who migrated what, when, why and how it ended; final once finished';
+COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target' $$),
+
+    (11, 'table', 'migration_error', 'migration_error',
+     '{run_id,error_no,stream_no,stream_id,phase,sequence_number,sqlstate,message,detail,hint,context}', $$
+CREATE TABLE mako.migration_error (
+  run_id           bigint NOT NULL,
+  error_no         bigint NOT NULL,
+  stream_no        bigint NOT NULL,
+  stream_id        text COLLATE "C" NOT NULL,
+  phase            text NOT NULL,
+  sequence_number  bigint,
+  sqlstate         text NOT NULL,
+  message          text NOT NULL,
+  detail           text,
+  hint             text,
+  context          text,
+  CONSTRAINT migration_error_pkey PRIMARY KEY (run_id, error_no)
+);
+COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full' $$),
+
+    -- The routers' and the caches' views.
+    (20, 'view', 'process_identity', 'process_identity', NULL, pg_catalog.format($$
+CREATE VIEW mako.process_identity %1$s AS
+SELECT r.tenant_id, r.key, s.process_id, s.stream_id, s.workflow_id
+FROM mako.registry r JOIN mako.stream s ON s.stream_no = r.stream_no
+WHERE r.expires_at IS NULL OR r.expires_at > now();
+COMMENT ON VIEW mako.process_identity IS 'where a routing key leads: the stream and the workflow it runs under now' $$, v.invoker)),
+
+    (21, 'view', 'migrated_stream', 'migrated_stream', NULL, pg_catalog.format($$
+CREATE VIEW mako.migrated_stream %1$s AS
+SELECT m.run_id, s.stream_id, r.source_wf, r.target_wf, m.sequence_number
+FROM (SELECT run_id, stream_no, sequence_number FROM mako.snapshot WHERE run_id > 0 AND reverted_by IS NULL
+      UNION ALL
+      SELECT run_id, stream_no, sequence_number FROM mako.repointed) m
+JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
+JOIN mako.stream s ON s.stream_no = m.stream_no;
+COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches and projections that must follow' $$, v.invoker)),
+
+    -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
+    (30, 'constraint', 'stream', 'stream_workflow_id_check', NULL, $$
+ALTER TABLE mako.stream ADD CONSTRAINT stream_workflow_id_check CHECK (@extschema@.mako_assert_workflow_id(workflow_id)) $$),
+    (31, 'constraint', 'format_version', 'format_version_format_version_check', NULL, $$
+ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_check
+  CHECK (@extschema@.mako_assert_format_version(format_version)) $$),
+
+    (40, 'trigger', 'stream', 'stream_inserted', NULL, $$
+CREATE TRIGGER stream_inserted AFTER INSERT ON mako.stream REFERENCING NEW TABLE AS inserted
+  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_stream_inserted() $$),
+    (41, 'trigger', 'stream', 'stream_guard', NULL, $$
+CREATE TRIGGER stream_guard BEFORE UPDATE OR DELETE OR TRUNCATE ON mako.stream
+  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+    'Stream heads advance with their events and move to another workflow with a migration only.', 'Use mako_migrate().') $$),
+    (42, 'trigger', 'event', 'event_inserted', NULL, $$
+CREATE TRIGGER event_inserted AFTER INSERT ON mako.event REFERENCING NEW TABLE AS inserted
+  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_event_inserted() $$),
+    (43, 'trigger', 'event', 'event_guard', NULL, $$
+CREATE TRIGGER event_guard BEFORE UPDATE OR DELETE OR TRUNCATE ON mako.event
+  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+    'Events are append-only.', 'To archive events, the owner can disable the trigger "event_guard".') $$),
+    (44, 'trigger', 'snapshot', 'snapshot_guard', NULL, $$
+CREATE TRIGGER snapshot_guard BEFORE UPDATE OR DELETE ON mako.snapshot
+  FOR EACH ROW WHEN (OLD.run_id <> 0) EXECUTE FUNCTION @extschema@.mako_guard(
+    'The state of a migrated stream starts at its migration snapshot: without it the state is lost.') $$),
+    (45, 'trigger', 'snapshot', 'snapshot_insert_guard', NULL, $$
+CREATE TRIGGER snapshot_insert_guard BEFORE INSERT ON mako.snapshot
+  FOR EACH ROW WHEN (NEW.run_id <> 0) EXECUTE FUNCTION @extschema@.mako_guard(
+    'Migration snapshots are written by migrations only.', 'Periodic snapshots have run_id 0.') $$),
+    (46, 'trigger', 'snapshot', 'snapshot_truncate_guard', NULL, $$
+CREATE TRIGGER snapshot_truncate_guard BEFORE TRUNCATE ON mako.snapshot
+  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+    'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
+    'Delete periodic snapshots with run_id 0 instead.') $$),
+    (47, 'trigger', 'repointed', 'repointed_guard', NULL, $$
+CREATE TRIGGER repointed_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mako.repointed
+  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard('The audit trail is written by migrations only.') $$),
+    (48, 'trigger', 'migration_run', 'migration_run_guard', NULL, $$
+CREATE TRIGGER migration_run_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mako.migration_run
+  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard('The audit trail is written by migrations only.') $$),
+    (49, 'trigger', 'migration_error', 'migration_error_guard', NULL, $$
+CREATE TRIGGER migration_error_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mako.migration_error
+  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard('The audit trail is written by migrations only.') $$)
+  ) AS o (ordinal, kind, relation, name, columns, definition)
+$store$;
+COMMENT ON FUNCTION mako_store_object() IS
+'the objects that make up a store, in the order of their creation, with the statements that create them';
+
+CREATE FUNCTION mako_store_problem() RETURNS TABLE (object text, problem text, repairable boolean)
+LANGUAGE sql STABLE PARALLEL SAFE AS
+$$
+  SELECT p.object, p.problem, p.repairable
+  FROM @extschema@.mako_store_object() o
+  CROSS JOIN LATERAL (SELECT pg_catalog.to_regclass('mako.' OPERATOR(pg_catalog.||) o.relation)::pg_catalog.oid AS oid) r
+  LEFT JOIN pg_catalog.pg_trigger t
+    ON o.kind OPERATOR(pg_catalog.=) 'trigger' AND t.tgrelid OPERATOR(pg_catalog.=) r.oid
+    AND t.tgname::pg_catalog.text OPERATOR(pg_catalog.=) o.name
+  CROSS JOIN LATERAL (
+    SELECT o.kind OPERATOR(pg_catalog.||) ' mako.' OPERATOR(pg_catalog.||) o.relation, 'is missing', true
+    WHERE o.kind IN ('table', 'view') AND r.oid IS NULL
+    UNION ALL
+    SELECT 'column mako.' OPERATOR(pg_catalog.||) o.relation OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) c.name,
+           'is missing', false
+    FROM pg_catalog.unnest(o.columns) AS c (name)
+    WHERE r.oid IS NOT NULL AND NOT EXISTS (
+      SELECT FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid OPERATOR(pg_catalog.=) r.oid AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) c.name
+        AND NOT a.attisdropped)
+    UNION ALL
+    SELECT 'constraint ' OPERATOR(pg_catalog.||) o.name OPERATOR(pg_catalog.||) ' on mako.' OPERATOR(pg_catalog.||) o.relation,
+           'is missing', true
+    WHERE o.kind OPERATOR(pg_catalog.=) 'constraint' AND r.oid IS NOT NULL AND NOT EXISTS (
+      SELECT FROM pg_catalog.pg_constraint c
+      WHERE c.conrelid OPERATOR(pg_catalog.=) r.oid AND c.conname::pg_catalog.text OPERATOR(pg_catalog.=) o.name)
+    UNION ALL
+    SELECT 'trigger ' OPERATOR(pg_catalog.||) o.name OPERATOR(pg_catalog.||) ' on mako.' OPERATOR(pg_catalog.||) o.relation,
+           CASE WHEN t.oid IS NULL THEN 'is missing' ELSE 'is disabled' END, true
+    WHERE o.kind OPERATOR(pg_catalog.=) 'trigger' AND r.oid IS NOT NULL
+      AND (t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A'))
+  ) AS p (object, problem, repairable)
+  ORDER BY o.ordinal, p.object COLLATE "C"
+$$;
+COMMENT ON FUNCTION mako_store_problem() IS
+'what the store lacks, one row each; mako_create_store() repairs what is repairable';
+
+CREATE FUNCTION mako_create_store() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS
+$$
+DECLARE
+  store_owner  oid := (SELECT nspowner FROM pg_namespace WHERE nspname = 'mako');
+  object       record;
+  damaged      text;
+BEGIN
+  IF store_owner IS NULL THEN
+    CREATE SCHEMA mako;
+    COMMENT ON SCHEMA mako IS 'store of mako_migration: event streams, snapshots, registry and audit trail';
+  ELSIF store_owner <> current_user::regrole THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+      MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
+      DETAIL = format('The current role is "%s".', current_user),
+      HINT = 'A store is created and repaired by the role that owns it.';
+  ELSIF to_regclass('mako.layout') IS NULL AND EXISTS (SELECT FROM pg_class WHERE relnamespace = 'mako'::regnamespace) THEN
+    RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+      MESSAGE = 'schema "mako" already exists and is not a store',
+      DETAIL = format('It holds %s relations, but no table "layout".',
+                      (SELECT count(*) FROM pg_class WHERE relnamespace = 'mako'::regnamespace)),
+      HINT = 'Rename that schema: the store needs its name.';
+  END IF;
+
+  FOR object IN
+    SELECT o.kind, o.relation, o.name, o.definition
+    FROM @extschema@.mako_store_object() o
+    ORDER BY o.ordinal
+  LOOP
+    CASE object.kind
+      WHEN 'table', 'view' THEN
+        CONTINUE WHEN to_regclass('mako.' || object.relation) IS NOT NULL;
+      WHEN 'constraint' THEN
+        CONTINUE WHEN EXISTS (SELECT FROM pg_constraint
+                              WHERE conrelid = ('mako.' || object.relation)::regclass AND conname = object.name);
+      WHEN 'trigger' THEN
+        IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ('mako.' || object.relation)::regclass AND tgname = object.name) THEN
+          EXECUTE format('ALTER TABLE mako.%I ENABLE TRIGGER %I', object.relation, object.name);
+          CONTINUE;
+        END IF;
+    END CASE;
+    EXECUTE object.definition;
+  END LOOP;
+
+  SELECT string_agg(p.object || ' ' || p.problem, ', ') INTO damaged FROM @extschema@.mako_store_problem() p;
+  IF damaged IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'the store is damaged beyond repair', DETAIL = damaged || '.',
+      HINT = 'Restore the store from a backup.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION mako_create_store() IS
+'creates the store in schema mako, owned by the caller; called again, it repairs and upgrades what is there';
+
+CREATE FUNCTION mako_add_dependent(
+  relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+  wanted  record;
+  actual  regtype;
+BEGIN
+  IF relation IS NULL OR process_column IS NULL OR workflow_column IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+      MESSAGE = 'relation, process_column and workflow_column must not be null';
+  END IF;
+  FOR wanted IN
+    SELECT c.name, c.types
+    FROM (VALUES (process_column, '{uuid,text,bigint}'::regtype[]),
+                 (workflow_column, '{text,varchar}'),
+                 (tenant_column, '{uuid}')) AS c (name, types)
+    WHERE c.name IS NOT NULL
+  LOOP
+    SELECT CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END::regtype INTO actual
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = relation AND a.attname = wanted.name AND a.attnum > 0 AND NOT a.attisdropped;
+    IF actual IS NULL THEN
+      RAISE EXCEPTION USING ERRCODE = 'undefined_column',
+        MESSAGE = format('column "%s" of relation %s does not exist', wanted.name, relation);
+    ELSIF actual <> ALL (wanted.types) THEN
+      RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
+        MESSAGE = format('column "%s" of relation %s has type %s', wanted.name, relation, actual),
+        DETAIL = format('Expected is one of: %s.', array_to_string(wanted.types, ', ')),
+        HINT = 'A process column holds process ids (uuid), stream ids (text) or stream numbers (bigint).';
+    END IF;
+  END LOOP;
+  INSERT INTO mako.dependent (relation, process_column, workflow_column, tenant_column)
+  SELECT format('%I.%I', n.nspname, c.relname), process_column, workflow_column, tenant_column
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.oid = relation
+  ON CONFLICT ON CONSTRAINT dependent_pkey DO UPDATE SET tenant_column = EXCLUDED.tenant_column;
+END
+$$;
+COMMENT ON FUNCTION mako_add_dependent(regclass, name, name, name) IS
+'lets a column with workflow ids of another table follow its process; the process column holds process ids, stream ids or stream numbers';
+
+CREATE FUNCTION mako_remove_dependent(relation text, process_column name, workflow_column name) RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SET search_path = pg_catalog, pg_temp AS
+$$
+BEGIN
+  DELETE FROM mako.dependent d
+  WHERE d.relation = mako_remove_dependent.relation
+    AND d.process_column = mako_remove_dependent.process_column AND d.workflow_column = mako_remove_dependent.workflow_column;
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
+'undoes mako_add_dependent(); takes the relation as mako.dependent shows it, so that a dropped one can be removed; false when it was not there';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Whatever changes data or definitions is for those to whom it is granted.
+
+REVOKE EXECUTE ON FUNCTION
+  mako_register_workflow(mako_workflow_id, text, text, text, jsonb, integer, boolean),
+  mako_unregister_workflow(mako_workflow_id),
+  mako_register_migration(mako_workflow_id, mako_workflow_id, text, boolean),
+  mako_unregister_migration(mako_workflow_id, mako_workflow_id),
+  mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text),
+  mako_create_store(),
+  mako_add_dependent(regclass, name, name, name),
+  mako_remove_dependent(text, name, name)
+FROM PUBLIC;

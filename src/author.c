@@ -1,0 +1,173 @@
+/*
+ * author.c
+ *	  What the authors of apply, upcast and migrate use: refusing, strict access, and unit tests without a store.
+ */
+#include "mako_migration.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+MAKO_FUNCTION(mako_reject);
+MAKO_FUNCTION(mako_required);
+MAKO_FUNCTION(mako_fold);
+MAKO_FUNCTION(mako_migrate_state);
+
+/* Refuses, with a reason that the report shows. */
+Datum
+mako_reject(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", "reason")));
+	ereport(ERROR,
+			(errcode(MAKO_ERRCODE_REJECTED),
+			 errmsg_internal("%s", TextDatumGetCString(PG_GETARG_DATUM(0)))));
+	PG_RETURN_NULL();
+}
+
+/* The value at a path, which must be there. */
+Datum
+mako_required(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", "path")));
+	if (!PG_ARGISNULL(0))
+	{
+		LOCAL_FCINFO(extract, 2);
+		Datum		value;
+
+		InitFunctionCallInfoData(*extract, fcinfo->flinfo, 2, PG_GET_COLLATION(), NULL, NULL);
+		extract->args[0] = fcinfo->args[0];
+		extract->args[1] = fcinfo->args[1];
+		value = jsonb_extract_path(extract);
+		if (!extract->isnull)
+			PG_RETURN_DATUM(value);
+	}
+	ereport(ERROR,
+			(errcode(MAKO_ERRCODE_REQUIRED),
+			 errmsg("required path \"%s\" is missing",
+					text_to_cstring(DatumGetTextPP(DirectFunctionCall2(array_to_text, PG_GETARG_DATUM(1),
+																	   CStringGetTextDatum(".")))))));
+	PG_RETURN_NULL();
+}
+
+/* Where a unit test is, for the context of its errors. */
+static void
+add_context(void *argument)
+{
+	const MakoFold *fold = argument;
+
+	if (fold->sequence_number > 0)
+		errcontext("event " INT64_FORMAT ", phase %s", fold->sequence_number, mako_phase_name[fold->phase]);
+	else
+		errcontext("phase %s", mako_phase_name[fold->phase]);
+}
+
+/* Raises that an element of the array of events is not an event. */
+static void
+raise_no_event(int64 number, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("element " INT64_FORMAT " of the events is not an event", number),
+			 errdetail_internal("%s", detail),
+			 errhint("An event is {\"event_type\": ..., \"schema_version\": ..., \"payload\": ...}.")));
+}
+
+/* One element of the array of events. */
+static MakoEvent
+read_event(const JsonbValue *element, int64 number)
+{
+	MakoEvent	event = {0, number, (Datum) 0, 1, (Datum) 0};
+	JsonbContainer *object = element->val.binary.data;
+	JsonbValue *field;
+
+	if (element->type != jbvBinary || !JsonContainerIsObject(object))
+		raise_no_event(number, "It is not a JSON object.");
+	field = getKeyJsonValueFromContainer(object, "event_type", strlen("event_type"), NULL);
+	if (field == NULL || field->type != jbvString)
+		raise_no_event(number, "It has no event_type that is a string.");
+	event.event_type = PointerGetDatum(cstring_to_text_with_len(field->val.string.val, field->val.string.len));
+	field = getKeyJsonValueFromContainer(object, "schema_version", strlen("schema_version"), NULL);
+	if (field != NULL)
+	{
+		if (field->type != jbvNumeric)
+			raise_no_event(number, "Its schema_version is not a number.");
+		event.schema_version = DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(field->val.numeric)));
+	}
+	field = getKeyJsonValueFromContainer(object, "payload", strlen("payload"), NULL);
+	if (field == NULL)
+		raise_no_event(number, "It has no payload.");
+	event.payload = JsonbPGetDatum(JsonbValueToJsonb(field));
+	return event;
+}
+
+/* Raises unless there is a function to fold with. */
+static void
+require_apply(const MakoPlan *plan)
+{
+	if (plan->workflows[0]->apply == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("workflow \"%s\" has no apply function", plan->workflows[0]->workflow_id)));
+}
+
+/* The state after folding an array of events. */
+Datum
+mako_fold(PG_FUNCTION_ARGS)
+{
+	char	   *workflow_id = TextDatumGetCString(PG_GETARG_DATUM(0));
+	Jsonb	   *events = PG_GETARG_JSONB_P(1);
+	MakoConnection connection;
+	MakoPlan   *plan;
+	MakoFold   *fold;
+	ErrorContextCallback context = {error_context_stack, add_context};
+	Jsonb	   *state;
+
+	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("events must be a JSON array")));
+	connection = mako_sql_connect();
+	plan = mako_plan_create(workflow_id, workflow_id);
+	require_apply(plan);
+	fold = mako_fold_create(plan);
+	context.arg = fold;
+	error_context_stack = &context;
+	mako_fold_begin(fold, JsonbPGetDatum(plan->workflows[0]->initial_state), 0);
+	for (uint32 i = 0; i < JB_ROOT_COUNT(events); i++)
+	{
+		MakoEvent	event = read_event(getIthJsonbValueFromContainer(&events->root, i), i + 1);
+
+		mako_fold_event(fold, &event);
+	}
+	state = DatumGetJsonbPCopy(fold->state);
+	error_context_stack = context.previous;
+	mako_sql_disconnect(connection);
+	PG_RETURN_JSONB_P(state);
+}
+
+/* A state taken through the registered steps. */
+Datum
+mako_migrate_state(PG_FUNCTION_ARGS)
+{
+	char	   *source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
+	char	   *target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
+	MakoConnection connection = mako_sql_connect();
+	MakoFold   *fold = mako_fold_create(mako_plan_create(source_wf, target_wf));
+	ErrorContextCallback context = {error_context_stack, add_context, fold};
+	Jsonb	   *state;
+
+	error_context_stack = &context;
+	mako_fold_begin(fold, PG_GETARG_DATUM(2), 0);
+	mako_fold_migrate(fold);
+	state = DatumGetJsonbPCopy(fold->state);
+	error_context_stack = context.previous;
+	mako_sql_disconnect(connection);
+	PG_RETURN_JSONB_P(state);
+}

@@ -1,0 +1,45 @@
+/*
+ * compat.h
+ *	  Every difference between PostgreSQL 13 and 18 that the extension meets, with its reason.
+ */
+#ifndef MAKO_COMPAT_H
+#define MAKO_COMPAT_H
+
+#include "catalog/namespace.h"
+#include "utils/guc.h"
+#include "utils/regproc.h"
+
+/* 14 lets callers ask for procedures' OUT arguments too. */
+#if PG_VERSION_NUM >= 140000
+#define MakoFuncnameGetCandidates(names) FuncnameGetCandidates(names, -1, NIL, false, false, false, true)
+#else
+#define MakoFuncnameGetCandidates(names) FuncnameGetCandidates(names, -1, NIL, false, false, true)
+#endif
+
+/* 16 can report a malformed name softly. */
+#if PG_VERSION_NUM >= 160000
+#define MakoQualifiedNameList(name) stringToQualifiedNameList(name, NULL)
+#else
+#define MakoQualifiedNameList(name) stringToQualifiedNameList(name)
+#endif
+
+/* 14 stores SQL-standard bodies (BEGIN ATOMIC) as parse trees. */
+#if PG_VERSION_NUM >= 140000
+#define MAKO_SQL_BODY 1
+#endif
+
+/* 15 renamed it, because it now also keeps others from using the prefix. */
+#if PG_VERSION_NUM < 150000
+#define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* 16 hides what is not marked, and marks functions itself; before, the mark was empty outside Windows. */
+#if PG_VERSION_NUM < 160000
+#undef PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
+#endif
+#define MAKO_FUNCTION(name) \
+	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
+	PG_FUNCTION_INFO_V1(name)
+
+#endif							/* MAKO_COMPAT_H */

@@ -1,0 +1,494 @@
+/*
+ * definition.c
+ *	  What is registered: workflows and state migrations, written by the registration functions and verified at every use.
+ *
+ * Nobody may write the definition tables directly, because a row decides which function runs with its owner's rights. The
+ * registration functions check that the caller has those rights himself and then write the row as the tables' owner, as referential
+ * integrity does. That one statement is all that does not run with the caller's rights.
+ */
+#include "mako_migration.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+static MakoStatement select_workflow = {
+	"SELECT apply, upcast, in_flight, initial_state, state_schema_version, function_owner, fingerprint"
+	" FROM %s.mako_workflow WHERE workflow_id::text = $1",
+	1, {TEXTOID}
+};
+
+static MakoStatement select_migration = {
+	"SELECT migrate, function_owner, fingerprint"
+	" FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2",
+	2, {TEXTOID, TEXTOID}
+};
+
+static MakoStatement insert_workflow = {
+	"INSERT INTO %s.mako_workflow (workflow_id, apply, upcast, in_flight, initial_state, state_schema_version,"
+	" function_owner, fingerprint, registered_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+	" ON CONFLICT (workflow_id) DO UPDATE SET apply = $2, upcast = $3, in_flight = $4, initial_state = $5,"
+	" state_schema_version = $6, function_owner = $7, fingerprint = $8, registered_by = $9, registered_at = now()",
+	9, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, INT4OID, TEXTARRAYOID, TEXTOID, TEXTOID}
+};
+
+static MakoStatement insert_migration = {
+	"INSERT INTO %s.mako_state_migration (source_wf, target_wf, migrate, function_owner, fingerprint, registered_by)"
+	" VALUES ($1, $2, $3, $4, $5, $6)"
+	" ON CONFLICT (source_wf, target_wf) DO UPDATE SET migrate = $3, function_owner = $4, fingerprint = $5,"
+	" registered_by = $6, registered_at = now()",
+	6, {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID}
+};
+
+static MakoStatement delete_workflow = {
+	"DELETE FROM %s.mako_workflow WHERE workflow_id::text = $1", 1, {TEXTOID}
+};
+
+static MakoStatement delete_migration = {
+	"DELETE FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2", 2, {TEXTOID, TEXTOID}
+};
+
+static MakoStatement select_steps_of_workflow = {
+	"SELECT source_wf || ' -> ' || target_wf FROM %s.mako_state_migration"
+	" WHERE $1 IN (source_wf::text, target_wf::text) ORDER BY source_wf, target_wf",
+	1, {TEXTOID}
+};
+
+static MakoStatement select_uses_of_workflow = {
+	"SELECT EXISTS (SELECT FROM mako.migration_run WHERE path @> ARRAY[$1] AND migrated > 0)"
+	" OR EXISTS (SELECT FROM mako.stream WHERE workflow_id = $1)",
+	1, {TEXTOID}
+};
+
+static MakoStatement select_uses_of_migration = {
+	"SELECT EXISTS (SELECT FROM mako.migration_run r, generate_series(1, cardinality(r.path) - 1) AS i"
+	" WHERE r.path[i] = $1 AND r.path[i + 1] = $2 AND r.migrated > 0)",
+	2, {TEXTOID, TEXTOID}
+};
+
+/* ---- what a definition is --------------------------------------------------------------------------------------------------- */
+
+/* The functions of a workflow, NULL where it has none. */
+#define WORKFLOW_FUNCTIONS(workflow) {(workflow)->apply, (workflow)->upcast, (workflow)->in_flight}
+#define MAX_FUNCTIONS 3
+
+/* Adds the functions of a definition to its text. */
+static void
+add_functions(StringInfo text, MakoFunction *const *functions, int count, bool tell_unseen)
+{
+	for (int i = 0; i < count; i++)
+		if (functions[i] != NULL)
+		{
+			appendStringInfo(text, "%s\n", mako_function_role(functions[i]->role));
+			mako_fingerprint_add(text, functions[i], tell_unseen);
+		}
+}
+
+/* The fingerprint of a workflow as it is now. */
+static char *
+workflow_fingerprint(const MakoWorkflow *workflow, bool tell_unseen)
+{
+	MakoFunction *functions[] = WORKFLOW_FUNCTIONS(workflow);
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "workflow %s\nstate schema version %d\n", workflow->workflow_id, workflow->state_schema_version);
+	if (workflow->initial_state != NULL)
+	{
+		appendStringInfoString(&text, "initial state ");
+		(void) JsonbToCString(&text, &workflow->initial_state->root, VARSIZE(workflow->initial_state));
+		appendStringInfoChar(&text, '\n');
+	}
+	add_functions(&text, functions, lengthof(functions), tell_unseen);
+	return mako_fingerprint_digest(text.data);
+}
+
+/* The fingerprint of a state migration as it is now. */
+static char *
+migration_fingerprint(const MakoStateMigration *migration, bool tell_unseen)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "state migration %s -> %s\n", migration->source_wf, migration->target_wf);
+	add_functions(&text, &migration->migrate, 1, tell_unseen);
+	return mako_fingerprint_digest(text.data);
+}
+
+/* The owners of a definition's functions, as text[]. */
+static Datum
+function_owners(MakoFunction *const *functions, int count)
+{
+	Datum		owners[MAX_FUNCTIONS];
+	int			present = 0;
+
+	for (int i = 0; i < count; i++)
+		if (functions[i] != NULL)
+			owners[present++] = CStringGetTextDatum(GetUserNameFromId(functions[i]->owner, false));
+	return PointerGetDatum(construct_array(owners, present, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* ---- use -------------------------------------------------------------------------------------------------------------------- */
+
+/* Finds the function that a column of a definition names; NULL for none. */
+static MakoFunction *
+lookup_column(const MakoRows *rows, int column, MakoRole role, const char *registered_for)
+{
+	char	   *signature = mako_rows_text(rows, 0, column);
+
+	return signature == NULL ? NULL : mako_function_lookup(signature, role, registered_for);
+}
+
+/* Raises when the functions of a definition have other owners than when they were registered. */
+static void
+verify_owners(const MakoRows *rows, int column, MakoFunction *const *functions, int count)
+{
+	bool		isnull;
+	Datum	   *registered;
+	int			present;
+	int			next = 0;
+
+	deconstruct_array(DatumGetArrayTypeP(mako_rows_get(rows, 0, column, &isnull)), TEXTOID, -1, false, TYPALIGN_INT,
+					  &registered, NULL, &present);
+	for (int i = 0; i < count; i++)
+	{
+		const char *then;
+		const char *now;
+
+		if (functions[i] == NULL)
+			continue;
+		then = next < present ? TextDatumGetCString(registered[next++]) : "";
+		now = GetUserNameFromId(functions[i]->owner, false);
+		if (strcmp(then, now) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("function %s has another owner than when it was registered", functions[i]->signature),
+					 errdetail("It would run with the rights of \"%s\"; registered was \"%s\".", now, then),
+					 errhint("Register it again with replace => true.")));
+	}
+}
+
+/* Raises when a definition is not what was registered. */
+static void
+verify_fingerprint(const char *kind, const char *name, const char *registered, const char *actual)
+{
+	if (strcmp(registered, actual) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the definition of %s \"%s\" has changed since it was registered", kind, name),
+				 errdetail("A function, a helper of it, its settings or a domain is not what was registered."),
+				 errhint("Review the change, then register it again with replace => true.")));
+}
+
+/* The registered workflow, verified; an error when there is none. */
+MakoWorkflow *
+mako_definition_workflow(const char *workflow_id)
+{
+	MakoWorkflow *workflow = palloc0(sizeof(MakoWorkflow));
+	Datum		values[] = {CStringGetTextDatum(workflow_id)};
+	MakoRows	rows = mako_sql_query(&select_workflow, values, NULL);
+	Datum		initial_state;
+	bool		isnull;
+
+	if (rows.count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("workflow \"%s\" is not registered", workflow_id),
+				 errhint("Use mako_register_workflow().")));
+	workflow->workflow_id = pstrdup(workflow_id);
+	workflow->apply = lookup_column(&rows, 1, MAKO_ROLE_APPLY, workflow_id);
+	workflow->upcast = lookup_column(&rows, 2, MAKO_ROLE_UPCAST, workflow_id);
+	workflow->in_flight = lookup_column(&rows, 3, MAKO_ROLE_IN_FLIGHT, workflow_id);
+	initial_state = mako_rows_get(&rows, 0, 4, &isnull);
+	if (!isnull)
+		workflow->initial_state = DatumGetJsonbPCopy(initial_state);
+	workflow->state_schema_version = DatumGetInt32(mako_rows_get(&rows, 0, 5, &isnull));
+	{
+		MakoFunction *functions[] = WORKFLOW_FUNCTIONS(workflow);
+
+		verify_owners(&rows, 6, functions, lengthof(functions));
+	}
+	workflow->fingerprint = mako_rows_text(&rows, 0, 7);
+	verify_fingerprint("workflow", workflow_id, workflow->fingerprint, workflow_fingerprint(workflow, false));
+	mako_rows_free(&rows);
+	return workflow;
+}
+
+/* The registered state migration, verified; an error when there is none. */
+MakoStateMigration *
+mako_definition_migration(const char *source_wf, const char *target_wf)
+{
+	MakoStateMigration *migration = palloc0(sizeof(MakoStateMigration));
+	Datum		values[] = {CStringGetTextDatum(source_wf), CStringGetTextDatum(target_wf)};
+	MakoRows	rows = mako_sql_query(&select_migration, values, NULL);
+	char	   *name = psprintf("%s -> %s", source_wf, target_wf);
+
+	if (rows.count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("state migration \"%s\" is not registered", name),
+				 errhint("Use mako_register_migration().")));
+	migration->source_wf = pstrdup(source_wf);
+	migration->target_wf = pstrdup(target_wf);
+	migration->migrate = lookup_column(&rows, 1, MAKO_ROLE_MIGRATE, name);
+	verify_owners(&rows, 2, &migration->migrate, 1);
+	migration->fingerprint = mako_rows_text(&rows, 0, 3);
+	verify_fingerprint("state migration", name, migration->fingerprint, migration_fingerprint(migration, false));
+	mako_rows_free(&rows);
+	return migration;
+}
+
+/* ---- registration ----------------------------------------------------------------------------------------------------------- */
+
+MAKO_FUNCTION(mako_register_workflow);
+MAKO_FUNCTION(mako_unregister_workflow);
+MAKO_FUNCTION(mako_register_migration);
+MAKO_FUNCTION(mako_unregister_migration);
+
+/* Writes a definition as the owner of the definition tables. */
+static uint64
+write_definition(MakoStatement *statement, Datum *values, const char *nulls)
+{
+	Oid			relation = get_relname_relid("mako_workflow", mako_sql_extension_schema());
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid			user;
+	int			security;
+	uint64		written;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relation);	/* cannot happen */
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(((Form_pg_class) GETSTRUCT(tuple))->relowner, security | SECURITY_LOCAL_USERID_CHANGE);
+	ReleaseSysCache(tuple);
+	written = mako_sql_execute(statement, values, nulls);
+	SetUserIdAndSecContext(user, security);
+	return written;
+}
+
+/* Does the store hold anything that depends on a definition? */
+static bool
+is_used(MakoStatement *statement, Datum *values)
+{
+	MakoRows	rows;
+	bool		isnull;
+	bool		used;
+
+	if (!OidIsValid(get_relname_relid("migration_run", get_namespace_oid("mako", true))))
+		return false;
+	rows = mako_sql_query(statement, values, NULL);
+	used = DatumGetBool(mako_rows_get(&rows, 0, 1, &isnull));
+	mako_rows_free(&rows);
+	return used;
+}
+
+/* Decides what to do with a registration: false when it is there already, an error when another one is. */
+static bool
+may_register(MakoStatement *existing, Datum *key, int fingerprint_column, const char *fingerprint, bool replace,
+			 MakoStatement *uses, const char *kind, const char *name)
+{
+	MakoRows	rows = mako_sql_query(existing, key, NULL);
+	const char *registered = rows.count == 0 ? NULL : mako_rows_text(&rows, 0, fingerprint_column);
+
+	mako_rows_free(&rows);
+	if (registered == NULL)
+		return true;
+	if (strcmp(registered, fingerprint) == 0)
+		return false;
+	if (!replace)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("%s \"%s\" is already registered with another definition", kind, name),
+				 errhint("Use replace => true to replace it.")));
+	if (is_used(uses, key))
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("replaced %s \"%s\", which the store already depends on", kind, name),
+				 errdetail("States that were computed with the old definition are not computed again.")));
+	return true;
+}
+
+/* The text of an argument that must not be null. */
+static char *
+required_text(FunctionCallInfo fcinfo, int argument, const char *name)
+{
+	if (PG_ARGISNULL(argument))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+	return TextDatumGetCString(PG_GETARG_DATUM(argument));
+}
+
+/* The function that an argument names; NULL for null. */
+static MakoFunction *
+function_argument(FunctionCallInfo fcinfo, int argument, MakoRole role)
+{
+	return PG_ARGISNULL(argument) ? NULL : mako_function_resolve(TextDatumGetCString(PG_GETARG_DATUM(argument)), role);
+}
+
+/* Puts a function's signature into a parameter. */
+static void
+bind_function(const MakoFunction *function, int parameter, Datum *values, char *nulls)
+{
+	if (function == NULL)
+		nulls[parameter] = 'n';
+	else
+		values[parameter] = CStringGetTextDatum(function->signature);
+}
+
+/* Registers a workflow version: see the install script. */
+Datum
+mako_register_workflow(PG_FUNCTION_ARGS)
+{
+	MakoWorkflow workflow = {0};
+	MakoConnection connection;
+	Datum		values[9] = {0};
+	char		nulls[] = "         ";
+	bool		replace = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
+
+	workflow.workflow_id = required_text(fcinfo, 0, "workflow_id");
+	if (!PG_ARGISNULL(4))
+		workflow.initial_state = PG_GETARG_JSONB_P(4);
+	workflow.state_schema_version = PG_ARGISNULL(5) ? 1 : PG_GETARG_INT32(5);
+	if (workflow.state_schema_version < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("state_schema_version must be 1 or more"),
+				 errdetail("It is %d.", workflow.state_schema_version)));
+	if (PG_ARGISNULL(1) && !PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a workflow without apply cannot have upcast"),
+				 errdetail("Events are upcast to be applied.")));
+	if (!PG_ARGISNULL(1) && workflow.initial_state == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("a workflow with apply needs an initial_state"),
+				 errhint("Give the state that the first event is applied to, for example '{}'.")));
+
+	/* The caller's path decides what his names mean; afterwards ours decides. */
+	workflow.apply = function_argument(fcinfo, 1, MAKO_ROLE_APPLY);
+	workflow.upcast = function_argument(fcinfo, 2, MAKO_ROLE_UPCAST);
+	workflow.in_flight = function_argument(fcinfo, 3, MAKO_ROLE_IN_FLIGHT);
+	connection = mako_sql_connect();
+	workflow.fingerprint = workflow_fingerprint(&workflow, true);
+
+	values[0] = CStringGetTextDatum(workflow.workflow_id);
+	if (may_register(&select_workflow, values, 7, workflow.fingerprint, replace, &select_uses_of_workflow,
+					 "workflow", workflow.workflow_id))
+	{
+		MakoFunction *functions[] = WORKFLOW_FUNCTIONS(&workflow);
+
+		for (size_t i = 0; i < lengthof(functions); i++)
+			bind_function(functions[i], i + 1, values, nulls);
+		if (workflow.initial_state == NULL)
+			nulls[4] = 'n';
+		else
+			values[4] = JsonbPGetDatum(workflow.initial_state);
+		values[5] = Int32GetDatum(workflow.state_schema_version);
+		values[6] = function_owners(functions, lengthof(functions));
+		values[7] = CStringGetTextDatum(workflow.fingerprint);
+		values[8] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+		(void) write_definition(&insert_workflow, values, nulls);
+	}
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
+
+/* Forgets a workflow that nothing refers to. */
+Datum
+mako_unregister_workflow(PG_FUNCTION_ARGS)
+{
+	char	   *workflow_id = required_text(fcinfo, 0, "workflow_id");
+	Datum		values[] = {CStringGetTextDatum(workflow_id)};
+	MakoConnection connection = mako_sql_connect();
+	MakoRows	rows = mako_sql_query(&select_steps_of_workflow, values, NULL);
+
+	if (rows.count > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("workflow \"%s\" cannot be unregistered", workflow_id),
+				 errdetail("State migration \"%s\" is registered.", mako_rows_text(&rows, 0, 1)),
+				 errhint("Unregister its state migrations first.")));
+	mako_rows_free(&rows);
+	if (is_used(&select_uses_of_workflow, values))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("workflow \"%s\" cannot be unregistered", workflow_id),
+				 errdetail("Streams or migration snapshots in the store depend on it.")));
+	if (write_definition(&delete_workflow, values, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("workflow \"%s\" is not registered", workflow_id)));
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
+
+/* Registers one step from a workflow version to another. */
+Datum
+mako_register_migration(PG_FUNCTION_ARGS)
+{
+	MakoStateMigration migration = {0};
+	MakoConnection connection;
+	Datum		values[6] = {0};
+	char		nulls[] = "      ";
+	bool		replace = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+
+	migration.source_wf = required_text(fcinfo, 0, "source_wf");
+	migration.target_wf = required_text(fcinfo, 1, "target_wf");
+	if (strcmp(migration.source_wf, migration.target_wf) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("source and target of a state migration must differ"),
+				 errdetail("Both are \"%s\".", migration.source_wf)));
+	if (!mako_workflow_id_same_name(migration.source_wf, migration.target_wf))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("source and target of a state migration must be versions of one workflow"),
+				 errdetail("They are \"%s\" and \"%s\".", migration.source_wf, migration.target_wf)));
+
+	migration.migrate = function_argument(fcinfo, 2, MAKO_ROLE_MIGRATE);
+	connection = mako_sql_connect();
+	(void) mako_definition_workflow(migration.source_wf);
+	(void) mako_definition_workflow(migration.target_wf);
+	migration.fingerprint = migration_fingerprint(&migration, true);
+
+	values[0] = CStringGetTextDatum(migration.source_wf);
+	values[1] = CStringGetTextDatum(migration.target_wf);
+	if (may_register(&select_migration, values, 3, migration.fingerprint, replace, &select_uses_of_migration,
+					 "state migration", psprintf("%s -> %s", migration.source_wf, migration.target_wf)))
+	{
+		bind_function(migration.migrate, 2, values, nulls);
+		values[3] = function_owners(&migration.migrate, 1);
+		values[4] = CStringGetTextDatum(migration.fingerprint);
+		values[5] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+		(void) write_definition(&insert_migration, values, nulls);
+	}
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
+
+/* Forgets a step that no run went through. */
+Datum
+mako_unregister_migration(PG_FUNCTION_ARGS)
+{
+	char	   *source_wf = required_text(fcinfo, 0, "source_wf");
+	char	   *target_wf = required_text(fcinfo, 1, "target_wf");
+	Datum		values[] = {CStringGetTextDatum(source_wf), CStringGetTextDatum(target_wf)};
+	MakoConnection connection = mako_sql_connect();
+
+	if (is_used(&select_uses_of_migration, values))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("state migration \"%s -> %s\" cannot be unregistered", source_wf, target_wf),
+				 errdetail("Migration runs in the store went through it.")));
+	if (write_definition(&delete_migration, values, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("state migration \"%s -> %s\" is not registered", source_wf, target_wf)));
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,196 @@
+/*
+ * fingerprint.c
+ *	  What a definition is, as text and as sha256.
+ *
+ * The text of a function has its signature, owner, properties, settings and source, the domains of its arguments, and the same for
+ * every helper that can be seen: each function that the parse tree of an SQL function names and that does not come with the server.
+ * What cannot be seen is said when a function is registered: compiled code, and what a function in another language calls.
+ */
+#include "mako_migration.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/proclang.h"
+#include "executor/functions.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parse_node.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/ruleutils.h"
+#include "utils/syscache.h"
+
+/* One description under way. */
+typedef struct Description
+{
+	StringInfo	out;
+	List	   *functions;		/* described or about to be, in the order in which they were found */
+	bool		tell_unseen;
+} Description;
+
+/* Adds the checks of a domain, and of the domains below it. */
+static void
+add_domain(StringInfo out, Oid type)
+{
+	while (get_typtype(type) == TYPTYPE_DOMAIN)
+	{
+		Relation	relation = table_open(ConstraintRelationId, AccessShareLock);
+		HeapTuple	type_tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		appendStringInfo(out, "domain %s%s\n", format_type_be_qualified(type),
+						 ((Form_pg_type) GETSTRUCT(type_tuple))->typnotnull ? " not null" : "");
+		ReleaseSysCache(type_tuple);
+		ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
+		scan = systable_beginscan(relation, ConstraintTypidIndexId, true, NULL, 1, &key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			Oid			oid = ((Form_pg_constraint) GETSTRUCT(tuple))->oid;
+
+			appendStringInfo(out, "check %s\n",
+							 TextDatumGetCString(DirectFunctionCall1(pg_get_constraintdef, ObjectIdGetDatum(oid))));
+		}
+		systable_endscan(scan);
+		table_close(relation, AccessShareLock);
+		type = getBaseType(type);
+	}
+}
+
+/* Notes a function that does not come with the server. */
+static bool
+note_function(Oid oid, void *context)
+{
+	Description *description = context;
+
+	if (oid >= FirstNormalObjectId)
+		description->functions = list_append_unique_oid(description->functions, oid);
+	return false;
+}
+
+/* Notes the functions that a parse tree names. */
+static bool
+note_functions(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	(void) check_functions_in_node(node, note_function, context);
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, note_functions, context, 0);
+	return expression_tree_walker(node, note_functions, context);
+}
+
+/* Notes the functions that the body of an SQL function names, parsed under the function's own settings. */
+static void
+note_helpers(Description *description, HeapTuple tuple, const char *source)
+{
+	SQLFunctionParseInfoPtr parse_info = prepare_sql_fn_parse_info(tuple, NULL, DEFAULT_COLLATION_OID);
+	bool		isnull;
+	Datum		config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
+	int			guc_level = NewGUCNestLevel();
+	ListCell   *cell;
+
+	if (!isnull)
+		ProcessGUCArray(DatumGetArrayTypeP(config), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE);
+	foreach(cell, pg_parse_query(source))
+	{
+		ParseState *parse_state = make_parsestate(NULL);
+
+		parse_state->p_sourcetext = source;
+		sql_fn_parser_setup(parse_state, parse_info);
+		(void) note_functions((Node *) transformTopLevelStmt(parse_state, lfirst_node(RawStmt, cell)), description);
+		free_parsestate(parse_state);
+	}
+	AtEOXact_GUC(false, guc_level);
+}
+
+/* A text attribute of a function's row; empty for null. */
+static char *
+text_attribute(HeapTuple tuple, int attribute)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(PROCOID, tuple, attribute, &isnull);
+
+	return isnull ? pstrdup("") : TextDatumGetCString(value);
+}
+
+/* Adds one function, and notes its helpers where they can be seen. */
+static void
+add_function(Description *description, Oid oid)
+{
+	StringInfo	out = description->out;
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
+	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
+	char	   *signature = format_procedure_qualified(oid);
+	char	   *source = text_attribute(tuple, Anum_pg_proc_prosrc);
+	bool		isnull;
+	Datum		config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
+
+	appendStringInfo(out, "function %s returns %s owner %s language %s volatility %c parallel %c%s%s%s\n",
+					 signature, format_type_be_qualified(form->prorettype), GetUserNameFromId(form->proowner, false),
+					 get_language_name(form->prolang, false), form->provolatile, form->proparallel,
+					 form->proisstrict ? " strict" : "", form->prosecdef ? " security definer" : "",
+					 form->proleakproof ? " leakproof" : "");
+	if (!isnull)
+		appendStringInfo(out, "settings %s\n", OidOutputFunctionCall(F_ARRAY_OUT, config));
+	appendStringInfo(out, "source %s %s\n", text_attribute(tuple, Anum_pg_proc_probin), source);
+	for (int i = 0; i < form->pronargs; i++)
+		add_domain(out, form->proargtypes.values[i]);
+	add_domain(out, form->prorettype);
+
+	if (form->prolang == SQLlanguageId)
+	{
+#ifdef MAKO_SQL_BODY
+		Datum		body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
+
+		if (!isnull)
+		{
+			appendStringInfo(out, "body %s\n",
+							 TextDatumGetCString(DirectFunctionCall1(pg_get_function_sqlbody, ObjectIdGetDatum(oid))));
+			(void) note_functions(stringToNode(TextDatumGetCString(body)), description);
+		}
+		else
+#endif
+			note_helpers(description, tuple, source);
+	}
+	else if (description->tell_unseen && get_func_namespace(oid) != mako_sql_extension_schema())
+		ereport(NOTICE,
+				(errmsg("the fingerprint of function %s does not cover what it calls", signature),
+				 errdetail("It is written in %s; only the bodies of SQL functions can be seen through.",
+						   get_language_name(form->prolang, false))));
+	ReleaseSysCache(tuple);
+}
+
+/* Adds a registered function and its helpers to a definition's text. */
+void
+mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen)
+{
+	Description description = {out, list_make1_oid(function->oid), tell_unseen};
+
+	/* The list grows while it is read. */
+	for (int i = 0; i < list_length(description.functions); i++)
+		add_function(&description, list_nth_oid(description.functions, i));
+}
+
+/* sha256 of a description, in hexadecimal. */
+char *
+mako_fingerprint_digest(const char *description)
+{
+	Datum		digest = DirectFunctionCall1(sha256_bytea, CStringGetTextDatum(description));
+
+	return TextDatumGetCString(DirectFunctionCall2(binary_encode, digest, CStringGetTextDatum("hex")));
+}

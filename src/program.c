@@ -1,0 +1,146 @@
+/*
+ * program.c
+ *	  A registered function as a planned expression over parameters.
+ *
+ * The server's planner turns the call f($1, $2, $4) into an expression, in which a simple SQL function is inlined; the executor
+ * evaluates it. Both happen as the function's owner in a security-restricted operation, so that nobody who runs a migration lends
+ * his rights to the author of a function. The planned expression lasts for the run; its evaluation state is made anew after an
+ * error, because a function that was left in the middle has left its caches there too.
+ */
+#include "mako_migration.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
+#include "utils/lsyscache.h"
+
+/* Types of the parameters, by number. */
+static const Oid parameter_type[] = {
+	[MAKO_PARAMETER_STATE] = JSONBOID,
+	[MAKO_PARAMETER_EVENT_TYPE] = TEXTOID,
+	[MAKO_PARAMETER_SCHEMA_VERSION] = INT4OID,
+	[MAKO_PARAMETER_PAYLOAD] = JSONBOID,
+};
+
+/* Which parameters a role takes, in the order of its arguments. */
+static const MakoParameter role_parameters[][3] = {
+	[MAKO_ROLE_APPLY] = {MAKO_PARAMETER_STATE, MAKO_PARAMETER_EVENT_TYPE, MAKO_PARAMETER_PAYLOAD},
+	[MAKO_ROLE_UPCAST] = {MAKO_PARAMETER_EVENT_TYPE, MAKO_PARAMETER_SCHEMA_VERSION, MAKO_PARAMETER_PAYLOAD},
+	[MAKO_ROLE_MIGRATE] = {MAKO_PARAMETER_STATE},
+	[MAKO_ROLE_IN_FLIGHT] = {MAKO_PARAMETER_STATE},
+};
+
+/* The parameters that all programs of a fold share. */
+ParamListInfo
+mako_program_parameters(void)
+{
+	ParamListInfo parameters = makeParamList(lengthof(parameter_type) - 1);
+
+	for (int i = 0; i < parameters->numParams; i++)
+	{
+		parameters->params[i].ptype = parameter_type[i + 1];
+		parameters->params[i].isnull = true;
+	}
+	return parameters;
+}
+
+/* Sets a parameter; no value of a fold is null. */
+void
+mako_program_bind(ParamListInfo parameters, MakoParameter parameter, Datum value)
+{
+	parameters->params[parameter - 1].value = value;
+	parameters->params[parameter - 1].isnull = false;
+}
+
+/* A reference to a parameter, as an argument of the given type: the parameter's own or a domain over it. */
+static Node *
+parameter_as(MakoParameter parameter, Oid type)
+{
+	Param	   *param = makeNode(Param);
+
+	param->paramkind = PARAM_EXTERN;
+	param->paramid = parameter;
+	param->paramtype = parameter_type[parameter];
+	param->paramtypmod = -1;
+	param->paramcollid = get_typcollation(param->paramtype);
+	param->location = -1;
+	return coerce_to_target_type(NULL, (Node *) param, param->paramtype, type, -1, COERCION_IMPLICIT,
+								 COERCE_IMPLICIT_CAST, -1);
+}
+
+/* Plans an expression as the role that will evaluate it: planning may evaluate immutable functions. */
+static MakoProgram *
+plan_expression(Expr *expression, Oid owner)
+{
+	MakoProgram *program = palloc0(sizeof(MakoProgram));
+	Oid			user;
+	int			security;
+
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(owner, security | SECURITY_RESTRICTED_OPERATION);
+	program->expression = expression_planner(expression);
+	program->owner = owner;
+	SetUserIdAndSecContext(user, security);
+	return program;
+}
+
+/* The program that calls a function; NULL for none. */
+MakoProgram *
+mako_program_compile(const MakoFunction *function)
+{
+	List	   *arguments = NIL;
+	Oid		   *argtypes;
+	int			nargs;
+
+	if (function == NULL)
+		return NULL;
+	(void) get_func_signature(function->oid, &argtypes, &nargs);
+	for (int i = 0; i < nargs; i++)
+		arguments = lappend(arguments, parameter_as(role_parameters[function->role][i], argtypes[i]));
+	return plan_expression((Expr *) makeFuncExpr(function->oid, get_func_rettype(function->oid), arguments,
+												 InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL),
+						   function->owner);
+}
+
+/* The program that checks a state against the domain that a function declares for it; NULL where it declares none. */
+MakoProgram *
+mako_program_compile_check(const MakoFunction *function)
+{
+	Oid			type = function == NULL ? JSONBOID : mako_function_state_type(function);
+
+	if (type == JSONBOID)
+		return NULL;
+	return plan_expression((Expr *) parameter_as(MAKO_PARAMETER_STATE, type), function->owner);
+}
+
+/* Makes a program ready for evaluation, in the current memory context. */
+void
+mako_program_prepare(MakoProgram *program, ParamListInfo parameters)
+{
+	if (program == NULL)
+		return;
+	program->econtext = CreateStandaloneExprContext();
+	program->econtext->ecxt_param_list_info = parameters;
+	program->state = ExecInitExprWithParams(program->expression, parameters);
+}
+
+/* Evaluates a program with the parameters as they are; the result is in the current memory context. */
+Datum
+mako_program_evaluate(MakoProgram *program, bool *isnull)
+{
+	Datum		result;
+	Oid			user;
+	int			security;
+	int			guc_level = NewGUCNestLevel();
+
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(program->owner, security | SECURITY_RESTRICTED_OPERATION);
+	result = ExecEvalExpr(program->state, program->econtext, isnull);
+	SetUserIdAndSecContext(user, security);
+	AtEOXact_GUC(false, guc_level);
+	return result;
+}

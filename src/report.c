@@ -1,0 +1,276 @@
+/*
+ * report.c
+ *	  Counts and errors of a run: collected, saved in the audit trail, and turned into a mako_migration_report.
+ */
+#include "mako_migration.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/typcache.h"
+
+static MakoStatement insert_errors = {
+	"INSERT INTO mako.migration_error (run_id, error_no, stream_no, stream_id, phase, sequence_number, sqlstate,"
+	" message, detail, hint, context)"
+	" SELECT $1, $2 OPERATOR(pg_catalog.+) u.ordinality, u.stream_no, u.stream_id, u.phase, u.sequence_number, u.sqlstate,"
+	" u.message, u.detail, u.hint, u.context"
+	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
+	" pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11))"
+	" WITH ORDINALITY AS u (stream_no, stream_id, phase, sequence_number, sqlstate, message, detail, hint, context, ordinality)",
+	11, {INT8OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+	TEXTARRAYOID, TEXTARRAYOID}
+};
+
+/* Columns of mako_migration_error, in order. */
+enum
+{
+	ERROR_STREAM_ID,
+	ERROR_PHASE,
+	ERROR_SEQUENCE_NUMBER,
+	ERROR_SQLSTATE,
+	ERROR_MESSAGE,
+	ERROR_DETAIL,
+	ERROR_HINT,
+	ERROR_CONTEXT,
+	ERROR_COLUMNS
+};
+
+/* A report without counts or errors, in a context below the current one. */
+MakoReport *
+mako_report_create(const char *source_wf, const char *target_wf, int64 max_errors)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako report", ALLOCSET_DEFAULT_SIZES);
+	MakoReport *report = MemoryContextAllocZero(context, sizeof(MakoReport));
+
+	report->source_wf = source_wf;
+	report->target_wf = target_wf;
+	report->max_errors = max_errors;
+	report->context = context;
+	report->unsaved_context = AllocSetContextCreate(context, "mako unsaved errors", ALLOCSET_DEFAULT_SIZES);
+	report->started_at = GetCurrentTimestamp();
+	return report;
+}
+
+/* A copy of a text, cut at limit bytes between characters; NULL stays NULL. */
+static char *
+copy_text(const char *text, int limit)
+{
+	int			length;
+
+	if (text == NULL)
+		return NULL;
+	length = strlen(text);
+	return pnstrdup(text, length <= limit ? length : pg_mbcliplen(text, length, limit));
+}
+
+/* A copy of an error with its texts cut, in the current memory context. */
+static MakoError *
+copy_error(const MakoError *error, int limit)
+{
+	MakoError  *copy = palloc(sizeof(MakoError));
+
+	*copy = *error;
+	copy->stream_id = pstrdup(error->stream_id);
+	copy->message = copy_text(error->message, limit);
+	copy->detail = copy_text(error->detail, limit);
+	copy->hint = copy_text(error->hint, limit);
+	copy->context = copy_text(error->context, limit);
+	return copy;
+}
+
+/* Ends the run because of max_errors; the detail has the counts and the first errors as JSON. */
+static void
+raise_too_many_errors(const MakoReport *report)
+{
+	StringInfoData json;
+	ListCell   *cell;
+	int			shown = 0;
+
+	initStringInfo(&json);
+	appendStringInfo(&json, "{\"migrated\": " INT64_FORMAT ", \"failed\": " INT64_FORMAT ", \"errors\": [",
+					 report->migrated, report->failed);
+	foreach(cell, report->errors)
+	{
+		const MakoError *error = lfirst(cell);
+
+		if (shown == MAKO_DETAIL_ERRORS)
+			break;
+		appendStringInfo(&json, "%s{\"stream_id\": ", shown++ > 0 ? ", " : "");
+		escape_json(&json, error->stream_id);
+		appendStringInfo(&json, ", \"phase\": \"%s\", \"sequence_number\": ", mako_phase_name[error->phase]);
+		if (error->sequence_number > 0)
+			appendStringInfo(&json, INT64_FORMAT, error->sequence_number);
+		else
+			appendStringInfoString(&json, "null");
+		appendStringInfo(&json, ", \"sqlstate\": \"%s\", \"message\": ", error->sqlstate);
+		escape_json(&json, error->message);
+		appendStringInfoChar(&json, '}');
+	}
+	appendStringInfoString(&json, "]}");
+	ereport(ERROR,
+			(errcode(MAKO_ERRCODE_NOT_OK),
+			 errmsg("more than " INT64_FORMAT " streams could not be migrated", report->max_errors),
+			 errdetail_internal("%s", json.data),
+			 errhint("Nothing was changed. Correct the cause, or allow more with max_errors.")));
+}
+
+/* Records that a stream could not be migrated. */
+void
+mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number,
+				  const ErrorData *data)
+{
+	MakoError	error = {stream_no, unconstify(char *, stream_id), phase, sequence_number};
+	MemoryContext old;
+
+	strlcpy(error.sqlstate, unpack_sql_state(data->sqlerrcode), sizeof(error.sqlstate));
+	error.message = data->message != NULL ? data->message : "missing error text";
+	error.detail = data->detail;
+	error.hint = data->hint;
+	error.context = data->context;
+
+	report->failed++;
+	old = MemoryContextSwitchTo(report->context);
+	if (list_length(report->errors) < MAKO_REPORT_ERRORS)
+		report->errors = lappend(report->errors, copy_error(&error, MAKO_ERROR_TEXT));
+	MemoryContextSwitchTo(report->unsaved_context);
+	report->unsaved = lappend(report->unsaved, copy_error(&error, MaxAllocSize - 1));
+	MemoryContextSwitchTo(old);
+
+	if (report->max_errors >= 0 && report->failed > report->max_errors)
+		raise_too_many_errors(report);
+}
+
+/* The columns of an error, in the order of mako_migration_error. */
+static void
+error_columns(const MakoError *error, Datum *values, bool *nulls)
+{
+	const char *const texts[] = {
+		[ERROR_STREAM_ID] = error->stream_id,
+		[ERROR_PHASE] = mako_phase_name[error->phase],
+		[ERROR_SEQUENCE_NUMBER] = NULL,
+		[ERROR_SQLSTATE] = error->sqlstate,
+		[ERROR_MESSAGE] = error->message,
+		[ERROR_DETAIL] = error->detail,
+		[ERROR_HINT] = error->hint,
+		[ERROR_CONTEXT] = error->context,
+	};
+
+	for (int i = 0; i < ERROR_COLUMNS; i++)
+	{
+		nulls[i] = texts[i] == NULL;
+		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(texts[i]);
+	}
+	nulls[ERROR_SEQUENCE_NUMBER] = error->sequence_number == 0;
+	values[ERROR_SEQUENCE_NUMBER] = Int64GetDatum(error->sequence_number);
+}
+
+/* An array of values of a type that may be null. */
+static Datum
+nullable_array(Datum *values, bool *nulls, int count, Oid type)
+{
+	int			lower_bound = 1;
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &lower_bound, type, length, by_value, align));
+}
+
+/* Writes the errors that came since the last call into the audit trail. */
+void
+mako_report_save_errors(MakoReport *report)
+{
+	int			count = list_length(report->unsaved);
+	MemoryContext old = MemoryContextSwitchTo(report->unsaved_context);
+	Datum		parameters[3 + ERROR_COLUMNS] = {Int64GetDatum(report->run_id), Int64GetDatum(report->saved)};
+	Datum	   *stream_nos = palloc(sizeof(Datum) * (count + 1));
+	Datum	   *values[ERROR_COLUMNS];
+	bool	   *nulls[ERROR_COLUMNS];
+
+	if (count > 0)
+	{
+		for (int column = 0; column < ERROR_COLUMNS; column++)
+		{
+			values[column] = palloc(sizeof(Datum) * count);
+			nulls[column] = palloc(sizeof(bool) * count);
+		}
+		for (int i = 0; i < count; i++)
+		{
+			const MakoError *error = list_nth(report->unsaved, i);
+			Datum		row[ERROR_COLUMNS];
+			bool		row_nulls[ERROR_COLUMNS];
+
+			stream_nos[i] = Int64GetDatum(error->stream_no);
+			error_columns(error, row, row_nulls);
+			for (int column = 0; column < ERROR_COLUMNS; column++)
+			{
+				values[column][i] = row[column];
+				nulls[column][i] = row_nulls[column];
+			}
+		}
+		parameters[2] = nullable_array(stream_nos, NULL, count, INT8OID);
+		for (int column = 0; column < ERROR_COLUMNS; column++)
+			parameters[3 + column] = nullable_array(values[column], nulls[column], count,
+													column == ERROR_SEQUENCE_NUMBER ? INT8OID : TEXTOID);
+		(void) mako_invariants_write(&insert_errors, parameters, NULL);
+		report->saved += count;
+	}
+	MemoryContextSwitchTo(old);
+	report->unsaved = NIL;
+	MemoryContextReset(report->unsaved_context);
+}
+
+/* The report's errors as mako_migration_error[]. */
+static Datum
+errors_to_datum(const MakoReport *report, Oid array_type)
+{
+	Oid			type = get_element_type(array_type);
+	TupleDesc	tupdesc = lookup_rowtype_tupdesc_copy(type, -1);
+	int			count = list_length(report->errors);
+	Datum	   *elements = palloc(sizeof(Datum) * (count + 1));
+
+	for (int i = 0; i < count; i++)
+	{
+		Datum		values[ERROR_COLUMNS];
+		bool		nulls[ERROR_COLUMNS];
+
+		error_columns(list_nth(report->errors, i), values, nulls);
+		elements[i] = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+	}
+	return count == 0 ? PointerGetDatum(construct_empty_array(type)) : nullable_array(elements, NULL, count, type);
+}
+
+/* The report as the result of the function that was called. */
+Datum
+mako_report_to_datum(const MakoReport *report, FunctionCallInfo fcinfo)
+{
+	enum
+	{
+		RUN_ID, SOURCE_WF, TARGET_WF, MIGRATED, SKIPPED, FAILED, ERRORS, STARTED_AT, DURATION, COLUMNS
+	};
+	Datum		values[COLUMNS];
+	bool		nulls[COLUMNS] = {false};
+	TupleDesc	tupdesc;
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	values[RUN_ID] = Int64GetDatum(report->run_id);
+	values[SOURCE_WF] = CStringGetTextDatum(report->source_wf);
+	values[TARGET_WF] = CStringGetTextDatum(report->target_wf);
+	values[MIGRATED] = Int64GetDatum(report->migrated);
+	values[SKIPPED] = Int64GetDatum(report->skipped);
+	values[FAILED] = Int64GetDatum(report->failed);
+	values[ERRORS] = errors_to_datum(report, TupleDescAttr(tupdesc, ERRORS)->atttypid);
+	values[STARTED_AT] = TimestampTzGetDatum(report->started_at);
+	values[DURATION] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(report->finished_at),
+										   TimestampTzGetDatum(report->started_at));
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls));
+}

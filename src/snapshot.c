@@ -1,0 +1,354 @@
+/*
+ * snapshot.c
+ *	  Writing: snapshots, heads and dependents of many streams at once, in key order.
+ *
+ * Results wait in the writer's context until there are enough of them. A flush is one subtransaction; only when it fails is it
+ * halved, again and again, until the stream that cannot be written stands alone. So a run of a million streams has some dozens of
+ * writing subtransactions, not a million.
+ */
+#include "mako_migration.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+static MakoStatement insert_snapshots = {
+	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state)"
+	" SELECT u.stream_no, u.sequence_number, $4, $5, $6, u.state"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (stream_no, sequence_number, state)",
+	6, {INT8ARRAYOID, INT8ARRAYOID, JSONBARRAYOID, INT8OID, TEXTOID, INT4OID}
+};
+
+static MakoStatement insert_repointed = {
+	"INSERT INTO mako.repointed (run_id, stream_no, sequence_number)"
+	" SELECT $3, u.stream_no, u.sequence_number"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (stream_no, sequence_number)",
+	3, {INT8ARRAYOID, INT8ARRAYOID, INT8OID}
+};
+
+static MakoStatement update_heads = {
+	"UPDATE mako.stream AS s SET workflow_id = $2 WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1)",
+	2, {INT8ARRAYOID, TEXTOID}, true
+};
+
+static MakoStatement select_dependents = {
+	"SELECT d.relation, d.process_column, d.workflow_column, d.tenant_column, to_regclass(d.relation)::oid,"
+	" (SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END"
+	"  FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid"
+	"  WHERE a.attrelid = to_regclass(d.relation) AND a.attname = d.process_column AND NOT a.attisdropped)"
+	" FROM mako.dependent d ORDER BY d.relation, d.process_column, d.workflow_column",
+	0, {0}
+};
+
+/* The statement that lets one dependent follow; its parameters are those of update_dependents(). */
+static MakoStatement *
+dependent_statement(const MakoRows *rows, uint64 row)
+{
+	MakoStatement *statement = palloc0(sizeof(MakoStatement));
+	const Oid	argtypes[] = {INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTOID, TEXTOID};
+	const char *process_column = mako_rows_text(rows, row, 2);
+	const char *workflow_column = mako_rows_text(rows, row, 3);
+	const char *tenant_column = mako_rows_text(rows, row, 4);
+	bool		no_relation;
+	bool		no_column;
+	Oid			relation = DatumGetObjectId(mako_rows_get(rows, row, 5, &no_relation));
+	Oid			type = DatumGetObjectId(mako_rows_get(rows, row, 6, &no_column));
+	StringInfoData text;
+
+	if (no_relation || no_column)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("dependent %s of the store does not exist", mako_rows_text(rows, row, 1)),
+				 errdetail("Its column \"%s\" was to be followed.", process_column),
+				 errhint("Restore it, or use mako_remove_dependent().")));
+
+	initStringInfo(&text);
+	appendStringInfo(&text,
+					 "UPDATE %s AS d SET %s = $5"
+					 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
+					 " AS m (stream_no, stream_id, process_id, tenant_id)"
+					 " WHERE d.%s OPERATOR(pg_catalog.=) m.%s AND d.%s OPERATOR(pg_catalog.=) $6",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation)),
+					 quote_identifier(workflow_column), quote_identifier(process_column),
+					 type == UUIDOID ? "process_id" : type == INT8OID ? "stream_no" : "stream_id",
+					 quote_identifier(workflow_column));
+	if (tenant_column != NULL)
+		appendStringInfo(&text, " AND d.%s OPERATOR(pg_catalog.=) m.tenant_id", quote_identifier(tenant_column));
+	statement->text = text.data;
+	statement->nargs = lengthof(argtypes);
+	memcpy(statement->argtypes, argtypes, sizeof(argtypes));
+	statement->plan_each_time = true;
+	statement->transient = true;
+	return statement;
+}
+
+/* A writer without results, in the current memory context. */
+MakoWriter *
+mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry)
+{
+	MakoWriter *writer = palloc0(sizeof(MakoWriter));
+
+	writer->report = report;
+	writer->state_schema_version = target->state_schema_version;
+	writer->update_registry = update_registry;
+	writer->context = AllocSetContextCreate(CurrentMemoryContext, "mako results", ALLOCSET_DEFAULT_SIZES);
+	if (update_registry)
+	{
+		MakoRows	rows = mako_sql_query(&select_dependents, NULL, NULL);
+
+		for (uint64 row = 0; row < rows.count; row++)
+			writer->dependents = lappend(writer->dependents, dependent_statement(&rows, row));
+		mako_rows_free(&rows);
+	}
+	return writer;
+}
+
+/* A copy of a uuid in the current memory context; NULL stays NULL. */
+static pg_uuid_t *
+copy_uuid(const pg_uuid_t *uuid)
+{
+	return uuid == NULL ? NULL : memcpy(palloc(sizeof(pg_uuid_t)), uuid, sizeof(pg_uuid_t));
+}
+
+/*
+ * Adds a stream that is to be written. Without a state it moves without a snapshot; counts says whether it counts as migrated.
+ */
+void
+mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, const Jsonb *state, bool counts)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->context);
+	MakoResult *result;
+
+	if (writer->count == writer->capacity)
+	{
+		writer->capacity = Max(writer->capacity * 2, 1024);
+		writer->results = writer->results == NULL ? palloc(writer->capacity * sizeof(MakoResult)) :
+			repalloc_huge(writer->results, writer->capacity * sizeof(MakoResult));
+	}
+	result = &writer->results[writer->count];
+	result->stream_no = stream->stream_no;
+	result->stream_id = pstrdup(stream->stream_id);
+	result->tenant_id = copy_uuid(stream->tenant_id);
+	result->process_id = copy_uuid(stream->process_id);
+	result->sequence_number = sequence_number;
+	result->state = state == NULL ? NULL : memcpy(palloc(VARSIZE(state)), state, VARSIZE(state));
+	result->counts = counts;
+	writer->count++;
+	MemoryContextSwitchTo(old);
+}
+
+/* Is it time to flush? Writing needs the states twice more, as an array and as rows. */
+bool
+mako_writer_is_full(const MakoWriter *writer)
+{
+	return MemoryContextMemAllocated(writer->context, false) > (Size) mako_max_memory * 1024 / 4;
+}
+
+/* A part of the results, as columns for the statements. */
+typedef struct Part
+{
+	MakoWriter *writer;
+	int			first;
+	int			count;
+	MakoPhase	phase;			/* reached so far, for the handler of an error */
+} Part;
+
+/* Does a statement want this result? */
+typedef enum Which
+{
+	WITH_STATE,
+	WITHOUT_STATE,
+	ALL,
+} Which;
+
+/* One column of a part. */
+typedef enum Column
+{
+	STREAM_NO,
+	STREAM_ID,
+	TENANT_ID,
+	PROCESS_ID,
+	SEQUENCE_NUMBER,
+	STATE,
+} Column;
+
+/* One column of a part as an array; *count is how many rows it has. */
+static Datum
+column_array(const Part *part, Which which, Column column, int *count)
+{
+	static const Oid types[] = {
+		[STREAM_NO] = INT8OID,[STREAM_ID] = TEXTOID,[TENANT_ID] = UUIDOID,[PROCESS_ID] = UUIDOID,
+		[SEQUENCE_NUMBER] = INT8OID,[STATE] = JSONBOID,
+	};
+	Datum	   *values = palloc(part->count * sizeof(Datum));
+	bool	   *nulls = palloc(part->count * sizeof(bool));
+	int			rows = 0;
+	int			lower_bound = 1;
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	for (int i = part->first; i < part->first + part->count; i++)
+	{
+		const MakoResult *result = &part->writer->results[i];
+		Datum		value = (Datum) 0;
+
+		if ((which == WITH_STATE && result->state == NULL) || (which == WITHOUT_STATE && result->state != NULL))
+			continue;
+		switch (column)
+		{
+			case STREAM_NO:
+				value = Int64GetDatum(result->stream_no);
+				break;
+			case STREAM_ID:
+				value = CStringGetTextDatum(result->stream_id);
+				break;
+			case TENANT_ID:
+				value = UUIDPGetDatum(result->tenant_id);
+				break;
+			case PROCESS_ID:
+				value = UUIDPGetDatum(result->process_id);
+				break;
+			case SEQUENCE_NUMBER:
+				value = Int64GetDatum(result->sequence_number);
+				break;
+			case STATE:
+				value = JsonbPGetDatum(result->state);
+				break;
+		}
+		values[rows] = value;
+		nulls[rows] = (column == TENANT_ID || column == PROCESS_ID) && value == (Datum) 0;
+		rows++;
+	}
+	*count = rows;
+	get_typlenbyvalalign(types[column], &length, &by_value, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, count, &lower_bound, types[column], length, by_value, align));
+}
+
+/* Writes the snapshots of a part. */
+static void
+write_snapshots(const Part *part)
+{
+	const MakoWriter *writer = part->writer;
+	int			count;
+	Datum		values[] = {
+		column_array(part, WITH_STATE, STREAM_NO, &count),
+		column_array(part, WITH_STATE, SEQUENCE_NUMBER, &count),
+		column_array(part, WITH_STATE, STATE, &count),
+		Int64GetDatum(writer->report->run_id),
+		CStringGetTextDatum(writer->report->target_wf),
+		Int32GetDatum(writer->state_schema_version),
+	};
+
+	if (count > 0)
+		(void) mako_invariants_write(&insert_snapshots, values, NULL);
+}
+
+/* Records the streams of a part that move without a snapshot. */
+static void
+write_repointed(const Part *part)
+{
+	int			count;
+	Datum		values[] = {
+		column_array(part, WITHOUT_STATE, STREAM_NO, &count),
+		column_array(part, WITHOUT_STATE, SEQUENCE_NUMBER, &count),
+		Int64GetDatum(part->writer->report->run_id),
+	};
+
+	if (count > 0)
+		(void) mako_invariants_write(&insert_repointed, values, NULL);
+}
+
+/* Repoints the heads of a part, and with them every routing key. */
+static void
+write_heads(const Part *part)
+{
+	int			count;
+	Datum		values[] = {column_array(part, ALL, STREAM_NO, &count), CStringGetTextDatum(part->writer->report->target_wf)};
+
+	(void) mako_invariants_write(&update_heads, values, NULL);
+}
+
+/* Lets the dependents of a part follow. */
+static void
+write_dependents(const Part *part)
+{
+	const MakoReport *report = part->writer->report;
+	int			count;
+	Datum		values[] = {
+		column_array(part, ALL, STREAM_NO, &count),
+		column_array(part, ALL, STREAM_ID, &count),
+		column_array(part, ALL, PROCESS_ID, &count),
+		column_array(part, ALL, TENANT_ID, &count),
+		CStringGetTextDatum(report->target_wf),
+		CStringGetTextDatum(report->source_wf),
+	};
+	ListCell   *cell;
+
+	foreach(cell, part->writer->dependents)
+		(void) mako_sql_execute(lfirst(cell), values, NULL);
+}
+
+/* Writes a part; runs in a subtransaction. */
+static void
+write_part(void *argument)
+{
+	Part	   *part = argument;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako write", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	part->phase = MAKO_PHASE_SNAPSHOT;
+	write_snapshots(part);
+	part->phase = MAKO_PHASE_REGISTRY;
+	if (part->writer->update_registry)
+	{
+		write_repointed(part);
+		write_heads(part);
+		if (part->writer->dependents != NIL)
+			write_dependents(part);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/* Writes a part of the results, and where that fails its halves, down to the streams that cannot be written. */
+static void
+flush_part(MakoWriter *writer, int first, int count)
+{
+	Part		part = {writer, first, count, MAKO_PHASE_SNAPSHOT};
+	ErrorData  *error = mako_isolation_run(write_part, &part);
+
+	if (error == NULL)
+	{
+		for (int i = first; i < first + count; i++)
+			writer->report->migrated += writer->results[i].counts;
+	}
+	else if (count == 1)
+		mako_report_error(writer->report, writer->results[first].stream_no, writer->results[first].stream_id, part.phase,
+						  writer->results[first].sequence_number, error);
+	else
+	{
+		flush_part(writer, first, count / 2);
+		flush_part(writer, first + count / 2, count - count / 2);
+	}
+	if (error != NULL)
+		FreeErrorData(error);
+}
+
+/* Writes everything that waits. */
+void
+mako_writer_flush(MakoWriter *writer)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->context);
+
+	if (writer->count > 0)
+		flush_part(writer, 0, writer->count);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(writer->context);
+	writer->results = NULL;
+	writer->count = 0;
+	writer->capacity = 0;
+	mako_report_save_errors(writer->report);
+}

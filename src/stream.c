@@ -1,0 +1,192 @@
+/*
+ * stream.c
+ *	  Reading: the matching heads, locked in stream_no order; the states they start from; their events in key order.
+ *
+ * Heads come from one cursor over the whole run, so that they are found in one pass whichever plan the server takes. Events come
+ * from one cursor a batch: the heads of the batch drive one index lookup each, so that few matches cost little and memory stays
+ * bounded however long a stream is. The lookups come in the order of the heads, and within a stream in the order of the events.
+ */
+#include "mako_migration.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+/* Events fetched at once. */
+#define EVENT_FETCH 256
+
+static MakoStatement select_heads = {
+	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version"
+	" FROM mako.stream s"
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
+	" ORDER BY s.stream_no FOR NO KEY UPDATE",
+	2, {TEXTOID, UUIDOID}, true
+};
+
+/* Newest first: what was folded furthest, and of that what was written last. */
+static MakoStatement select_states = {
+	"SELECT DISTINCT ON (n.stream_no) n.stream_no, n.sequence_number, n.state, n.state_schema_version"
+	" FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.workflow_id OPERATOR(pg_catalog.=) $2"
+	" AND n.reverted_by IS NULL AND (n.run_id OPERATOR(pg_catalog.>) 0 OR $3)"
+	" ORDER BY n.stream_no, n.sequence_number DESC, n.run_id DESC",
+	3, {INT8ARRAYOID, TEXTOID, BOOLOID}, true
+};
+
+/* The lateral subquery can only be the inner side of a nested loop, so the order of the heads is kept. */
+static MakoStatement select_events = {
+	"SELECT e.stream_no, e.sequence_number, e.event_type, e.schema_version, e.payload"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, start)"
+	" CROSS JOIN LATERAL ("
+	"  SELECT v.stream_no, v.sequence_number, v.event_type, v.schema_version, v.payload"
+	"  FROM mako.event v"
+	"  WHERE v.stream_no OPERATOR(pg_catalog.=) h.stream_no AND v.sequence_number OPERATOR(pg_catalog.>) h.start"
+	"  ORDER BY v.sequence_number) e",
+	2, {INT8ARRAYOID, INT8ARRAYOID}, true
+};
+
+/* Events of some streams, in order; lives in the context in which it was opened. */
+struct MakoReader
+{
+	MakoCursor *cursor;
+	MakoRows	rows;
+	uint64		next;			/* row of rows */
+	MakoEvent	event;			/* the one at next, unless at_end */
+	bool		at_end;
+};
+
+/* A uuid of a row, copied; NULL for null. */
+static pg_uuid_t *
+row_uuid(const MakoRows *rows, uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = mako_rows_get(rows, row, column, &isnull);
+	pg_uuid_t  *uuid;
+
+	if (isnull)
+		return NULL;
+	uuid = palloc(sizeof(pg_uuid_t));
+	*uuid = *DatumGetUUIDP(value);
+	return uuid;
+}
+
+/* Opens the cursor over the matching heads, on a new snapshot; each is locked when it is fetched. */
+MakoCursor *
+mako_stream_open_heads(const char *source_wf, const pg_uuid_t *tenant_id)
+{
+	Datum		values[] = {CStringGetTextDatum(source_wf), UUIDPGetDatum(tenant_id)};
+
+	return mako_cursor_open(&select_heads, values, tenant_id == NULL ? " n" : NULL, true);
+}
+
+/* Fetches and locks the next heads; they are allocated in the current memory context. Returns how many; 0 at the end. */
+int
+mako_stream_fetch_heads(MakoCursor *cursor, MakoStream *streams, int capacity)
+{
+	MakoRows	rows = mako_cursor_fetch(cursor, capacity);
+	int			count = (int) rows.count;
+
+	for (int i = 0; i < count; i++)
+	{
+		MakoStream *stream = &streams[i];
+		bool		isnull;
+
+		memset(stream, 0, sizeof(MakoStream));
+		stream->stream_no = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+		stream->stream_id = mako_rows_text(&rows, i, 2);
+		stream->tenant_id = row_uuid(&rows, i, 3);
+		stream->process_id = row_uuid(&rows, i, 4);
+		stream->version = DatumGetInt64(mako_rows_get(&rows, i, 5, &isnull));
+	}
+	mako_rows_free(&rows);
+	return count;
+}
+
+/* One bigint of every stream, as bigint[]. */
+static Datum
+bigint_array(const MakoStream *streams, int count, size_t offset)
+{
+	Datum	   *values = palloc(sizeof(Datum) * count);
+
+	for (int i = 0; i < count; i++)
+		values[i] = Int64GetDatum(*(const int64 *) ((const char *) &streams[i] + offset));
+	return PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/*
+ * Finds the stored state that each stream starts from: its boundary, or with periodic_too the newest state there is. Reads with the
+ * active snapshot.
+ */
+void
+mako_stream_load_states(MakoStream *streams, int count, const char *source_wf, bool periodic_too)
+{
+	Datum		values[] = {bigint_array(streams, count, offsetof(MakoStream, stream_no)),
+		CStringGetTextDatum(source_wf), BoolGetDatum(periodic_too)};
+	MakoRows	rows = mako_sql_query_snapshot(&select_states, values, NULL);
+	int			i = 0;
+
+	/* Both are in stream_no order. */
+	for (uint64 row = 0; row < rows.count; row++)
+	{
+		bool		isnull;
+		int64		stream_no = DatumGetInt64(mako_rows_get(&rows, row, 1, &isnull));
+		struct varlena *state = (struct varlena *) DatumGetPointer(mako_rows_get(&rows, row, 3, &isnull));
+
+		while (streams[i].stream_no != stream_no)
+			i++;
+		streams[i].start = DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull));
+		/* Copied as it is stored: a damaged toasted value must fail its own stream, when it is read. */
+		streams[i].start_state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
+		streams[i].start_schema_version = DatumGetInt32(mako_rows_get(&rows, row, 4, &isnull));
+	}
+	mako_rows_free(&rows);
+}
+
+/* Opens a reader of the events of these streams behind the states that they start from, with the active snapshot. */
+MakoReader *
+mako_stream_open_events(const MakoStream *streams, int count)
+{
+	Datum		values[] = {bigint_array(streams, count, offsetof(MakoStream, stream_no)),
+		bigint_array(streams, count, offsetof(MakoStream, start))};
+	MakoReader *reader = palloc0(sizeof(MakoReader));
+
+	reader->cursor = mako_cursor_open(&select_events, values, NULL, false);
+	return reader;
+}
+
+/* The next event of this stream, or NULL when it has no more; streams must be asked for in the order of the reader. */
+const MakoEvent *
+mako_stream_next_event(MakoReader *reader, int64 stream_no)
+{
+	MakoEvent  *event = &reader->event;
+	bool		isnull;
+
+	if (reader->next == reader->rows.count && !reader->at_end)
+	{
+		mako_rows_free(&reader->rows);
+		reader->rows = mako_cursor_fetch(reader->cursor, EVENT_FETCH);
+		reader->next = 0;
+		reader->at_end = reader->rows.count == 0;
+	}
+	if (reader->at_end)
+		return NULL;
+
+	event->stream_no = DatumGetInt64(mako_rows_get(&reader->rows, reader->next, 1, &isnull));
+	if (event->stream_no != stream_no)
+		return NULL;
+	event->sequence_number = DatumGetInt64(mako_rows_get(&reader->rows, reader->next, 2, &isnull));
+	event->event_type = mako_rows_get(&reader->rows, reader->next, 3, &isnull);
+	event->schema_version = DatumGetInt32(mako_rows_get(&reader->rows, reader->next, 4, &isnull));
+	event->payload = mako_rows_get(&reader->rows, reader->next, 5, &isnull);
+	reader->next++;
+	return event;
+}
+
+/* Closes a reader; after an error the subtransaction does it. */
+void
+mako_stream_close_events(MakoReader *reader)
+{
+	mako_rows_free(&reader->rows);
+	mako_cursor_close(reader->cursor);
+	pfree(reader);
+}
