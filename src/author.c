@@ -28,6 +28,22 @@ mako_reject(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* A path as text, for an error. */
+static char *
+path_to_text(ArrayType *path)
+{
+	Datum	   *keys;
+	bool	   *nulls;
+	int			count;
+	StringInfoData buffer;
+
+	deconstruct_array(path, TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &count);
+	initStringInfo(&buffer);
+	for (int i = 0; i < count; i++)
+		appendStringInfo(&buffer, "%s%s", i > 0 ? "." : "", nulls[i] ? "null" : TextDatumGetCString(keys[i]));
+	return buffer.data;
+}
+
 /* The value at a path, which must be there. */
 Datum
 mako_required(PG_FUNCTION_ARGS)
@@ -50,9 +66,7 @@ mako_required(PG_FUNCTION_ARGS)
 	}
 	ereport(ERROR,
 			(errcode(MAKO_ERRCODE_REQUIRED),
-			 errmsg("required path \"%s\" is missing",
-					text_to_cstring(DatumGetTextPP(DirectFunctionCall2(array_to_text, PG_GETARG_DATUM(1),
-																	   CStringGetTextDatum(".")))))));
+			 errmsg("required path \"%s\" is missing", path_to_text(PG_GETARG_ARRAYTYPE_P(1)))));
 	PG_RETURN_NULL();
 }
 
