@@ -91,15 +91,22 @@ mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls
 	return written;
 }
 
-/* Raises unless a function was called as a trigger. */
+/*
+ * Raises unless a function was called as a trigger, and, where a table is named, of that table of the store: on another table it
+ * would let that table's owner advance heads.
+ */
 static TriggerData *
-trigger_data(FunctionCallInfo fcinfo, const char *function)
+trigger_data(FunctionCallInfo fcinfo, const char *function, const char *table)
 {
-	if (!CALLED_AS_TRIGGER(fcinfo))
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		(table != NULL && RelationGetRelid(trigger->tg_relation) != get_relname_relid(table, get_namespace_oid("mako", true))))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" can be called as a trigger only", function)));
-	return (TriggerData *) fcinfo->context;
+				 errmsg("function \"%s\" was not called by its trigger", function),
+				 errhint("The store's triggers are made by mako_create_store().")));
+	return trigger;
 }
 
 MAKO_FUNCTION(mako_guard);
@@ -110,7 +117,7 @@ MAKO_FUNCTION(mako_event_inserted);
 Datum
 mako_guard(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo, "mako_guard");
+	TriggerData *trigger = trigger_data(fcinfo, "mako_guard", NULL);
 	Trigger    *definition = trigger->tg_trigger;
 
 	if (!writing)
@@ -302,7 +309,7 @@ fence_rows(const NewRow *rows, int64 count, MakoFence fence)
 Datum
 mako_stream_inserted(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo, "mako_stream_inserted");
+	TriggerData *trigger = trigger_data(fcinfo, "mako_stream_inserted", "stream");
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako new streams", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	int64		count;
@@ -414,7 +421,7 @@ advance(const NewEvents *events, int count)
 Datum
 mako_event_inserted(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo, "mako_event_inserted");
+	TriggerData *trigger = trigger_data(fcinfo, "mako_event_inserted", "event");
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako new events", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext chunk_context = AllocSetContextCreate(context, "mako heads", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);

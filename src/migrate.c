@@ -341,7 +341,7 @@ end_run(const Request *request, MakoReport *report)
 	}
 }
 
-/* The whole run, in the current memory context. */
+/* The whole run; the current memory context is the run's. */
 static MakoReport *
 run_migration(const Request *request)
 {
@@ -402,16 +402,14 @@ mako_migrate_init(void)
  * so a later statement of the transaction sees a later command.
  */
 static void
-check_once_per_statement(const Request *request)
+check_once_per_statement(const Request *request, CommandId command)
 {
-	CommandId	command = GetActiveSnapshot()->curcid;
 	ListCell   *cell;
-	MemoryContext old;
-	Call	   *call;
 
 	foreach(cell, calls)
 	{
-		call = lfirst(cell);
+		const Call *call = lfirst(cell);
+
 		if (call->command == command && strcmp(call->source_wf, request->source_wf) == 0 &&
 			strcmp(call->target_wf, request->target_wf) == 0)
 			ereport(ERROR,
@@ -420,8 +418,15 @@ check_once_per_statement(const Request *request)
 					 errdetail("SELECT (mako_migrate(...)).* calls it once for every column."),
 					 errhint("Use SELECT * FROM mako_migrate(...).")));
 	}
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	call = palloc(sizeof(Call));
+}
+
+/* Remembers a call that has succeeded. */
+static void
+remember_call(const Request *request, CommandId command)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	Call	   *call = palloc(sizeof(Call));
+
 	call->command = command;
 	call->source_wf = pstrdup(request->source_wf);
 	call->target_wf = pstrdup(request->target_wf);
@@ -469,23 +474,29 @@ MAKO_FUNCTION(mako_migrate);
 Datum
 mako_migrate(PG_FUNCTION_ARGS)
 {
+	CommandId	command = GetActiveSnapshot()->curcid;
+	MemoryContext context;
+	MemoryContext old;
 	Request		request;
-	MakoConnection connection;
 	MakoReport *report = NULL;
+	Datum		result;
 
 	PreventCommandDuringRecovery("mako_migrate()");
 	PreventCommandIfReadOnly("mako_migrate()");
 	request = read_request(fcinfo);
+	check_once_per_statement(&request, command);
 	if (running)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("mako_migrate() cannot be called by a function that a migration evaluates")));
-	check_once_per_statement(&request);
 
+	context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
 	running = true;
 	PG_TRY();
 	{
-		connection = mako_sql_connect();
+		MakoConnection connection = mako_sql_connect();
+
 		report = run_migration(&request);
 		mako_sql_disconnect(connection);
 	}
@@ -494,5 +505,9 @@ mako_migrate(PG_FUNCTION_ARGS)
 		running = false;
 	}
 	PG_END_TRY();
-	return mako_report_to_datum(report, fcinfo);
+	remember_call(&request, command);
+	MemoryContextSwitchTo(old);
+	result = mako_report_to_datum(report, fcinfo);
+	MemoryContextDelete(context);
+	return result;
 }

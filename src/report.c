@@ -129,7 +129,7 @@ mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, Ma
 	MakoError	error = {stream_no, unconstify(char *, stream_id), phase, sequence_number};
 	MemoryContext old;
 
-	strlcpy(error.sqlstate, unpack_sql_state(data->sqlerrcode), sizeof(error.sqlstate));
+	memcpy(error.sqlstate, unpack_sql_state(data->sqlerrcode), sizeof(error.sqlstate));
 	error.message = data->message != NULL ? data->message : "missing error text";
 	error.detail = data->detail;
 	error.hint = data->hint;

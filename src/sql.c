@@ -18,7 +18,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
+#include "utils/rel.h"
 
 struct MakoCursor
 {
