@@ -29,8 +29,10 @@ static MakoStatement insert_repointed = {
 };
 
 static MakoStatement update_heads = {
-	"UPDATE mako.stream AS s SET workflow_id = $2 WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1)",
-	2, {INT8ARRAYOID, TEXTOID}, true
+	"UPDATE mako.stream AS s SET workflow_id = $2 FROM pg_catalog.unnest($1) AS h (stream_no)"
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	" AND s.stream_no OPERATOR(pg_catalog.>=) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4",
+	4, {INT8ARRAYOID, TEXTOID, INT8OID, INT8OID}, true
 };
 
 static MakoStatement select_dependents = {
@@ -265,8 +267,14 @@ write_repointed(const Part *part)
 static void
 write_heads(const Part *part)
 {
+	const MakoResult *results = &part->writer->results[part->first];
 	int			count;
-	Datum		values[] = {column_array(part, ALL, STREAM_NO, &count), CStringGetTextDatum(part->writer->report->target_wf)};
+	Datum		values[] = {
+		column_array(part, ALL, STREAM_NO, &count),
+		CStringGetTextDatum(part->writer->report->target_wf),
+		Int64GetDatum(results[0].stream_no),
+		Int64GetDatum(results[part->count - 1].stream_no),
+	};
 
 	(void) mako_invariants_write(&update_heads, values, NULL);
 }
