@@ -22,13 +22,16 @@ ANALYZE;
 SELECT workflow_id, count(*) AS streams, sum(version) AS events
   FROM mako.stream GROUP BY workflow_id ORDER BY workflow_id COLLATE "C";
 
--- One of them, to be followed: a process that has got as far as any.
+-- One of them, to be followed: of those that are reached by a conversation key, one that has got furthest.
 SELECT stream_no, stream_id, tenant_id, process_id
-  FROM mako.stream WHERE workflow_id = :'old' ORDER BY version DESC, stream_no LIMIT 1 \gset
+  FROM mako.stream s
+ WHERE workflow_id = :'old'
+   AND EXISTS (SELECT FROM mako.registry r WHERE r.stream_no = s.stream_no AND r.key LIKE '%:%')
+ ORDER BY version DESC, stream_no LIMIT 1 \gset
 
 \echo '==' 3. One process before: :stream_id
 SELECT workflow_id, version FROM mako.stream WHERE stream_no = :stream_no;
-\echo 'Its routing keys:'
+\echo 'Its routing keys, the process id and a conversation with a partner:'
 SELECT key, workflow_id FROM mako.process_identity
  WHERE tenant_id = :'tenant_id' AND stream_id = :'stream_id' ORDER BY key COLLATE "C";
 \echo 'Its state, folded from its events:'
