@@ -118,6 +118,13 @@ note_helpers(Description *description, HeapTuple tuple, const char *source)
 	AtEOXact_GUC(false, guc_level);
 }
 
+/* Says whose body an error is in: a name that is not qualified, most often. */
+static void
+add_context(void *signature)
+{
+	errcontext("body of function %s, parsed for its fingerprint", (const char *) signature);
+}
+
 /* A text attribute of a function's row; empty for null. */
 static char *
 text_attribute(HeapTuple tuple, int attribute)
@@ -139,7 +146,9 @@ add_function(Description *description, Oid oid)
 	char	   *source = text_attribute(tuple, Anum_pg_proc_prosrc);
 	bool		isnull;
 	Datum		config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
+	ErrorContextCallback context = {error_context_stack, add_context, signature};
 
+	error_context_stack = &context;
 	appendStringInfo(out, "function %s returns %s owner %s language %s volatility %c parallel %c%s%s%s\n",
 					 signature, format_type_be_qualified(form->prorettype), GetUserNameFromId(form->proowner, false),
 					 get_language_name(form->prolang, false), form->provolatile, form->proparallel,
@@ -173,6 +182,7 @@ add_function(Description *description, Oid oid)
 				 errdetail("It is written in %s; only the bodies of SQL functions can be seen through.",
 						   get_language_name(form->prolang, false))));
 	ReleaseSysCache(tuple);
+	error_context_stack = context.previous;
 }
 
 /* Adds a registered function and its helpers to a definition's text. */

@@ -8,6 +8,7 @@
  */
 #include "mako_migration.h"
 
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -60,13 +61,14 @@ mako_fold_recover(MakoFold *fold)
 
 	MemoryContextReset(fold->program_context);
 	old = MemoryContextSwitchTo(fold->program_context);
-	mako_program_prepare(fold->upcast, fold->parameters);
-	mako_program_prepare(fold->apply, fold->parameters);
-	mako_program_prepare(fold->in_flight, fold->parameters);
+	fold->expression_context = mako_program_context(fold->parameters);
+	mako_program_prepare(fold->upcast, fold->expression_context);
+	mako_program_prepare(fold->apply, fold->expression_context);
+	mako_program_prepare(fold->in_flight, fold->expression_context);
 	for (int i = 0; i < fold->plan->steps; i++)
 	{
-		mako_program_prepare(fold->migrate[i], fold->parameters);
-		mako_program_prepare(fold->check[i], fold->parameters);
+		mako_program_prepare(fold->migrate[i], fold->expression_context);
+		mako_program_prepare(fold->check[i], fold->expression_context);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -86,6 +88,7 @@ mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number)
 	MemoryContext old;
 
 	MemoryContextReset(fold->stream_context);
+	ResetExprContext(fold->expression_context);
 	fold->phase = MAKO_PHASE_LOAD;
 	fold->sequence_number = sequence_number;
 	old = MemoryContextSwitchTo(fold->stream_context);

@@ -272,8 +272,8 @@ typedef enum MakoParameter
 typedef struct MakoProgram
 {
 	Expr	   *expression;		/* planned: simple SQL functions are inlined */
-	ExprState  *state;			/* in the context of the last mako_program_prepare() */
-	ExprContext *econtext;
+	ExprState  *state;			/* lives as long as the expression context */
+	ExprContext *context;
 	Oid			owner;			/* evaluates it, in a security-restricted operation */
 } MakoProgram;
 
@@ -281,7 +281,8 @@ extern ParamListInfo mako_program_parameters(void);
 extern void mako_program_bind(ParamListInfo parameters, MakoParameter parameter, Datum value);
 extern MakoProgram *mako_program_compile(const MakoFunction *function);
 extern MakoProgram *mako_program_compile_check(const MakoFunction *function);
-extern void mako_program_prepare(MakoProgram *program, ParamListInfo parameters);
+extern ExprContext *mako_program_context(ParamListInfo parameters);
+extern void mako_program_prepare(MakoProgram *program, ExprContext *context);
 extern Datum mako_program_evaluate(MakoProgram *program, bool *isnull);
 
 /* ---- fold.c: upcast, apply, migrate and check, one stream at a time -------------------------------------------------------- */
@@ -306,6 +307,7 @@ typedef struct MakoFold
 	MakoProgram **migrate;		/* by step; NULL for identity */
 	MakoProgram **check;		/* by step: the target's state domain; NULL where it has none */
 	MemoryContext program_context;	/* evaluation state of the programs; reset after an error */
+	ExprContext *expression_context;	/* there */
 	MemoryContext stream_context;	/* state and payloads of the stream at hand */
 	MemoryContext spare_context;	/* takes over when stream_context has grown */
 	Datum		state;			/* jsonb in stream_context */

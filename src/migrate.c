@@ -103,6 +103,12 @@ fold_stream(Run *run, const MakoStream *stream, MakoReader *reader)
 	const MakoEvent *event;
 	int64		expected = stream->start + 1;
 
+	if (stream->start > stream->version)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the boundary of the stream is beyond its head"),
+				 errdetail("The head is at version " INT64_FORMAT ", the migration snapshot at sequence number " INT64_FORMAT ".",
+						   stream->version, stream->start)));
 	if (stream->start > 0)
 	{
 		check_schema_version(run, stream);
@@ -130,7 +136,6 @@ fold_stream(Run *run, const MakoStream *stream, MakoReader *reader)
 static void
 take_stored_state(Run *run, const MakoStream *stream)
 {
-	mako_fold_begin(run->fold, JsonbPGetDatum(run->plan->workflows[0]->initial_state), 0);
 	if (stream->start != stream->version)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

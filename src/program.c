@@ -117,15 +117,24 @@ mako_program_compile_check(const MakoFunction *function)
 	return plan_expression((Expr *) parameter_as(MAKO_PARAMETER_STATE, type), function->owner);
 }
 
+/* What the programs of a fold are evaluated in, in the current memory context. */
+ExprContext *
+mako_program_context(ParamListInfo parameters)
+{
+	ExprContext *context = CreateStandaloneExprContext();
+
+	context->ecxt_param_list_info = parameters;
+	return context;
+}
+
 /* Makes a program ready for evaluation, in the current memory context. */
 void
-mako_program_prepare(MakoProgram *program, ParamListInfo parameters)
+mako_program_prepare(MakoProgram *program, ExprContext *context)
 {
 	if (program == NULL)
 		return;
-	program->econtext = CreateStandaloneExprContext();
-	program->econtext->ecxt_param_list_info = parameters;
-	program->state = ExecInitExprWithParams(program->expression, parameters);
+	program->context = context;
+	program->state = ExecInitExprWithParams(program->expression, context->ecxt_param_list_info);
 }
 
 /* Evaluates a program with the parameters as they are; the result is in the current memory context. */
@@ -139,7 +148,7 @@ mako_program_evaluate(MakoProgram *program, bool *isnull)
 
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(program->owner, security | SECURITY_RESTRICTED_OPERATION);
-	result = ExecEvalExpr(program->state, program->econtext, isnull);
+	result = ExecEvalExpr(program->state, program->context, isnull);
 	SetUserIdAndSecContext(user, security);
 	AtEOXact_GUC(false, guc_level);
 	return result;

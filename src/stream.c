@@ -159,12 +159,25 @@ mako_stream_open_events(const MakoStream *streams, int count)
 	return reader;
 }
 
+/* One value of the event at hand, which may be null only if mako.event is not the table that it should be. */
+static Datum
+event_value(const MakoReader *reader, int column, const char *name)
+{
+	bool		isnull;
+	Datum		value = mako_rows_get(&reader->rows, reader->next, column, &isnull);
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("column \"%s\" of an event is null", name)));
+	return value;
+}
+
 /* The next event of this stream, or NULL when it has no more; streams must be asked for in the order of the reader. */
 const MakoEvent *
 mako_stream_next_event(MakoReader *reader, int64 stream_no)
 {
 	MakoEvent  *event = &reader->event;
-	bool		isnull;
 
 	if (reader->next == reader->rows.count && !reader->at_end)
 	{
@@ -176,13 +189,13 @@ mako_stream_next_event(MakoReader *reader, int64 stream_no)
 	if (reader->at_end)
 		return NULL;
 
-	event->stream_no = DatumGetInt64(mako_rows_get(&reader->rows, reader->next, 1, &isnull));
+	event->stream_no = DatumGetInt64(event_value(reader, 1, "stream_no"));
 	if (event->stream_no != stream_no)
 		return NULL;
-	event->sequence_number = DatumGetInt64(mako_rows_get(&reader->rows, reader->next, 2, &isnull));
-	event->event_type = mako_rows_get(&reader->rows, reader->next, 3, &isnull);
-	event->schema_version = DatumGetInt32(mako_rows_get(&reader->rows, reader->next, 4, &isnull));
-	event->payload = mako_rows_get(&reader->rows, reader->next, 5, &isnull);
+	event->sequence_number = DatumGetInt64(event_value(reader, 2, "sequence_number"));
+	event->event_type = event_value(reader, 3, "event_type");
+	event->schema_version = DatumGetInt32(event_value(reader, 4, "schema_version"));
+	event->payload = event_value(reader, 5, "payload");
 	reader->next++;
 	return event;
 }

@@ -1,0 +1,310 @@
+-- What the extension is made of: signatures, types, tables, privileges, comments, and that any schema will do.
+-- Runs in an empty database.
+
+CREATE EXTENSION pgtap;
+CREATE EXTENSION mako_migration;
+
+SELECT plan(71);
+
+-- Everything that is a member of the extension.
+CREATE TEMPORARY VIEW member AS
+SELECT d.classid, d.objid
+FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'mako_migration';
+
+CREATE TEMPORARY VIEW member_function AS
+SELECT p.* FROM pg_proc p JOIN member m ON m.objid = p.oid AND m.classid = 'pg_proc'::regclass;
+
+CREATE TEMPORARY VIEW member_table AS
+SELECT c.* FROM pg_class c JOIN member m ON m.objid = c.oid AND m.classid = 'pg_class'::regclass;
+
+CREATE TEMPORARY VIEW member_column AS
+SELECT c.relname, c.relkind, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,
+       pg_get_expr(d.adbin, d.adrelid) AS default_value
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE c.oid IN (SELECT oid FROM member_table)
+   OR c.reltype IN (SELECT objid FROM member WHERE classid = 'pg_type'::regclass);
+
+----------------------------------------------------------------------------------------------------
+-- Functions
+----------------------------------------------------------------------------------------------------
+
+CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatility, strict, parallel) AS VALUES
+  -- ids
+  ('mako_assert_format_version', 'value text', 'boolean', 'f', 'i', true, 's'),
+  ('mako_assert_workflow_id', 'value text', 'boolean', 'f', 'i', true, 's'),
+  ('mako_workflow_name', 'workflow_id mako_workflow_id', 'text', 'f', 'i', true, 's'),
+  ('mako_workflow_version', 'workflow_id mako_workflow_id', 'mako_format_version', 'f', 'i', true, 's'),
+  -- definitions
+  ('mako_register_workflow',
+   'workflow_id mako_workflow_id, apply text DEFAULT NULL::text, upcast text DEFAULT NULL::text, '
+   'in_flight text DEFAULT NULL::text, initial_state jsonb DEFAULT NULL::jsonb, '
+   'state_schema_version integer DEFAULT 1, replace boolean DEFAULT false',
+   'void', 'f', 'v', false, 'u'),
+  ('mako_unregister_workflow', 'workflow_id mako_workflow_id', 'void', 'f', 'v', false, 'u'),
+  ('mako_register_migration',
+   'source_wf mako_workflow_id, target_wf mako_workflow_id, migrate text DEFAULT NULL::text, replace boolean DEFAULT false',
+   'void', 'f', 'v', false, 'u'),
+  ('mako_unregister_migration', 'source_wf mako_workflow_id, target_wf mako_workflow_id', 'void', 'f', 'v', false, 'u'),
+  ('mako_fingerprint', 'source_wf mako_workflow_id, target_wf mako_workflow_id', 'text', 'f', 's', true, 's'),
+  -- report
+  ('mako_is_ok', 'report mako_migration_report', 'boolean', 'f', 'i', false, 's'),
+  ('mako_assert_ok', 'report mako_migration_report', 'mako_migration_report', 'f', 's', false, 's'),
+  ('mako_format', 'report mako_migration_report', 'text', 'f', 's', false, 's'),
+  ('mako_merge', 'a mako_migration_report, b mako_migration_report', 'mako_migration_report', 'f', 'i', true, 's'),
+  ('mako_merge', 'mako_migration_report', 'mako_migration_report', 'a', 'i', false, 's'),
+  -- migration
+  ('mako_migrate',
+   'source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL::uuid, '
+   'update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL::bigint, '
+   'expect text DEFAULT NULL::text, reason text DEFAULT NULL::text',
+   'mako_migration_report', 'f', 'v', false, 'u'),
+  -- for authors
+  ('mako_reject', 'reason text', 'jsonb', 'f', 's', false, 's'),
+  ('mako_required', 'value jsonb, VARIADIC path text[]', 'jsonb', 'f', 's', false, 's'),
+  ('mako_fold', 'workflow_id mako_workflow_id, events jsonb', 'jsonb', 'f', 's', true, 's'),
+  ('mako_migrate_state', 'source_wf mako_workflow_id, target_wf mako_workflow_id, state jsonb', 'jsonb', 'f', 's', true, 's'),
+  -- store
+  ('mako_stream_inserted', '', 'trigger', 'f', 'v', false, 'u'),
+  ('mako_event_inserted', '', 'trigger', 'f', 'v', false, 'u'),
+  ('mako_guard', '', 'trigger', 'f', 'v', false, 'u'),
+  ('mako_store_object', '',
+   'TABLE(ordinal integer, kind text, relation text, name text, columns text[], definition text)', 'f', 's', false, 's'),
+  ('mako_store_problem', '', 'TABLE(object text, problem text, repairable boolean)', 'f', 's', false, 's'),
+  ('mako_create_store', '', 'void', 'f', 'v', false, 'u'),
+  ('mako_add_dependent',
+   'relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL::name',
+   'void', 'f', 'v', false, 'u'),
+  ('mako_remove_dependent', 'relation text, process_column name, workflow_column name', 'boolean', 'f', 'v', true, 'u');
+
+SELECT set_eq(
+  $$ SELECT proname::text, pg_get_function_arguments(oid) FROM member_function $$,
+  $$ SELECT name, arguments FROM expected_function $$,
+  'the functions are these, with these arguments and defaults');
+
+-- One assertion a function, so that a failure names it.
+SELECT results_eq(
+  format($$ SELECT pg_get_function_result(oid), prokind::text, provolatile::text, proisstrict, proparallel::text
+            FROM member_function WHERE proname = %L AND pg_get_function_arguments(oid) = %L $$, name, arguments),
+  format($$ VALUES (%L::text, %L::text, %L::text, %L::boolean, %L::text) $$, result, kind, volatility, strict, parallel),
+  format('%s(%s): result, kind, volatility, strictness, parallel safety', name, left(arguments, 40)))
+FROM expected_function
+ORDER BY name COLLATE "C", kind COLLATE "C";
+
+SELECT is_empty(
+  $$ SELECT oid::regprocedure FROM member_function WHERE prosecdef $$,
+  'nothing runs with other rights than the caller''s');
+
+SELECT set_eq(
+  $$ SELECT proname::text FROM member_function WHERE NOT has_function_privilege('public', oid, 'EXECUTE') $$,
+  ARRAY['mako_register_workflow', 'mako_unregister_workflow', 'mako_register_migration', 'mako_unregister_migration',
+        'mako_migrate', 'mako_create_store', 'mako_add_dependent', 'mako_remove_dependent'],
+  'what changes data or definitions is revoked from PUBLIC, and nothing else');
+
+SELECT is_empty(
+  $$ SELECT oid::regprocedure, a.grantee FROM member_function, aclexplode(proacl) a
+     WHERE a.grantee NOT IN (0, proowner) $$,
+  'nobody but the owner and PUBLIC is granted a function');
+
+----------------------------------------------------------------------------------------------------
+-- Domains and types
+----------------------------------------------------------------------------------------------------
+
+SELECT results_eq(
+  $$ SELECT t.typname::text COLLATE "default", format_type(t.typbasetype, -1), c.collname::text COLLATE "default", t.typnotnull,
+            k.conname::text COLLATE "default"
+     FROM pg_type t JOIN member m ON m.objid = t.oid AND m.classid = 'pg_type'::regclass
+     JOIN pg_collation c ON c.oid = t.typcollation
+     LEFT JOIN pg_constraint k ON k.contypid = t.oid
+     WHERE t.typtype = 'd' ORDER BY t.typname COLLATE "C" $$,
+  $$ VALUES ('mako_format_version', 'text', 'C', false, 'mako_format_version_check'),
+            ('mako_workflow_id', 'text', 'C', false, 'mako_workflow_id_check') $$,
+  'ids are domains over text in byte order, with one check');
+
+SELECT lives_ok($$ SELECT 'FV2024-02-29'::mako_format_version, 'ü:1/x@FV2000-01-01'::mako_workflow_id $$, 'good ids are taken');
+SELECT throws_ok($$ SELECT 'FV2025-02-29'::mako_format_version $$, '22P02', 'invalid format version: "FV2025-02-29"',
+                 'a date that is none is refused by name');
+SELECT throws_ok($$ SELECT 'a b@FV2025-10-01'::mako_workflow_id $$, '22P02', 'invalid workflow id: "a b@FV2025-10-01"',
+                 'white space in a name is refused');
+SELECT throws_ok($$ SELECT ''::mako_workflow_id $$, '22P02', NULL, 'an empty id is refused');
+SELECT throws_ok($$ SELECT mako_workflow_version('@FV2025-10-01') $$, '22P02', NULL, 'functions over ids check them too');
+SELECT is(mako_workflow_name('gpke-supplier-change@FV2025-10-01'), 'gpke-supplier-change', 'the name of a workflow id');
+SELECT is(mako_workflow_version('gpke-supplier-change@FV2025-10-01')::text, 'FV2025-10-01', 'the version of a workflow id');
+
+SELECT results_eq(
+  $$ SELECT attname::text COLLATE "default", type FROM member_column WHERE relname = 'mako_migration_report' ORDER BY attnum $$,
+  $$ VALUES ('run_id', 'bigint'), ('source_wf', 'mako_workflow_id'), ('target_wf', 'mako_workflow_id'),
+            ('migrated', 'bigint'), ('skipped', 'bigint'), ('failed', 'bigint'), ('errors', 'mako_migration_error[]'),
+            ('started_at', 'timestamp with time zone'), ('duration', 'interval') $$,
+  'mako_migration_report has these attributes in this order');
+
+SELECT results_eq(
+  $$ SELECT attname::text COLLATE "default", type FROM member_column WHERE relname = 'mako_migration_error' ORDER BY attnum $$,
+  $$ VALUES ('stream_id', 'text'), ('phase', 'text'), ('sequence_number', 'bigint'), ('sqlstate', 'text'),
+            ('message', 'text'), ('detail', 'text'), ('hint', 'text'), ('context', 'text') $$,
+  'mako_migration_error has these attributes in this order');
+
+SELECT set_eq(
+  $$ SELECT t.typname::text, t.typtype::text FROM pg_type t JOIN member m ON m.objid = t.oid AND m.classid = 'pg_type'::regclass $$,
+  $$ VALUES ('mako_format_version', 'd'), ('mako_workflow_id', 'd'), ('mako_migration_error', 'c'), ('mako_migration_report', 'c') $$,
+  'there are no other types: base types would bind drivers, dumps and replicas to the library');
+
+----------------------------------------------------------------------------------------------------
+-- Definition tables
+----------------------------------------------------------------------------------------------------
+
+SELECT set_eq($$ SELECT relname::text, relkind::text FROM member_table $$,
+              $$ VALUES ('mako_workflow', 'r'), ('mako_state_migration', 'r') $$,
+              'the definition tables are the only relations of the extension: no sequences, no views');
+
+SELECT results_eq(
+  $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_workflow' ORDER BY attnum $$,
+  $$ VALUES ('workflow_id', 'mako_workflow_id', true, NULL), ('apply', 'text', false, NULL), ('upcast', 'text', false, NULL),
+            ('in_flight', 'text', false, NULL), ('initial_state', 'jsonb', false, NULL),
+            ('state_schema_version', 'integer', true, NULL), ('function_owner', 'text[]', true, NULL),
+            ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, 'CURRENT_USER'),
+            ('registered_at', 'timestamp with time zone', true, 'now()') $$,
+  'mako_workflow has these columns');
+
+SELECT results_eq(
+  $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_state_migration' ORDER BY attnum $$,
+  $$ VALUES ('source_wf', 'mako_workflow_id', true, NULL), ('target_wf', 'mako_workflow_id', true, NULL),
+            ('migrate', 'text', false, NULL), ('function_owner', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL),
+            ('registered_by', 'text', true, 'CURRENT_USER'), ('registered_at', 'timestamp with time zone', true, 'now()') $$,
+  'mako_state_migration has these columns');
+
+SELECT is_empty(
+  $$ SELECT relname, type FROM member_column WHERE type ~ '^reg' $$,
+  'no column of a reg* type, which would block pg_upgrade');
+
+SELECT is_empty(
+  $$ SELECT t.relname, a.privilege_type FROM member_table t, aclexplode(t.relacl) a
+     WHERE a.grantee <> t.relowner AND NOT (a.grantee = 0 AND a.privilege_type = 'SELECT') $$,
+  'nobody is granted more than SELECT on a definition table');
+SELECT is_empty(
+  $$ SELECT relname FROM member_table WHERE NOT has_table_privilege('public', oid, 'SELECT') $$,
+  'everybody may read the definitions');
+
+SELECT set_eq(
+  $$ SELECT c.relname::text, x.condition
+     FROM pg_extension e, unnest(e.extconfig, e.extcondition) AS x (oid, condition) JOIN pg_class c ON c.oid = x.oid
+     WHERE e.extname = 'mako_migration' $$,
+  $$ VALUES ('mako_workflow', ''), ('mako_state_migration', '') $$,
+  'the definitions are dumped, all of them');
+
+----------------------------------------------------------------------------------------------------
+-- Names and comments
+----------------------------------------------------------------------------------------------------
+
+SELECT is_empty(
+  $$ SELECT i.type, i.identity FROM member m, pg_identify_object(m.classid, m.objid, 0) i
+     WHERE i.type <> 'language' AND coalesce(i.name, i.identity) !~ '^([a-z_]+\.)?mako_' $$,
+  'the name of every member begins with mako_');
+
+SELECT is_empty(
+  $$ SELECT pg_describe_object(m.classid, m.objid, 0) FROM member m
+     WHERE coalesce(obj_description(m.objid, m.classid::regclass::name), '') = '' $$,
+  'every function, aggregate, type, domain and table has a comment');
+
+SELECT is_empty(
+  $$ SELECT d.description FROM member m JOIN pg_description d ON d.objoid = m.objid AND d.classoid = m.classid AND d.objsubid = 0
+     WHERE length(d.description) > 160 OR d.description ~ '\.$' $$,
+  'a comment is a phrase that fits a line of \df+');
+
+SELECT is((SELECT extrelocatable FROM pg_extension WHERE extname = 'mako_migration'), false, 'the extension cannot be moved');
+
+SELECT mako_create_store();
+
+SELECT is_empty(
+  $$ SELECT c.relname FROM pg_class c
+     WHERE c.relnamespace = 'mako'::regnamespace AND c.relkind IN ('r', 'v')
+       AND coalesce(obj_description(c.oid, 'pg_class'), '') = '' $$,
+  'every table and view of the store has a comment');
+SELECT ok(obj_description('mako'::regnamespace, 'pg_namespace') <> '', 'so has the store itself');
+SELECT is_empty(
+  $$ SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend d
+     JOIN member m ON m.classid = d.refclassid AND m.objid = d.refobjid
+     JOIN pg_class c ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+     WHERE c.relnamespace = 'mako'::regnamespace $$,
+  'no table, column or view of the store hangs on the extension');
+
+----------------------------------------------------------------------------------------------------
+-- Any schema will do, and the store outlives the extension
+----------------------------------------------------------------------------------------------------
+
+INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('kept', 'w@FV2024-10-01');
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+SELECT stream_no, 1, workflow_id, 'Added', '{"n": 1}' FROM mako.stream;
+
+SET client_min_messages = warning;
+DROP EXTENSION mako_migration CASCADE;
+RESET client_min_messages;
+
+SELECT results_eq($$ SELECT s.stream_id COLLATE "default", e.payload FROM mako.stream s JOIN mako.event e USING (stream_no) $$,
+                  $$ VALUES ('kept', '{"n": 1}'::jsonb) $$,
+                  'DROP EXTENSION ... CASCADE takes no row of the store');
+
+CREATE SCHEMA "My Schema";
+CREATE EXTENSION mako_migration SCHEMA "My Schema";
+
+SELECT is(current_setting('search_path') ~ 'My', false, '(the extension''s schema is not on the path)');
+
+SELECT set_eq(
+  $$ SELECT object, problem, repairable FROM "My Schema".mako_store_problem() $$,
+  $$ SELECT format('trigger %s on mako.%s', name, relation), 'is missing', true
+     FROM "My Schema".mako_store_object() WHERE kind = 'trigger'
+     UNION ALL
+     SELECT format('constraint %s on mako.%s', name, relation), 'is missing', true
+     FROM "My Schema".mako_store_object() WHERE kind = 'constraint' $$,
+  'what went with the old extension is missing, and nothing else');
+SELECT lives_ok($$ SELECT "My Schema".mako_create_store() $$, 'the store is repaired from there');
+SELECT is_empty($$ SELECT * FROM "My Schema".mako_store_problem() $$, 'and complete again');
+
+CREATE SCHEMA "Odd ""App""";
+CREATE FUNCTION "Odd ""App"""."Apply It"(state jsonb, event_type text, payload jsonb) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT CASE event_type WHEN 'Added' THEN jsonb_build_object('sum', (state->>'sum')::int + (payload->>'n')::int)
+                         ELSE "My Schema".mako_reject('no such event') END $$;
+-- mako_ functions need no schema in a registered function: theirs is on its path.
+SET check_function_bodies = off;
+CREATE FUNCTION "Odd ""App""".migrate(state jsonb) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT jsonb_build_object('total', mako_required(state, 'sum')) $$;
+RESET check_function_bodies;
+
+SELECT lives_ok(
+  $$ SELECT "My Schema".mako_register_workflow('w@FV2024-10-01', apply => '"Odd ""App"""."Apply It"', initial_state => '{"sum": 0}'),
+            "My Schema".mako_register_workflow('w@FV2025-10-01', apply => '"Odd ""App"""."Apply It"(jsonb, text, jsonb)', initial_state => '{"sum": 0}') $$,
+  'workflows are registered, functions with odd names too');
+SELECT lives_ok(
+  $$ SELECT "My Schema".mako_register_migration('w@FV2024-10-01', 'w@FV2025-10-01', '"Odd ""App""".migrate') $$,
+  'so is a state migration');
+SELECT is("My Schema".mako_fold('w@FV2024-10-01', '[{"event_type": "Added", "payload": {"n": 2}}]'), '{"sum": 2}',
+          'a unit test of apply');
+SELECT is("My Schema".mako_migrate_state('w@FV2024-10-01', 'w@FV2025-10-01', '{"sum": 2}'), '{"total": 2}',
+          'a unit test of migrate');
+SELECT throws_ok($$ INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+                    SELECT stream_no, 3, workflow_id, 'Added', '{"n": 1}' FROM mako.stream $$,
+                 'XX001', NULL, 'the triggers are those of the new extension');
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+SELECT stream_no, 2, workflow_id, 'Added', '{"n": 40}' FROM mako.stream;
+CREATE TEMPORARY TABLE odd_report AS
+SELECT r.* FROM "My Schema".mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01',
+                  expect => "My Schema".mako_fingerprint('w@FV2024-10-01', 'w@FV2025-10-01')) r;
+SELECT results_eq($$ SELECT migrated, skipped, failed FROM odd_report $$, $$ VALUES (1::bigint, 0::bigint, 0::bigint) $$,
+                  'the migration runs');
+SELECT results_eq($$ SELECT sequence_number, workflow_id COLLATE "default", state FROM mako.snapshot $$,
+                  $$ VALUES (2::bigint, 'w@FV2025-10-01', '{"total": 41}'::jsonb) $$,
+                  'and leaves its snapshot');
+SELECT is("My Schema".mako_is_ok(r), true, 'mako_is_ok')
+FROM (SELECT ROW(o.*)::"My Schema".mako_migration_report AS r FROM odd_report o) x;
+SELECT matches("My Schema".mako_format("My Schema".mako_assert_ok("My Schema".mako_merge(r, r))),
+               '^w@FV2024-10-01 -> w@FV2025-10-01: 2 migrated, 0 skipped, 0 failed in [0-9.]+ s \(run 1\)$',
+               'mako_assert_ok, mako_merge and mako_format')
+FROM (SELECT ROW(o.*)::"My Schema".mako_migration_report AS r FROM odd_report o) x;
+SELECT is((SELECT ("My Schema".mako_merge(r)).migrated
+           FROM (SELECT ROW(o.*)::"My Schema".mako_migration_report AS r FROM odd_report o) x), 1::bigint,
+          'the aggregate mako_merge');
+
+SELECT * FROM finish();

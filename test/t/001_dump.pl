@@ -1,0 +1,108 @@
+# A dump restores completely; so does its data alone; and the rows survive the extension.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use MakoTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $next = 'gpke-supplier-change@FV2026-10-01';
+my $migrate_next = "SELECT migrated, failed FROM mako_migrate('$target', '$next')";
+
+my $node = new_server('dump');
+my $dump = "$PostgreSQL::Test::Utils::tmp_check/store.sql";
+create_store($node, 'origin');
+generate($node, 'origin', 'generate(500)');
+
+# A finished run with errors and without, a version that is draining, a periodic snapshot, a head without events, definitions.
+$node->safe_psql('origin', <<SQL);
+INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('a stream of its own', '$source'), ('broken', '$source');
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+SELECT stream_no, 1, workflow_id, 'SupplierChangeNever', '{"type":"Never"}' FROM mako.stream WHERE stream_id = 'broken';
+SELECT mako_migrate('$source', '$target', reason => 'cutover');
+INSERT INTO mako.format_version (format_version, status, reason) VALUES ('FV2024-10-01', 'draining', 'cutover');
+INSERT INTO mako.snapshot (stream_no, sequence_number, workflow_id, state_schema_version, state)
+SELECT stream_no, version, workflow_id, 2, '{}' FROM mako.stream WHERE version > 0 ORDER BY stream_no LIMIT 1;
+SQL
+my $contents = contents($node, 'origin');
+my $runs = $node->safe_psql('origin', 'SELECT migrated > 400, failed FROM mako.migration_run');
+is($runs, 't|1', 'the store to be dumped has migrated streams and one that failed');
+
+# What the origin makes of the next step is what every copy must make of it.
+$node->safe_psql('postgres', 'CREATE DATABASE twin TEMPLATE origin');
+my $expected_counts = $node->safe_psql('twin', $migrate_next);
+my $expected_outcome = outcome($node, 'twin');
+
+sub check_copy
+{
+	my ($db, $what) = @_;
+
+	is($node->safe_psql($db, $migrate_next), $expected_counts, "$what: the next migration takes as many streams along");
+	is(outcome($node, $db), $expected_outcome, "$what: ... with the same outcome");
+	is($node->safe_psql($db, 'SELECT count(DISTINCT run_id) FROM mako.migration_run'), '2', "$what: ... under a number of its own");
+	like(error_of($node, $db, 'DELETE FROM mako.event'), qr/^0A000/, "$what: events are append-only");
+	like(
+		error_of($node, $db, "INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)"
+			  . " SELECT stream_no, version + 2, workflow_id, 'Gap', '{}' FROM mako.stream WHERE workflow_id = '$next' LIMIT 1"),
+		qr/^XX001/, "$what: ... and without gap");
+	is($node->safe_psql($db, 'SELECT count(*) FROM mako_store_problem()'), '0', "$what: the store lacks nothing");
+}
+
+# A whole database.
+$node->command_ok([ 'pg_dump', '-d', $node->connstr('origin'), '-f', $dump ], 'pg_dump');
+$node->safe_psql('postgres', 'CREATE DATABASE restored');
+$node->command_checks_all(
+	[ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $dump ],
+	0, [], [qr/^$/], 'the dump restores without a word');
+is(contents($node, 'restored'), $contents, 'every row is back');
+check_copy('restored', 'restored');
+
+# The custom format, in the order that pg_restore chooses.
+$node->command_ok([ 'pg_dump', '-Fc', '-d', $node->connstr('origin'), '-f', "$dump.custom" ], 'pg_dump -Fc');
+$node->safe_psql('postgres', 'CREATE DATABASE restored_custom');
+$node->command_ok([ 'pg_restore', '-e', '-j', '2', '-d', $node->connstr('restored_custom'), "$dump.custom" ], 'pg_restore -j 2');
+is(contents($node, 'restored_custom'), $contents, 'every row is back, restored in parallel');
+
+# Data alone, into a store that is there: all tables are empty but the layout's, whose row the store was made with.
+create_store($node, 'refilled');
+$node->safe_psql('refilled', 'DELETE FROM mako_state_migration; DELETE FROM mako_workflow; DELETE FROM mako.dependent');
+TODO:
+{
+	local $TODO = 'mako_create_store() and the dump both bring the row of mako.layout';
+	is(restore_data('refilled'), '', 'a dump of data alone restores into a new store as it is');
+}
+$node->safe_psql('refilled', 'DELETE FROM mako.layout');
+is(restore_data('refilled'), '', 'a dump of data alone restores when the row of mako.layout makes room');
+is(contents($node, 'refilled'), $contents, 'every row is back, data alone');
+check_copy('refilled', 'data alone');
+
+sub restore_data
+{
+	my ($db) = @_;
+	my $stderr = '';
+
+	$node->command_ok([ 'pg_dump', '--data-only', '--disable-triggers', '-d', $node->connstr('origin'), '-f', "$dump.data" ],
+		'pg_dump --data-only --disable-triggers');
+	IPC::Run::run([ 'psql', '-XqAt1', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($db), '-o', '/dev/null', '-f', "$dump.data" ],
+		'2>', \$stderr);
+	return $stderr;
+}
+
+# The extension goes, the rows stay.
+my $rows = $node->safe_psql('origin', 'SELECT count(*) FROM mako.event');
+$node->safe_psql('origin', 'SET client_min_messages = error; DROP EXTENSION mako_migration CASCADE');
+is($node->safe_psql('origin', 'SELECT count(*) FROM mako.event'), $rows, 'the events outlive the extension');
+$contents =~ s/^mako_(?:workflow|state_migration)\|.*\n?//mg;
+is(contents($node, 'origin') . "\n", $contents, 'so does every other row');
+$node->safe_psql('origin', 'CREATE EXTENSION mako_migration');
+like(error_of($node, 'origin', "SELECT mako_migrate('$target', '$next')"), qr/^55000: the store is damaged/, 'a store without triggers is refused');
+$node->safe_psql('origin', 'SELECT mako_create_store()');
+$node->safe_psql('origin', slurp_file('test/examples/gpke/register.sql'));
+is(contents($node, 'origin') =~ s/^mako_(?:workflow|state_migration)\|.*\n?//mgr . "\n", $contents, 'repairing the store changes no row');
+check_copy('origin', 'extension created again');
+
+$node->stop;
+done_testing();

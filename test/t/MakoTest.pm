@@ -1,0 +1,161 @@
+# What the TAP tests share: servers, stores full of generated processes, and what a database holds, as text to compare.
+#
+# The tests run from the root of the project, as test/check runs them.
+package MakoTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Time::HiRes;
+
+our @EXPORT = qw($source $target $migrate new_server create_store generate contents outcome error_of
+  start_sql finish_sql pid_of wait_for);
+
+our $source = 'gpke-supplier-change@FV2024-10-01';
+our $target = 'gpke-supplier-change@FV2025-10-01';
+
+# Prints "migrated skipped failed".
+our $migrate = "SELECT migrated, skipped, failed FROM mako_migrate('$source', '$target')";
+
+# A running server with room for a few prepared transactions; autovacuum would only blur what the tests look at.
+sub new_server
+{
+	my ($name, %init) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(%init, extra => [ '--encoding=UTF8', '--locale=C' ]);
+	$node->append_conf('postgresql.conf', <<'CONF');
+shared_buffers = 64MB
+max_connections = 30
+max_prepared_transactions = 10
+max_wal_size = 1GB
+autovacuum = off
+log_statement = none
+CONF
+	$node->start;
+	return $node;
+}
+
+# A new database with extension, store and the registered example workflow.
+sub create_store
+{
+	my ($node, $db) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	$node->safe_psql($db, 'CREATE EXTENSION mako_migration; SELECT mako_create_store()');
+	$node->safe_psql($db, slurp_file("test/examples/gpke/$_.sql")) for qw(supplier_change generate register);
+	$node->safe_psql($db, "SELECT mako_add_dependent('gpke.deadline', 'process_id', 'workflow_id', 'tenant_id')");
+}
+
+# Fills a store; $call is a call of one of the generator's functions.
+sub generate
+{
+	my ($node, $db, $call) = @_;
+
+	$node->safe_psql($db, "SELECT gpke.$call; VACUUM ANALYZE");
+}
+
+# A database's rows, one line a table: all of the store, the definitions and the dependents. Another order of rows is no change.
+sub contents
+{
+	my ($node, $db) = @_;
+
+	return fingerprint($node, $db, 't::text');
+}
+
+# The same without what differs between two runs that do the same: times and numbers of runs.
+sub outcome
+{
+	my ($node, $db) = @_;
+
+	return fingerprint($node, $db, q{(to_jsonb(t) - '{run_id,taken_at,started_at,finished_at}'::text[])::text});
+}
+
+sub fingerprint
+{
+	my ($node, $db, $row) = @_;
+	my $tables = $node->safe_psql($db, <<'SQL');
+SELECT c.oid::regclass
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND (n.nspname = 'mako' OR c.relname IN ('deadline', 'mako_workflow', 'mako_state_migration'))
+ORDER BY c.oid::regclass::text COLLATE "C"
+SQL
+	return $node->safe_psql($db,
+		'SET jit = off; ' . join ' UNION ALL ',
+		map { "SELECT '$_', count(*), sum(hashtextextended($row, 0)::numeric) FROM $_ t" } split /\n/, $tables);
+}
+
+# The first error of a statement, "SQLSTATE: message", or '' when there is none.
+sub error_of
+{
+	my ($node, $db, $sql, @params) = @_;
+	my $stderr;
+
+	$node->psql($db, $sql, stderr => \$stderr, extra_params => [ '-v', 'VERBOSITY=verbose', @params ]);
+	return $stderr =~ /(?:ERROR|FATAL): +(.*)/ ? $1 : '';
+}
+
+# Starts statements in a session of their own, which pid_of() finds by its name.
+sub start_sql
+{
+	my ($node, $db, $name, $sql) = @_;
+	my $session = { in => $sql, out => '', err => '' };
+
+	$session->{run} = IPC::Run::start(
+		[
+			'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose',
+			'-d', $node->connstr($db) . " application_name=$name", '-f', '-'
+		],
+		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err},
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	return $session;
+}
+
+# Waits for the end of such a session; true when all its statements succeeded.
+sub finish_sql
+{
+	my ($session) = @_;
+
+	return $session->{run}->finish;
+}
+
+# The process of a session, once it has connected.
+sub pid_of
+{
+	my ($node, $name) = @_;
+
+	return wait_for($node, 'postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = '$name'");
+}
+
+# Asks until there is an answer that is not empty, and returns it. The server waits, so that we do not start a psql each time.
+sub wait_for
+{
+	my ($node, $db, $query) = @_;
+	my $seconds = $PostgreSQL::Test::Utils::timeout_default;
+
+	return $node->safe_psql($db, <<SQL);
+DO \$wait\$
+DECLARE
+  answer text;
+BEGIN
+  FOR i IN 1 .. $seconds * 500 LOOP
+    PERFORM pg_stat_clear_snapshot();
+    answer := ($query);
+    EXIT WHEN answer <> '';
+    PERFORM pg_sleep(0.002);
+  END LOOP;
+  IF COALESCE(answer, '') = '' THEN
+    RAISE EXCEPTION 'waited in vain';
+  END IF;
+  PERFORM set_config('mako_test.answer', answer, false);
+END
+\$wait\$;
+SELECT current_setting('mako_test.answer');
+SQL
+}
+
+1;
