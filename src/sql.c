@@ -3,7 +3,8 @@
  *	  The only file with SPI: connections, prepared statements, rows and cursors.
  *
  * Statements name every schema, operators included where they run on a path that is not ours. Results are freed by whoever asked for
- * them; in a long run a forgotten tuptable is a leak that nobody sees until it is a gigabyte.
+ * them; in a long run a forgotten tuptable is a leak that nobody sees until it is a gigabyte. SPI leaves its own memory context as the
+ * current one, which lasts as long as the connection; every function here puts the caller's back.
  */
 #include "mako_migration.h"
 
@@ -145,6 +146,7 @@ plan_of(MakoStatement *statement)
 	}
 	if (statement->plan == NULL)
 	{
+		MemoryContext context = CurrentMemoryContext;
 		SPIPlanPtr	plan = SPI_prepare_cursor(names_schema ? text_for_schema(statement->text, schema) : statement->text,
 											  statement->nargs, statement->argtypes,
 											  statement->plan_each_time ? CURSOR_OPT_CUSTOM_PLAN : 0);
@@ -155,6 +157,7 @@ plan_of(MakoStatement *statement)
 			elog(ERROR, "SPI_keepplan failed");	/* cannot happen */
 		statement->plan = plan;
 		statement->schema = schema;
+		MemoryContextSwitchTo(context);
 	}
 	return (SPIPlanPtr) statement->plan;
 }
@@ -163,8 +166,10 @@ plan_of(MakoStatement *statement)
 static uint64
 execute(MakoStatement *statement, Datum *values, const char *nulls, bool read_only)
 {
+	MemoryContext context = CurrentMemoryContext;
 	int			result = SPI_execute_plan(plan_of(statement), values, nulls, read_only, 0);
 
+	MemoryContextSwitchTo(context);
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));	/* cannot happen */
 	return SPI_processed;
@@ -237,9 +242,11 @@ mako_rows_free(MakoRows *rows)
 MakoCursor *
 mako_cursor_open(MakoStatement *statement, Datum *values, const char *nulls, bool own_snapshot)
 {
+	MemoryContext context = CurrentMemoryContext;
 	MakoCursor *cursor = palloc(sizeof(MakoCursor));
 
 	cursor->portal = SPI_cursor_open(NULL, plan_of(statement), values, nulls, !own_snapshot);
+	MemoryContextSwitchTo(context);
 	return cursor;
 }
 
@@ -247,7 +254,10 @@ mako_cursor_open(MakoStatement *statement, Datum *values, const char *nulls, boo
 MakoRows
 mako_cursor_fetch(MakoCursor *cursor, long count)
 {
+	MemoryContext context = CurrentMemoryContext;
+
 	SPI_cursor_fetch(cursor->portal, true, count);
+	MemoryContextSwitchTo(context);
 	return take_rows();
 }
 
