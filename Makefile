@@ -3,8 +3,8 @@ MODULE_big = mako_migration
 DATA = $(wildcard sql/mako_migration--*.sql)
 
 # In the order of the data flow; src/mako_migration.h is the map.
-OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o isolation.o invariants.o report.o function.o fingerprint.o \
-	definition.o plan.o program.o fold.o stream.o snapshot.o migrate.o author.o)
+OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o isolation.o invariants.o report.o function.o fingerprint.o type_definition.o \
+	definition.o plan.o program.o fold.o stream.o snapshot.o migrate.o author.o validate.o)
 
 REGRESS =
 REGRESS_OPTS = --inputdir=.

@@ -224,6 +224,16 @@ LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_migrate_state(mako_workflow_id, mako_workflow_id, jsonb) IS
 'a state taken through the registered steps from one workflow version to another; needs no store';
 
+CREATE FUNCTION mako_is_valid(type_definition jsonb, instance jsonb) RETURNS boolean
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_is_valid(jsonb, jsonb) IS
+'does a value match a JSON Type Definition (RFC 8927)? A malformed definition is error 22032';
+
+CREATE FUNCTION mako_validate(type_definition jsonb, instance jsonb) RETURNS TABLE (instance_path text, schema_path text)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_validate(jsonb, jsonb) IS
+'every error of a value against a JSON Type Definition (RFC 8927), as JSON pointers into value and definition; no row for a valid one';
+
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Triggers of the store: invariants.c
 

@@ -219,6 +219,24 @@ extern Oid	mako_function_state_type(const MakoFunction *function);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
 
+/* ---- type_definition.c: JSON Type Definition (RFC 8927) -------------------------------------------------------------------- */
+
+/* A step into a document or definition; frames on the C stack, linked upwards. NULL is the root. */
+typedef struct MakoPath
+{
+	const struct MakoPath *up;
+	const char *name;			/* a key; NULL for an element of an array */
+	int			length;			/* of name, or the number of the element */
+} MakoPath;
+
+typedef struct MakoTypeDefinition MakoTypeDefinition;
+typedef void (*MakoTypeErrorCallback) (void *argument, const MakoPath *instance_path, const MakoPath *schema_path);
+
+extern MakoTypeDefinition *mako_type_definition_compile(const Jsonb *source);
+extern bool mako_type_definition_check(const MakoTypeDefinition *definition, const Jsonb *document,
+									   MakoTypeErrorCallback report, void *argument);
+extern char *mako_path_to_text(const MakoPath *path);
+
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
 
 typedef struct MakoWorkflow
