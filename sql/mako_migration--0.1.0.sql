@@ -140,7 +140,7 @@ $$ SELECT (report).failed OPERATOR(pg_catalog.=) 0 $$;
 COMMENT ON FUNCTION mako_is_ok(mako_migration_report) IS 'true when no stream failed';
 
 CREATE FUNCTION mako_format(report mako_migration_report) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE AS
+LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
 $$ SELECT pg_catalog.format('%s -> %s: %s migrated, %s skipped, %s failed in %s s (run %s)',
      COALESCE((report).source_wf::pg_catalog.text, '*'), COALESCE((report).target_wf::pg_catalog.text, '*'),
      (report).migrated, (report).skipped, (report).failed,
@@ -154,6 +154,9 @@ $$
 DECLARE
   first @extschema@.mako_migration_error;
 BEGIN
+  IF (report).failed IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'there is no report';
+  END IF;
   IF (report).failed OPERATOR(pg_catalog.=) 0 THEN
     RETURN report;
   END IF;
@@ -455,78 +458,80 @@ ALTER TABLE mako.stream ADD CONSTRAINT stream_workflow_id_check CHECK (@extschem
 ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_check
   CHECK (@extschema@.mako_assert_format_version(format_version)) $$),
 
+    -- Written as pg_get_triggerdef() writes them, white space apart, so that they can be compared.
     (40, 'trigger', 'stream', 'stream_inserted', NULL, $$
 CREATE TRIGGER stream_inserted AFTER INSERT ON mako.stream REFERENCING NEW TABLE AS inserted
-  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_stream_inserted() $$),
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_stream_inserted() $$),
     (41, 'trigger', 'stream', 'stream_guard', NULL, $$
-CREATE TRIGGER stream_guard BEFORE UPDATE OR DELETE OR TRUNCATE ON mako.stream
-  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-    'Stream heads advance with their events and move to another workflow with a migration only.', 'Use mako_migrate().') $$),
+CREATE TRIGGER stream_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.stream FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'Stream heads advance with their events, and move to another workflow with a migration only.',
+  'To move streams, use mako_migrate().') $$),
     (42, 'trigger', 'event', 'event_inserted', NULL, $$
 CREATE TRIGGER event_inserted AFTER INSERT ON mako.event REFERENCING NEW TABLE AS inserted
-  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_event_inserted() $$),
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_event_inserted() $$),
     (43, 'trigger', 'event', 'event_guard', NULL, $$
-CREATE TRIGGER event_guard BEFORE UPDATE OR DELETE OR TRUNCATE ON mako.event
-  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-    'Events are append-only.', 'To archive events, the owner can disable the trigger "event_guard".') $$),
-    (44, 'trigger', 'snapshot', 'snapshot_guard', NULL, $$
-CREATE TRIGGER snapshot_guard BEFORE UPDATE OR DELETE ON mako.snapshot
-  FOR EACH ROW WHEN (OLD.run_id <> 0) EXECUTE FUNCTION @extschema@.mako_guard(
-    'The state of a migrated stream starts at its migration snapshot: without it the state is lost.') $$),
-    (45, 'trigger', 'snapshot', 'snapshot_insert_guard', NULL, $$
-CREATE TRIGGER snapshot_insert_guard BEFORE INSERT ON mako.snapshot
-  FOR EACH ROW WHEN (NEW.run_id <> 0) EXECUTE FUNCTION @extschema@.mako_guard(
-    'Migration snapshots are written by migrations only.', 'Periodic snapshots have run_id 0.') $$),
-    (46, 'trigger', 'snapshot', 'snapshot_truncate_guard', NULL, $$
-CREATE TRIGGER snapshot_truncate_guard BEFORE TRUNCATE ON mako.snapshot
-  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-    'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
-    'Delete periodic snapshots with run_id 0 instead.') $$),
-    (47, 'trigger', 'repointed', 'repointed_guard', NULL, $$
-CREATE TRIGGER repointed_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mako.repointed
-  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard('The audit trail is written by migrations only.') $$),
-    (48, 'trigger', 'migration_run', 'migration_run_guard', NULL, $$
-CREATE TRIGGER migration_run_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mako.migration_run
-  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard('The audit trail is written by migrations only.') $$),
-    (49, 'trigger', 'migration_error', 'migration_error_guard', NULL, $$
-CREATE TRIGGER migration_error_guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON mako.migration_error
-  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard('The audit trail is written by migrations only.') $$)
+CREATE TRIGGER event_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.event FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'Events are append-only.',
+  'To archive events, the owner can disable the trigger "event_guard".') $$),
+    (44, 'trigger', 'snapshot', 'snapshot_insert_guard', NULL, $$
+CREATE TRIGGER snapshot_insert_guard BEFORE INSERT ON mako.snapshot FOR EACH ROW WHEN ((new.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
+  'Migration snapshots are written by migrations only.',
+  'Periodic snapshots have run_id 0.') $$),
+    (45, 'trigger', 'snapshot', 'snapshot_update_guard', NULL, $$
+CREATE TRIGGER snapshot_update_guard BEFORE UPDATE ON mako.snapshot FOR EACH ROW WHEN (((old.run_id <> 0) OR (new.run_id <> 0))) EXECUTE FUNCTION @extschema@.mako_guard(
+  'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
+  'Periodic snapshots have run_id 0.') $$),
+    (46, 'trigger', 'snapshot', 'snapshot_delete_guard', NULL, $$
+CREATE TRIGGER snapshot_delete_guard BEFORE DELETE ON mako.snapshot FOR EACH ROW WHEN ((old.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
+  'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
+  'Periodic snapshots have run_id 0.') $$),
+    (47, 'trigger', 'snapshot', 'snapshot_truncate_guard', NULL, $$
+CREATE TRIGGER snapshot_truncate_guard BEFORE TRUNCATE ON mako.snapshot FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
+  'To drop periodic snapshots, delete those with run_id 0.') $$),
+    (48, 'trigger', 'repointed', 'repointed_guard', NULL, $$
+CREATE TRIGGER repointed_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$),
+    (49, 'trigger', 'migration_run', 'migration_run_guard', NULL, $$
+CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$),
+    (50, 'trigger', 'migration_error', 'migration_error_guard', NULL, $$
+CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$)
   ) AS o (ordinal, kind, relation, name, columns, definition)
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS
 'the objects that make up a store, in the order of their creation, with the statements that create them';
 
 CREATE FUNCTION mako_store_problem() RETURNS TABLE (object text, problem text, repairable boolean)
-LANGUAGE sql STABLE PARALLEL SAFE AS
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$
   SELECT p.object, p.problem, p.repairable
   FROM @extschema@.mako_store_object() o
-  CROSS JOIN LATERAL (SELECT pg_catalog.to_regclass('mako.' OPERATOR(pg_catalog.||) o.relation)::pg_catalog.oid AS oid) r
-  LEFT JOIN pg_catalog.pg_trigger t
-    ON o.kind OPERATOR(pg_catalog.=) 'trigger' AND t.tgrelid OPERATOR(pg_catalog.=) r.oid
-    AND t.tgname::pg_catalog.text OPERATOR(pg_catalog.=) o.name
+  CROSS JOIN LATERAL (SELECT to_regclass('mako.' || o.relation)::oid AS oid) r
+  LEFT JOIN pg_trigger t ON o.kind = 'trigger' AND t.tgrelid = r.oid AND t.tgname = o.name
   CROSS JOIN LATERAL (
-    SELECT o.kind OPERATOR(pg_catalog.||) ' mako.' OPERATOR(pg_catalog.||) o.relation, 'is missing', true
+    SELECT o.kind || ' mako.' || o.relation, 'is missing', true
     WHERE o.kind IN ('table', 'view') AND r.oid IS NULL
     UNION ALL
-    SELECT 'column mako.' OPERATOR(pg_catalog.||) o.relation OPERATOR(pg_catalog.||) '.' OPERATOR(pg_catalog.||) c.name,
-           'is missing', false
-    FROM pg_catalog.unnest(o.columns) AS c (name)
+    SELECT 'column mako.' || o.relation || '.' || c.name, 'is missing', false
+    FROM unnest(o.columns) AS c (name)
     WHERE r.oid IS NOT NULL AND NOT EXISTS (
-      SELECT FROM pg_catalog.pg_attribute a
-      WHERE a.attrelid OPERATOR(pg_catalog.=) r.oid AND a.attname::pg_catalog.text OPERATOR(pg_catalog.=) c.name
-        AND NOT a.attisdropped)
+      SELECT FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attname = c.name AND NOT a.attisdropped)
     UNION ALL
-    SELECT 'constraint ' OPERATOR(pg_catalog.||) o.name OPERATOR(pg_catalog.||) ' on mako.' OPERATOR(pg_catalog.||) o.relation,
-           'is missing', true
-    WHERE o.kind OPERATOR(pg_catalog.=) 'constraint' AND r.oid IS NOT NULL AND NOT EXISTS (
-      SELECT FROM pg_catalog.pg_constraint c
-      WHERE c.conrelid OPERATOR(pg_catalog.=) r.oid AND c.conname::pg_catalog.text OPERATOR(pg_catalog.=) o.name)
+    SELECT 'constraint ' || o.name || ' on mako.' || o.relation, 'is missing', true
+    WHERE o.kind = 'constraint' AND NOT EXISTS (
+      SELECT FROM pg_constraint c WHERE c.conrelid = r.oid AND c.conname = o.name)
     UNION ALL
-    SELECT 'trigger ' OPERATOR(pg_catalog.||) o.name OPERATOR(pg_catalog.||) ' on mako.' OPERATOR(pg_catalog.||) o.relation,
-           CASE WHEN t.oid IS NULL THEN 'is missing' ELSE 'is disabled' END, true
-    WHERE o.kind OPERATOR(pg_catalog.=) 'trigger' AND r.oid IS NOT NULL
-      AND (t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A'))
+    SELECT 'trigger ' || o.name || ' on mako.' || o.relation,
+           CASE WHEN t.oid IS NULL THEN 'is missing'
+                WHEN t.tgenabled NOT IN ('O', 'A') THEN 'is disabled'
+                ELSE 'does something else' END,
+           true
+    WHERE o.kind = 'trigger'
+      AND (t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A')
+           OR pg_get_triggerdef(t.oid) <> regexp_replace(regexp_replace(btrim(o.definition, E' \n'), '\s+', ' ', 'g'),
+                                                         '\( ', '(', 'g'))
   ) AS p (object, problem, repairable)
   ORDER BY o.ordinal, p.object COLLATE "C"
 $$;
@@ -538,13 +543,15 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp 
 $$
 DECLARE
   store_owner  oid := (SELECT nspowner FROM pg_namespace WHERE nspname = 'mako');
+  known_layout constant integer := 1;
   object       record;
   damaged      text;
+  layout       integer;
 BEGIN
   IF store_owner IS NULL THEN
     CREATE SCHEMA mako;
     COMMENT ON SCHEMA mako IS 'store of mako_migration: event streams, snapshots, registry and audit trail';
-  ELSIF store_owner <> current_user::regrole THEN
+  ELSIF pg_get_userbyid(store_owner) <> current_user THEN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
       MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
       DETAIL = format('The current role is "%s".', current_user),
@@ -557,36 +564,48 @@ BEGIN
       HINT = 'Rename that schema: the store needs its name.';
   END IF;
 
-  FOR object IN
-    SELECT o.kind, o.relation, o.name, o.definition
-    FROM @extschema@.mako_store_object() o
-    ORDER BY o.ordinal
-  LOOP
-    CASE object.kind
-      WHEN 'table', 'view' THEN
-        CONTINUE WHEN to_regclass('mako.' || object.relation) IS NOT NULL;
-      WHEN 'constraint' THEN
-        CONTINUE WHEN EXISTS (SELECT FROM pg_constraint
-                              WHERE conrelid = ('mako.' || object.relation)::regclass AND conname = object.name);
-      WHEN 'trigger' THEN
-        IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = ('mako.' || object.relation)::regclass AND tgname = object.name) THEN
-          EXECUTE format('ALTER TABLE mako.%I ENABLE TRIGGER %I', object.relation, object.name);
-          CONTINUE;
-        END IF;
-    END CASE;
-    EXECUTE object.definition;
-  END LOOP;
-
-  SELECT string_agg(p.object || ' ' || p.problem, ', ') INTO damaged FROM @extschema@.mako_store_problem() p;
+  SELECT string_agg(p.object || ' ' || p.problem, ', ') INTO damaged
+  FROM @extschema@.mako_store_problem() p
+  WHERE NOT p.repairable;
   IF damaged IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
       MESSAGE = 'the store is damaged beyond repair', DETAIL = damaged || '.',
       HINT = 'Restore the store from a backup.';
   END IF;
+
+  FOR object IN
+    SELECT o.kind, o.relation, o.name, o.definition, p.problem
+    FROM @extschema@.mako_store_object() o
+    JOIN @extschema@.mako_store_problem() p
+      ON p.object IN (o.kind || ' mako.' || o.relation, o.kind || ' ' || o.name || ' on mako.' || o.relation)
+    ORDER BY o.ordinal
+  LOOP
+    CASE object.problem
+      WHEN 'is disabled' THEN
+        EXECUTE format('ALTER TABLE mako.%I ENABLE TRIGGER %I', object.relation, object.name);
+      WHEN 'does something else' THEN
+        EXECUTE format('DROP TRIGGER %I ON mako.%I', object.name, object.relation);
+        EXECUTE object.definition;
+      ELSE
+        EXECUTE object.definition;
+    END CASE;
+  END LOOP;
+
+  SELECT max(version) INTO layout FROM mako.layout;
+  IF layout IS DISTINCT FROM known_layout THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('the store has layout version %s', COALESCE(layout::text, 'none')),
+      DETAIL = format('This version of the extension knows layout version %s.', known_layout),
+      HINT = 'Update the extension, or restore the store from a backup.';
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION mako_create_store() IS
 'creates the store in schema mako, owned by the caller; called again, it repairs and upgrades what is there';
+
+CREATE FUNCTION mako_assert_store() RETURNS void
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing or disabled';
 
 CREATE FUNCTION mako_add_dependent(
   relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL) RETURNS void
@@ -594,30 +613,36 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp 
 $$
 DECLARE
   wanted  record;
-  actual  regtype;
+  actual  oid;
 BEGIN
+  PERFORM @extschema@.mako_assert_store();
   IF relation IS NULL OR process_column IS NULL OR workflow_column IS NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
       MESSAGE = 'relation, process_column and workflow_column must not be null';
   END IF;
   FOR wanted IN
-    SELECT c.name, c.types
-    FROM (VALUES (process_column, '{uuid,text,bigint}'::regtype[]),
-                 (workflow_column, '{text,varchar}'),
-                 (tenant_column, '{uuid}')) AS c (name, types)
+    SELECT c.name, c.types, c.hint
+    FROM (VALUES
+      (process_column, '{uuid,text,bigint}'::regtype[], 'It holds process ids (uuid), stream ids (text) or stream numbers (bigint).'),
+      (workflow_column, '{text,varchar}', 'It holds workflow ids.'),
+      (tenant_column, '{uuid}', 'It holds tenant ids.')) AS c (name, types, hint)
     WHERE c.name IS NOT NULL
   LOOP
-    SELECT CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END::regtype INTO actual
-    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    SELECT a.atttypid INTO actual
+    FROM pg_attribute a
     WHERE a.attrelid = relation AND a.attname = wanted.name AND a.attnum > 0 AND NOT a.attisdropped;
     IF actual IS NULL THEN
       RAISE EXCEPTION USING ERRCODE = 'undefined_column',
         MESSAGE = format('column "%s" of relation %s does not exist', wanted.name, relation);
-    ELSIF actual <> ALL (wanted.types) THEN
+    END IF;
+    WHILE (SELECT t.typtype FROM pg_type t WHERE t.oid = actual) = 'd' LOOP
+      actual := (SELECT t.typbasetype FROM pg_type t WHERE t.oid = actual);
+    END LOOP;
+    IF actual::regtype <> ALL (wanted.types) THEN
       RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
-        MESSAGE = format('column "%s" of relation %s has type %s', wanted.name, relation, actual),
+        MESSAGE = format('column "%s" of relation %s has type %s', wanted.name, relation, actual::regtype),
         DETAIL = format('Expected is one of: %s.', array_to_string(wanted.types, ', ')),
-        HINT = 'A process column holds process ids (uuid), stream ids (text) or stream numbers (bigint).';
+        HINT = wanted.hint;
     END IF;
   END LOOP;
   INSERT INTO mako.dependent (relation, process_column, workflow_column, tenant_column)
@@ -634,6 +659,7 @@ CREATE FUNCTION mako_remove_dependent(relation text, process_column name, workfl
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SET search_path = pg_catalog, pg_temp AS
 $$
 BEGIN
+  PERFORM @extschema@.mako_assert_store();
   DELETE FROM mako.dependent d
   WHERE d.relation = mako_remove_dependent.relation
     AND d.process_column = mako_remove_dependent.process_column AND d.workflow_column = mako_remove_dependent.workflow_column;

@@ -40,7 +40,7 @@ path_to_text(ArrayType *path)
 	deconstruct_array(path, TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &count);
 	initStringInfo(&buffer);
 	for (int i = 0; i < count; i++)
-		appendStringInfo(&buffer, "%s%s", i > 0 ? "." : "", nulls[i] ? "null" : TextDatumGetCString(keys[i]));
+		appendStringInfo(&buffer, "/%s", nulls[i] ? "null" : TextDatumGetCString(keys[i]));
 	return buffer.data;
 }
 
@@ -110,9 +110,13 @@ read_event(const JsonbValue *element, int64 number)
 	field = getKeyJsonValueFromContainer(object, "schema_version", strlen("schema_version"), NULL);
 	if (field != NULL)
 	{
-		if (field->type != jbvNumeric)
-			raise_no_event(number, "Its schema_version is not a number.");
-		event.schema_version = DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(field->val.numeric)));
+		const char *digits = field->type != jbvNumeric ? "" :
+			DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(field->val.numeric)));
+
+		/* An integer column's range, without its rounding. */
+		if (*digits == '\0' || strlen(digits) > 9 || strspn(digits, "0123456789") != strlen(digits) || atoi(digits) < 1)
+			raise_no_event(number, "Its schema_version is not a whole number of 1 or more.");
+		event.schema_version = atoi(digits);
 	}
 	field = getKeyJsonValueFromContainer(object, "payload", strlen("payload"), NULL);
 	if (field == NULL)

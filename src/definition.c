@@ -374,7 +374,7 @@ mako_register_workflow(PG_FUNCTION_ARGS)
 	workflow.upcast = function_argument(fcinfo, 2, MAKO_ROLE_UPCAST);
 	workflow.in_flight = function_argument(fcinfo, 3, MAKO_ROLE_IN_FLIGHT);
 	connection = mako_sql_connect();
-	workflow.fingerprint = workflow_fingerprint(&workflow, true);
+	workflow.fingerprint = workflow_fingerprint(&workflow, false);
 
 	values[0] = CStringGetTextDatum(workflow.workflow_id);
 	if (may_register(&select_workflow, values, 7, workflow.fingerprint, replace, &select_uses_of_workflow,
@@ -393,6 +393,7 @@ mako_register_workflow(PG_FUNCTION_ARGS)
 		values[7] = CStringGetTextDatum(workflow.fingerprint);
 		values[8] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 		(void) write_definition(&insert_workflow, values, nulls);
+		(void) workflow_fingerprint(&workflow, true);	/* says what it cannot see */
 	}
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
@@ -422,7 +423,8 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
 	if (write_definition(&delete_workflow, values, NULL) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("workflow \"%s\" is not registered", workflow_id)));
+				 errmsg("workflow \"%s\" is not registered", workflow_id),
+				 errhint("The table mako_workflow shows what is registered.")));
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
 }
@@ -454,7 +456,7 @@ mako_register_migration(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect();
 	(void) mako_definition_workflow(migration.source_wf);
 	(void) mako_definition_workflow(migration.target_wf);
-	migration.fingerprint = migration_fingerprint(&migration, true);
+	migration.fingerprint = migration_fingerprint(&migration, false);
 
 	values[0] = CStringGetTextDatum(migration.source_wf);
 	values[1] = CStringGetTextDatum(migration.target_wf);
@@ -466,6 +468,7 @@ mako_register_migration(PG_FUNCTION_ARGS)
 		values[4] = CStringGetTextDatum(migration.fingerprint);
 		values[5] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 		(void) write_definition(&insert_migration, values, nulls);
+		(void) migration_fingerprint(&migration, true);	/* says what it cannot see */
 	}
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
@@ -488,7 +491,8 @@ mako_unregister_migration(PG_FUNCTION_ARGS)
 	if (write_definition(&delete_migration, values, NULL) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("state migration \"%s -> %s\" is not registered", source_wf, target_wf)));
+				 errmsg("state migration \"%s -> %s\" is not registered", source_wf, target_wf),
+				 errhint("The table mako_state_migration shows what is registered.")));
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
 }

@@ -12,12 +12,14 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
+#include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "commands/proclang.h"
 #include "executor/functions.h"
 #include "miscadmin.h"
@@ -45,17 +47,17 @@ typedef struct Description
 static void
 add_domain(StringInfo out, Oid type)
 {
-	while (get_typtype(type) == TYPTYPE_DOMAIN)
+	HeapTuple	type_tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Form_pg_type form = (Form_pg_type) GETSTRUCT(type_tuple);
+
+	if (form->typtype == TYPTYPE_DOMAIN)
 	{
 		Relation	relation = table_open(ConstraintRelationId, AccessShareLock);
-		HeapTuple	type_tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 		ScanKeyData key;
 		SysScanDesc scan;
 		HeapTuple	tuple;
 
-		appendStringInfo(out, "domain %s%s\n", format_type_be_qualified(type),
-						 ((Form_pg_type) GETSTRUCT(type_tuple))->typnotnull ? " not null" : "");
-		ReleaseSysCache(type_tuple);
+		appendStringInfo(out, "domain %s%s\n", format_type_be_qualified(type), form->typnotnull ? " not null" : "");
 		ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
 		scan = systable_beginscan(relation, ConstraintTypidIndexId, true, NULL, 1, &key);
 		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -67,8 +69,9 @@ add_domain(StringInfo out, Oid type)
 		}
 		systable_endscan(scan);
 		table_close(relation, AccessShareLock);
-		type = getBaseType(type);
+		add_domain(out, form->typbasetype);
 	}
+	ReleaseSysCache(type_tuple);
 }
 
 /* Notes a function that does not come with the server. */
@@ -94,16 +97,42 @@ note_functions(Node *node, void *context)
 	return expression_tree_walker(node, note_functions, context);
 }
 
+/* A body being parsed, for the context of an error: most often a name that is not qualified. */
+typedef struct Body
+{
+	const char *signature;
+	const char *source;
+} Body;
+
+/* Says whose body an error is in, and moves its position from the caller's statement into that body. */
+static void
+add_context(void *argument)
+{
+	const Body *body = argument;
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery(body->source);
+	}
+	errcontext("body of function %s, parsed on the path on which it will run", body->signature);
+}
+
 /* Notes the functions that the body of an SQL function names, parsed under the function's own settings. */
 static void
-note_helpers(Description *description, HeapTuple tuple, const char *source)
+note_helpers(Description *description, HeapTuple tuple, const char *signature, const char *source)
 {
 	SQLFunctionParseInfoPtr parse_info = prepare_sql_fn_parse_info(tuple, NULL, DEFAULT_COLLATION_OID);
+	Body		body = {signature, source};
+	ErrorContextCallback context = {error_context_stack, add_context, &body};
 	bool		isnull;
 	Datum		config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
 	int			guc_level = NewGUCNestLevel();
 	ListCell   *cell;
 
+	error_context_stack = &context;
 	if (!isnull)
 		ProcessGUCArray(DatumGetArrayTypeP(config), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE);
 	foreach(cell, pg_parse_query(source))
@@ -116,13 +145,7 @@ note_helpers(Description *description, HeapTuple tuple, const char *source)
 		free_parsestate(parse_state);
 	}
 	AtEOXact_GUC(false, guc_level);
-}
-
-/* Says whose body an error is in: a name that is not qualified, most often. */
-static void
-add_context(void *signature)
-{
-	errcontext("body of function %s, parsed for its fingerprint", (const char *) signature);
+	error_context_stack = context.previous;
 }
 
 /* A text attribute of a function's row; empty for null. */
@@ -146,9 +169,7 @@ add_function(Description *description, Oid oid)
 	char	   *source = text_attribute(tuple, Anum_pg_proc_prosrc);
 	bool		isnull;
 	Datum		config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
-	ErrorContextCallback context = {error_context_stack, add_context, signature};
 
-	error_context_stack = &context;
 	appendStringInfo(out, "function %s returns %s owner %s language %s volatility %c parallel %c%s%s%s\n",
 					 signature, format_type_be_qualified(form->prorettype), GetUserNameFromId(form->proowner, false),
 					 get_language_name(form->prolang, false), form->provolatile, form->proparallel,
@@ -174,15 +195,14 @@ add_function(Description *description, Oid oid)
 		}
 		else
 #endif
-			note_helpers(description, tuple, source);
+			note_helpers(description, tuple, signature, source);
 	}
-	else if (description->tell_unseen && get_func_namespace(oid) != mako_sql_extension_schema())
+	else if (description->tell_unseen && getExtensionOfObject(ProcedureRelationId, oid) != get_extension_oid("mako_migration", false))
 		ereport(NOTICE,
 				(errmsg("the fingerprint of function %s does not cover what it calls", signature),
 				 errdetail("It is written in %s; only the bodies of SQL functions can be seen through.",
 						   get_language_name(form->prolang, false))));
 	ReleaseSysCache(tuple);
-	error_context_stack = context.previous;
 }
 
 /* Adds a registered function and its helpers to a definition's text. */

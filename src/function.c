@@ -109,7 +109,7 @@ mako_function_resolve(const char *name, MakoRole role)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_FUNCTION),
 					 errmsg("function \"%s\" does not exist", name),
-					 errhint("Name it with its schema: schema.name.")));
+					 errhint("Functions are named as schema.name or schema.name(types).")));
 		for (FuncCandidateList c = candidates; c != NULL; c = c->next)
 			if (arguments_fit(wanted, c->nargs, c->args))
 			{
@@ -136,13 +136,35 @@ mako_function_resolve(const char *name, MakoRole role)
 	return function;
 }
 
+/* A registration being looked up, for the context of an error: a type of the signature may be gone. */
+typedef struct Registration
+{
+	const char *signature;
+	MakoRole	role;
+	const char *registered_for;
+} Registration;
+
+/* Says what a function was looked up for. */
+static void
+add_context(void *argument)
+{
+	const Registration *registration = argument;
+
+	errcontext("function %s, registered as %s of %s", registration->signature, role_signature[registration->role].role,
+			   registration->registered_for);
+}
+
 /* Finds a function again that is registered for this workflow or step. */
 MakoFunction *
 mako_function_lookup(const char *signature, MakoRole role, const char *registered_for)
 {
+	Registration registration = {signature, role, registered_for};
+	ErrorContextCallback context = {error_context_stack, add_context, &registration};
 	LOCAL_FCINFO(fcinfo, 1);
+	MakoFunction *function;
 	Datum		oid;
 
+	error_context_stack = &context;
 	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = CStringGetTextDatum(signature);
 	fcinfo->args[0].isnull = false;
@@ -153,7 +175,9 @@ mako_function_lookup(const char *signature, MakoRole role, const char *registere
 				 errmsg("function %s does not exist", signature),
 				 errdetail("It is registered as %s of %s.", role_signature[role].role, registered_for),
 				 errhint("Restore it, or register another one with replace => true.")));
-	return checked_function(DatumGetObjectId(oid), role);
+	function = checked_function(DatumGetObjectId(oid), role);
+	error_context_stack = context.previous;
+	return function;
 }
 
 /* What a role is called. */

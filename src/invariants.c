@@ -97,21 +97,30 @@ mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls
 	return written;
 }
 
+/* Raises that a trigger function was not called by the trigger that it is made for. */
+static void
+raise_no_trigger(const char *function)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("function \"%s\" was not called by its trigger", function),
+			 errhint("The store's triggers are made by mako_create_store().")));
+}
+
 /*
- * Raises unless a function was called as a trigger, and, where a table is named, of that table of the store: on another table it
- * would let that table's owner advance heads.
+ * The trigger after INSERT on a table of the store, with its transition table. On another table it would let that table's owner
+ * advance heads.
  */
 static TriggerData *
-trigger_data(FunctionCallInfo fcinfo, const char *function, const char *table)
+insert_trigger(FunctionCallInfo fcinfo, const char *function, const char *table)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) ||
-		(table != NULL && RelationGetRelid(trigger->tg_relation) != get_relname_relid(table, get_namespace_oid("mako", true))))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called by its trigger", function),
-				 errhint("The store's triggers are made by mako_create_store().")));
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || !TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
+		trigger->tg_newtable == NULL ||
+		RelationGetRelid(trigger->tg_relation) != get_relname_relid(table, get_namespace_oid("mako", true)))
+		raise_no_trigger(function);
 	return trigger;
 }
 
@@ -123,9 +132,12 @@ MAKO_FUNCTION(mako_event_inserted);
 Datum
 mako_guard(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo, "mako_guard", NULL);
-	Trigger    *definition = trigger->tg_trigger;
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Trigger    *definition;
 
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		raise_no_trigger("mako_guard");
+	definition = trigger->tg_trigger;
 	if (!writing)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -201,12 +213,14 @@ mako_invariants_fence(const char *workflow_id, MakoFence fence)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("format version \"%s\" is retired", version),
-				 errdetail("Nothing can be written under workflow \"%s\" any more.", workflow_id)));
+				 errdetail("Nothing can be written under workflow \"%s\" any more.", workflow_id),
+				 errhint("Use a format version that is not retired.")));
 	if (fence == MAKO_FENCE_START)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("format version \"%s\" is draining", version),
-				 errdetail("No new process can start under workflow \"%s\".", workflow_id)));
+				 errdetail("No new process can start under workflow \"%s\".", workflow_id),
+				 errhint("Start the process under a newer format version.")));
 }
 
 /* ---- new rows --------------------------------------------------------------------------------------------------------------- */
@@ -262,7 +276,7 @@ read_new_rows(TriggerData *trigger, const char *number_column, int64 *count)
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsMinimalTuple);
 	NewRow	   *rows = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(NewRow) * (tuplestore_tuple_count(store) + 1));
 	NewRow	   *row = rows;
-	const char *last = "";
+	const char *last = NULL;
 
 	tuplestore_select_read_pointer(store, tuplestore_alloc_read_pointer(store, EXEC_FLAG_REWIND));
 	tuplestore_rescan(store);
@@ -275,7 +289,7 @@ read_new_rows(TriggerData *trigger, const char *number_column, int64 *count)
 		row->stream_no = DatumGetInt64(slot_getattr(slot, stream_no, &isnull));
 		row->number = DatumGetInt64(slot_getattr(slot, number, &isnull));
 		workflow = DatumGetTextPP(slot_getattr(slot, workflow_id, &isnull));
-		if (strncmp(last, VARDATA_ANY(workflow), VARSIZE_ANY_EXHDR(workflow)) != 0 ||
+		if (last == NULL || strncmp(last, VARDATA_ANY(workflow), VARSIZE_ANY_EXHDR(workflow)) != 0 ||
 			last[VARSIZE_ANY_EXHDR(workflow)] != '\0')
 		{
 			(void) DirectFunctionCall1(mako_assert_workflow_id, PointerGetDatum(workflow));
@@ -315,7 +329,7 @@ fence_rows(const NewRow *rows, int64 count, MakoFence fence)
 Datum
 mako_stream_inserted(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo, "mako_stream_inserted", "stream");
+	TriggerData *trigger = insert_trigger(fcinfo, "mako_stream_inserted", "stream");
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako new streams", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	int64		count;
@@ -430,7 +444,7 @@ advance(const NewEvents *events, int count)
 Datum
 mako_event_inserted(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = trigger_data(fcinfo, "mako_event_inserted", "event");
+	TriggerData *trigger = insert_trigger(fcinfo, "mako_event_inserted", "event");
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako new events", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext chunk_context = AllocSetContextCreate(context, "mako heads", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -511,4 +525,17 @@ mako_invariants_check_store(void)
 				 errdetail("Triggers and views that this role made on it run with the rights of role \"%s\".",
 						   GetUserNameFromId(GetUserId(), false)),
 				 errhint("Run migrations as the store's owner.")));
+}
+
+MAKO_FUNCTION(mako_assert_store);
+
+/* Raises unless there is a store and all that belongs to it. */
+Datum
+mako_assert_store(PG_FUNCTION_ARGS)
+{
+	MakoConnection connection = mako_sql_connect();
+
+	mako_invariants_check_store();
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
 }

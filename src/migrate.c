@@ -76,6 +76,9 @@ raise_gap(const MakoStream *stream, int64 expected, int64 found)
 			 found == 0 ?
 			 errdetail("The head is at version " INT64_FORMAT ". Expected sequence number " INT64_FORMAT ", found none.",
 					   stream->version, expected) :
+			 expected > stream->version ?
+			 errdetail("The head is at version " INT64_FORMAT ", but there is an event " INT64_FORMAT ".",
+					   stream->version, found) :
 			 errdetail("The head is at version " INT64_FORMAT ". Expected sequence number " INT64_FORMAT ", found " INT64_FORMAT ".",
 					   stream->version, expected, found)));
 }
@@ -493,7 +496,7 @@ mako_migrate(PG_FUNCTION_ARGS)
 	if (running)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("mako_migrate() cannot be called by a function that a migration evaluates")));
+				 errmsg("mako_migrate() cannot be called while a migration is under way in this session")));
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);

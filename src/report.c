@@ -121,7 +121,7 @@ raise_too_many_errors(const MakoReport *report)
 			 errhint("Nothing was changed. Correct the cause, or allow more with max_errors.")));
 }
 
-/* Records that a stream could not be migrated. */
+/* Records that a stream could not be migrated; if it had been counted as migrated, the caller takes that back first. */
 void
 mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number,
 				  const ErrorData *data)

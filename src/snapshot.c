@@ -35,16 +35,29 @@ static MakoStatement update_heads = {
 	4, {INT8ARRAYOID, TEXTOID, INT8OID, INT8OID}, true
 };
 
+/* With the oid of the relation, the base type of the process column, and what is missing of them. */
 static MakoStatement select_dependents = {
-	"SELECT d.relation, d.process_column, d.workflow_column, d.tenant_column, to_regclass(d.relation)::oid,"
-	" (SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END"
-	"  FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid"
-	"  WHERE a.attrelid = to_regclass(d.relation) AND a.attname = d.process_column AND NOT a.attisdropped)"
-	" FROM mako.dependent d ORDER BY d.relation, d.process_column, d.workflow_column",
+	"WITH RECURSIVE d AS ("
+	"  SELECT d.*, to_regclass(d.relation)::oid AS oid FROM mako.dependent d),"
+	" base (process_column, relation, type) AS ("
+	"  SELECT d.process_column, d.relation, a.atttypid"
+	"  FROM d JOIN pg_attribute a ON a.attrelid = d.oid AND a.attname = d.process_column AND NOT a.attisdropped"
+	"  UNION"
+	"  SELECT b.process_column, b.relation, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype = 'd')"
+	" SELECT d.relation, d.process_column, d.workflow_column, d.tenant_column, d.oid,"
+	"  (SELECT b.type FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'"
+	"   WHERE b.relation = d.relation AND b.process_column = d.process_column),"
+	"  CASE WHEN d.oid IS NULL THEN 'The relation does not exist.'"
+	"   ELSE (SELECT 'Column \"' || c.name || '\" does not exist.'"
+	"         FROM (VALUES (1, d.process_column), (2, d.workflow_column), (3, d.tenant_column)) AS c (ordinal, name)"
+	"         WHERE c.name IS NOT NULL AND NOT EXISTS ("
+	"           SELECT FROM pg_attribute a WHERE a.attrelid = d.oid AND a.attname = c.name AND NOT a.attisdropped)"
+	"         ORDER BY c.ordinal LIMIT 1) END"
+	" FROM d ORDER BY d.relation, d.process_column, d.workflow_column",
 	0, {0}
 };
 
-/* The statement that lets one dependent follow; its parameters are those of update_dependents(). */
+/* The statement that lets one dependent follow; its parameters are those of write_dependents(). */
 static MakoStatement *
 dependent_statement(const MakoRows *rows, uint64 row)
 {
@@ -53,17 +66,17 @@ dependent_statement(const MakoRows *rows, uint64 row)
 	const char *process_column = mako_rows_text(rows, row, 2);
 	const char *workflow_column = mako_rows_text(rows, row, 3);
 	const char *tenant_column = mako_rows_text(rows, row, 4);
-	bool		no_relation;
-	bool		no_column;
-	Oid			relation = DatumGetObjectId(mako_rows_get(rows, row, 5, &no_relation));
-	Oid			type = DatumGetObjectId(mako_rows_get(rows, row, 6, &no_column));
+	bool		isnull;
+	Oid			relation = DatumGetObjectId(mako_rows_get(rows, row, 5, &isnull));
+	Oid			type = DatumGetObjectId(mako_rows_get(rows, row, 6, &isnull));
+	const char *missing = mako_rows_text(rows, row, 7);
 	StringInfoData text;
 
-	if (no_relation || no_column)
+	if (missing != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("dependent %s of the store does not exist", mako_rows_text(rows, row, 1)),
-				 errdetail("Its column \"%s\" was to be followed.", process_column),
+				 errmsg("dependent %s of the store cannot be followed", mako_rows_text(rows, row, 1)),
+				 errdetail_internal("%s", missing),
 				 errhint("Restore it, or use mako_remove_dependent().")));
 
 	initStringInfo(&text);
@@ -138,6 +151,7 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 	result->state = state == NULL ? NULL : memcpy(palloc(VARSIZE(state)), state, VARSIZE(state));
 	result->counts = counts;
 	writer->count++;
+	writer->report->migrated += counts;
 	MemoryContextSwitchTo(old);
 }
 
@@ -329,20 +343,20 @@ flush_part(MakoWriter *writer, int first, int count)
 	ErrorData  *error = mako_isolation_run(write_part, &part);
 
 	if (error == NULL)
+		return;
+	if (count == 1)
 	{
-		for (int i = first; i < first + count; i++)
-			writer->report->migrated += writer->results[i].counts;
+		const MakoResult *result = &writer->results[first];
+
+		writer->report->migrated -= result->counts;
+		mako_report_error(writer->report, result->stream_no, result->stream_id, part.phase, result->sequence_number, error);
 	}
-	else if (count == 1)
-		mako_report_error(writer->report, writer->results[first].stream_no, writer->results[first].stream_id, part.phase,
-						  writer->results[first].sequence_number, error);
 	else
 	{
 		flush_part(writer, first, count / 2);
 		flush_part(writer, first + count / 2, count - count / 2);
 	}
-	if (error != NULL)
-		FreeErrorData(error);
+	FreeErrorData(error);
 }
 
 /* Writes everything that waits. */

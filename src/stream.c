@@ -169,7 +169,9 @@ event_value(const MakoReader *reader, int column, const char *name)
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("column \"%s\" of an event is null", name)));
+				 errmsg("column \"%s\" of an event is null", name),
+				 errdetail("It is event " INT64_FORMAT " of stream number " INT64_FORMAT ".",
+						   reader->event.sequence_number, reader->event.stream_no)));
 	return value;
 }
 

@@ -20,12 +20,12 @@ format_version_fault(const char *value, int length)
 	int			day;
 
 	if (length < 2 || memcmp(value, "FV", 2) != 0)
-		return "It does not begin with FV.";
+		return "The format version does not begin with FV.";
 	if (length != MAKO_FORMAT_VERSION_LENGTH || value[6] != '-' || value[9] != '-')
-		return "What follows FV is not of the form YYYY-MM-DD.";
+		return "The format version is not of the form FVYYYY-MM-DD.";
 	for (int i = 2; i < length; i++)
 		if (i != 6 && i != 9 && !(value[i] >= '0' && value[i] <= '9'))
-			return "What follows FV is not of the form YYYY-MM-DD.";
+			return "The format version is not of the form FVYYYY-MM-DD.";
 
 #define DIGIT(i) (value[i] - '0')
 	year = DIGIT(2) * 1000 + DIGIT(3) * 100 + DIGIT(4) * 10 + DIGIT(5);
@@ -33,9 +33,9 @@ format_version_fault(const char *value, int length)
 	day = DIGIT(10) * 10 + DIGIT(11);
 #undef DIGIT
 	if (year < 2000)
-		return "The year is before 2000.";
+		return "The year of the format version is before 2000.";
 	if (month < 1 || month > MONTHS_PER_YEAR || day < 1 || day > day_tab[isleap(year)][month - 1])
-		return "There is no such date in the calendar.";
+		return "The format version is no date of the calendar.";
 	return NULL;
 }
 
