@@ -3,7 +3,7 @@ MODULE_big = mako_migration
 DATA = $(wildcard sql/mako_migration--*.sql)
 
 # In the order of the data flow; src/mako_migration.h is the map.
-OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o isolation.o invariants.o report.o function.o fingerprint.o type_definition.o \
+OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o isolation.o invariants.o report.o function.o fingerprint.o type_definition.o type_check.o \
 	definition.o plan.o program.o fold.o stream.o snapshot.o migrate.o author.o validate.o)
 
 REGRESS = ids definitions store migrate
@@ -18,4 +18,4 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): src/mako_migration.h src/compat.h
+$(OBJS): $(wildcard src/*.h)

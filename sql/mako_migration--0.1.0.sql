@@ -46,6 +46,8 @@ CREATE TABLE mako_workflow (
   upcast                text,
   in_flight             text,
   initial_state         jsonb,
+  event_type_definition jsonb,
+  state_type_definition jsonb,
   state_schema_version  integer NOT NULL CONSTRAINT mako_workflow_state_schema_version_check CHECK (state_schema_version >= 1),
   function_owner        text[] NOT NULL,
   fingerprint           text NOT NULL,
@@ -54,6 +56,8 @@ CREATE TABLE mako_workflow (
   CONSTRAINT mako_workflow_apply_check CHECK (apply IS NULL OR initial_state IS NOT NULL)
 );
 COMMENT ON TABLE mako_workflow IS 'registered workflows; written by mako_register_workflow() and mako_unregister_workflow() only';
+COMMENT ON COLUMN mako_workflow.event_type_definition IS 'JSON Type Definition (RFC 8927) of the payloads after upcast';
+COMMENT ON COLUMN mako_workflow.state_type_definition IS 'JSON Type Definition (RFC 8927) of the states';
 COMMENT ON COLUMN mako_workflow.function_owner IS 'owners of apply, upcast and in_flight when they were registered, in that order';
 COMMENT ON COLUMN mako_workflow.fingerprint IS 'sha256 over all that was registered; another one at use is an error';
 
@@ -78,9 +82,10 @@ SELECT pg_catalog.pg_extension_config_dump('mako_state_migration', '');
 
 CREATE FUNCTION mako_register_workflow(
   workflow_id mako_workflow_id, apply text DEFAULT NULL, upcast text DEFAULT NULL, in_flight text DEFAULT NULL,
-  initial_state jsonb DEFAULT NULL, state_schema_version integer DEFAULT 1, replace boolean DEFAULT false)
+  initial_state jsonb DEFAULT NULL, state_schema_version integer DEFAULT 1,
+  event_type_definition jsonb DEFAULT NULL, state_type_definition jsonb DEFAULT NULL, replace boolean DEFAULT false)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_register_workflow(mako_workflow_id, text, text, text, jsonb, integer, boolean) IS
+COMMENT ON FUNCTION mako_register_workflow(mako_workflow_id, text, text, text, jsonb, integer, jsonb, jsonb, boolean) IS
 'registers a workflow version with its functions; the same registration twice is a no-op, a different one needs replace => true';
 
 CREATE FUNCTION mako_unregister_workflow(workflow_id mako_workflow_id)
@@ -673,7 +678,7 @@ COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
 -- Whatever changes data or definitions is for those to whom it is granted.
 
 REVOKE EXECUTE ON FUNCTION
-  mako_register_workflow(mako_workflow_id, text, text, text, jsonb, integer, boolean),
+  mako_register_workflow(mako_workflow_id, text, text, text, jsonb, integer, jsonb, jsonb, boolean),
   mako_unregister_workflow(mako_workflow_id),
   mako_register_migration(mako_workflow_id, mako_workflow_id, text, boolean),
   mako_unregister_migration(mako_workflow_id, mako_workflow_id),

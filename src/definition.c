@@ -17,8 +17,8 @@
 #include "utils/syscache.h"
 
 static MakoStatement select_workflow = {
-	"SELECT apply, upcast, in_flight, initial_state, state_schema_version, function_owner, fingerprint"
-	" FROM %s.mako_workflow WHERE workflow_id::text = $1",
+	"SELECT apply, upcast, in_flight, initial_state, event_type_definition, state_type_definition, state_schema_version,"
+	" function_owner, fingerprint FROM %s.mako_workflow WHERE workflow_id::text = $1",
 	1, {TEXTOID}
 };
 
@@ -29,11 +29,13 @@ static MakoStatement select_migration = {
 };
 
 static MakoStatement insert_workflow = {
-	"INSERT INTO %s.mako_workflow (workflow_id, apply, upcast, in_flight, initial_state, state_schema_version,"
-	" function_owner, fingerprint, registered_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+	"INSERT INTO %s.mako_workflow (workflow_id, apply, upcast, in_flight, initial_state, event_type_definition,"
+	" state_type_definition, state_schema_version, function_owner, fingerprint, registered_by)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 	" ON CONFLICT (workflow_id) DO UPDATE SET apply = $2, upcast = $3, in_flight = $4, initial_state = $5,"
-	" state_schema_version = $6, function_owner = $7, fingerprint = $8, registered_by = $9, registered_at = now()",
-	9, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, INT4OID, TEXTARRAYOID, TEXTOID, TEXTOID}
+	" event_type_definition = $6, state_type_definition = $7, state_schema_version = $8, function_owner = $9,"
+	" fingerprint = $10, registered_by = $11, registered_at = now()",
+	11, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, INT4OID, TEXTARRAYOID, TEXTOID, TEXTOID}
 };
 
 static MakoStatement insert_migration = {
@@ -88,6 +90,17 @@ add_functions(StringInfo text, MakoFunction *const *functions, int count, bool t
 		}
 }
 
+/* Adds a JSON document of a definition to its text, where there is one. */
+static void
+add_document(StringInfo text, const char *label, Jsonb *document)
+{
+	if (document == NULL)
+		return;
+	appendStringInfo(text, "%s ", label);
+	(void) JsonbToCString(text, &document->root, VARSIZE(document));
+	appendStringInfoChar(text, '\n');
+}
+
 /* The fingerprint of a workflow as it is now. */
 static char *
 workflow_fingerprint(const MakoWorkflow *workflow, bool tell_unseen)
@@ -97,12 +110,9 @@ workflow_fingerprint(const MakoWorkflow *workflow, bool tell_unseen)
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "workflow %s\nstate schema version %d\n", workflow->workflow_id, workflow->state_schema_version);
-	if (workflow->initial_state != NULL)
-	{
-		appendStringInfoString(&text, "initial state ");
-		(void) JsonbToCString(&text, &workflow->initial_state->root, VARSIZE(workflow->initial_state));
-		appendStringInfoChar(&text, '\n');
-	}
+	add_document(&text, "initial state", workflow->initial_state);
+	add_document(&text, "event type definition", workflow->event_type_source);
+	add_document(&text, "state type definition", workflow->state_type_source);
 	add_functions(&text, functions, lengthof(functions), tell_unseen);
 	return mako_fingerprint_digest(text.data);
 }
@@ -184,6 +194,26 @@ verify_fingerprint(const char *kind, const char *name, const char *registered, c
 				 errhint("Review the change, then register it again with replace => true.")));
 }
 
+/* A JSON document of a definition's row, copied; NULL for null. */
+static Jsonb *
+row_document(const MakoRows *rows, int column)
+{
+	bool		isnull;
+	Datum		value = mako_rows_get(rows, 0, column, &isnull);
+
+	return isnull ? NULL : DatumGetJsonbPCopy(value);
+}
+
+/* Compiles the type definitions of a workflow. */
+static void
+compile_types(MakoWorkflow *workflow)
+{
+	if (workflow->event_type_source != NULL)
+		workflow->event_type = mako_type_definition_compile(workflow->event_type_source);
+	if (workflow->state_type_source != NULL)
+		workflow->state_type = mako_type_definition_compile(workflow->state_type_source);
+}
+
 /* The registered workflow, verified; an error when there is none. */
 MakoWorkflow *
 mako_definition_workflow(const char *workflow_id)
@@ -191,7 +221,6 @@ mako_definition_workflow(const char *workflow_id)
 	MakoWorkflow *workflow = palloc0(sizeof(MakoWorkflow));
 	Datum		values[] = {CStringGetTextDatum(workflow_id)};
 	MakoRows	rows = mako_sql_query(&select_workflow, values, NULL);
-	Datum		initial_state;
 	bool		isnull;
 
 	if (rows.count == 0)
@@ -203,16 +232,17 @@ mako_definition_workflow(const char *workflow_id)
 	workflow->apply = lookup_column(&rows, 1, MAKO_ROLE_APPLY, workflow_id);
 	workflow->upcast = lookup_column(&rows, 2, MAKO_ROLE_UPCAST, workflow_id);
 	workflow->in_flight = lookup_column(&rows, 3, MAKO_ROLE_IN_FLIGHT, workflow_id);
-	initial_state = mako_rows_get(&rows, 0, 4, &isnull);
-	if (!isnull)
-		workflow->initial_state = DatumGetJsonbPCopy(initial_state);
-	workflow->state_schema_version = DatumGetInt32(mako_rows_get(&rows, 0, 5, &isnull));
+	workflow->initial_state = row_document(&rows, 4);
+	workflow->event_type_source = row_document(&rows, 5);
+	workflow->state_type_source = row_document(&rows, 6);
+	compile_types(workflow);
+	workflow->state_schema_version = DatumGetInt32(mako_rows_get(&rows, 0, 7, &isnull));
 	{
 		MakoFunction *functions[] = WORKFLOW_FUNCTIONS(workflow);
 
-		verify_owners(&rows, 6, functions, lengthof(functions));
+		verify_owners(&rows, 8, functions, lengthof(functions));
 	}
-	workflow->fingerprint = mako_rows_text(&rows, 0, 7);
+	workflow->fingerprint = mako_rows_text(&rows, 0, 9);
 	verify_fingerprint("workflow", workflow_id, workflow->fingerprint, workflow_fingerprint(workflow, false));
 	mako_rows_free(&rows);
 	return workflow;
@@ -329,6 +359,13 @@ function_argument(FunctionCallInfo fcinfo, int argument, MakoRole role)
 	return PG_ARGISNULL(argument) ? NULL : mako_function_resolve(TextDatumGetCString(PG_GETARG_DATUM(argument)), role);
 }
 
+/* The JSON document of an argument; NULL for null. */
+static Jsonb *
+document_argument(FunctionCallInfo fcinfo, int argument)
+{
+	return PG_ARGISNULL(argument) ? NULL : PG_GETARG_JSONB_P(argument);
+}
+
 /* Puts a function's signature into a parameter. */
 static void
 bind_function(const MakoFunction *function, int parameter, Datum *values, char *nulls)
@@ -339,59 +376,79 @@ bind_function(const MakoFunction *function, int parameter, Datum *values, char *
 		values[parameter] = CStringGetTextDatum(function->signature);
 }
 
+/* Puts a JSON document into a parameter. */
+static void
+bind_document(const Jsonb *document, int parameter, Datum *values, char *nulls)
+{
+	if (document == NULL)
+		nulls[parameter] = 'n';
+	else
+		values[parameter] = JsonbPGetDatum(document);
+}
+
+/* Checks what a workflow without apply cannot have, and one with apply must have. */
+static void
+check_workflow(const MakoWorkflow *workflow)
+{
+	if (workflow->state_schema_version < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("state_schema_version must be 1 or more"),
+				 errdetail("It is %d.", workflow->state_schema_version)));
+	if (workflow->apply == NULL && (workflow->upcast != NULL || workflow->event_type_source != NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a workflow without apply cannot have %s",
+						workflow->upcast != NULL ? "upcast" : "event_type_definition"),
+				 errdetail("Events are upcast and checked to be applied.")));
+	if (workflow->apply != NULL && workflow->initial_state == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("a workflow with apply needs an initial_state"),
+				 errhint("Give the state that the first event is applied to, for example '{}'.")));
+	if (workflow->initial_state != NULL && workflow->state_type != NULL)
+		mako_type_definition_require_state(workflow->state_type, workflow->workflow_id, workflow->initial_state);
+}
+
 /* Registers a workflow version: see the install script. */
 Datum
 mako_register_workflow(PG_FUNCTION_ARGS)
 {
 	MakoWorkflow workflow = {0};
 	MakoConnection connection;
-	Datum		values[9] = {0};
-	char		nulls[] = "         ";
-	bool		replace = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
+	Datum		values[11] = {0};
+	char		nulls[] = "           ";
+	bool		replace = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
 
 	workflow.workflow_id = required_text(fcinfo, 0, "workflow_id");
-	if (!PG_ARGISNULL(4))
-		workflow.initial_state = PG_GETARG_JSONB_P(4);
-	workflow.state_schema_version = PG_ARGISNULL(5) ? 1 : PG_GETARG_INT32(5);
-	if (workflow.state_schema_version < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("state_schema_version must be 1 or more"),
-				 errdetail("It is %d.", workflow.state_schema_version)));
-	if (PG_ARGISNULL(1) && !PG_ARGISNULL(2))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a workflow without apply cannot have upcast"),
-				 errdetail("Events are upcast to be applied.")));
-	if (!PG_ARGISNULL(1) && workflow.initial_state == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("a workflow with apply needs an initial_state"),
-				 errhint("Give the state that the first event is applied to, for example '{}'.")));
-
 	/* The caller's path decides what his names mean; afterwards ours decides. */
 	workflow.apply = function_argument(fcinfo, 1, MAKO_ROLE_APPLY);
 	workflow.upcast = function_argument(fcinfo, 2, MAKO_ROLE_UPCAST);
 	workflow.in_flight = function_argument(fcinfo, 3, MAKO_ROLE_IN_FLIGHT);
+	workflow.initial_state = document_argument(fcinfo, 4);
+	workflow.state_schema_version = PG_ARGISNULL(5) ? 1 : PG_GETARG_INT32(5);
+	workflow.event_type_source = document_argument(fcinfo, 6);
+	workflow.state_type_source = document_argument(fcinfo, 7);
+	compile_types(&workflow);
+	check_workflow(&workflow);
 	connection = mako_sql_connect();
 	workflow.fingerprint = workflow_fingerprint(&workflow, false);
 
 	values[0] = CStringGetTextDatum(workflow.workflow_id);
-	if (may_register(&select_workflow, values, 7, workflow.fingerprint, replace, &select_uses_of_workflow,
+	if (may_register(&select_workflow, values, 9, workflow.fingerprint, replace, &select_uses_of_workflow,
 					 "workflow", workflow.workflow_id))
 	{
 		MakoFunction *functions[] = WORKFLOW_FUNCTIONS(&workflow);
 
 		for (size_t i = 0; i < lengthof(functions); i++)
 			bind_function(functions[i], i + 1, values, nulls);
-		if (workflow.initial_state == NULL)
-			nulls[4] = 'n';
-		else
-			values[4] = JsonbPGetDatum(workflow.initial_state);
-		values[5] = Int32GetDatum(workflow.state_schema_version);
-		values[6] = function_owners(functions, lengthof(functions));
-		values[7] = CStringGetTextDatum(workflow.fingerprint);
-		values[8] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+		bind_document(workflow.initial_state, 4, values, nulls);
+		bind_document(workflow.event_type_source, 5, values, nulls);
+		bind_document(workflow.state_type_source, 6, values, nulls);
+		values[7] = Int32GetDatum(workflow.state_schema_version);
+		values[8] = function_owners(functions, lengthof(functions));
+		values[9] = CStringGetTextDatum(workflow.fingerprint);
+		values[10] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 		(void) write_definition(&insert_workflow, values, nulls);
 		(void) workflow_fingerprint(&workflow, true);	/* says what it cannot see */
 	}

@@ -20,6 +20,7 @@
 const char *const mako_phase_name[] = {
 	[MAKO_PHASE_LOAD] = "load",
 	[MAKO_PHASE_UPCAST] = "upcast",
+	[MAKO_PHASE_EVENT] = "event",
 	[MAKO_PHASE_APPLY] = "apply",
 	[MAKO_PHASE_MIGRATE] = "migrate",
 	[MAKO_PHASE_STATE] = "state",
@@ -126,6 +127,7 @@ mako_fold_event(MakoFold *fold, const MakoEvent *event)
 {
 	const MakoWorkflow *source = fold->plan->workflows[0];
 	MemoryContext old = MemoryContextSwitchTo(fold->stream_context);
+	Jsonb	   *payload;
 
 	CHECK_FOR_INTERRUPTS();
 	fold->phase = MAKO_PHASE_LOAD;
@@ -133,13 +135,16 @@ mako_fold_event(MakoFold *fold, const MakoEvent *event)
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE, event->event_type);
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_SCHEMA_VERSION, Int32GetDatum(event->schema_version));
 	/* Copied, because the state may come to point into it, and the reader's memory is gone by the next event. */
-	mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, JsonbPGetDatum(DatumGetJsonbPCopy(event->payload)));
+	payload = DatumGetJsonbPCopy(event->payload);
+	mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, JsonbPGetDatum(payload));
 
 	fold->phase = MAKO_PHASE_UPCAST;
 	if (fold->upcast != NULL)
-		mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD,
-						  call(fold, MAKO_PHASE_UPCAST, fold->upcast, source->upcast,
-							   "Handle every event type and schema version, or refuse it with mako_reject()."));
+	{
+		payload = DatumGetJsonbP(call(fold, MAKO_PHASE_UPCAST, fold->upcast, source->upcast,
+									  "Handle every event type and schema version, or refuse it with mako_reject()."));
+		mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, JsonbPGetDatum(payload));
+	}
 	else if (event->schema_version != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -148,6 +153,9 @@ mako_fold_event(MakoFold *fold, const MakoEvent *event)
 				 errdetail("Workflow \"%s\" has no upcast function, so it knows schema version 1 only.", source->workflow_id),
 				 errhint("Register an upcast function.")));
 
+	fold->phase = MAKO_PHASE_EVENT;
+	if (source->event_type != NULL)
+		mako_type_definition_require_event(source->event_type, DatumGetTextPP(event->event_type), payload);
 	set_state(fold, call(fold, MAKO_PHASE_APPLY, fold->apply, source->apply,
 						 "A CASE without ELSE is null for an event type that it does not handle."));
 	MemoryContextSwitchTo(old);
@@ -189,11 +197,15 @@ mako_fold_migrate(MakoFold *fold)
 
 	for (int i = 0; i < fold->plan->steps; i++)
 	{
+		const MakoWorkflow *target = fold->plan->workflows[i + 1];
+
 		CHECK_FOR_INTERRUPTS();
 		if (fold->migrate[i] != NULL)
 			set_state(fold, call(fold, MAKO_PHASE_MIGRATE, fold->migrate[i], fold->plan->migrations[i]->migrate,
 								 "Handle every state, or refuse it with mako_reject()."));
 		fold->phase = MAKO_PHASE_STATE;
+		if (target->state_type != NULL)
+			mako_type_definition_require_state(target->state_type, target->workflow_id, DatumGetJsonbP(fold->state));
 		if (fold->check[i] != NULL)
 		{
 			bool		isnull;

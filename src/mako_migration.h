@@ -51,6 +51,7 @@
 #define MAKO_ERRCODE_NULL_RESULT MAKE_SQLSTATE('M','K','0','0','1')	/* a function returned null */
 #define MAKO_ERRCODE_REJECTED MAKE_SQLSTATE('M','K','0','0','2')	/* refused by mako_reject() */
 #define MAKO_ERRCODE_REQUIRED MAKE_SQLSTATE('M','K','0','0','3')	/* required path missing */
+#define MAKO_ERRCODE_TYPE_MISMATCH MAKE_SQLSTATE('M','K','0','0','4')	/* value outside its type definition */
 #define MAKO_ERRCODE_STREAM_MOVED MAKE_SQLSTATE('M','K','0','0','5')	/* stream runs under another workflow now */
 #define MAKO_ERRCODE_NOT_OK MAKE_SQLSTATE('M','K','0','0','6')	/* too many streams failed */
 
@@ -65,9 +66,10 @@ typedef enum MakoPhase
 {
 	MAKO_PHASE_LOAD,			/* head, boundary, events */
 	MAKO_PHASE_UPCAST,
+	MAKO_PHASE_EVENT,			/* the payload's type definition */
 	MAKO_PHASE_APPLY,
 	MAKO_PHASE_MIGRATE,
-	MAKO_PHASE_STATE,			/* the state's domain and in-flight predicate */
+	MAKO_PHASE_STATE,			/* the state's type definition, domain and in-flight predicate */
 	MAKO_PHASE_SNAPSHOT,
 	MAKO_PHASE_REGISTRY,		/* head and dependents */
 } MakoPhase;
@@ -219,7 +221,7 @@ extern Oid	mako_function_state_type(const MakoFunction *function);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
 
-/* ---- type_definition.c: JSON Type Definition (RFC 8927) -------------------------------------------------------------------- */
+/* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ------------------------------------------------------ */
 
 /* A step into a document or definition; frames on the C stack, linked upwards. NULL is the root. */
 typedef struct MakoPath
@@ -233,8 +235,13 @@ typedef struct MakoTypeDefinition MakoTypeDefinition;
 typedef void (*MakoTypeErrorCallback) (void *argument, const MakoPath *instance_path, const MakoPath *schema_path);
 
 extern MakoTypeDefinition *mako_type_definition_compile(const Jsonb *source);
+
 extern bool mako_type_definition_check(const MakoTypeDefinition *definition, const Jsonb *document,
 									   MakoTypeErrorCallback report, void *argument);
+extern void mako_type_definition_require_state(const MakoTypeDefinition *definition, const char *workflow_id,
+											   const Jsonb *state);
+extern void mako_type_definition_require_event(const MakoTypeDefinition *definition, const text *event_type,
+											   const Jsonb *payload);
 extern char *mako_path_to_text(const MakoPath *path);
 
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
@@ -246,6 +253,10 @@ typedef struct MakoWorkflow
 	MakoFunction *upcast;
 	MakoFunction *in_flight;
 	Jsonb	   *initial_state;	/* NULL without apply */
+	Jsonb	   *event_type_source;	/* NULL where none is registered, like the next three */
+	Jsonb	   *state_type_source;
+	MakoTypeDefinition *event_type; /* compiled */
+	MakoTypeDefinition *state_type;
 	int			state_schema_version;
 	char	   *fingerprint;
 } MakoWorkflow;
