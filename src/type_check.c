@@ -141,15 +141,15 @@ check_properties(Check *check, const Schema *schema, JsonbContainer *object, con
 	Children	values = object_values(object);
 	const Member *member = schema->members;
 	const Member *end = schema->members + schema->count;
-	JsonbValue	name;
+	Name		name;
 	JsonbValue	value;
-	bool		more = next_child(&names, &name);
+	bool		more = next_name(&names, &name);
 
 	/* Keys and members are in the same order. */
 	while (more || member < end)
 	{
 		int			order = !more ? 1 : member == end ? -1 :
-			compare_names(name.val.string.val, name.val.string.len, member->name, member->length);
+			compare_names(name.text, name.length, member->name, member->length);
 
 		if (order > 0)
 		{
@@ -164,7 +164,7 @@ check_properties(Check *check, const Schema *schema, JsonbContainer *object, con
 		if (order == 0)
 		{
 			const char *keyword = member->required ? "properties" : "optionalProperties";
-			MakoPath	instance_at = {instance_path, name.val.string.val, name.val.string.len};
+			MakoPath	instance_at = {instance_path, name.text, name.length};
 			MakoPath	keyword_at = {schema_path, keyword, strlen(keyword)};
 			MakoPath	schema_at = {&keyword_at, member->name, member->length};
 
@@ -173,14 +173,14 @@ check_properties(Check *check, const Schema *schema, JsonbContainer *object, con
 			member++;
 		}
 		else if (!schema->additional &&
-				 (tag == NULL || compare_names(name.val.string.val, name.val.string.len, tag->name, tag->length) != 0))
+				 (tag == NULL || compare_names(name.text, name.length, tag->name, tag->length) != 0))
 		{
-			MakoPath	instance_at = {instance_path, name.val.string.val, name.val.string.len};
+			MakoPath	instance_at = {instance_path, name.text, name.length};
 
 			if (!report_error(check, &instance_at, schema_path, NULL))
 				return false;
 		}
-		more = next_child(&names, &name);
+		more = next_name(&names, &name);
 	}
 	return true;
 }
@@ -240,7 +240,7 @@ check_children(Check *check, const Schema *schema, JsonbContainer *container, co
 	bool		object = JsonContainerIsObject(container);
 	Children	names = first_children(container);
 	Children	values = object ? object_values(container) : first_children(container);
-	JsonbValue	name;
+	Name		name;
 	JsonbValue	value;
 
 	for (int i = 0; next_child(&values, &value); i++)
@@ -249,9 +249,9 @@ check_children(Check *check, const Schema *schema, JsonbContainer *container, co
 
 		if (object)
 		{
-			(void) next_child(&names, &name);
-			at.name = name.val.string.val;
-			at.length = name.val.string.len;
+			(void) next_name(&names, &name);
+			at.name = name.text;
+			at.length = name.length;
 		}
 		if (!check_value(check, schema, &value, &at, schema_path))
 			return false;

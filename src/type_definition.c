@@ -57,11 +57,11 @@ compare_members(const void *a, const void *b)
 	return compare_names(x->name, x->length, y->name, y->length);
 }
 
-/* Copies a name, which must outlive the source. */
+/* A member of this name, copied, because it must outlive the source. */
 static Member
-copy_name(const JsonbValue *name)
+make_member(const char *name, int length)
 {
-	Member		member = {pnstrdup(name->val.string.val, name->val.string.len), name->val.string.len};
+	Member		member = {pnstrdup(name, length), length};
 
 	return member;
 }
@@ -74,7 +74,7 @@ compile_members(Compiler *compiler, const JsonbValue *source, const char *keywor
 	MakoPath	at = {path, keyword, strlen(keyword)};
 	Children	names;
 	Children	schemas;
-	JsonbValue	name;
+	Name		name;
 	JsonbValue	schema;
 
 	if (!is_object(source))
@@ -83,12 +83,12 @@ compile_members(Compiler *compiler, const JsonbValue *source, const char *keywor
 	schemas = object_values(source->val.binary.data);
 	*members = *members == NULL ? palloc(sizeof(Member) * (names.end + 1)) :
 		repalloc(*members, sizeof(Member) * (count + names.end + 1));
-	while (next_child(&names, &name) && next_child(&schemas, &schema))
+	while (next_name(&names, &name) && next_child(&schemas, &schema))
 	{
-		MakoPath	member_path = {&at, name.val.string.val, name.val.string.len};
+		MakoPath	member_path = {&at, name.text, name.length};
 		Member	   *member = &(*members)[count++];
 
-		*member = copy_name(&name);
+		*member = make_member(name.text, name.length);
 		member->required = required;
 		member->schema = compile_schema(compiler, &schema, &member_path);
 	}
@@ -110,7 +110,7 @@ compile_enum(Schema *schema, const JsonbValue *source, const MakoPath *path)
 	{
 		if (value.type != jbvString)
 			raise_malformed(path, "enum", "It is not an array of strings.");
-		schema->members[schema->count++] = copy_name(&value);
+		schema->members[schema->count++] = make_member(value.val.string.val, value.val.string.len);
 	}
 	qsort(schema->members, schema->count, sizeof(Member), compare_members);
 	for (int i = 1; i < schema->count; i++)
@@ -290,7 +290,7 @@ compile_keyword(Compiler *compiler, Schema *schema, int keyword, const char *nam
 		case KEYWORD_DISCRIMINATOR:
 			if (value->type != jbvString)
 				raise_malformed(path, name, "It is not a string.");
-			schema->name = copy_name(value);
+			schema->name = make_member(value->val.string.val, value->val.string.len);
 			break;
 		case KEYWORD_MAPPING:
 			schema->count = compile_members(compiler, value, name, path, false, &schema->members, 0);
@@ -312,7 +312,7 @@ compile_into(Compiler *compiler, Schema *schema, const JsonbValue *source, const
 	int			form;
 	Children	names;
 	Children	values;
-	JsonbValue	name;
+	Name		name;
 	JsonbValue	value;
 
 	check_stack_depth();
@@ -320,20 +320,20 @@ compile_into(Compiler *compiler, Schema *schema, const JsonbValue *source, const
 		raise_malformed(path, NULL, "It is not an object.");
 	names = first_children(source->val.binary.data);
 	values = object_values(source->val.binary.data);
-	while (next_child(&names, &name) && next_child(&values, &value))
+	while (next_name(&names, &name) && next_child(&values, &value))
 	{
 		int			keyword = 0;
 		const char *keyword_name = NULL;
 
 		for (size_t i = 0; i < lengthof(keywords); i++)
-			if (compare_names(keywords[i].name, strlen(keywords[i].name), name.val.string.val, name.val.string.len) == 0)
+			if (compare_names(keywords[i].name, strlen(keywords[i].name), name.text, name.length) == 0)
 			{
 				keyword = keywords[i].bit;
 				keyword_name = keywords[i].name;
 			}
 		if (keyword == 0)
 		{
-			MakoPath	at = {path, name.val.string.val, name.val.string.len};
+			MakoPath	at = {path, name.text, name.length};
 
 			raise_malformed(&at, NULL, "The standard does not know this keyword.");
 		}
@@ -369,7 +369,7 @@ compile_definitions(Compiler *compiler, const JsonbValue *source)
 	MakoPath	path = {NULL, "definitions", strlen("definitions")};
 	Children	names;
 	Children	schemas;
-	JsonbValue	name;
+	Name		name;
 	JsonbValue	schema;
 
 	if (!is_object(source))
@@ -377,9 +377,9 @@ compile_definitions(Compiler *compiler, const JsonbValue *source)
 	names = first_children(source->val.binary.data);
 	schemas = object_values(source->val.binary.data);
 	compiler->definitions = palloc(sizeof(Member) * (names.end + 1));
-	for (; next_child(&names, &name); compiler->count++)
+	for (; next_name(&names, &name); compiler->count++)
 	{
-		compiler->definitions[compiler->count] = copy_name(&name);
+		compiler->definitions[compiler->count] = make_member(name.text, name.length);
 		compiler->definitions[compiler->count].schema = palloc0(sizeof(Schema));
 	}
 	for (int i = 0; next_child(&schemas, &schema); i++)

@@ -107,6 +107,29 @@ object_values(JsonbContainer *container)
 	return children;
 }
 
+/* A key of an object. */
+typedef struct Name
+{
+	const char *text;
+	int			length;
+} Name;
+
+/* The next key, or false at the end. */
+static inline bool
+next_name(Children *keys, Name *name)
+{
+	uint32		start = keys->offset;
+
+	name->text = keys->base + start;
+	name->length = 0;
+	if (keys->next == keys->end)
+		return false;
+	JBE_ADVANCE_OFFSET(keys->offset, keys->container->children[keys->next]);
+	keys->next++;
+	name->length = keys->offset - start;
+	return true;
+}
+
 /* The next child, or false at the end. A container becomes jbvBinary. */
 static inline bool
 next_child(Children *children, JsonbValue *value)
