@@ -137,19 +137,19 @@ static bool
 check_properties(Check *check, const Schema *schema, JsonbContainer *object, const Member *tag,
 				 const MakoPath *instance_path, const MakoPath *schema_path)
 {
-	Children	names = first_children(object);
+	Children	keys = first_children(object);
 	Children	values = object_values(object);
 	const Member *member = schema->members;
 	const Member *end = schema->members + schema->count;
-	Name		name;
+	Key			key;
 	JsonbValue	value;
-	bool		more = next_name(&names, &name);
+	bool		more = next_key(&keys, &key);
 
 	/* Keys and members are in the same order. */
 	while (more || member < end)
 	{
 		int			order = !more ? 1 : member == end ? -1 :
-			compare_names(name.text, name.length, member->name, member->length);
+			compare_names(key.text, key.length, member->name, member->length);
 
 		if (order > 0)
 		{
@@ -164,7 +164,7 @@ check_properties(Check *check, const Schema *schema, JsonbContainer *object, con
 		if (order == 0)
 		{
 			const char *keyword = member->required ? "properties" : "optionalProperties";
-			MakoPath	instance_at = {instance_path, name.text, name.length};
+			MakoPath	instance_at = {instance_path, key.text, key.length};
 			MakoPath	keyword_at = {schema_path, keyword, strlen(keyword)};
 			MakoPath	schema_at = {&keyword_at, member->name, member->length};
 
@@ -173,14 +173,14 @@ check_properties(Check *check, const Schema *schema, JsonbContainer *object, con
 			member++;
 		}
 		else if (!schema->additional &&
-				 (tag == NULL || compare_names(name.text, name.length, tag->name, tag->length) != 0))
+				 (tag == NULL || compare_names(key.text, key.length, tag->name, tag->length) != 0))
 		{
-			MakoPath	instance_at = {instance_path, name.text, name.length};
+			MakoPath	instance_at = {instance_path, key.text, key.length};
 
 			if (!report_error(check, &instance_at, schema_path, NULL))
 				return false;
 		}
-		more = next_name(&names, &name);
+		more = next_key(&keys, &key);
 	}
 	return true;
 }
@@ -238,9 +238,9 @@ check_children(Check *check, const Schema *schema, JsonbContainer *container, co
 			   const MakoPath *schema_path)
 {
 	bool		object = JsonContainerIsObject(container);
-	Children	names = first_children(container);
+	Children	keys = first_children(container);
 	Children	values = object ? object_values(container) : first_children(container);
-	Name		name;
+	Key			key;
 	JsonbValue	value;
 
 	for (int i = 0; next_child(&values, &value); i++)
@@ -249,9 +249,9 @@ check_children(Check *check, const Schema *schema, JsonbContainer *container, co
 
 		if (object)
 		{
-			(void) next_name(&names, &name);
-			at.name = name.text;
-			at.length = name.length;
+			(void) next_key(&keys, &key);
+			at.name = key.text;
+			at.length = key.length;
 		}
 		if (!check_value(check, schema, &value, &at, schema_path))
 			return false;

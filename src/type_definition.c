@@ -72,23 +72,23 @@ compile_members(Compiler *compiler, const JsonbValue *source, const char *keywor
 				Member **members, int count)
 {
 	MakoPath	at = {path, keyword, strlen(keyword)};
-	Children	names;
+	Children	keys;
 	Children	schemas;
-	Name		name;
+	Key			key;
 	JsonbValue	schema;
 
 	if (!is_object(source))
 		raise_malformed(&at, NULL, "It is not an object.");
-	names = first_children(source->val.binary.data);
+	keys = first_children(source->val.binary.data);
 	schemas = object_values(source->val.binary.data);
-	*members = *members == NULL ? palloc(sizeof(Member) * (names.end + 1)) :
-		repalloc(*members, sizeof(Member) * (count + names.end + 1));
-	while (next_name(&names, &name) && next_child(&schemas, &schema))
+	*members = *members == NULL ? palloc(sizeof(Member) * (keys.end + 1)) :
+		repalloc(*members, sizeof(Member) * (count + keys.end + 1));
+	while (next_key(&keys, &key) && next_child(&schemas, &schema))
 	{
-		MakoPath	member_path = {&at, name.text, name.length};
+		MakoPath	member_path = {&at, key.text, key.length};
 		Member	   *member = &(*members)[count++];
 
-		*member = make_member(name.text, name.length);
+		*member = make_member(key.text, key.length);
 		member->required = required;
 		member->schema = compile_schema(compiler, &schema, &member_path);
 	}
@@ -310,30 +310,30 @@ compile_into(Compiler *compiler, Schema *schema, const JsonbValue *source, const
 {
 	int			set = 0;
 	int			form;
-	Children	names;
+	Children	keys;
 	Children	values;
-	Name		name;
+	Key			key;
 	JsonbValue	value;
 
 	check_stack_depth();
 	if (!is_object(source))
 		raise_malformed(path, NULL, "It is not an object.");
-	names = first_children(source->val.binary.data);
+	keys = first_children(source->val.binary.data);
 	values = object_values(source->val.binary.data);
-	while (next_name(&names, &name) && next_child(&values, &value))
+	while (next_key(&keys, &key) && next_child(&values, &value))
 	{
 		int			keyword = 0;
 		const char *keyword_name = NULL;
 
 		for (size_t i = 0; i < lengthof(keywords); i++)
-			if (compare_names(keywords[i].name, strlen(keywords[i].name), name.text, name.length) == 0)
+			if (compare_names(keywords[i].name, strlen(keywords[i].name), key.text, key.length) == 0)
 			{
 				keyword = keywords[i].bit;
 				keyword_name = keywords[i].name;
 			}
 		if (keyword == 0)
 		{
-			MakoPath	at = {path, name.text, name.length};
+			MakoPath	at = {path, key.text, key.length};
 
 			raise_malformed(&at, NULL, "The standard does not know this keyword.");
 		}
@@ -367,19 +367,19 @@ static void
 compile_definitions(Compiler *compiler, const JsonbValue *source)
 {
 	MakoPath	path = {NULL, "definitions", strlen("definitions")};
-	Children	names;
+	Children	keys;
 	Children	schemas;
-	Name		name;
+	Key			key;
 	JsonbValue	schema;
 
 	if (!is_object(source))
 		raise_malformed(&path, NULL, "It is not an object.");
-	names = first_children(source->val.binary.data);
+	keys = first_children(source->val.binary.data);
 	schemas = object_values(source->val.binary.data);
-	compiler->definitions = palloc(sizeof(Member) * (names.end + 1));
-	for (; next_name(&names, &name); compiler->count++)
+	compiler->definitions = palloc(sizeof(Member) * (keys.end + 1));
+	for (; next_key(&keys, &key); compiler->count++)
 	{
-		compiler->definitions[compiler->count] = make_member(name.text, name.length);
+		compiler->definitions[compiler->count] = make_member(key.text, key.length);
 		compiler->definitions[compiler->count].schema = palloc0(sizeof(Schema));
 	}
 	for (int i = 0; next_child(&schemas, &schema); i++)

@@ -108,25 +108,25 @@ object_values(JsonbContainer *container)
 }
 
 /* A key of an object. */
-typedef struct Name
+typedef struct Key
 {
 	const char *text;
 	int			length;
-} Name;
+} Key;
 
 /* The next key, or false at the end. */
 static inline bool
-next_name(Children *keys, Name *name)
+next_key(Children *keys, Key *key)
 {
 	uint32		start = keys->offset;
 
-	name->text = keys->base + start;
-	name->length = 0;
+	key->text = keys->base + start;
+	key->length = 0;
 	if (keys->next == keys->end)
 		return false;
 	JBE_ADVANCE_OFFSET(keys->offset, keys->container->children[keys->next]);
 	keys->next++;
-	name->length = keys->offset - start;
+	key->length = keys->offset - start;
 	return true;
 }
 
