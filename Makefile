@@ -6,7 +6,7 @@ DATA = $(wildcard sql/mako_migration--*.sql)
 OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o isolation.o invariants.o report.o function.o fingerprint.o type_definition.o type_check.o \
 	definition.o plan.o program.o fold.o stream.o snapshot.o migrate.o author.o validate.o)
 
-REGRESS = ids definitions store migrate
+REGRESS = ids definitions store types migrate
 REGRESS_OPTS = --inputdir=. --encoding=UTF8
 ISOLATION =
 ISOLATION_OPTS = --inputdir=test

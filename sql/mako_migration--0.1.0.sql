@@ -280,14 +280,7 @@ CREATE TABLE mako.stream (
   process_id   uuid,
   workflow_id  text COLLATE "C" NOT NULL,
   version      bigint NOT NULL DEFAULT 0,
-  created_at   timestamptz NOT NULL DEFAULT now(),
-  CONSTRAINT stream_pkey PRIMARY KEY (stream_no),
-  CONSTRAINT stream_stream_id_key UNIQUE (stream_id),
-  CONSTRAINT stream_tenant_id_stream_no_key UNIQUE (tenant_id, stream_no),
-  CONSTRAINT stream_stream_id_check CHECK (stream_id <> ''),
-  CONSTRAINT stream_process_id_check CHECK (process_id IS NULL
-    OR (tenant_id IS NOT NULL AND stream_id = 'process/' || tenant_id::text || '/' || process_id::text)),
-  CONSTRAINT stream_version_check CHECK (version >= 0)
+  created_at   timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE mako.stream IS 'stream heads: which workflow a stream runs under now, and its last sequence number';
 COMMENT ON COLUMN mako.stream.stream_id IS 'process/<tenant uuid>/<process uuid>, or any other text for a stream that is no process';
@@ -308,10 +301,7 @@ CREATE TABLE mako.event (
   payload          jsonb NOT NULL,
   correlation_id   uuid,
   causation_id     uuid,
-  conversation_id  uuid,
-  CONSTRAINT event_pkey PRIMARY KEY (stream_no, sequence_number),
-  CONSTRAINT event_sequence_number_check CHECK (sequence_number >= 1),
-  CONSTRAINT event_schema_version_check CHECK (schema_version >= 1)
+  conversation_id  uuid
 );
 COMMENT ON TABLE mako.event IS 'events, append-only; numbered 1, 2, 3 ... per stream without gap';
 COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow the event was written under' $$),
@@ -326,10 +316,7 @@ CREATE TABLE mako.snapshot (
   state_schema_version  integer NOT NULL,
   state                 jsonb NOT NULL,
   taken_at              timestamptz NOT NULL DEFAULT now(),
-  reverted_by           bigint,
-  CONSTRAINT snapshot_pkey PRIMARY KEY (stream_no, sequence_number, run_id),
-  CONSTRAINT snapshot_sequence_number_check CHECK (sequence_number >= 1),
-  CONSTRAINT snapshot_state_schema_version_check CHECK (state_schema_version >= 1)
+  reverted_by           bigint
 );
 COMMENT ON TABLE mako.snapshot IS 'states at a sequence number; those of a migration run are final, periodic ones are only a cache';
 COMMENT ON COLUMN mako.snapshot.run_id IS 'the migration run that wrote it; 0 for a periodic snapshot';
@@ -339,8 +326,7 @@ COMMENT ON COLUMN mako.snapshot.reverted_by IS 'the run that undid the migration
 CREATE TABLE mako.repointed (
   run_id           bigint NOT NULL,
   stream_no        bigint NOT NULL,
-  sequence_number  bigint NOT NULL,
-  CONSTRAINT repointed_pkey PRIMARY KEY (run_id, stream_no)
+  sequence_number  bigint NOT NULL
 );
 COMMENT ON TABLE mako.repointed IS
 'streams that a run moved without a snapshot: those without events, and identity migrations of workflows without apply' $$),
@@ -350,10 +336,7 @@ CREATE TABLE mako.registry (
   tenant_id   uuid NOT NULL,
   key         text COLLATE "C" NOT NULL,
   stream_no   bigint NOT NULL,
-  expires_at  timestamptz,
-  CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key),
-  CONSTRAINT registry_key_check CHECK (octet_length(key) BETWEEN 1 AND 256),
-  CONSTRAINT registry_tenant_id_stream_no_fkey FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no)
+  expires_at  timestamptz
 );
 COMMENT ON TABLE mako.registry IS 'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, per tenant' $$),
 
@@ -361,10 +344,7 @@ COMMENT ON TABLE mako.registry IS 'routing keys: process id, <partner code>:<con
 CREATE TABLE mako.correlation (
   tenant_id  uuid NOT NULL,
   tag        text COLLATE "C" NOT NULL,
-  stream_no  bigint NOT NULL,
-  CONSTRAINT correlation_pkey PRIMARY KEY (tenant_id, tag, stream_no),
-  CONSTRAINT correlation_tag_check CHECK (octet_length(tag) BETWEEN 1 AND 256),
-  CONSTRAINT correlation_tenant_id_stream_no_fkey FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no)
+  stream_no  bigint NOT NULL
 );
 COMMENT ON TABLE mako.correlation IS 'tags, such as a metering location, that several processes may share, per tenant' $$),
 
@@ -375,9 +355,7 @@ CREATE TABLE mako.format_version (
   messages_until  timestamptz,
   changed_by      text NOT NULL DEFAULT current_user,
   changed_at      timestamptz NOT NULL DEFAULT now(),
-  reason          text,
-  CONSTRAINT format_version_pkey PRIMARY KEY (format_version),
-  CONSTRAINT format_version_status_check CHECK (status IN ('active', 'draining', 'retired'))
+  reason          text
 );
 COMMENT ON TABLE mako.format_version IS 'format versions that are draining or retired; one without a row is active' $$),
 
@@ -386,8 +364,7 @@ CREATE TABLE mako.dependent (
   relation         text NOT NULL,
   process_column   text NOT NULL,
   workflow_column  text NOT NULL,
-  tenant_column    text,
-  CONSTRAINT dependent_pkey PRIMARY KEY (relation, process_column, workflow_column)
+  tenant_column    text
 );
 COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()' $$),
 
@@ -414,8 +391,7 @@ CREATE TABLE mako.migration_run (
   finished_at        timestamptz,
   migrated           bigint,
   skipped            bigint,
-  failed             bigint,
-  CONSTRAINT migration_run_pkey PRIMARY KEY (run_id)
+  failed             bigint
 );
 COMMENT ON TABLE mako.migration_run IS 'audit trail: who migrated what, when, why and how it ended; final once finished';
 COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target' $$),
@@ -433,8 +409,7 @@ CREATE TABLE mako.migration_error (
   message          text NOT NULL,
   detail           text,
   hint             text,
-  context          text,
-  CONSTRAINT migration_error_pkey PRIMARY KEY (run_id, error_no)
+  context          text
 );
 COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full' $$),
 
@@ -456,51 +431,104 @@ JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
 JOIN mako.stream s ON s.stream_no = m.stream_no;
 COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches and projections that must follow' $$, v.invoker)),
 
+    -- Constraints, one by one, so that each can be missed and made again.
+    (30, 'constraint', 'stream', 'stream_pkey', NULL,
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_pkey PRIMARY KEY (stream_no) $$),
+    (31, 'constraint', 'event', 'event_pkey', NULL,
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_pkey PRIMARY KEY (stream_no, sequence_number) $$),
+    (32, 'constraint', 'snapshot', 'snapshot_pkey', NULL,
+     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_pkey PRIMARY KEY (stream_no, sequence_number, run_id) $$),
+    (33, 'constraint', 'repointed', 'repointed_pkey', NULL,
+     $$ ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey PRIMARY KEY (run_id, stream_no) $$),
+    (34, 'constraint', 'registry', 'registry_pkey', NULL,
+     $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key) $$),
+    (35, 'constraint', 'correlation', 'correlation_pkey', NULL,
+     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey PRIMARY KEY (tenant_id, tag, stream_no) $$),
+    (36, 'constraint', 'format_version', 'format_version_pkey', NULL,
+     $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_pkey PRIMARY KEY (format_version) $$),
+    (37, 'constraint', 'dependent', 'dependent_pkey', NULL,
+     $$ ALTER TABLE mako.dependent ADD CONSTRAINT dependent_pkey PRIMARY KEY (relation, process_column, workflow_column) $$),
+    (38, 'constraint', 'migration_run', 'migration_run_pkey', NULL,
+     $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id) $$),
+    (39, 'constraint', 'migration_error', 'migration_error_pkey', NULL,
+     $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey PRIMARY KEY (run_id, error_no) $$),
+    (40, 'constraint', 'stream', 'stream_stream_id_key', NULL,
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_key UNIQUE (stream_id) $$),
+    (41, 'constraint', 'stream', 'stream_tenant_id_stream_no_key', NULL,
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_stream_no_key UNIQUE (tenant_id, stream_no) $$),
+    (42, 'constraint', 'stream', 'stream_stream_id_check', NULL,
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_check CHECK (stream_id <> '') $$),
+    (43, 'constraint', 'stream', 'stream_process_id_check', NULL,
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_process_id_check CHECK (process_id IS NULL
+          OR (tenant_id IS NOT NULL AND stream_id = 'process/' || tenant_id::text || '/' || process_id::text)) $$),
+    (44, 'constraint', 'stream', 'stream_version_check', NULL,
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_version_check CHECK (version >= 0) $$),
+    (45, 'constraint', 'event', 'event_sequence_number_check', NULL,
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check CHECK (sequence_number >= 1) $$),
+    (46, 'constraint', 'event', 'event_schema_version_check', NULL,
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check CHECK (schema_version >= 1) $$),
+    (47, 'constraint', 'snapshot', 'snapshot_sequence_number_check', NULL,
+     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check CHECK (sequence_number >= 1) $$),
+    (48, 'constraint', 'snapshot', 'snapshot_state_schema_version_check', NULL,
+     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check CHECK (state_schema_version >= 1) $$),
+    (49, 'constraint', 'registry', 'registry_key_check', NULL,
+     $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check CHECK (octet_length(key) BETWEEN 1 AND 256) $$),
+    (50, 'constraint', 'correlation', 'correlation_tag_check', NULL,
+     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tag_check CHECK (octet_length(tag) BETWEEN 1 AND 256) $$),
+    (51, 'constraint', 'format_version', 'format_version_status_check', NULL,
+     $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_status_check CHECK (status IN ('active', 'draining', 'retired')) $$),
+    (52, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey', NULL,
+     $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
+          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no) $$),
+    (53, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey', NULL,
+     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
+          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no) $$),
+
     -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
-    (30, 'constraint', 'stream', 'stream_workflow_id_check', NULL, $$
-ALTER TABLE mako.stream ADD CONSTRAINT stream_workflow_id_check CHECK (@extschema@.mako_assert_workflow_id(workflow_id)) $$),
-    (31, 'constraint', 'format_version', 'format_version_format_version_check', NULL, $$
-ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_check
-  CHECK (@extschema@.mako_assert_format_version(format_version)) $$),
+    (80, 'constraint', 'stream', 'stream_workflow_id_check', NULL,
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_workflow_id_check CHECK (@extschema@.mako_assert_workflow_id(workflow_id)) $$),
+    (81, 'constraint', 'format_version', 'format_version_format_version_check', NULL,
+     $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_check
+          CHECK (@extschema@.mako_assert_format_version(format_version)) $$),
 
     -- Written as pg_get_triggerdef() writes them, white space apart, so that they can be compared.
-    (40, 'trigger', 'stream', 'stream_inserted', NULL, $$
+    (90, 'trigger', 'stream', 'stream_inserted', NULL, $$
 CREATE TRIGGER stream_inserted AFTER INSERT ON mako.stream REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_stream_inserted() $$),
-    (41, 'trigger', 'stream', 'stream_guard', NULL, $$
+    (91, 'trigger', 'stream', 'stream_guard', NULL, $$
 CREATE TRIGGER stream_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.stream FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Stream heads advance with their events, and move to another workflow with a migration only.',
   'To move streams, use mako_migrate().') $$),
-    (42, 'trigger', 'event', 'event_inserted', NULL, $$
+    (92, 'trigger', 'event', 'event_inserted', NULL, $$
 CREATE TRIGGER event_inserted AFTER INSERT ON mako.event REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_event_inserted() $$),
-    (43, 'trigger', 'event', 'event_guard', NULL, $$
+    (93, 'trigger', 'event', 'event_guard', NULL, $$
 CREATE TRIGGER event_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.event FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Events are append-only.',
   'To archive events, the owner can disable the trigger "event_guard".') $$),
-    (44, 'trigger', 'snapshot', 'snapshot_insert_guard', NULL, $$
+    (94, 'trigger', 'snapshot', 'snapshot_insert_guard', NULL, $$
 CREATE TRIGGER snapshot_insert_guard BEFORE INSERT ON mako.snapshot FOR EACH ROW WHEN ((new.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'Migration snapshots are written by migrations only.',
   'Periodic snapshots have run_id 0.') $$),
-    (45, 'trigger', 'snapshot', 'snapshot_update_guard', NULL, $$
+    (95, 'trigger', 'snapshot', 'snapshot_update_guard', NULL, $$
 CREATE TRIGGER snapshot_update_guard BEFORE UPDATE ON mako.snapshot FOR EACH ROW WHEN (((old.run_id <> 0) OR (new.run_id <> 0))) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (46, 'trigger', 'snapshot', 'snapshot_delete_guard', NULL, $$
+    (96, 'trigger', 'snapshot', 'snapshot_delete_guard', NULL, $$
 CREATE TRIGGER snapshot_delete_guard BEFORE DELETE ON mako.snapshot FOR EACH ROW WHEN ((old.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (47, 'trigger', 'snapshot', 'snapshot_truncate_guard', NULL, $$
+    (97, 'trigger', 'snapshot', 'snapshot_truncate_guard', NULL, $$
 CREATE TRIGGER snapshot_truncate_guard BEFORE TRUNCATE ON mako.snapshot FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'To drop periodic snapshots, delete those with run_id 0.') $$),
-    (48, 'trigger', 'repointed', 'repointed_guard', NULL, $$
+    (98, 'trigger', 'repointed', 'repointed_guard', NULL, $$
 CREATE TRIGGER repointed_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (49, 'trigger', 'migration_run', 'migration_run_guard', NULL, $$
+    (99, 'trigger', 'migration_run', 'migration_run_guard', NULL, $$
 CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (50, 'trigger', 'migration_error', 'migration_error_guard', NULL, $$
+    (100, 'trigger', 'migration_error', 'migration_error_guard', NULL, $$
 CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$)
   ) AS o (ordinal, kind, relation, name, columns, definition)

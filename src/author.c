@@ -160,8 +160,11 @@ mako_fold(PG_FUNCTION_ARGS)
 	mako_fold_begin(fold, JsonbPGetDatum(plan->workflows[0]->initial_state), 0);
 	for (uint32 i = 0; i < JB_ROOT_COUNT(events); i++)
 	{
-		MakoEvent	event = read_event(getIthJsonbValueFromContainer(&events->root, i), i + 1);
+		MakoEvent	event;
 
+		fold->phase = MAKO_PHASE_LOAD;
+		fold->sequence_number = i + 1;
+		event = read_event(getIthJsonbValueFromContainer(&events->root, i), i + 1);
 		mako_fold_event(fold, &event);
 	}
 	state = DatumGetJsonbPCopy(fold->state);

@@ -214,10 +214,18 @@ compile_types(MakoWorkflow *workflow)
 		workflow->state_type = mako_type_definition_compile(workflow->state_type_source);
 }
 
+/* Says which definition an error is in: a function or type that it names may be gone. */
+static void
+add_context(void *name)
+{
+	errcontext("definition of \"%s\"", (const char *) name);
+}
+
 /* The registered workflow, verified; an error when there is none. */
 MakoWorkflow *
 mako_definition_workflow(const char *workflow_id)
 {
+	ErrorContextCallback context = {error_context_stack, add_context, unconstify(char *, workflow_id)};
 	MakoWorkflow *workflow = palloc0(sizeof(MakoWorkflow));
 	Datum		values[] = {CStringGetTextDatum(workflow_id)};
 	MakoRows	rows = mako_sql_query(&select_workflow, values, NULL);
@@ -228,6 +236,7 @@ mako_definition_workflow(const char *workflow_id)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("workflow \"%s\" is not registered", workflow_id),
 				 errhint("Use mako_register_workflow().")));
+	error_context_stack = &context;
 	workflow->workflow_id = pstrdup(workflow_id);
 	workflow->apply = lookup_column(&rows, 1, MAKO_ROLE_APPLY, workflow_id);
 	workflow->upcast = lookup_column(&rows, 2, MAKO_ROLE_UPCAST, workflow_id);
@@ -244,6 +253,7 @@ mako_definition_workflow(const char *workflow_id)
 	}
 	workflow->fingerprint = mako_rows_text(&rows, 0, 9);
 	verify_fingerprint("workflow", workflow_id, workflow->fingerprint, workflow_fingerprint(workflow, false));
+	error_context_stack = context.previous;
 	mako_rows_free(&rows);
 	return workflow;
 }
@@ -256,18 +266,21 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
 	Datum		values[] = {CStringGetTextDatum(source_wf), CStringGetTextDatum(target_wf)};
 	MakoRows	rows = mako_sql_query(&select_migration, values, NULL);
 	char	   *name = psprintf("%s -> %s", source_wf, target_wf);
+	ErrorContextCallback context = {error_context_stack, add_context, name};
 
 	if (rows.count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("state migration \"%s\" is not registered", name),
 				 errhint("Use mako_register_migration().")));
+	error_context_stack = &context;
 	migration->source_wf = pstrdup(source_wf);
 	migration->target_wf = pstrdup(target_wf);
 	migration->migrate = lookup_column(&rows, 1, MAKO_ROLE_MIGRATE, name);
 	verify_owners(&rows, 2, &migration->migrate, 1);
 	migration->fingerprint = mako_rows_text(&rows, 0, 3);
 	verify_fingerprint("state migration", name, migration->fingerprint, migration_fingerprint(migration, false));
+	error_context_stack = context.previous;
 	mako_rows_free(&rows);
 	return migration;
 }

@@ -2,8 +2,8 @@
  * fingerprint.c
  *	  What a definition is, as text and as sha256.
  *
- * The text of a function has its signature, owner, properties, settings and source, the domains of its arguments, and the same for
- * every helper that can be seen: each function that the parse tree of an SQL function names and that does not come with the server.
+ * The text of a function has its signature, owner, properties, settings and source, and the same for every helper that can be seen:
+ * each function and domain that the parse tree of an SQL function or of a domain's check names and that does not come with the server.
  * What cannot be seen is said when a function is registered: compiled code, and what a function in another language calls.
  */
 #include "mako_migration.h"
@@ -32,6 +32,7 @@
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
@@ -40,39 +41,9 @@ typedef struct Description
 {
 	StringInfo	out;
 	List	   *functions;		/* described or about to be, in the order in which they were found */
+	List	   *domains;		/* the same */
 	bool		tell_unseen;
 } Description;
-
-/* Adds the checks of a domain, and of the domains below it. */
-static void
-add_domain(StringInfo out, Oid type)
-{
-	HeapTuple	type_tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	Form_pg_type form = (Form_pg_type) GETSTRUCT(type_tuple);
-
-	if (form->typtype == TYPTYPE_DOMAIN)
-	{
-		Relation	relation = table_open(ConstraintRelationId, AccessShareLock);
-		ScanKeyData key;
-		SysScanDesc scan;
-		HeapTuple	tuple;
-
-		appendStringInfo(out, "domain %s%s\n", format_type_be_qualified(type), form->typnotnull ? " not null" : "");
-		ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
-		scan = systable_beginscan(relation, ConstraintTypidIndexId, true, NULL, 1, &key);
-		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		{
-			Oid			oid = ((Form_pg_constraint) GETSTRUCT(tuple))->oid;
-
-			appendStringInfo(out, "check %s\n",
-							 TextDatumGetCString(DirectFunctionCall1(pg_get_constraintdef, ObjectIdGetDatum(oid))));
-		}
-		systable_endscan(scan);
-		table_close(relation, AccessShareLock);
-		add_domain(out, form->typbasetype);
-	}
-	ReleaseSysCache(type_tuple);
-}
 
 /* Notes a function that does not come with the server. */
 static bool
@@ -85,16 +56,58 @@ note_function(Oid oid, void *context)
 	return false;
 }
 
-/* Notes the functions that a parse tree names. */
+/* Notes a type if it is a domain that does not come with the server. */
+static void
+note_type(Description *description, Oid type)
+{
+	if (type >= FirstNormalObjectId && get_typtype(type) == TYPTYPE_DOMAIN)
+		description->domains = list_append_unique_oid(description->domains, type);
+}
+
+/* Notes the functions and domains that a parse tree names. */
 static bool
-note_functions(Node *node, void *context)
+note_tree(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
 	(void) check_functions_in_node(node, note_function, context);
+	if (IsA(node, CoerceToDomain))
+		note_type(context, ((CoerceToDomain *) node)->resulttype);
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, note_functions, context, 0);
-	return expression_tree_walker(node, note_functions, context);
+		return query_tree_walker((Query *) node, note_tree, context, 0);
+	return expression_tree_walker(node, note_tree, context);
+}
+
+/* Adds a domain with its checks, and notes what they name and the domain below it. */
+static void
+add_domain(Description *description, Oid type)
+{
+	StringInfo	out = description->out;
+	HeapTuple	type_tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Form_pg_type form = (Form_pg_type) GETSTRUCT(type_tuple);
+	Relation	relation = table_open(ConstraintRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	appendStringInfo(out, "domain %s%s\n", format_type_be_qualified(type), form->typnotnull ? " not null" : "");
+	ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
+	scan = systable_beginscan(relation, ConstraintTypidIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Oid			oid = ((Form_pg_constraint) GETSTRUCT(tuple))->oid;
+		bool		isnull;
+		Datum		check = heap_getattr(tuple, Anum_pg_constraint_conbin, RelationGetDescr(relation), &isnull);
+
+		appendStringInfo(out, "check %s\n",
+						 TextDatumGetCString(DirectFunctionCall1(pg_get_constraintdef, ObjectIdGetDatum(oid))));
+		if (!isnull)
+			(void) note_tree(stringToNode(TextDatumGetCString(check)), description);
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	note_type(description, form->typbasetype);
+	ReleaseSysCache(type_tuple);
 }
 
 /* A body being parsed, for the context of an error: most often a name that is not qualified. */
@@ -120,7 +133,7 @@ add_context(void *argument)
 	errcontext("body of function %s, parsed on the path on which it will run", body->signature);
 }
 
-/* Notes the functions that the body of an SQL function names, parsed under the function's own settings. */
+/* Notes what the body of an SQL function names, parsed under the function's own settings. */
 static void
 note_helpers(Description *description, HeapTuple tuple, const char *signature, const char *source)
 {
@@ -141,7 +154,7 @@ note_helpers(Description *description, HeapTuple tuple, const char *signature, c
 
 		parse_state->p_sourcetext = source;
 		sql_fn_parser_setup(parse_state, parse_info);
-		(void) note_functions((Node *) transformTopLevelStmt(parse_state, lfirst_node(RawStmt, cell)), description);
+		(void) note_tree((Node *) transformTopLevelStmt(parse_state, lfirst_node(RawStmt, cell)), description);
 		free_parsestate(parse_state);
 	}
 	AtEOXact_GUC(false, guc_level);
@@ -179,8 +192,8 @@ add_function(Description *description, Oid oid)
 		appendStringInfo(out, "settings %s\n", OidOutputFunctionCall(F_ARRAY_OUT, config));
 	appendStringInfo(out, "source %s %s\n", text_attribute(tuple, Anum_pg_proc_probin), source);
 	for (int i = 0; i < form->pronargs; i++)
-		add_domain(out, form->proargtypes.values[i]);
-	add_domain(out, form->prorettype);
+		note_type(description, form->proargtypes.values[i]);
+	note_type(description, form->prorettype);
 
 	if (form->prolang == SQLlanguageId)
 	{
@@ -191,7 +204,7 @@ add_function(Description *description, Oid oid)
 		{
 			appendStringInfo(out, "body %s\n",
 							 TextDatumGetCString(DirectFunctionCall1(pg_get_function_sqlbody, ObjectIdGetDatum(oid))));
-			(void) note_functions(stringToNode(TextDatumGetCString(body)), description);
+			(void) note_tree(stringToNode(TextDatumGetCString(body)), description);
 		}
 		else
 #endif
@@ -209,11 +222,18 @@ add_function(Description *description, Oid oid)
 void
 mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen)
 {
-	Description description = {out, list_make1_oid(function->oid), tell_unseen};
+	Description description = {out, list_make1_oid(function->oid), NIL, tell_unseen};
+	int			functions = 0;
+	int			domains = 0;
 
-	/* The list grows while it is read. */
-	for (int i = 0; i < list_length(description.functions); i++)
-		add_function(&description, list_nth_oid(description.functions, i));
+	/* The lists grow while they are read. */
+	while (functions < list_length(description.functions) || domains < list_length(description.domains))
+	{
+		if (functions < list_length(description.functions))
+			add_function(&description, list_nth_oid(description.functions, functions++));
+		else
+			add_domain(&description, list_nth_oid(description.domains, domains++));
+	}
 }
 
 /* sha256 of a description, in hexadecimal. */

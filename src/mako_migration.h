@@ -243,6 +243,7 @@ extern void mako_type_definition_require_state(const MakoTypeDefinition *definit
 extern void mako_type_definition_require_event(const MakoTypeDefinition *definition, const text *event_type,
 											   const Jsonb *payload);
 extern char *mako_path_to_text(const MakoPath *path);
+extern char *mako_path_describe(const MakoPath *path);
 
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
 

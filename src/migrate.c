@@ -164,7 +164,10 @@ migrate_stream(Run *run, const MakoStream *stream, MakoReader *reader)
 		const MakoEvent *event = reader == NULL ? NULL : mako_stream_next_event(reader, stream->stream_no);
 
 		if (event != NULL)
+		{
+			fold->sequence_number = event->sequence_number;
 			raise_gap(stream, 1, event->sequence_number);
+		}
 		mako_writer_add(run->writer, stream, 0, NULL, false);
 		return;
 	}
@@ -280,8 +283,10 @@ migrate_all(Run *run)
 			break;
 		if (mako_writer_is_full(run->writer))
 			mako_writer_flush(run->writer);
+		mako_report_save_errors(run->report);
 	}
 	mako_writer_flush(run->writer);
+	mako_report_save_errors(run->report);
 	mako_cursor_close(heads);
 }
 

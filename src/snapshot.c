@@ -243,6 +243,20 @@ column_array(const Part *part, Which which, Column column, int *count)
 	return PointerGetDatum(construct_md_array(values, nulls, 1, count, &lower_bound, types[column], length, by_value, align));
 }
 
+/* Executes a statement that must write this many rows: a trigger of somebody else's may have swallowed one. */
+static void
+write_rows(MakoStatement *statement, Datum *values, int count, const char *table)
+{
+	uint64		written = count == 0 ? 0 : mako_invariants_write(statement, values, NULL);
+
+	if (written != (uint64) count)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("table \"mako.%s\" did not take every row", table),
+				 errdetail(UINT64_FORMAT " of %d rows were written.", written, count),
+				 errhint("Look for a trigger or rule on the table that suppresses rows.")));
+}
+
 /* Writes the snapshots of a part. */
 static void
 write_snapshots(const Part *part)
@@ -258,8 +272,7 @@ write_snapshots(const Part *part)
 		Int32GetDatum(writer->state_schema_version),
 	};
 
-	if (count > 0)
-		(void) mako_invariants_write(&insert_snapshots, values, NULL);
+	write_rows(&insert_snapshots, values, count, "snapshot");
 }
 
 /* Records the streams of a part that move without a snapshot. */
@@ -273,8 +286,7 @@ write_repointed(const Part *part)
 		Int64GetDatum(part->writer->report->run_id),
 	};
 
-	if (count > 0)
-		(void) mako_invariants_write(&insert_repointed, values, NULL);
+	write_rows(&insert_repointed, values, count, "repointed");
 }
 
 /* Repoints the heads of a part, and with them every routing key. */
@@ -290,7 +302,7 @@ write_heads(const Part *part)
 		Int64GetDatum(results[part->count - 1].stream_no),
 	};
 
-	(void) mako_invariants_write(&update_heads, values, NULL);
+	write_rows(&update_heads, values, count, "stream");
 }
 
 /* Lets the dependents of a part follow. */
@@ -372,5 +384,4 @@ mako_writer_flush(MakoWriter *writer)
 	writer->results = NULL;
 	writer->count = 0;
 	writer->capacity = 0;
-	mako_report_save_errors(writer->report);
 }

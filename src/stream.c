@@ -24,17 +24,20 @@ static MakoStatement select_heads = {
 };
 
 /*
- * Newest first: what was folded furthest, and of that what was written last. The range lets the planner read a dense batch in one
- * index scan instead of looking up every stream.
+ * Newest first: what was folded furthest, and of that what was written last. A snapshot of a run that left the heads alone is no
+ * boundary, and a periodic one from beyond the head is of no use. The range lets the planner read a dense batch in one index scan
+ * instead of looking up every stream.
  */
 static MakoStatement select_states = {
 	"SELECT DISTINCT ON (n.stream_no) n.stream_no, n.sequence_number, n.state, n.state_schema_version"
-	" FROM pg_catalog.unnest($1) AS h (stream_no)"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version)"
 	" JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $4 AND n.stream_no OPERATOR(pg_catalog.<=) $5"
-	" AND n.workflow_id OPERATOR(pg_catalog.=) $2 AND n.reverted_by IS NULL AND (n.run_id OPERATOR(pg_catalog.>) 0 OR $3)"
+	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6"
+	" AND n.workflow_id OPERATOR(pg_catalog.=) $3 AND n.reverted_by IS NULL"
+	" AND CASE n.run_id WHEN 0 THEN $4 AND n.sequence_number OPERATOR(pg_catalog.<=) h.version"
+	" ELSE n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r WHERE r.update_registry) END"
 	" ORDER BY n.stream_no, n.sequence_number DESC, n.run_id DESC",
-	5, {INT8ARRAYOID, TEXTOID, BOOLOID, INT8OID, INT8OID}, true
+	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTOID, BOOLOID, INT8OID, INT8OID}, true
 };
 
 /* The lateral subquery can only be the inner side of a nested loop, so the order of the heads is kept. */
@@ -124,9 +127,14 @@ bigint_array(const MakoStream *streams, int count, size_t offset)
 void
 mako_stream_load_states(MakoStream *streams, int count, const char *source_wf, bool periodic_too)
 {
-	Datum		values[] = {bigint_array(streams, count, offsetof(MakoStream, stream_no)),
-		CStringGetTextDatum(source_wf), BoolGetDatum(periodic_too),
-	Int64GetDatum(streams[0].stream_no), Int64GetDatum(streams[count - 1].stream_no)};
+	Datum		values[] = {
+		bigint_array(streams, count, offsetof(MakoStream, stream_no)),
+		bigint_array(streams, count, offsetof(MakoStream, version)),
+		CStringGetTextDatum(source_wf),
+		BoolGetDatum(periodic_too),
+		Int64GetDatum(streams[0].stream_no),
+		Int64GetDatum(streams[count - 1].stream_no),
+	};
 	MakoRows	rows = mako_sql_query_snapshot(&select_states, values, NULL);
 	int			i = 0;
 

@@ -399,8 +399,8 @@ note_mismatch(void *argument, const MakoPath *instance_path, const MakoPath *sch
 	Mismatch   *mismatch = argument;
 
 	if (mismatch->count++ == 0)
-		mismatch->first = psprintf("At \"%s\", against \"%s\" of the type definition.",
-								   mako_path_to_text(instance_path), mako_path_to_text(schema_path));
+		mismatch->first = psprintf("At %s, against %s of the type definition.",
+								   mako_path_describe(instance_path), mako_path_describe(schema_path));
 }
 
 /* Raises what a check found; subject says what was checked. */
@@ -471,4 +471,11 @@ mako_path_to_text(const MakoPath *path)
 		}
 	}
 	return buffer.data;
+}
+
+/* A path within a sentence. */
+char *
+mako_path_describe(const MakoPath *path)
+{
+	return path == NULL ? pstrdup("the root") : psprintf("\"%s\"", mako_path_to_text(path));
 }

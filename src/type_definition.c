@@ -41,7 +41,7 @@ raise_malformed(const MakoPath *path, const char *keyword, const char *detail)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_JSON_TEXT),
 			 errmsg("malformed type definition"),
-			 errdetail("At \"%s\": %s", mako_path_to_text(keyword == NULL ? path : &at), detail),
+			 errdetail("At %s: %s", mako_path_describe(keyword == NULL ? path : &at), detail),
 			 errhint("A type definition is a JSON Type Definition (RFC 8927).")));
 }
 

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(71);
+SELECT plan(72);
 
 -- Everything that is a member of the extension.
 CREATE TEMPORARY VIEW member AS
@@ -20,7 +20,7 @@ SELECT c.* FROM pg_class c JOIN member m ON m.objid = c.oid AND m.classid = 'pg_
 
 CREATE TEMPORARY VIEW member_column AS
 SELECT c.relname, c.relkind, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,
-       pg_get_expr(d.adbin, d.adrelid) AS default_value
+       pg_get_expr(d.adbin, d.adrelid) COLLATE "default" AS default_value
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
@@ -52,7 +52,7 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   -- report
   ('mako_is_ok', 'report mako_migration_report', 'boolean', 'f', 'i', false, 's'),
   ('mako_assert_ok', 'report mako_migration_report', 'mako_migration_report', 'f', 's', false, 's'),
-  ('mako_format', 'report mako_migration_report', 'text', 'f', 's', false, 's'),
+  ('mako_format', 'report mako_migration_report', 'text', 'f', 's', true, 's'),
   ('mako_merge', 'a mako_migration_report, b mako_migration_report', 'mako_migration_report', 'f', 'i', true, 's'),
   ('mako_merge', 'mako_migration_report', 'mako_migration_report', 'a', 'i', false, 's'),
   -- migration
@@ -73,6 +73,7 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_store_object', '',
    'TABLE(ordinal integer, kind text, relation text, name text, columns text[], definition text)', 'f', 's', false, 's'),
   ('mako_store_problem', '', 'TABLE(object text, problem text, repairable boolean)', 'f', 's', false, 's'),
+  ('mako_assert_store', '', 'void', 'f', 's', false, 's'),
   ('mako_create_store', '', 'void', 'f', 'v', false, 'u'),
   ('mako_add_dependent',
    'relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL::name',
@@ -253,11 +254,8 @@ SELECT is(current_setting('search_path') ~ 'My', false, '(the extension''s schem
 
 SELECT set_eq(
   $$ SELECT object, problem, repairable FROM "My Schema".mako_store_problem() $$,
-  $$ SELECT format('trigger %s on mako.%s', name, relation), 'is missing', true
-     FROM "My Schema".mako_store_object() WHERE kind = 'trigger'
-     UNION ALL
-     SELECT format('constraint %s on mako.%s', name, relation), 'is missing', true
-     FROM "My Schema".mako_store_object() WHERE kind = 'constraint' $$,
+  $$ SELECT format('%s %s on mako.%s', kind, name, relation), 'is missing' AS problem, true AS repairable
+     FROM "My Schema".mako_store_object() WHERE kind IN ('trigger', 'constraint') AND definition LIKE '%"My Schema".%' $$,
   'what went with the old extension is missing, and nothing else');
 SELECT lives_ok($$ SELECT "My Schema".mako_create_store() $$, 'the store is repaired from there');
 SELECT is_empty($$ SELECT * FROM "My Schema".mako_store_problem() $$, 'and complete again');

@@ -72,7 +72,7 @@ sub outcome
 {
 	my ($node, $db) = @_;
 
-	return fingerprint($node, $db, q{(to_jsonb(t) - '{run_id,taken_at,started_at,finished_at}'::text[])::text});
+	return fingerprint($node, $db, q{(to_jsonb(t) - '{run_id,taken_at,started_at,finished_at,registered_at}'::text[])::text});
 }
 
 sub fingerprint
@@ -82,11 +82,11 @@ sub fingerprint
 SELECT c.oid::regclass
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND (n.nspname = 'mako' OR c.relname IN ('deadline', 'mako_workflow', 'mako_state_migration'))
-ORDER BY c.oid::regclass::text COLLATE "C"
 SQL
-	return $node->safe_psql($db,
-		'SET jit = off; ' . join ' UNION ALL ',
-		map { "SELECT '$_', count(*), sum(hashtextextended($row, 0)::numeric) FROM $_ t" } split /\n/, $tables);
+	my $query = join ' UNION ALL ',
+	  map { "SELECT '$_', count(*), sum(hashtextextended($row, 0)::numeric) FROM $_ t" } split /\n/, $tables;
+
+	return $node->safe_psql($db, "SET jit = off; $query ORDER BY 1");
 }
 
 # The first error of a statement, "SQLSTATE: message", or '' when there is none.
@@ -102,13 +102,13 @@ sub error_of
 # Starts statements in a session of their own, which pid_of() finds by its name.
 sub start_sql
 {
-	my ($node, $db, $name, $sql) = @_;
-	my $session = { in => $sql, out => '', err => '' };
+	my ($node, $db, $name, @statements) = @_;
+	my $session = { in => '', out => '', err => '' };
 
 	$session->{run} = IPC::Run::start(
 		[
 			'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose',
-			'-d', $node->connstr($db) . " application_name=$name", '-f', '-'
+			'-d', $node->connstr($db) . " application_name=$name", map { ('-c', $_) } @statements
 		],
 		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err},
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));

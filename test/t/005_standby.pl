@@ -1,0 +1,68 @@
+# A hot standby and a READ ONLY transaction refuse what writes and answer what reads.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use MakoTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $primary = new_server('primary', allows_streaming => 1);
+create_store($primary, 'store');
+generate($primary, 'store', 'generate(300)');
+$primary->safe_psql('store', "SELECT mako_migrate('$source', '$target')");
+
+$primary->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'backup', has_streaming => 1);
+$standby->start;
+$primary->wait_for_catchup($standby);
+is($standby->safe_psql('store', 'SELECT pg_is_in_recovery()'), 't', 'the standby is one');
+
+my $back = "SELECT migrated FROM mako_migrate('$target', '$source')";
+my %writes = (
+	'mako_migrate()' => $back,
+	'mako_register_workflow()' => "SELECT mako_register_workflow('new\@FV2024-10-01')",
+	'mako_unregister_migration()' => "SELECT mako_unregister_migration('$target', '$source')",
+	'mako_add_dependent()' => "SELECT mako_add_dependent('mako.stream', 'stream_no', 'workflow_id')",
+	'a new stream' => "INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('new', '$source')",
+);
+for my $what (sort keys %writes)
+{
+	like(error_of($standby, 'store', $writes{$what}), qr/^25006/, "$what on a standby");
+	like(error_of($primary, 'store', "BEGIN READ ONLY; $writes{$what}"), qr/^25006/, "$what in a READ ONLY transaction");
+}
+like(error_of($standby, 'store', $back), qr/^25006: cannot execute mako_migrate\(\) during recovery/, 'the message names the function');
+like(error_of($primary, 'store', "BEGIN READ ONLY; $back"), qr/^25006: cannot execute mako_migrate\(\) in a read-only transaction/,
+	'... here, too');
+
+# What reads is the same on both.
+my %reads = (
+	process_identity => 'SELECT count(*), count(DISTINCT workflow_id) FROM mako.process_identity',
+	migrated_stream => 'SELECT count(*), min(target_wf) FROM mako.migrated_stream',
+	'mako_store_problem()' => 'SELECT count(*) FROM mako_store_problem()',
+	'mako_fingerprint()' => "SELECT mako_fingerprint('$source', '$target')",
+	'mako_fold()' => "SELECT mako_fold('$source', '[{\"event_type\": \"Activated\", \"payload\": {\"type\": \"Activated\"}}]')",
+	'mako_migrate_state()' => "SELECT mako_migrate_state('$source', '$target', '{\"status\": \"New\"}')",
+);
+for my $what (sort keys %reads)
+{
+	my $answer = $primary->safe_psql('store', $reads{$what});
+
+	isnt($answer, '', "$what answers: $answer");
+	is($standby->safe_psql('store', $reads{$what}), $answer, '... on a standby, too');
+	is($primary->safe_psql('store', "BEGIN READ ONLY; $reads{$what}"), $answer, '... and in a READ ONLY transaction');
+}
+
+# What the primary migrates from now on, the standby shows; promoted, it migrates itself.
+$primary->safe_psql('store', $back);
+$primary->wait_for_catchup($standby);
+is(contents($standby, 'store'), contents($primary, 'store'), 'a run is replicated as a whole');
+$primary->stop;
+$standby->promote;
+cmp_ok($standby->safe_psql('store', "SELECT migrated FROM mako_migrate('$source', '$target')"), '>', 200, 'a promoted standby migrates');
+
+$standby->stop;
+done_testing();
