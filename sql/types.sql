@@ -40,7 +40,7 @@ FROM (VALUES
   (5, '{"elements": {"definitions": {}}}'), (6, '{"properties": {"a": {}}, "optionalProperties": {"a": {}}}'),
   (7, '{"discriminator": "t", "mapping": {"A": {"properties": {"t": {}}}}}'), (8, '{"enum": ["a", "a"]}'),
   (9, '{"definitions": {"a": {"ref": "b"}, "b": {"ref": "a"}}, "ref": "a"}'), (10, '{"type": "string", "enum": ["a"]}'),
-  (11, '{"metadata": {"event_type": 1}}')
+  (11, '{"metadata": 1}')
 ) AS t (ordinal, definition)
 ORDER BY ordinal;
 

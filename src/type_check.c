@@ -32,17 +32,29 @@ report_error(Check *check, const MakoPath *instance_path, const MakoPath *schema
 	return true;
 }
 
+/* Is a number whole? */
+static bool
+is_whole(Datum number)
+{
+	Datum		truncated;
+	bool		whole;
+
+	if (DatumGetInt32(DirectFunctionCall1(numeric_scale, number)) == 0)
+		return true;
+	truncated = DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0));
+	whole = DatumGetBool(DirectFunctionCall2(numeric_eq, number, truncated));
+	pfree(DatumGetPointer(truncated));
+	return whole;
+}
+
 /* Is a number whole and within the range of the schema's type? */
 static bool
 integer_fits(const Schema *schema, Numeric number)
 {
 	Datum		value = NumericGetDatum(number);
 
-	if (DatumGetInt32(DirectFunctionCall1(numeric_scale, value)) > 0 &&
-		!DatumGetBool(DirectFunctionCall2(numeric_eq, value,
-										  DirectFunctionCall2(numeric_trunc, value, Int32GetDatum(0)))))
-		return false;
-	return DatumGetBool(DirectFunctionCall2(numeric_ge, value, NumericGetDatum(schema->minimum))) &&
+	return is_whole(value) &&
+		DatumGetBool(DirectFunctionCall2(numeric_ge, value, NumericGetDatum(schema->minimum))) &&
 		DatumGetBool(DirectFunctionCall2(numeric_le, value, NumericGetDatum(schema->maximum)));
 }
 
@@ -264,6 +276,7 @@ static bool
 check_value(Check *check, const Schema *schema, const JsonbValue *value, const MakoPath *instance_path,
 			const MakoPath *schema_path)
 {
+	CHECK_FOR_INTERRUPTS();
 	if (schema->nullable && value->type == jbvNull)
 		return true;
 	switch (schema->form)

@@ -243,9 +243,9 @@ compile_metadata(Schema *schema, const JsonbValue *source, const MakoPath *path)
 		raise_malformed(path, "metadata", "It is not an object.");
 	if (getKeyJsonValueFromContainer(source->val.binary.data, "event_type", strlen("event_type"), &value) == NULL)
 		return;
-	if (value.type != jbvString)
-		raise_malformed(path, "metadata", "Its event_type is not a string.");
-	schema->event_type = cstring_to_text_with_len(value.val.string.val, value.val.string.len);
+	/* What metadata holds is everybody's own business: another event_type than a string is not ours. */
+	if (value.type == jbvString)
+		schema->event_type = cstring_to_text_with_len(value.val.string.val, value.val.string.len);
 }
 
 /* Compiles one keyword of a schema. */
@@ -316,6 +316,7 @@ compile_into(Compiler *compiler, Schema *schema, const JsonbValue *source, const
 	JsonbValue	value;
 
 	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
 	if (!is_object(source))
 		raise_malformed(path, NULL, "It is not an object.");
 	keys = first_children(source->val.binary.data);
@@ -389,18 +390,20 @@ compile_definitions(Compiler *compiler, const JsonbValue *source)
 		compile_into(compiler, compiler->definitions[i].schema, &schema, &at);
 	}
 
-	/* A ref that leads back to itself without a value in between describes nothing. */
+	/* A ref that leads back to itself without a value in between describes nothing. No walk passes where an earlier one was. */
 	for (int i = 0; i < compiler->count; i++)
 	{
-		const Schema *target = compiler->definitions[i].schema;
+		Schema	   *target = compiler->definitions[i].schema;
 
-		for (int steps = 0; target->form == FORM_REF; target = target->child, steps++)
-			if (steps == compiler->count)
-			{
-				MakoPath	at = {&path, compiler->definitions[i].name, compiler->definitions[i].length};
+		CHECK_FOR_INTERRUPTS();
+		for (; target->form == FORM_REF && target->visit == 0; target = target->child)
+			target->visit = i + 1;
+		if (target->form == FORM_REF && target->visit == i + 1)
+		{
+			MakoPath	at = {&path, compiler->definitions[i].name, compiler->definitions[i].length};
 
-				raise_malformed(&at, "ref", "It leads back to itself.");
-			}
+			raise_malformed(&at, "ref", "It leads back to itself.");
+		}
 	}
 }
 

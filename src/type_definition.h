@@ -65,6 +65,7 @@ struct Schema
 	bool		has_required;	/* FORM_PROPERTIES: keyword "properties" is there */
 	Member		name;			/* what a ref refers to; the tag of a discriminator */
 	text	   *event_type;		/* metadata.event_type of a variant, or NULL */
+	int			visit;			/* while compiling: the last walk along refs that came by */
 };
 
 struct MakoTypeDefinition

@@ -61,6 +61,7 @@ typedef struct Rows
 {
 	Tuplestorestate *store;
 	TupleDesc	tupdesc;
+	MemoryContext row_context;	/* reset per row */
 } Rows;
 
 /* Adds an error as a row. */
@@ -68,14 +69,16 @@ static void
 add_row(void *argument, const MakoPath *instance_path, const MakoPath *schema_path)
 {
 	Rows	   *rows = argument;
-	Datum		values[] = {
-		CStringGetTextDatum(mako_path_to_text(instance_path)),
-		CStringGetTextDatum(mako_path_to_text(schema_path))
-	};
+	MemoryContext old;
+	Datum		values[2];
 	bool		nulls[] = {false, false};
 
-	CHECK_FOR_INTERRUPTS();
+	MemoryContextReset(rows->row_context);
+	old = MemoryContextSwitchTo(rows->row_context);
+	values[0] = CStringGetTextDatum(mako_path_to_text(instance_path));
+	values[1] = CStringGetTextDatum(mako_path_to_text(schema_path));
 	tuplestore_putvalues(rows->store, rows->tupdesc, values, nulls);
+	MemoryContextSwitchTo(old);
 }
 
 /* Every error of an instance, a row each. */
@@ -97,6 +100,7 @@ mako_validate(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");	/* cannot happen */
 	rows.store = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
 	MemoryContextSwitchTo(old);
+	rows.row_context = AllocSetContextCreate(CurrentMemoryContext, "mako row", ALLOCSET_SMALL_SIZES);
 	(void) mako_type_definition_check(compile(fcinfo, PG_GETARG_JSONB_P(0)), PG_GETARG_JSONB_P(1), add_row, &rows);
 	result->returnMode = SFRM_Materialize;
 	result->setResult = rows.store;
