@@ -54,16 +54,18 @@ SELECT is(mako_fold('gpke-supplier-change@FV2024-10-01', jsonb_build_array(:'ini
 SELECT is(mako_migrate_state('gpke-supplier-change@FV2024-10-01', 'gpke-supplier-change@FV2025-10-01',
                              mako_fold('gpke-supplier-change@FV2024-10-01', jsonb_build_array(:'initiated'::jsonb))),
           mako_fold('gpke-supplier-change@FV2025-10-01', jsonb_build_array(:'initiated'::jsonb)), 'migrating what was folded is folding under the new version');
-SELECT is(mako_migrate_state('gpke-supplier-change@FV2024-10-01', 'gpke-supplier-change@FV2026-10-01', '{"status": "Initiated", "data": {"document_date": "20250101"}}'),
-          '{"status": "Initiated", "data": {"document_date_utc": "20250101", "commodity": "STROM"}}', 'through two steps');
+SELECT is(mako_migrate_state('gpke-supplier-change@FV2024-10-01', 'gpke-supplier-change@FV2026-10-01',
+                             mako_fold('gpke-supplier-change@FV2024-10-01', jsonb_build_array(:'initiated'::jsonb))),
+          '{"status": "Initiated", "data": {"location_id": "51238696781", "new_supplier": "9900000000001", "grid_operator": "9900000000002", "commodity": "STROM",
+            "document_date_utc": "20250101", "process_date": "20250201", "transaktionsgrund": null, "pruefidentifikator": 55001}}', 'through two steps');
 SELECT is(pg_temp.error($$ SELECT mako_migrate_state('gpke-supplier-change@FV2024-10-01', 'gpke-supplier-change@FV2025-10-01', '{"status": "Rejected", "data": {"reason": ""}}') $$),
           'MK002|Rejected state with empty reason cannot be migrated', 'a refusal of migrate');
 SELECT is(pg_temp.context($$ SELECT mako_migrate_state('gpke-supplier-change@FV2024-10-01', 'gpke-supplier-change@FV2025-10-01', '{"status": "Rejected", "data": {"reason": ""}}') $$),
           'phase migrate', 'says where');
 SELECT is(pg_temp.error(format('SELECT mako_fold(''gpke-supplier-change@FV2024-10-01'', %L)', jsonb_build_array(:'initiated'::jsonb, :'validated'::jsonb #- '{payload,data,message_ref}'))),
-          'MK003|required path "/data/message_ref" is missing', 'a missing field of the second event');
+          'MK004|the payload of event type "SupplierChangeValidationPassed" does not match its type definition|At "/data", against "/mapping/ValidationPassed/properties/data/properties/message_ref" of the type definition.|mako_validate() lists every error.', 'a missing field of the second event');
 SELECT is(pg_temp.context(format('SELECT mako_fold(''gpke-supplier-change@FV2024-10-01'', %L)', jsonb_build_array(:'initiated'::jsonb, :'validated'::jsonb #- '{payload,data,message_ref}'))),
-          'event 2, phase upcast', 'says where');
+          'event 2, phase event', 'says where');
 SELECT is(pg_temp.error(format('SELECT mako_fold(''gpke-supplier-change@FV2024-10-01'', %L)', jsonb_build_array(:'initiated'::jsonb || '{"schema_version": 2}'))),
           'MK002|unknown schema version 2', 'the schema version reaches upcast');
 

@@ -1,14 +1,19 @@
--- The workflow gpke-supplier-change in three versions: how its events are decoded, what they do to the
--- state, and how a state moves from one version to the next.
+-- The workflow gpke-supplier-change in three versions: what its events and states look like, what the events do
+-- to the state, and how a state moves from one version to the next.
 --
 --   FV2024-10-01   the old layout
 --   FV2025-10-01   document_date becomes document_date_utc, sparte is new, and an expired deadline has a
 --                  state of its own instead of a telling rejection reason
---   FV2026-10-01   sparte becomes commodity
+--   FV2026-10-01   sparte becomes commodity, message numbers have 16 bits, every answer has one, and Active is split
+--                  into supplies that take power and those that feed it in
 --
--- Every body is one expression over its parameters, so that a fold can evaluate it without calling
--- anything. Each version states only what differs from the one before it. The functions are STABLE, not
--- IMMUTABLE, because jsonb_build_object and mako_reject are.
+-- FV2024-10-01 -> FV2025-10-01 is the pair of test/golden, FV2025-10-01 -> FV2026-10-01 the cutover that all example
+-- workflows share. Migrations of FV2026-10-01, and what is refused there, are invented.
+--
+-- The type definitions keep out whatever is not of the known shape, so no function here checks anything. Every body is
+-- one expression over its parameters, so that a fold can evaluate it without calling anything. Each version states only
+-- what differs from the one before it. The functions are STABLE, not IMMUTABLE, because jsonb_build_object and
+-- mako_reject are.
 --
 -- "data" is the master data of a supplier change, which most states carry along. Names outside
 -- pg_catalog and the extension's schema are qualified: that is the path the functions run on.
@@ -16,95 +21,176 @@
 CREATE SCHEMA gpke;
 
 ----------------------------------------------------------------------------------------------------
--- Decoding: payload as stored -> payload in full, or a refusal
+-- Types (RFC 8927)
 ----------------------------------------------------------------------------------------------------
 
--- Tells whether a JSON value has a type: the name of a JSON type, "uint32" or "uuid".
--- jsonb sorts numbers apart from every other type, so the range check of uint32 is a type check as well;
--- a number written with a fraction, even .0, is no integer to the engine that wrote the events.
-CREATE FUNCTION gpke.has_type(value jsonb, type_name text) RETURNS boolean
+-- Describes a payload after the upcast. Unknown keys are allowed, as in the engine that wrote these events. The data of
+-- Activated are null or missing: a discriminator without a variant matches nothing else.
+CREATE FUNCTION gpke.supplier_change_event_type_2024() RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT CASE type_name
-    WHEN 'uint32' THEN value BETWEEN '0' AND '4294967295' AND value::text NOT LIKE '%.%'
-    WHEN 'uuid' THEN value::text ~* '^"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"$'
-    ELSE jsonb_typeof(value) = type_name
-  END
+  SELECT '{
+    "definitions": {
+      "pid": {"type": "uint32"},
+      "nothing": {"nullable": true, "discriminator": "nothing", "mapping": {}}
+    },
+    "discriminator": "type",
+    "mapping": {
+      "Initiated": {
+        "metadata": {"event_type": "SupplierChangeInitiated"},
+        "properties": {"data": {
+          "properties": {
+            "location_id": {"type": "string"},
+            "new_supplier": {"type": "string"},
+            "grid_operator": {"type": "string"},
+            "document_date": {"type": "string"},
+            "process_date": {"type": "string"},
+            "transaktionsgrund": {"type": "string", "nullable": true},
+            "message_ref": {"type": "string"},
+            "pruefidentifikator": {"ref": "pid"}
+          },
+          "additionalProperties": true
+        }},
+        "additionalProperties": true
+      },
+      "ValidationPassed": {
+        "metadata": {"event_type": "SupplierChangeValidationPassed"},
+        "properties": {"data": {"properties": {"message_ref": {"type": "string"}}, "additionalProperties": true}},
+        "additionalProperties": true
+      },
+      "AntwortGesendet": {
+        "metadata": {"event_type": "SupplierChangeAntwortGesendet"},
+        "properties": {"data": {
+          "properties": {
+            "response_pid": {"ref": "pid", "nullable": true},
+            "accepted": {"type": "boolean"},
+            "reason": {"type": "string", "nullable": true}
+          },
+          "additionalProperties": true
+        }},
+        "additionalProperties": true
+      },
+      "Activated": {
+        "metadata": {"event_type": "SupplierChangeActivated"},
+        "optionalProperties": {"data": {"ref": "nothing"}},
+        "additionalProperties": true
+      },
+      "AperakFehlerDispatched": {
+        "metadata": {"event_type": "SupplierChangeAperakFehlerDispatched"},
+        "properties": {"data": {
+          "properties": {
+            "aperak_pid": {"ref": "pid"},
+            "reason": {"type": "string"},
+            "outbound_ref": {"type": "string"}
+          },
+          "additionalProperties": true
+        }},
+        "additionalProperties": true
+      },
+      "Rejected": {
+        "metadata": {"event_type": "SupplierChangeRejected"},
+        "properties": {"data": {"properties": {"reason": {"type": "string"}}, "additionalProperties": true}},
+        "additionalProperties": true
+      },
+      "DeadlineExpired": {
+        "metadata": {"event_type": "SupplierChangeDeadlineExpired"},
+        "properties": {"data": {
+          "properties": {"deadline_id": {"type": "string"}, "label": {"type": "string"}},
+          "additionalProperties": true
+        }},
+        "additionalProperties": true
+      },
+      "VollzugsmeldungReceived": {
+        "metadata": {"event_type": "SupplierChangeVollzugsmeldungReceived"},
+        "properties": {"data": {
+          "properties": {
+            "pid": {"ref": "pid"},
+            "sender": {"type": "string"},
+            "receiver": {"type": "string"},
+            "message_ref": {"type": "string"}
+          },
+          "additionalProperties": true
+        }},
+        "additionalProperties": true
+      }
+    }
+  }'::jsonb
 $$;
 
--- Reads a mandatory field of a payload's data: missing and ill-typed ones are refused.
-CREATE FUNCTION gpke.field(payload jsonb, field_name text, type_name text) RETURNS jsonb
+CREATE FUNCTION gpke.supplier_change_event_type_2026() RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT CASE
-    WHEN gpke.has_type(payload->'data'->field_name, type_name) THEN payload->'data'->field_name
-    ELSE mako_reject(format('field "%s" is no %s: %s', field_name, type_name,
-                            mako_required(payload, 'data', field_name)))
-  END
+  SELECT jsonb_set(jsonb_set(gpke.supplier_change_event_type_2024(),
+           '{definitions,pid,type}', '"uint16"'),
+           '{mapping,AntwortGesendet,properties,data,properties,response_pid}', '{"ref": "pid"}')
 $$;
 
--- Reads an optional field of a payload's data: a missing one counts as null.
-CREATE FUNCTION gpke.optional_field(payload jsonb, field_name text, type_name text) RETURNS jsonb
+-- Describes a state. It knows all of its keys: an older version must not overlook what a newer one added.
+CREATE FUNCTION gpke.supplier_change_state_type_2024() RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT CASE coalesce(payload->'data'->field_name, 'null')
-    WHEN 'null' THEN 'null'
-    ELSE gpke.field(payload, field_name, type_name)
-  END
+  SELECT '{
+    "definitions": {
+      "pid": {"type": "uint32"},
+      "data": {"properties": {
+        "location_id": {"type": "string"},
+        "new_supplier": {"type": "string"},
+        "grid_operator": {"type": "string"},
+        "document_date": {"type": "string"},
+        "process_date": {"type": "string"},
+        "transaktionsgrund": {"type": "string", "nullable": true},
+        "pruefidentifikator": {"ref": "pid"}
+      }}
+    },
+    "discriminator": "status",
+    "mapping": {
+      "New": {"properties": {}},
+      "Initiated": {"properties": {"data": {"ref": "data"}}},
+      "ValidationPassed": {"properties": {"data": {"ref": "data"}}},
+      "AntwortGesendet": {"properties": {"data": {
+        "properties": {"data": {"ref": "data"}, "response_pid": {"ref": "pid", "nullable": true}}
+      }}},
+      "Active": {"properties": {"data": {"ref": "data"}}},
+      "Rejected": {"properties": {"data": {"properties": {"reason": {"type": "string"}}}}}
+    }
+  }'::jsonb
 $$;
 
--- Decodes a payload strictly: whatever is not of the known shape is refused, unknown extra keys are dropped.
--- The payload names its own type. The event type of the envelope plays no part, as in the engine that
--- wrote these events.
+CREATE FUNCTION gpke.supplier_change_state_type_2025() RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT jsonb_set(jsonb_set(jsonb_set(
+           gpke.supplier_change_state_type_2024() #- '{definitions,data,properties,document_date}',
+           '{definitions,data,properties,document_date_utc}', '{"type": "string"}'),
+           '{definitions,data,properties,sparte}', '{"enum": ["STROM"]}'),
+           '{mapping,DeadlineExpired}', '{"properties": {"data": {"properties": {"label": {"type": "string"}}}}}')
+$$;
+
+CREATE FUNCTION gpke.supplier_change_state_type_2026() RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT jsonb_set(jsonb_set(jsonb_set(jsonb_set(jsonb_set(
+           gpke.supplier_change_state_type_2025() #- '{definitions,data,properties,sparte}' #- '{mapping,Active}',
+           '{definitions,pid,type}', '"uint16"'),
+           '{definitions,data,properties,commodity}', '{"enum": ["STROM"]}'),
+           '{mapping,AntwortGesendet,properties,data,properties,response_pid}', '{"ref": "pid"}'),
+           '{mapping,ActiveVerbrauchend}', '{"properties": {"data": {"ref": "data"}}}'),
+           '{mapping,ActiveErzeugend}', '{"properties": {"data": {"ref": "data"}}}')
+$$;
+
+----------------------------------------------------------------------------------------------------
+-- Upcast: payload as stored -> payload in full
+----------------------------------------------------------------------------------------------------
+
+-- Fills in what may be missing, and leaves the rest to the type definition.
 CREATE FUNCTION gpke.supplier_change_upcast(event_type text, schema_version int, payload jsonb) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
   SELECT CASE
-    WHEN schema_version IS DISTINCT FROM 1 THEN
-      mako_reject(format('unknown schema version %s', schema_version))
-    ELSE CASE payload->>'type'
-      WHEN 'Initiated' THEN
-        jsonb_build_object('type', 'Initiated', 'data', jsonb_build_object(
-          'location_id', gpke.field(payload, 'location_id', 'string'),
-          'new_supplier', gpke.field(payload, 'new_supplier', 'string'),
-          'grid_operator', gpke.field(payload, 'grid_operator', 'string'),
-          'document_date', gpke.field(payload, 'document_date', 'string'),
-          'process_date', CASE WHEN payload->'data' ? 'process_date'
-                            THEN gpke.field(payload, 'process_date', 'string')
-                            ELSE '""'
-                          END,
-          'transaktionsgrund', gpke.optional_field(payload, 'transaktionsgrund', 'string'),
-          'message_ref', gpke.field(payload, 'message_ref', 'string'),
-          'pruefidentifikator', gpke.field(payload, 'pruefidentifikator', 'uint32')))
-      WHEN 'ValidationPassed' THEN
-        jsonb_build_object('type', 'ValidationPassed', 'data', jsonb_build_object(
-          'message_ref', gpke.field(payload, 'message_ref', 'string')))
-      WHEN 'AntwortGesendet' THEN
-        jsonb_build_object('type', 'AntwortGesendet', 'data', jsonb_build_object(
-          'response_pid', gpke.optional_field(payload, 'response_pid', 'uint32'),
-          'accepted', gpke.field(payload, 'accepted', 'boolean'),
-          'reason', gpke.optional_field(payload, 'reason', 'string')))
-      WHEN 'Activated' THEN
-        CASE coalesce(payload->'data', 'null')
-          WHEN 'null' THEN jsonb_build_object('type', 'Activated')
-          ELSE mako_reject('payload type "Activated" takes no data')
-        END
-      WHEN 'AperakFehlerDispatched' THEN
-        jsonb_build_object('type', 'AperakFehlerDispatched', 'data', jsonb_build_object(
-          'aperak_pid', gpke.field(payload, 'aperak_pid', 'uint32'),
-          'reason', gpke.field(payload, 'reason', 'string'),
-          'outbound_ref', gpke.field(payload, 'outbound_ref', 'string')))
-      WHEN 'Rejected' THEN
-        jsonb_build_object('type', 'Rejected', 'data', jsonb_build_object(
-          'reason', gpke.field(payload, 'reason', 'string')))
-      WHEN 'DeadlineExpired' THEN
-        jsonb_build_object('type', 'DeadlineExpired', 'data', jsonb_build_object(
-          'deadline_id', gpke.field(payload, 'deadline_id', 'uuid'),
-          'label', gpke.field(payload, 'label', 'string')))
-      WHEN 'VollzugsmeldungReceived' THEN
-        jsonb_build_object('type', 'VollzugsmeldungReceived', 'data', jsonb_build_object(
-          'pid', gpke.field(payload, 'pid', 'uint32'),
-          'sender', gpke.field(payload, 'sender', 'string'),
-          'receiver', gpke.field(payload, 'receiver', 'string'),
-          'message_ref', gpke.field(payload, 'message_ref', 'string')))
-      ELSE mako_reject(format('unknown payload type: %s', mako_required(payload, 'type')))
-    END
+    WHEN schema_version <> 1 THEN mako_reject(format('unknown schema version %s', schema_version))
+    WHEN jsonb_typeof(payload->'data') = 'object' THEN
+      CASE payload->>'type'
+        WHEN 'Initiated' THEN
+          jsonb_set(payload, '{data}', '{"process_date": "", "transaktionsgrund": null}' || (payload->'data'))
+        WHEN 'AntwortGesendet' THEN
+          jsonb_set(payload, '{data}', '{"response_pid": null, "reason": null}' || (payload->'data'))
+        ELSE payload
+      END
+    ELSE payload
   END
 $$;
 
@@ -139,7 +225,14 @@ $$;
 -- Tells whether a process is still under way, in any version.
 CREATE FUNCTION gpke.supplier_change_in_flight(state jsonb) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT state->>'status' NOT IN ('Active', 'Rejected', 'DeadlineExpired')
+  SELECT state->>'status' NOT IN ('Active', 'ActiveVerbrauchend', 'ActiveErzeugend', 'Rejected', 'DeadlineExpired')
+$$;
+
+-- Builds the state of a supply that has begun: message 55077 is about one that feeds in.
+CREATE FUNCTION gpke.supplier_change_active_2026(data jsonb) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT gpke.supplier_change_state(
+    CASE data->>'pruefidentifikator' WHEN '55077' THEN 'ActiveErzeugend' ELSE 'ActiveVerbrauchend' END, data)
 $$;
 
 -- Reads the master data of a state that has any.
@@ -165,10 +258,17 @@ $$;
 -- The layouts of the master data
 ----------------------------------------------------------------------------------------------------
 
--- Makes master data from an Initiated payload, which has the reference of its message besides.
+-- Makes master data from an Initiated payload, which has the reference of its message besides, and may have more.
 CREATE FUNCTION gpke.supplier_change_data_2024(payload jsonb) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT (payload->'data') - 'message_ref'
+  SELECT jsonb_build_object(
+    'location_id', payload->'data'->'location_id',
+    'new_supplier', payload->'data'->'new_supplier',
+    'grid_operator', payload->'data'->'grid_operator',
+    'document_date', payload->'data'->'document_date',
+    'process_date', payload->'data'->'process_date',
+    'transaktionsgrund', payload->'data'->'transaktionsgrund',
+    'pruefidentifikator', payload->'data'->'pruefidentifikator')
 $$;
 
 CREATE FUNCTION gpke.supplier_change_data_2024_2025(data jsonb) RETURNS jsonb
@@ -192,7 +292,8 @@ $$;
 -- Apply: state and event -> state
 ----------------------------------------------------------------------------------------------------
 
--- Apply is total over decoded payloads: an event that does not fit the state leaves it as it is.
+-- Apply is total over payloads of the right type: an event that does not fit the state leaves it as it is. The payload
+-- names its own type; the type definition proves that it is the one of the event type.
 CREATE FUNCTION gpke.supplier_change_apply_2024(state jsonb, event_type text, payload jsonb) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
   SELECT CASE payload->>'type'
@@ -256,6 +357,11 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WHEN 'Initiated' THEN
       gpke.supplier_change_state('Initiated', gpke.supplier_change_data_2025_2026(
         gpke.supplier_change_data_2024_2025(gpke.supplier_change_data_2024(payload))))
+    WHEN 'Activated' THEN
+      CASE state->>'status'
+        WHEN 'AntwortGesendet' THEN gpke.supplier_change_active_2026(state->'data'->'data')
+        ELSE state
+      END
     ELSE gpke.supplier_change_apply_2025(state, event_type, payload)
   END
 $$;
@@ -292,6 +398,13 @@ $$;
 
 CREATE FUNCTION gpke.supplier_change_migrate_2025_2026(state jsonb) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT gpke.supplier_change_with_data(state,
-           gpke.supplier_change_data_2025_2026(gpke.supplier_change_data(state)))
+  SELECT CASE
+    WHEN state->>'status' = 'AntwortGesendet' AND state->'data'->'response_pid' = 'null' THEN
+      mako_reject('AntwortGesendet without response_pid cannot be migrated')
+    WHEN state->>'status' = 'Active' THEN
+      gpke.supplier_change_active_2026(gpke.supplier_change_data_2025_2026(state->'data'))
+    ELSE
+      gpke.supplier_change_with_data(state,
+        gpke.supplier_change_data_2025_2026(gpke.supplier_change_data(state)))
+  END
 $$;
