@@ -193,7 +193,10 @@ migrate_stream(Run *run, const MakoStream *stream, MakoReader *reader)
 
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
 
-/* Migrates the streams from next to end; runs in a subtransaction, and leaves next at the stream that failed. */
+/*
+ * Migrates the streams from next to end, or until the results must be written; runs in a subtransaction, and leaves next at the
+ * stream that failed.
+ */
 static void
 migrate_streams(void *argument)
 {
@@ -204,7 +207,7 @@ migrate_streams(void *argument)
 	run->fold->sequence_number = 0;
 	if (run->plan->workflows[0]->apply != NULL)
 		reader = mako_stream_open_events(&run->streams[run->next], run->end - run->next);
-	for (; run->next < run->end; run->next++)
+	for (; run->next < run->end && !mako_writer_is_full(run->writer); run->next++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		migrate_stream(run, &run->streams[run->next], reader);
@@ -236,6 +239,8 @@ migrate_batch(Run *run, int count)
 		if (error == NULL)
 		{
 			alone = false;
+			if (mako_writer_is_full(run->writer))
+				mako_writer_flush(run->writer);
 			continue;
 		}
 
@@ -275,8 +280,6 @@ migrate_all(Run *run, MakoCursor *heads)
 		MemoryContextSwitchTo(old);
 		if (count == 0)
 			break;
-		if (mako_writer_is_full(run->writer))
-			mako_writer_flush(run->writer);
 		mako_report_save_errors(run->report);
 	}
 	mako_writer_flush(run->writer);
