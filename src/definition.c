@@ -265,10 +265,13 @@ MAKO_FUNCTION(mako_unregister_migration);
 
 /* Connects, and lets one session at a time change definitions, so that none loses what it refers to. */
 static MakoConnection
-connect_to_change(void)
+connect_to_change(const char *function)
 {
-	MakoConnection connection = mako_sql_connect();
+	MakoConnection connection;
 
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+	connection = mako_sql_connect();
 	LockRelationOid(get_relname_relid("mako_workflow", mako_sql_extension_schema()), ShareRowExclusiveLock);
 	return connection;
 }
@@ -397,7 +400,7 @@ mako_register_workflow(PG_FUNCTION_ARGS)
 	workflow.apply = function_argument(fcinfo, 1, MAKO_ROLE_APPLY);
 	workflow.upcast = function_argument(fcinfo, 2, MAKO_ROLE_UPCAST);
 	workflow.in_flight = function_argument(fcinfo, 3, MAKO_ROLE_IN_FLIGHT);
-	connection = connect_to_change();
+	connection = connect_to_change("mako_register_workflow()");
 	workflow.fingerprint = workflow_fingerprint(&workflow, false);
 
 	values[0] = CStringGetTextDatum(workflow.workflow_id);
@@ -429,7 +432,7 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
 {
 	char	   *workflow_id = required_text(fcinfo, 0, "workflow_id");
 	Datum		values[] = {CStringGetTextDatum(workflow_id)};
-	MakoConnection connection = connect_to_change();
+	MakoConnection connection = connect_to_change("mako_unregister_workflow()");
 	MakoRows	rows = mako_sql_query(&select_steps_of_workflow, values, NULL);
 
 	if (rows.count > 0)
@@ -477,7 +480,7 @@ mako_register_migration(PG_FUNCTION_ARGS)
 				 errdetail("They are \"%s\" and \"%s\".", migration.source_wf, migration.target_wf)));
 
 	migration.migrate = function_argument(fcinfo, 2, MAKO_ROLE_MIGRATE);
-	connection = connect_to_change();
+	connection = connect_to_change("mako_register_migration()");
 	(void) mako_definition_workflow(migration.source_wf);
 	(void) mako_definition_workflow(migration.target_wf);
 	migration.fingerprint = migration_fingerprint(&migration, false);
@@ -505,7 +508,7 @@ mako_unregister_migration(PG_FUNCTION_ARGS)
 	char	   *source_wf = required_text(fcinfo, 0, "source_wf");
 	char	   *target_wf = required_text(fcinfo, 1, "target_wf");
 	Datum		values[] = {CStringGetTextDatum(source_wf), CStringGetTextDatum(target_wf)};
-	MakoConnection connection = connect_to_change();
+	MakoConnection connection = connect_to_change("mako_unregister_migration()");
 
 	if (is_used(&select_uses_of_migration, values))
 		ereport(ERROR,

@@ -121,5 +121,9 @@ sub is_alive
 {
 	my ($pid) = @_;
 
-	return kill(0, $pid) && !(-r "/proc/$pid/stat" && slurp_file("/proc/$pid/stat") =~ /\) Z /);
+	return 0 unless kill(0, $pid);
+	return 1 unless -d '/proc/self';
+	my $stat = eval { slurp_file("/proc/$pid/stat") };    # it may go away meanwhile
+
+	return defined $stat && $stat !~ /\) Z /;
 }
