@@ -8,7 +8,7 @@ OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o isolation.o invari
 
 REGRESS = ids definitions store types migrate
 REGRESS_OPTS = --inputdir=. --encoding=UTF8
-ISOLATION =
+ISOLATION = append fence neighbours two_migrations
 ISOLATION_OPTS = --inputdir=test
 
 # Fields that an initializer does not name are zero, on purpose.

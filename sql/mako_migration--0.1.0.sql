@@ -61,9 +61,10 @@ COMMENT ON COLUMN mako_workflow.state_type_definition IS 'JSON Type Definition (
 COMMENT ON COLUMN mako_workflow.function_owner IS 'owners of apply, upcast and in_flight when they were registered, in that order';
 COMMENT ON COLUMN mako_workflow.fingerprint IS 'sha256 over all that was registered; another one at use is an error';
 
+-- No foreign keys: a parallel restore loads the tables of an extension in any order. The registration functions see to it.
 CREATE TABLE mako_state_migration (
-  source_wf       mako_workflow_id REFERENCES mako_workflow,
-  target_wf       mako_workflow_id REFERENCES mako_workflow,
+  source_wf       mako_workflow_id,
+  target_wf       mako_workflow_id,
   migrate         text,
   function_owner  text[] NOT NULL,
   fingerprint     text NOT NULL,
@@ -265,12 +266,10 @@ $store$
   FROM (SELECT CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 150000
                     THEN 'WITH (security_invoker = true)' ELSE '' END AS invoker) AS v
   CROSS JOIN LATERAL (VALUES
-    (1, 'table', 'layout', 'layout', '{version}'::pg_catalog.text[], $$
-CREATE TABLE mako.layout (
-  version integer PRIMARY KEY
-);
-COMMENT ON TABLE mako.layout IS 'the layout version of this store; mako_create_store() upgrades an older one';
-INSERT INTO mako.layout VALUES (1) $$),
+    -- A function, not a row: a dump of data alone must find empty tables.
+    (1, 'function', 'layout_version', 'layout_version', NULL::pg_catalog.text[], $$
+CREATE FUNCTION mako.layout_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
+COMMENT ON FUNCTION mako.layout_version() IS 'the layout version of this store; mako_create_store() upgrades an older one' $$),
 
     (2, 'table', 'stream', 'stream', '{stream_no,stream_id,tenant_id,process_id,workflow_id,version,created_at}', $$
 CREATE TABLE mako.stream (
@@ -545,7 +544,8 @@ $$
   LEFT JOIN pg_trigger t ON o.kind = 'trigger' AND t.tgrelid = r.oid AND t.tgname = o.name
   CROSS JOIN LATERAL (
     SELECT o.kind || ' mako.' || o.relation, 'is missing', true
-    WHERE o.kind IN ('table', 'view') AND r.oid IS NULL
+    WHERE CASE WHEN o.kind = 'function' THEN to_regprocedure('mako.' || o.relation || '()') IS NULL
+               ELSE o.kind IN ('table', 'view') AND r.oid IS NULL END
     UNION ALL
     SELECT 'column mako.' || o.relation || '.' || c.name, 'is missing', false
     FROM unnest(o.columns) AS c (name)
@@ -579,7 +579,6 @@ DECLARE
   known_layout constant integer := 1;
   object       record;
   damaged      text;
-  layout       integer;
 BEGIN
   IF store_owner IS NULL THEN
     CREATE SCHEMA mako;
@@ -589,10 +588,11 @@ BEGIN
       MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
       DETAIL = format('The current role is "%s".', current_user),
       HINT = 'A store is created and repaired by the role that owns it.';
-  ELSIF to_regclass('mako.layout') IS NULL AND EXISTS (SELECT FROM pg_class WHERE relnamespace = 'mako'::regnamespace) THEN
+  ELSIF to_regprocedure('mako.layout_version()') IS NULL
+    AND EXISTS (SELECT FROM pg_class WHERE relnamespace = 'mako'::regnamespace) THEN
     RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
       MESSAGE = 'schema "mako" already exists and is not a store',
-      DETAIL = format('It holds %s relations, but no table "layout".',
+      DETAIL = format('It holds %s relations, but no function "layout_version".',
                       (SELECT count(*) FROM pg_class WHERE relnamespace = 'mako'::regnamespace)),
       HINT = 'Rename that schema: the store needs its name.';
   END IF;
@@ -624,10 +624,9 @@ BEGIN
     END CASE;
   END LOOP;
 
-  SELECT max(version) INTO layout FROM mako.layout;
-  IF layout IS DISTINCT FROM known_layout THEN
+  IF mako.layout_version() <> known_layout THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = format('the store has layout version %s', COALESCE(layout::text, 'none')),
+      MESSAGE = format('the store has layout version %s', mako.layout_version()),
       DETAIL = format('This version of the extension knows layout version %s.', known_layout),
       HINT = 'Update the extension, or restore the store from a backup.';
   END IF;

@@ -11,6 +11,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -292,6 +293,19 @@ MAKO_FUNCTION(mako_unregister_workflow);
 MAKO_FUNCTION(mako_register_migration);
 MAKO_FUNCTION(mako_unregister_migration);
 
+/* Connects, and lets one session at a time change definitions, so that none loses what it refers to. */
+static MakoConnection
+connect_to_change(const char *function)
+{
+	MakoConnection connection;
+
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+	connection = mako_sql_connect();
+	LockRelationOid(get_relname_relid("mako_workflow", mako_sql_extension_schema()), ShareRowExclusiveLock);
+	return connection;
+}
+
 /* Writes a definition as the owner of the definition tables. */
 static uint64
 write_definition(MakoStatement *statement, Datum *values, const char *nulls)
@@ -444,7 +458,7 @@ mako_register_workflow(PG_FUNCTION_ARGS)
 	workflow.state_type_source = document_argument(fcinfo, 7);
 	compile_types(&workflow);
 	check_workflow(&workflow);
-	connection = mako_sql_connect();
+	connection = connect_to_change("mako_register_workflow()");
 	workflow.fingerprint = workflow_fingerprint(&workflow, false);
 
 	values[0] = CStringGetTextDatum(workflow.workflow_id);
@@ -475,7 +489,7 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
 {
 	char	   *workflow_id = required_text(fcinfo, 0, "workflow_id");
 	Datum		values[] = {CStringGetTextDatum(workflow_id)};
-	MakoConnection connection = mako_sql_connect();
+	MakoConnection connection = connect_to_change("mako_unregister_workflow()");
 	MakoRows	rows = mako_sql_query(&select_steps_of_workflow, values, NULL);
 
 	if (rows.count > 0)
@@ -523,7 +537,7 @@ mako_register_migration(PG_FUNCTION_ARGS)
 				 errdetail("They are \"%s\" and \"%s\".", migration.source_wf, migration.target_wf)));
 
 	migration.migrate = function_argument(fcinfo, 2, MAKO_ROLE_MIGRATE);
-	connection = mako_sql_connect();
+	connection = connect_to_change("mako_register_migration()");
 	(void) mako_definition_workflow(migration.source_wf);
 	(void) mako_definition_workflow(migration.target_wf);
 	migration.fingerprint = migration_fingerprint(&migration, false);
@@ -551,7 +565,7 @@ mako_unregister_migration(PG_FUNCTION_ARGS)
 	char	   *source_wf = required_text(fcinfo, 0, "source_wf");
 	char	   *target_wf = required_text(fcinfo, 1, "target_wf");
 	Datum		values[] = {CStringGetTextDatum(source_wf), CStringGetTextDatum(target_wf)};
-	MakoConnection connection = mako_sql_connect();
+	MakoConnection connection = connect_to_change("mako_unregister_migration()");
 
 	if (is_used(&select_uses_of_migration, values))
 		ereport(ERROR,

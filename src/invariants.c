@@ -77,23 +77,34 @@ static bool writing = false;
 
 /* ---- the guards ------------------------------------------------------------------------------------------------------------- */
 
-/* Executes a statement that the store's guards refuse to everybody else. */
-uint64
-mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls)
+/* Executes a statement that the store's guards refuse to everybody else, and returns its rows. */
+MakoRows
+mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls)
 {
 	bool		outer = writing;
-	uint64		written = 0;
+	MakoRows	rows = {0};
 
 	writing = true;
 	PG_TRY();
 	{
-		written = mako_sql_execute(statement, values, nulls);
+		rows = mako_sql_query(statement, values, nulls);
 	}
 	PG_FINALLY();
 	{
 		writing = outer;
 	}
 	PG_END_TRY();
+	return rows;
+}
+
+/* The same without rows; returns how many were written. */
+uint64
+mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls)
+{
+	MakoRows	rows = mako_invariants_query(statement, values, nulls);
+	uint64		written = rows.count;
+
+	mako_rows_free(&rows);
 	return written;
 }
 

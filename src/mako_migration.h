@@ -99,7 +99,7 @@ typedef struct MakoStatement
 	Oid			schema;			/* of the extension, when the plan was made */
 } MakoStatement;
 
-/* The rows of a result; free them with mako_rows_free(). */
+/* The rows of a result, or how many rows a statement without result was about; free them with mako_rows_free(). */
 typedef struct MakoRows
 {
 	uint64		count;
@@ -120,6 +120,7 @@ extern MakoConnection mako_sql_connect(void);
 extern void mako_sql_disconnect(MakoConnection connection);
 extern void mako_sql_connect_plain(void);
 extern void mako_sql_disconnect_plain(void);
+extern void mako_sql_rehearse(const MakoStatement *statement);
 extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
@@ -148,6 +149,7 @@ typedef enum MakoFence
 	MAKO_FENCE_START,			/* start processes: not when draining either */
 } MakoFence;
 
+extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls);
 extern void mako_invariants_fence(const char *workflow_id, MakoFence fence);
 extern void mako_invariants_lock_source(const char *workflow_id);
@@ -372,6 +374,7 @@ typedef struct MakoReader MakoReader;
 extern MakoCursor *mako_stream_open_heads(const char *source_wf, const pg_uuid_t *tenant_id);
 extern int	mako_stream_fetch_heads(MakoCursor *cursor, MakoStream *streams, int capacity);
 extern void mako_stream_load_states(MakoStream *streams, int count, const char *source_wf, bool periodic_too);
+extern void mako_stream_rehearse(void);
 extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count);
 extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_no);
 extern void mako_stream_close_events(MakoReader *reader);
@@ -404,6 +407,7 @@ typedef struct MakoWriter
 
 extern MakoWriter *mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry);
 extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, const Jsonb *state, bool counts);
+extern void mako_writer_rehearse(const MakoWriter *writer);
 extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
 

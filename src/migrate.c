@@ -18,12 +18,8 @@
 
 static MakoStatement insert_run = {
 	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, max_errors, reason,"
-	" fingerprint, extension_version, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+	" fingerprint, extension_version, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING run_id",
 	11, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
-};
-
-static MakoStatement select_run_id = {
-	"SELECT pg_catalog.currval(pg_catalog.pg_get_serial_sequence('mako.migration_run', 'run_id'))", 0, {0}
 };
 
 static MakoStatement finish_run = {
@@ -197,7 +193,10 @@ migrate_stream(Run *run, const MakoStream *stream, MakoReader *reader)
 
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
 
-/* Migrates the streams from next to end; runs in a subtransaction, and leaves next at the stream that failed. */
+/*
+ * Migrates the streams from next to end, or until the results must be written; runs in a subtransaction, and leaves next at the
+ * stream that failed.
+ */
 static void
 migrate_streams(void *argument)
 {
@@ -208,7 +207,7 @@ migrate_streams(void *argument)
 	run->fold->sequence_number = 0;
 	if (run->plan->workflows[0]->apply != NULL)
 		reader = mako_stream_open_events(&run->streams[run->next], run->end - run->next);
-	for (; run->next < run->end; run->next++)
+	for (; run->next < run->end && !mako_writer_is_full(run->writer); run->next++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		migrate_stream(run, &run->streams[run->next], reader);
@@ -240,6 +239,8 @@ migrate_batch(Run *run, int count)
 		if (error == NULL)
 		{
 			alone = false;
+			if (mako_writer_is_full(run->writer))
+				mako_writer_flush(run->writer);
 			continue;
 		}
 
@@ -263,10 +264,8 @@ migrate_batch(Run *run, int count)
 
 /* Migrates every matching stream. */
 static void
-migrate_all(Run *run)
+migrate_all(Run *run, MakoCursor *heads)
 {
-	MakoCursor *heads = mako_stream_open_heads(run->request->source_wf, run->request->tenant_id);
-
 	for (;;)
 	{
 		MemoryContext old;
@@ -281,8 +280,6 @@ migrate_all(Run *run)
 		MemoryContextSwitchTo(old);
 		if (count == 0)
 			break;
-		if (mako_writer_is_full(run->writer))
-			mako_writer_flush(run->writer);
 		mako_report_save_errors(run->report);
 	}
 	mako_writer_flush(run->writer);
@@ -325,8 +322,7 @@ start_run(const Request *request, const MakoPlan *plan, TimestampTz started_at)
 		nulls[6] = 'n';
 	if (request->reason == NULL)
 		nulls[7] = 'n';
-	(void) mako_invariants_write(&insert_run, values, nulls);
-	rows = mako_sql_query(&select_run_id, NULL, NULL);
+	rows = mako_invariants_query(&insert_run, values, nulls);
 	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
 	mako_rows_free(&rows);
 	return run_id;
@@ -360,6 +356,7 @@ run_migration(const Request *request)
 {
 	Run			run = {request};
 	const MakoWorkflow *source;
+	MakoCursor *heads;
 
 	run.report = mako_report_create(request->source_wf, request->target_wf, request->max_errors);
 	mako_invariants_check_store();
@@ -371,11 +368,17 @@ run_migration(const Request *request)
 
 	source = run.plan->workflows[0];
 	run.needs_state = source->apply != NULL || !run.plan->identity || (request->in_flight_only && source->in_flight != NULL);
+	/* In this order: then the runs that have moved a stream to our source before all have smaller numbers than ours. */
+	heads = mako_stream_open_heads(request->source_wf, request->tenant_id);
 	run.report->run_id = start_run(request, run.plan, run.report->started_at);
 	run.writer = mako_writer_create(run.report, run.plan->workflows[run.plan->steps], request->update_registry);
 	run.fold = mako_fold_create(run.plan);
 	run.batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
-	migrate_all(&run);
+	/* What is refused to the caller ends the run here, instead of failing every stream. */
+	if (source->apply != NULL)
+		mako_stream_rehearse();
+	mako_writer_rehearse(run.writer);
+	migrate_all(&run, heads);
 
 	check_fingerprint(mako_plan_create(request->source_wf, request->target_wf), run.plan->fingerprint,
 					  "the definitions have changed during the migration");

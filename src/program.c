@@ -72,19 +72,44 @@ parameter_as(MakoParameter parameter, Oid type)
 								 COERCE_IMPLICIT_CAST, -1);
 }
 
-/* Plans an expression as the role that will evaluate it: planning may evaluate immutable functions. */
+/* What is put back when a function's owner has done his part: the role, and whatever settings he changed. */
+typedef struct Rights
+{
+	Oid			user;
+	int			security;
+	int			guc_level;
+} Rights;
+
+/* Acts as a function's owner, in a security-restricted operation; after an error the (sub)transaction ends it. */
+static inline Rights
+become_owner(Oid owner)
+{
+	Rights		before;
+
+	GetUserIdAndSecContext(&before.user, &before.security);
+	before.guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(owner, before.security | SECURITY_RESTRICTED_OPERATION);
+	return before;
+}
+
+/* Acts as before again. */
+static inline void
+become_caller(const Rights *before)
+{
+	SetUserIdAndSecContext(before->user, before->security);
+	AtEOXact_GUC(false, before->guc_level);
+}
+
+/* Plans an expression as the role that will evaluate it: planning evaluates immutable functions. */
 static MakoProgram *
 plan_expression(Expr *expression, Oid owner)
 {
 	MakoProgram *program = palloc0(sizeof(MakoProgram));
-	Oid			user;
-	int			security;
+	Rights		before = become_owner(owner);
 
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(owner, security | SECURITY_RESTRICTED_OPERATION);
 	program->expression = expression_planner(expression);
 	program->owner = owner;
-	SetUserIdAndSecContext(user, security);
+	become_caller(&before);
 	return program;
 }
 
@@ -141,15 +166,9 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 Datum
 mako_program_evaluate(MakoProgram *program, bool *isnull)
 {
-	Datum		result;
-	Oid			user;
-	int			security;
-	int			guc_level = NewGUCNestLevel();
+	Rights		before = become_owner(program->owner);
+	Datum		result = ExecEvalExpr(program->state, program->context, isnull);
 
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(program->owner, security | SECURITY_RESTRICTED_OPERATION);
-	result = ExecEvalExpr(program->state, program->context, isnull);
-	SetUserIdAndSecContext(user, security);
-	AtEOXact_GUC(false, guc_level);
+	become_caller(&before);
 	return result;
 }

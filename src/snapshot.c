@@ -347,6 +347,21 @@ write_part(void *argument)
 	MemoryContextDelete(context);
 }
 
+/* Meets the privileges and policies that a flush needs. */
+void
+mako_writer_rehearse(const MakoWriter *writer)
+{
+	ListCell   *cell;
+
+	mako_sql_rehearse(&insert_snapshots);
+	if (!writer->update_registry)
+		return;
+	mako_sql_rehearse(&insert_repointed);
+	mako_sql_rehearse(&update_heads);
+	foreach(cell, writer->dependents)
+		mako_sql_rehearse(lfirst(cell));
+}
+
 /* Writes a part of the results, and where that fails its halves, down to the streams that cannot be written. */
 static void
 flush_part(MakoWriter *writer, int first, int count)

@@ -202,6 +202,26 @@ mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls)
 	return take_rows();
 }
 
+/*
+ * Meets every privilege and policy that a statement needs, without executing it: EXPLAIN plans and starts it, but runs no trigger.
+ * The connection ends with an error here, rather than every stream later.
+ */
+void
+mako_sql_rehearse(const MakoStatement *statement)
+{
+	MakoStatement explain = *statement;
+	Datum		values[lengthof(explain.argtypes)] = {0};
+	char		nulls[lengthof(explain.argtypes)];
+	MakoRows	rows;
+
+	explain.text = psprintf("EXPLAIN %s", statement->text);
+	explain.transient = true;
+	explain.plan = NULL;
+	memset(nulls, 'n', sizeof(nulls));
+	rows = mako_sql_query(&explain, values, nulls);
+	mako_rows_free(&rows);
+}
+
 /* Reads with the active snapshot. */
 MakoRows
 mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls)

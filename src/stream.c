@@ -155,6 +155,13 @@ mako_stream_load_states(MakoStream *streams, int count, const char *source_wf, b
 	mako_rows_free(&rows);
 }
 
+/* Meets the privileges and policies that reading events needs. */
+void
+mako_stream_rehearse(void)
+{
+	mako_sql_rehearse(&select_events);
+}
+
 /* Opens a reader of the events of these streams behind the states that they start from, with the active snapshot. */
 MakoReader *
 mako_stream_open_events(const MakoStream *streams, int count)

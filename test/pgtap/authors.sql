@@ -6,20 +6,7 @@ CREATE EXTENSION mako_migration;
 
 SELECT plan(120);
 
--- What a statement raises: SQLSTATE, message, detail and hint; null when it succeeds, which is undone.
-CREATE FUNCTION pg_temp.error(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-  state text; message text; detail text; hint text;
-BEGIN
-  EXECUTE statement;
-  RAISE EXCEPTION USING ERRCODE = 'MKTST';
-EXCEPTION WHEN SQLSTATE 'MKTST' THEN
-  RETURN NULL;
-WHEN OTHERS THEN
-  GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-  RETURN concat_ws('|', state, message, nullif(detail, ''), nullif(hint, ''));
-END
-$$;
+\ir include/helpers.sql
 
 -- The context of the error that a statement raises, as far as the extension is concerned.
 CREATE FUNCTION pg_temp.context(statement text) RETURNS text LANGUAGE plpgsql AS $$

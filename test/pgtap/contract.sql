@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(72);
+SELECT plan(74);
 
 -- Everything that is a member of the extension.
 CREATE TEMPORARY VIEW member AS
@@ -41,7 +41,8 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_register_workflow',
    'workflow_id mako_workflow_id, apply text DEFAULT NULL::text, upcast text DEFAULT NULL::text, '
    'in_flight text DEFAULT NULL::text, initial_state jsonb DEFAULT NULL::jsonb, '
-   'state_schema_version integer DEFAULT 1, replace boolean DEFAULT false',
+   'state_schema_version integer DEFAULT 1, event_type_definition jsonb DEFAULT NULL::jsonb, '
+   'state_type_definition jsonb DEFAULT NULL::jsonb, replace boolean DEFAULT false',
    'void', 'f', 'v', false, 'u'),
   ('mako_unregister_workflow', 'workflow_id mako_workflow_id', 'void', 'f', 'v', false, 'u'),
   ('mako_register_migration',
@@ -66,6 +67,8 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_required', 'value jsonb, VARIADIC path text[]', 'jsonb', 'f', 's', false, 's'),
   ('mako_fold', 'workflow_id mako_workflow_id, events jsonb', 'jsonb', 'f', 's', true, 's'),
   ('mako_migrate_state', 'source_wf mako_workflow_id, target_wf mako_workflow_id, state jsonb', 'jsonb', 'f', 's', true, 's'),
+  ('mako_is_valid', 'type_definition jsonb, instance jsonb', 'boolean', 'f', 'i', true, 's'),
+  ('mako_validate', 'type_definition jsonb, instance jsonb', 'TABLE(instance_path text, schema_path text)', 'f', 'i', true, 's'),
   -- store
   ('mako_stream_inserted', '', 'trigger', 'f', 'v', false, 'u'),
   ('mako_event_inserted', '', 'trigger', 'f', 'v', false, 'u'),
@@ -164,6 +167,7 @@ SELECT results_eq(
   $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_workflow' ORDER BY attnum $$,
   $$ VALUES ('workflow_id', 'mako_workflow_id', true, NULL), ('apply', 'text', false, NULL), ('upcast', 'text', false, NULL),
             ('in_flight', 'text', false, NULL), ('initial_state', 'jsonb', false, NULL),
+            ('event_type_definition', 'jsonb', false, NULL), ('state_type_definition', 'jsonb', false, NULL),
             ('state_schema_version', 'integer', true, NULL), ('function_owner', 'text[]', true, NULL),
             ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, 'CURRENT_USER'),
             ('registered_at', 'timestamp with time zone', true, 'now()') $$,

@@ -11,31 +11,7 @@ SELECT mako_create_store();
 \ir ../examples/gpke/register.sql
 \ir ../examples/gpke/generate.sql
 
--- The rows of a query, a line each, columns separated by |, null as nothing.
-CREATE FUNCTION pg_temp.rows(query text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-  lines text;
-BEGIN
-  EXECUTE format('SELECT string_agg((SELECT string_agg(coalesce(value, ''''), ''|'') FROM json_each_text(to_json(q))), E''\n'')
-                  FROM (%s) q', query) INTO lines;
-  RETURN lines;
-END
-$$;
-
--- What a statement raises: SQLSTATE, message, detail and hint; null when it succeeds, which is undone.
-CREATE FUNCTION pg_temp.error(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-  state text; message text; detail text; hint text;
-BEGIN
-  EXECUTE statement;
-  RAISE EXCEPTION USING ERRCODE = 'MKTST';
-EXCEPTION WHEN SQLSTATE 'MKTST' THEN
-  RETURN NULL;
-WHEN OTHERS THEN
-  GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-  RETURN concat_ws('|', state, message, nullif(detail, ''), nullif(hint, ''));
-END
-$$;
+\ir include/helpers.sql
 
 -- Migrates, and tells migrated, skipped and failed, and the errors. Other arguments as text.
 CREATE FUNCTION pg_temp.run(source text, target text, arguments text DEFAULT '') RETURNS text LANGUAGE plpgsql AS $$

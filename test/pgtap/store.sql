@@ -6,31 +6,7 @@ CREATE EXTENSION mako_migration;
 
 SELECT plan(251);
 
--- The rows of a query, a line each, columns separated by |, null as nothing.
-CREATE FUNCTION pg_temp.rows(query text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-  lines text;
-BEGIN
-  EXECUTE format('SELECT string_agg((SELECT string_agg(coalesce(value, ''''), ''|'') FROM json_each_text(to_json(q))), E''\n'')
-                  FROM (%s) q', query) INTO lines;
-  RETURN lines;
-END
-$$;
-
--- What a statement raises: SQLSTATE, message, detail and hint; null when it succeeds, which is undone.
-CREATE FUNCTION pg_temp.error(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-  state text; message text; detail text; hint text;
-BEGIN
-  EXECUTE statement;
-  RAISE EXCEPTION USING ERRCODE = 'MKTST';
-EXCEPTION WHEN SQLSTATE 'MKTST' THEN
-  RETURN NULL;
-WHEN OTHERS THEN
-  GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-  RETURN concat_ws('|', state, message, nullif(detail, ''), nullif(hint, ''));
-END
-$$;
+\ir include/helpers.sql
 
 ----------------------------------------------------------------------------------------------------
 -- mako_create_store()
@@ -52,7 +28,7 @@ DROP ROLE mako_test_owner;
 CREATE SCHEMA mako;
 CREATE TABLE mako.my_table ();
 SELECT is(pg_temp.error('SELECT mako_create_store()'),
-          '42710|schema "mako" already exists and is not a store|It holds 1 relations, but no table "layout".|'
+          '42710|schema "mako" already exists and is not a store|It holds 1 relations, but no function "layout_version".|'
           'Rename that schema: the store needs its name.',
           'a schema that is no store is refused');
 SELECT is(pg_temp.rows($$ SELECT relname FROM pg_class WHERE relnamespace = 'mako'::regnamespace $$), 'my_table', 'and left alone');
@@ -66,7 +42,6 @@ $$correlation|r
 dependent|r
 event|r
 format_version|r
-layout|r
 migrated_stream|v
 migration_error|r
 migration_run|r
@@ -76,7 +51,7 @@ repointed|r
 snapshot|r
 stream|r$$, 'the store has these tables and views');
 
-SELECT is(pg_temp.rows('SELECT version FROM mako.layout'), '1', 'its layout version is known');
+SELECT is(pg_temp.rows('SELECT mako.layout_version()'), '1', 'its layout version is known');
 
 -- Columns: name, type, collation, not null, default or identity.
 CREATE FUNCTION pg_temp.columns(relation text) RETURNS text LANGUAGE sql AS $$
@@ -207,7 +182,6 @@ $$mako.correlation|PRIMARY KEY (tenant_id, tag, stream_no)
 mako.dependent|PRIMARY KEY (relation, process_column, workflow_column)
 mako.event|PRIMARY KEY (stream_no, sequence_number)
 mako.format_version|PRIMARY KEY (format_version)
-mako.layout|PRIMARY KEY (version)
 mako.migration_error|PRIMARY KEY (run_id, error_no)
 mako.migration_run|PRIMARY KEY (run_id)
 mako.registry|PRIMARY KEY (tenant_id, key)
