@@ -1,0 +1,49 @@
+# A migration needs little memory however many streams match, however large their payloads are and however long a stream is.
+#
+# MAKO_SOAK=1 does it with a million streams and a stream of 100,000 events, under the default setting.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use MakoTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes;
+
+plan skip_all => 'memory is read from /proc' unless -r '/proc/self/status';
+
+my ($streams, $events, $setting, $limit) = $ENV{MAKO_SOAK} ? (1_000_000, 100_000, '64MB', 200) : (20_000, 10_000, '4MB', 70);
+my $node = new_server('memory');
+create_store($node, 'store');
+$node->safe_psql('store', "SELECT gpke.generate_uniform($streams, 3, 'many'); SELECT gpke.generate_uniform(1, $events, 'long')");
+
+# 2 % of the payloads have 64 kB, which the states keep.
+$node->safe_psql('store', <<'SQL');
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+SELECT stream_no, version + 1, workflow_id, 'SupplierChangeRejected',
+       jsonb_build_object('type', 'Rejected', 'data', jsonb_build_object('reason', repeat(md5(stream_no::text), 2000)))
+FROM mako.stream WHERE version = 3 AND stream_no % 16 = 0;
+SQL
+
+my $run = start_sql($node, 'store', 'measured', "SET mako_migration.max_memory = '$setting'",
+	"SELECT pg_sleep(1)", "SELECT 'counts', migrated, failed, duration FROM mako_migrate('$source', '$target')");
+my $pid = pid_of($node, 'measured');
+my ($first, $peak) = (undef, 0);
+while (defined(my $status = eval { slurp_file("/proc/$pid/status") }))
+{
+	last unless $status =~ /^RssAnon:\s+(\d+) kB/m;
+	$first //= $1;
+	$peak = $1 if $1 > $peak;
+	$run->{run}->pump_nb;
+	Time::HiRes::sleep(0.02);
+}
+ok(finish_sql($run), 'the run ends well') or diag($run->{err});
+like($run->{out}, qr/^counts\|@{[ $streams + 1 ]}\|0\|/m, 'every stream is migrated');
+note($run->{out});
+
+my $growth = ($peak - $first) / 1024;
+cmp_ok($growth, '<', $limit, sprintf('%d streams need %.0f MB of anonymous memory', $streams + 1, $growth));
+$node->stop;
+done_testing();
