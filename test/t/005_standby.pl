@@ -44,7 +44,7 @@ my %reads = (
 	migrated_stream => 'SELECT count(*), min(target_wf) FROM mako.migrated_stream',
 	'mako_store_problem()' => 'SELECT count(*) FROM mako_store_problem()',
 	'mako_fingerprint()' => "SELECT mako_fingerprint('$source', '$target')",
-	'mako_fold()' => "SELECT mako_fold('$source', '[{\"event_type\": \"Activated\", \"payload\": {\"type\": \"Activated\"}}]')",
+	'mako_fold()' => "SELECT mako_fold('$source', '[{\"event_type\": \"SupplierChangeActivated\", \"payload\": {\"type\": \"Activated\"}}]')",
 	'mako_migrate_state()' => "SELECT mako_migrate_state('$source', '$target', '{\"status\": \"New\"}')",
 );
 for my $what (sort keys %reads)
