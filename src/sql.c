@@ -204,7 +204,7 @@ mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls)
 
 /*
  * Meets every privilege and policy that a statement needs, without executing it: EXPLAIN plans and starts it, but runs no trigger.
- * The connection ends with an error here, rather than every stream later.
+ * What is refused is an error of the run here, rather than of every stream later.
  */
 void
 mako_sql_rehearse(const MakoStatement *statement)
