@@ -53,13 +53,19 @@ CREATE TABLE mako_workflow (
   fingerprint           text NOT NULL,
   registered_by         text NOT NULL DEFAULT current_user,
   registered_at         timestamptz NOT NULL DEFAULT now(),
-  CONSTRAINT mako_workflow_apply_check CHECK (apply IS NULL OR initial_state IS NOT NULL)
+  dispatch              text NOT NULL DEFAULT 'any'
+    CONSTRAINT mako_workflow_dispatch_check CHECK (dispatch IN ('any', 'forward_compatible', 'pinned', 'explicit')),
+  dispatch_versions     text[] COLLATE "C",
+  CONSTRAINT mako_workflow_apply_check CHECK (apply IS NULL OR initial_state IS NOT NULL),
+  CONSTRAINT mako_workflow_dispatch_versions_check CHECK ((dispatch = 'explicit') = (dispatch_versions IS NOT NULL))
 );
 COMMENT ON TABLE mako_workflow IS 'registered workflows; written by mako_register_workflow() and mako_unregister_workflow() only';
 COMMENT ON COLUMN mako_workflow.event_type_definition IS 'JSON Type Definition (RFC 8927) of the payloads after upcast';
 COMMENT ON COLUMN mako_workflow.state_type_definition IS 'JSON Type Definition (RFC 8927) of the states';
 COMMENT ON COLUMN mako_workflow.function_owner IS 'owners of apply, upcast and in_flight when they were registered, in that order';
 COMMENT ON COLUMN mako_workflow.fingerprint IS 'sha256 over all that was registered; another one at use is an error';
+COMMENT ON COLUMN mako_workflow.dispatch IS 'which messages reach the workflow''s processes; see mako_set_dispatch()';
+COMMENT ON COLUMN mako_workflow.dispatch_versions IS 'the format versions that the policy explicit accepts';
 
 -- No foreign keys: a parallel restore loads the tables of an extension in any order. The registration functions see to it.
 CREATE TABLE mako_state_migration (
@@ -77,9 +83,18 @@ COMMENT ON TABLE mako_state_migration IS
 'registered state migrations; written by mako_register_migration() and mako_unregister_migration() only';
 COMMENT ON COLUMN mako_state_migration.migrate IS 'the function that maps the state; null for an identity migration';
 
-GRANT SELECT ON mako_workflow, mako_state_migration TO PUBLIC;
+CREATE TABLE mako_exemption (
+  workflow_id  mako_workflow_id PRIMARY KEY,
+  reason       text NOT NULL,
+  exempted_by  text NOT NULL DEFAULT current_user,
+  exempted_at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE mako_exemption IS 'workflows whose streams need no migration; written by mako_exempt() and mako_unexempt() only';
+
+GRANT SELECT ON mako_workflow, mako_state_migration, mako_exemption TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('mako_workflow', '');
 SELECT pg_catalog.pg_extension_config_dump('mako_state_migration', '');
+SELECT pg_catalog.pg_extension_config_dump('mako_exemption', '');
 
 CREATE FUNCTION mako_register_workflow(
   workflow_id mako_workflow_id, apply text DEFAULT NULL, upcast text DEFAULT NULL, in_flight text DEFAULT NULL,
@@ -100,6 +115,32 @@ RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_register_migration(mako_workflow_id, mako_workflow_id, text, boolean) IS
 'registers one step from a workflow version to another; without a function it is an identity migration';
 
+CREATE FUNCTION mako_register_migrations(
+  source_fv mako_format_version, target_fv mako_format_version, workflow_names text[]) RETURNS bigint
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+  missing text;
+BEGIN
+  SELECT string_agg(format('"%s"', w.id), ', ' ORDER BY w.id COLLATE "C") INTO missing
+  FROM unnest(workflow_names) AS n (name)
+  CROSS JOIN LATERAL (VALUES (n.name || '@' || source_fv), (n.name || '@' || target_fv)) AS w (id)
+  WHERE NOT EXISTS (SELECT FROM @extschema@.mako_workflow r WHERE r.workflow_id::text = w.id);
+  IF missing IS NOT NULL OR array_position(workflow_names, NULL) IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+      MESSAGE = 'some of the workflows are not registered',
+      DETAIL = format('Not registered: %s.', COALESCE(missing, 'null')),
+      HINT = 'Use mako_register_workflow().';
+  END IF;
+  PERFORM @extschema@.mako_register_migration(
+    (n.name || '@' || source_fv)::@extschema@.mako_workflow_id, (n.name || '@' || target_fv)::@extschema@.mako_workflow_id)
+  FROM (SELECT DISTINCT u.name FROM unnest(workflow_names) AS u (name) ORDER BY u.name) AS n;
+  RETURN (SELECT count(DISTINCT u.name) FROM unnest(workflow_names) AS u (name));
+END
+$$;
+COMMENT ON FUNCTION mako_register_migrations(mako_format_version, mako_format_version, text[]) IS
+'registers identity migrations between two format versions for many workflows; returns how many';
+
 CREATE FUNCTION mako_unregister_migration(source_wf mako_workflow_id, target_wf mako_workflow_id)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_unregister_migration(mako_workflow_id, mako_workflow_id) IS
@@ -109,6 +150,25 @@ CREATE FUNCTION mako_fingerprint(source_wf mako_workflow_id, target_wf mako_work
 RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_fingerprint(mako_workflow_id, mako_workflow_id) IS
 'sha256 over all definitions that a migration of this pair would use; what the argument expect of mako_migrate() is compared with';
+
+CREATE FUNCTION mako_version_fingerprint(source_fv mako_format_version, target_fv mako_format_version)
+RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_version_fingerprint(mako_format_version, mako_format_version) IS
+'sha256 over all definitions that mako_migrate_version() would use; what its argument expect is compared with';
+
+CREATE FUNCTION mako_exempt(workflow_id mako_workflow_id, reason text)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_exempt(mako_workflow_id, text) IS
+'this workflow needs no migration: its streams stay readable, and do not stand in the way when its format version is retired';
+
+CREATE FUNCTION mako_unexempt(workflow_id mako_workflow_id)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_unexempt(mako_workflow_id) IS 'takes mako_exempt() back; refused while the format version is retired';
+
+CREATE FUNCTION mako_set_dispatch(workflow_id mako_workflow_id, policy text, format_versions mako_format_version[] DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_set_dispatch(mako_workflow_id, text, mako_format_version[]) IS
+'which messages reach the workflow''s processes: any, forward_compatible (of their version or later), pinned (of their version) or explicit (a list)';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Report
@@ -210,6 +270,277 @@ CREATE FUNCTION mako_migrate(
 RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text) IS
 'migrates every stream that runs under the source workflow to the target workflow and reports; call it as SELECT * FROM mako_migrate(...)';
+
+CREATE FUNCTION mako_migrate_version(
+  source_fv mako_format_version, target_fv mako_format_version, tenant_id uuid DEFAULT NULL,
+  update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
+  expect text DEFAULT NULL, reason text DEFAULT NULL)
+RETURNS SETOF mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text) IS
+'migrates every workflow of a format version for which a way to the target is registered, one report a workflow; refused while anything in flight is undecided';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- How a format version ends
+
+CREATE FUNCTION mako_coverage(format_version mako_format_version)
+RETURNS TABLE (workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_coverage(mako_format_version) IS
+'the workflows that streams still run under in a format version: how many, how many in flight, and the decision: migration, identity, exempt or undecided';
+
+CREATE FUNCTION mako_drain(format_version mako_format_version, reason text DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_drain(mako_format_version, text) IS 'from now on no process starts under this format version';
+
+CREATE FUNCTION mako_retire(format_version mako_format_version, reason text DEFAULT NULL, messages_until timestamptz DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_retire(mako_format_version, text, timestamptz) IS
+'from now on nothing is written under this format version; refused while anything is in flight. Its messages are accepted until messages_until';
+
+CREATE FUNCTION mako_reactivate(format_version mako_format_version, reason text DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_reactivate(mako_format_version, text) IS 'takes mako_drain() or mako_retire() back';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Processes: what an engine calls every day
+
+CREATE FUNCTION mako_spawn(workflow_id mako_workflow_id, tenant_id uuid, process_id uuid DEFAULT gen_random_uuid()) RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS
+$$
+DECLARE
+  new_stream_id  text;
+  new_stream_no  bigint;
+BEGIN
+  IF workflow_id IS NULL OR tenant_id IS NULL OR process_id IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workflow_id, tenant_id and process_id must not be null';
+  END IF;
+  new_stream_id := pg_catalog.concat('process/', tenant_id, '/', process_id);
+  INSERT INTO mako.stream (stream_id, tenant_id, process_id, workflow_id)
+  VALUES (new_stream_id, mako_spawn.tenant_id, mako_spawn.process_id, mako_spawn.workflow_id)
+  ON CONFLICT ON CONSTRAINT stream_stream_id_key DO NOTHING
+  RETURNING stream_no INTO new_stream_no;
+  IF new_stream_no IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'unique_violation',
+      MESSAGE = pg_catalog.format('process "%s" already exists', new_stream_id),
+      HINT = 'Append to it, or start a process with an id of its own.';
+  END IF;
+  INSERT INTO mako.registry (tenant_id, key, stream_no) VALUES (mako_spawn.tenant_id, mako_spawn.process_id::pg_catalog.text, new_stream_no);
+  RETURN new_stream_id;
+END
+$$;
+COMMENT ON FUNCTION mako_spawn(mako_workflow_id, uuid, uuid) IS
+'starts a process, which is found by its process id from now on; returns the id of its stream';
+
+CREATE TYPE mako_new_event AS (
+  event_type       text,
+  payload          jsonb,
+  schema_version   integer,
+  event_id         uuid,
+  correlation_id   uuid,
+  causation_id     uuid,
+  conversation_id  uuid
+);
+COMMENT ON TYPE mako_new_event IS 'an event to append; schema_version is 1 and event_id a new one where they are null';
+
+CREATE FUNCTION mako_append(
+  stream_id text, workflow_id mako_workflow_id, event_type text, payload jsonb, expected_version bigint DEFAULT NULL,
+  schema_version integer DEFAULT 1, event_id uuid DEFAULT NULL, correlation_id uuid DEFAULT NULL, causation_id uuid DEFAULT NULL,
+  conversation_id uuid DEFAULT NULL)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_append(text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid) IS
+'appends an event, under the workflow whose rules the writer used; returns its sequence number. 40001: retry; MK005: the stream has moved';
+
+CREATE FUNCTION mako_append_batch(
+  stream_id text, workflow_id mako_workflow_id, events mako_new_event[], expected_version bigint DEFAULT NULL)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_append_batch(text, mako_workflow_id, mako_new_event[], bigint) IS
+'appends events to one stream, all or none; returns the last sequence number';
+
+CREATE FUNCTION mako_state(
+  stream_id text, OUT state jsonb, OUT sequence_number bigint, OUT workflow_id text, OUT state_schema_version integer)
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_state(text) IS
+'the authoritative state of a stream: its newest valid snapshot and the events behind it, at one moment';
+
+CREATE FUNCTION mako_resume(stream_id text)
+RETURNS TABLE (sequence_number bigint, workflow_id text, state jsonb, state_schema_version integer, event_id uuid,
+  recorded_at timestamptz, event_type text, schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid,
+  conversation_id uuid)
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_resume(text) IS
+'for an engine that folds itself: a row with the state to start from and the workflow to go on under, then the events behind it';
+
+CREATE FUNCTION mako_load(stream_id text, after bigint DEFAULT 0)
+RETURNS TABLE (sequence_number bigint, event_id uuid, recorded_at timestamptz, workflow_id text, event_type text,
+  schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid, conversation_id uuid)
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_load(text, bigint) IS 'the events of a stream behind a sequence number, in order';
+
+CREATE FUNCTION mako_trace(stream_id text)
+RETURNS TABLE (sequence_number bigint, event_type text, workflow_id text, run_id bigint, state jsonb)
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_trace(text) IS
+'the state after every event, and after every migration (event_type is null); a state is null where a workflow has no apply';
+
+CREATE FUNCTION mako_take_snapshot(stream_id text) RETURNS bigint
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_take_snapshot(text) IS 'stores the state of a stream as a periodic snapshot; returns its sequence number';
+
+CREATE FUNCTION mako_save_snapshot(
+  stream_id text, sequence_number bigint, workflow_id mako_workflow_id, state_schema_version integer, state jsonb) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_save_snapshot(text, bigint, mako_workflow_id, integer, jsonb) IS
+'stores a state that the application has computed as a periodic snapshot';
+
+CREATE FUNCTION mako_prune_snapshots(keep integer) RETURNS bigint
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+  pruned bigint;
+BEGIN
+  IF keep < 0 THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'keep must not be negative', DETAIL = format('It is %s.', keep);
+  END IF;
+  -- Nothing but the application can compute the state of a workflow without apply again: there, one always stays.
+  DELETE FROM mako.snapshot n
+  USING (SELECT p.stream_no, p.sequence_number,
+                row_number() OVER (PARTITION BY p.stream_no ORDER BY p.workflow_id = s.workflow_id DESC, p.sequence_number DESC) AS rank,
+                CASE WHEN w.apply IS NULL AND p.workflow_id = s.workflow_id THEN 1 ELSE 0 END AS least
+         FROM mako.snapshot p
+         JOIN mako.stream s ON s.stream_no = p.stream_no
+         LEFT JOIN @extschema@.mako_workflow w ON w.workflow_id::text = s.workflow_id
+         WHERE p.run_id = 0) AS r
+  WHERE n.stream_no = r.stream_no AND n.sequence_number = r.sequence_number AND n.run_id = 0
+    AND r.rank > GREATEST(keep, r.least);
+  GET DIAGNOSTICS pruned = ROW_COUNT;
+  RETURN pruned;
+END
+$$;
+COMMENT ON FUNCTION mako_prune_snapshots(integer) IS
+'deletes periodic snapshots except the newest ones of every stream, and returns how many; migration snapshots and the only state of a stream stay';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Routing: keys lead to one stream, tags to many; both belong to a tenant
+
+CREATE FUNCTION mako_lookup(tenant_id uuid, key text, format_version mako_format_version DEFAULT NULL)
+RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
+LANGUAGE c STABLE ROWS 1 PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_lookup(uuid, text, mako_format_version) IS
+'the stream that a key leads to, no row for an unknown one; with a message''s format version, error 55000 unless the policy lets it through';
+
+CREATE FUNCTION mako_register_key(tenant_id uuid, key text, stream_id text, expires_at timestamptz DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS
+$$
+DECLARE
+  target    bigint;
+  existing  record;
+BEGIN
+  target := @extschema@.mako_stream_of(tenant_id, stream_id);
+  IF key IS NULL OR pg_catalog.octet_length(key) NOT BETWEEN 1 AND 256 THEN
+    RAISE EXCEPTION USING ERRCODE = CASE WHEN key IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
+      MESSAGE = 'a routing key must have 1 to 256 bytes';
+  END IF;
+  INSERT INTO mako.registry AS r (tenant_id, key, stream_no, expires_at)
+  VALUES (mako_register_key.tenant_id, mako_register_key.key, target, mako_register_key.expires_at)
+  ON CONFLICT ON CONSTRAINT registry_pkey DO UPDATE SET stream_no = EXCLUDED.stream_no, expires_at = EXCLUDED.expires_at
+    WHERE r.stream_no OPERATOR(pg_catalog.=) EXCLUDED.stream_no OR r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp();
+  IF NOT FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+      MESSAGE = pg_catalog.format('routing key "%s" leads to another stream', key),
+      DETAIL = (SELECT pg_catalog.format('It leads to "%s".', s.stream_id)
+                FROM mako.registry r JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) r.stream_no
+                WHERE r.tenant_id OPERATOR(pg_catalog.=) mako_register_key.tenant_id
+                  AND r.key OPERATOR(pg_catalog.=) mako_register_key.key),
+      HINT = 'Unregister it first.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION mako_register_key(uuid, text, text, timestamptz) IS
+'lets a key lead to a stream of the tenant, until expires_at if given; the same again renews it, another stream is error 42710';
+
+CREATE FUNCTION mako_unregister_key(tenant_id uuid, key text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE AS
+$$
+BEGIN
+  DELETE FROM mako.registry r
+  WHERE r.tenant_id OPERATOR(pg_catalog.=) mako_unregister_key.tenant_id AND r.key OPERATOR(pg_catalog.=) mako_unregister_key.key;
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION mako_unregister_key(uuid, text) IS 'forgets a key; false when it was not there';
+
+CREATE FUNCTION mako_expire_keys() RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS
+$$
+DECLARE
+  expired bigint;
+BEGIN
+  DELETE FROM mako.registry r WHERE r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp();
+  GET DIAGNOSTICS expired = ROW_COUNT;
+  RETURN expired;
+END
+$$;
+COMMENT ON FUNCTION mako_expire_keys() IS 'deletes the keys that have expired, which lead nowhere already; returns how many';
+
+CREATE FUNCTION mako_add_tag(tenant_id uuid, tag text, stream_id text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS
+$$
+DECLARE
+  target bigint;
+BEGIN
+  target := @extschema@.mako_stream_of(tenant_id, stream_id);
+  IF tag IS NULL OR pg_catalog.octet_length(tag) NOT BETWEEN 1 AND 256 THEN
+    RAISE EXCEPTION USING ERRCODE = CASE WHEN tag IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
+      MESSAGE = 'a tag must have 1 to 256 bytes';
+  END IF;
+  INSERT INTO mako.correlation (tenant_id, tag, stream_no) VALUES (mako_add_tag.tenant_id, mako_add_tag.tag, target)
+  ON CONFLICT ON CONSTRAINT correlation_pkey DO NOTHING;
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION mako_add_tag(uuid, text, text) IS 'tags a stream of the tenant; false when it has the tag already';
+
+CREATE FUNCTION mako_find_tag(tenant_id uuid, tag text)
+RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
+LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
+$$
+  SELECT s.stream_id, s.process_id, s.workflow_id, s.version
+  FROM mako.correlation c
+  JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) c.stream_no AND s.tenant_id OPERATOR(pg_catalog.=) c.tenant_id
+  WHERE c.tenant_id OPERATOR(pg_catalog.=) mako_find_tag.tenant_id AND c.tag OPERATOR(pg_catalog.=) mako_find_tag.tag
+  ORDER BY s.stream_no
+$$;
+COMMENT ON FUNCTION mako_find_tag(uuid, text) IS 'the streams of the tenant that have a tag, oldest first';
+
+CREATE FUNCTION mako_remove_tag(tenant_id uuid, tag text, stream_id text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE AS
+$$
+BEGIN
+  DELETE FROM mako.correlation c USING mako.stream s
+  WHERE c.tenant_id OPERATOR(pg_catalog.=) mako_remove_tag.tenant_id AND c.tag OPERATOR(pg_catalog.=) mako_remove_tag.tag
+    AND s.stream_no OPERATOR(pg_catalog.=) c.stream_no AND s.stream_id OPERATOR(pg_catalog.=) mako_remove_tag.stream_id;
+  RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION mako_remove_tag(uuid, text, text) IS 'takes a tag from a stream of the tenant; false when it did not have it';
+
+CREATE FUNCTION mako_stream_of(tenant_id uuid, stream_id text) RETURNS bigint
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS
+$$
+DECLARE
+  found_stream_no bigint;
+BEGIN
+  SELECT s.stream_no INTO found_stream_no FROM mako.stream s
+  WHERE s.stream_id OPERATOR(pg_catalog.=) mako_stream_of.stream_id AND s.tenant_id OPERATOR(pg_catalog.=) mako_stream_of.tenant_id;
+  IF found_stream_no IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = CASE WHEN tenant_id IS NULL OR stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
+      MESSAGE = pg_catalog.format('tenant %s has no stream "%s"', COALESCE(tenant_id::pg_catalog.text, 'null'), COALESCE(stream_id, 'null')),
+      HINT = 'Keys and tags lead to streams of their own tenant only.';
+  END IF;
+  RETURN found_stream_no;
+END
+$$;
+COMMENT ON FUNCTION mako_stream_of(uuid, text) IS 'the number of a stream of the tenant, or error 42704';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Helpers for the authors of apply, upcast and migrate. STABLE, because the planner evaluates immutable calls while planning.
@@ -328,7 +659,7 @@ CREATE TABLE mako.repointed (
   sequence_number  bigint NOT NULL
 );
 COMMENT ON TABLE mako.repointed IS
-'streams that a run moved without a snapshot: those without events, and identity migrations of workflows without apply' $$),
+'streams that a run moved without a snapshot of their last event: those without events, and identity migrations without apply' $$),
 
     (6, 'table', 'registry', 'registry', '{tenant_id,key,stream_no,expires_at}', $$
 CREATE TABLE mako.registry (
@@ -423,7 +754,9 @@ COMMENT ON VIEW mako.process_identity IS 'where a routing key leads: the stream 
     (21, 'view', 'migrated_stream', 'migrated_stream', NULL, pg_catalog.format($$
 CREATE VIEW mako.migrated_stream %1$s AS
 SELECT m.run_id, s.stream_id, r.source_wf, r.target_wf, m.sequence_number
-FROM (SELECT run_id, stream_no, sequence_number FROM mako.snapshot WHERE run_id > 0 AND reverted_by IS NULL
+FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
+      WHERE n.run_id > 0 AND n.reverted_by IS NULL
+        AND NOT EXISTS (SELECT FROM mako.repointed p WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
       UNION ALL
       SELECT run_id, stream_no, sequence_number FROM mako.repointed) m
 JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
@@ -438,7 +771,7 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
     (32, 'constraint', 'snapshot', 'snapshot_pkey', NULL,
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_pkey PRIMARY KEY (stream_no, sequence_number, run_id) $$),
     (33, 'constraint', 'repointed', 'repointed_pkey', NULL,
-     $$ ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey PRIMARY KEY (run_id, stream_no) $$),
+     $$ ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey PRIMARY KEY (stream_no, run_id) $$),
     (34, 'constraint', 'registry', 'registry_pkey', NULL,
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key) $$),
     (35, 'constraint', 'correlation', 'correlation_pkey', NULL,
@@ -453,33 +786,35 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey PRIMARY KEY (run_id, error_no) $$),
     (40, 'constraint', 'stream', 'stream_stream_id_key', NULL,
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_key UNIQUE (stream_id) $$),
-    (41, 'constraint', 'stream', 'stream_tenant_id_stream_no_key', NULL,
+    (41, 'constraint', 'event', 'event_stream_no_event_id_key', NULL,
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_stream_no_event_id_key UNIQUE (stream_no, event_id) $$),
+    (42, 'constraint', 'stream', 'stream_tenant_id_stream_no_key', NULL,
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_stream_no_key UNIQUE (tenant_id, stream_no) $$),
-    (42, 'constraint', 'stream', 'stream_stream_id_check', NULL,
+    (43, 'constraint', 'stream', 'stream_stream_id_check', NULL,
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_check CHECK (stream_id <> '') $$),
-    (43, 'constraint', 'stream', 'stream_process_id_check', NULL,
+    (44, 'constraint', 'stream', 'stream_process_id_check', NULL,
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_process_id_check CHECK (process_id IS NULL
           OR (tenant_id IS NOT NULL AND stream_id = 'process/' || tenant_id::text || '/' || process_id::text)) $$),
-    (44, 'constraint', 'stream', 'stream_version_check', NULL,
+    (45, 'constraint', 'stream', 'stream_version_check', NULL,
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_version_check CHECK (version >= 0) $$),
-    (45, 'constraint', 'event', 'event_sequence_number_check', NULL,
+    (46, 'constraint', 'event', 'event_sequence_number_check', NULL,
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check CHECK (sequence_number >= 1) $$),
-    (46, 'constraint', 'event', 'event_schema_version_check', NULL,
+    (47, 'constraint', 'event', 'event_schema_version_check', NULL,
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check CHECK (schema_version >= 1) $$),
-    (47, 'constraint', 'snapshot', 'snapshot_sequence_number_check', NULL,
+    (48, 'constraint', 'snapshot', 'snapshot_sequence_number_check', NULL,
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check CHECK (sequence_number >= 1) $$),
-    (48, 'constraint', 'snapshot', 'snapshot_state_schema_version_check', NULL,
+    (49, 'constraint', 'snapshot', 'snapshot_state_schema_version_check', NULL,
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check CHECK (state_schema_version >= 1) $$),
-    (49, 'constraint', 'registry', 'registry_key_check', NULL,
+    (50, 'constraint', 'registry', 'registry_key_check', NULL,
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check CHECK (octet_length(key) BETWEEN 1 AND 256) $$),
-    (50, 'constraint', 'correlation', 'correlation_tag_check', NULL,
+    (51, 'constraint', 'correlation', 'correlation_tag_check', NULL,
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tag_check CHECK (octet_length(tag) BETWEEN 1 AND 256) $$),
-    (51, 'constraint', 'format_version', 'format_version_status_check', NULL,
+    (52, 'constraint', 'format_version', 'format_version_status_check', NULL,
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_status_check CHECK (status IN ('active', 'draining', 'retired')) $$),
-    (52, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey', NULL,
+    (53, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey', NULL,
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no) $$),
-    (53, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey', NULL,
+    (54, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey', NULL,
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no) $$),
 
@@ -529,7 +864,11 @@ CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE
   'The audit trail is written by migrations only.') $$),
     (100, 'trigger', 'migration_error', 'migration_error_guard', NULL, $$
 CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'The audit trail is written by migrations only.') $$)
+  'The audit trail is written by migrations only.') $$),
+    (101, 'trigger', 'format_version', 'format_version_guard', NULL, $$
+CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'A version must not change its status while somebody writes under it.',
+  'Use mako_drain(), mako_retire() or mako_reactivate().') $$)
   ) AS o (ordinal, kind, relation, name, columns, definition)
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS
@@ -687,6 +1026,11 @@ $$;
 COMMENT ON FUNCTION mako_add_dependent(regclass, name, name, name) IS
 'lets a column with workflow ids of another table follow its process; the process column holds process ids, stream ids or stream numbers';
 
+CREATE FUNCTION mako_adopt_events(OUT streams bigint, OUT events bigint, OUT spanning bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_adopt_events() IS
+'proves the invariants of histories that were loaded with event_inserted disabled, and sets their heads; counts what it adopted';
+
 CREATE FUNCTION mako_remove_dependent(relation text, process_column name, workflow_column name) RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SET search_path = pg_catalog, pg_temp AS
 $$
@@ -710,6 +1054,26 @@ REVOKE EXECUTE ON FUNCTION
   mako_register_migration(mako_workflow_id, mako_workflow_id, text, boolean),
   mako_unregister_migration(mako_workflow_id, mako_workflow_id),
   mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text),
+  mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text),
+  mako_register_migrations(mako_format_version, mako_format_version, text[]),
+  mako_exempt(mako_workflow_id, text),
+  mako_unexempt(mako_workflow_id),
+  mako_set_dispatch(mako_workflow_id, text, mako_format_version[]),
+  mako_drain(mako_format_version, text),
+  mako_retire(mako_format_version, text, timestamptz),
+  mako_reactivate(mako_format_version, text),
+  mako_spawn(mako_workflow_id, uuid, uuid),
+  mako_append(text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid),
+  mako_append_batch(text, mako_workflow_id, mako_new_event[], bigint),
+  mako_take_snapshot(text),
+  mako_save_snapshot(text, bigint, mako_workflow_id, integer, jsonb),
+  mako_prune_snapshots(integer),
+  mako_register_key(uuid, text, text, timestamptz),
+  mako_unregister_key(uuid, text),
+  mako_expire_keys(),
+  mako_add_tag(uuid, text, text),
+  mako_remove_tag(uuid, text, text),
+  mako_adopt_events(),
   mako_create_store(),
   mako_add_dependent(regclass, name, name, name),
   mako_remove_dependent(text, name, name)

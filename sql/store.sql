@@ -182,21 +182,26 @@ CREATE FUNCTION test.migrate(state jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $
 SELECT mako_register_migration('w@FV2024-10-01', 'w@FV2025-10-01', 'test.migrate', replace => true);
 
 -- a draining version takes no new streams, a retired one nothing
-INSERT INTO mako.format_version (format_version, status) VALUES ('FV2025-10-01', 'draining');
+SELECT mako_drain('FV2025-10-01');
 SELECT test.failure($$ INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('n', 'w@FV2025-10-01') $$);
 INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload) VALUES (1, 7, 'w@FV2025-10-01', 'E', '{}');
 SELECT stream_no, workflow_id, version FROM mako.stream ORDER BY stream_no;
-UPDATE mako.format_version SET status = 'retired';
+SELECT mako_exempt('w@FV2025-10-01', 'only a test');
+SELECT mako_retire('FV2025-10-01');
 SELECT test.failure($$ INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('n', 'w@FV2025-10-01') $$);
 SELECT test.failure($$ INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
   VALUES (1, 8, 'w@FV2025-10-01', 'E', '{}') $$);
 SELECT test.failure($$ SELECT mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') $$);
-UPDATE mako.format_version SET status = 'active';
+SELECT mako_reactivate('FV2025-10-01');
+SELECT mako_unexempt('w@FV2025-10-01');
 INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload) VALUES (1, 8, 'w@FV2025-10-01', 'E', '{}');
+SELECT test.failure($$ INSERT INTO mako.format_version (format_version, status) VALUES ('FV2025-10-01', 'draining') $$);
+ALTER TABLE mako.format_version DISABLE TRIGGER format_version_guard;
 SELECT test.failure($$ INSERT INTO mako.format_version (format_version, status) VALUES ('FV2025-10-32', 'draining') $$);
 SELECT split_part(test.failure($$ INSERT INTO mako.format_version (format_version, status)
   VALUES ('FV2026-10-01', 'gone') $$), E'\n', 1);
 DELETE FROM mako.format_version;
+ALTER TABLE mako.format_version ENABLE TRIGGER format_version_guard;
 
 --
 -- The triggers' functions serve the store only

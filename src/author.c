@@ -18,10 +18,7 @@ MAKO_FUNCTION(mako_migrate_state);
 Datum
 mako_reject(PG_FUNCTION_ARGS)
 {
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", "reason")));
+	mako_require_value(!PG_ARGISNULL(0), "reason");
 	ereport(ERROR,
 			(errcode(MAKO_ERRCODE_REJECTED),
 			 errmsg_internal("%s", TextDatumGetCString(PG_GETARG_DATUM(0)))));
@@ -48,10 +45,7 @@ path_to_text(ArrayType *path)
 Datum
 mako_required(PG_FUNCTION_ARGS)
 {
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", "path")));
+	mako_require_value(!PG_ARGISNULL(1), "path");
 	if (!PG_ARGISNULL(0))
 	{
 		LOCAL_FCINFO(extract, 2);
@@ -70,18 +64,6 @@ mako_required(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* Where a unit test is, for the context of its errors. */
-static void
-add_context(void *argument)
-{
-	const MakoFold *fold = argument;
-
-	if (fold->sequence_number > 0)
-		errcontext("event " INT64_FORMAT ", phase %s", fold->sequence_number, mako_phase_name[fold->phase]);
-	else
-		errcontext("phase %s", mako_phase_name[fold->phase]);
-}
-
 /* Raises that an element of the array of events is not an event. */
 static void
 raise_no_event(int64 number, const char *detail)
@@ -97,7 +79,7 @@ raise_no_event(int64 number, const char *detail)
 static MakoEvent
 read_event(const JsonbValue *element, int64 number)
 {
-	MakoEvent	event = {0, number, (Datum) 0, 1, (Datum) 0};
+	MakoEvent	event = {.sequence_number = number,.schema_version = 1};
 	JsonbContainer *object = element->val.binary.data;
 	JsonbValue *field;
 
@@ -125,16 +107,6 @@ read_event(const JsonbValue *element, int64 number)
 	return event;
 }
 
-/* Raises unless there is a function to fold with. */
-static void
-require_apply(const MakoPlan *plan)
-{
-	if (plan->workflows[0]->apply == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("workflow \"%s\" has no apply function", plan->workflows[0]->workflow_id)));
-}
-
 /* The state after folding an array of events. */
 Datum
 mako_fold(PG_FUNCTION_ARGS)
@@ -144,7 +116,7 @@ mako_fold(PG_FUNCTION_ARGS)
 	MakoConnection connection;
 	MakoPlan   *plan;
 	MakoFold   *fold;
-	ErrorContextCallback context = {error_context_stack, add_context};
+	ErrorContextCallback context = {error_context_stack, mako_fold_context};
 	Jsonb	   *state;
 
 	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
@@ -153,8 +125,8 @@ mako_fold(PG_FUNCTION_ARGS)
 				 errmsg("events must be a JSON array")));
 	connection = mako_sql_connect();
 	plan = mako_plan_create(workflow_id, workflow_id);
-	require_apply(plan);
 	fold = mako_fold_create(plan);
+	mako_fold_require_apply(fold);
 	context.arg = fold;
 	error_context_stack = &context;
 	mako_fold_begin(fold, JsonbPGetDatum(plan->workflows[0]->initial_state), 0);
@@ -181,7 +153,7 @@ mako_migrate_state(PG_FUNCTION_ARGS)
 	char	   *target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
 	MakoConnection connection = mako_sql_connect();
 	MakoFold   *fold = mako_fold_create(mako_plan_create(source_wf, target_wf));
-	ErrorContextCallback context = {error_context_stack, add_context, fold};
+	ErrorContextCallback context = {error_context_stack, mako_fold_context, fold};
 	Jsonb	   *state;
 
 	error_context_stack = &context;

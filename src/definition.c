@@ -8,14 +8,12 @@
  */
 #include "mako_migration.h"
 
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 static MakoStatement select_workflow = {
 	"SELECT apply, upcast, in_flight, initial_state, event_type_definition, state_type_definition, state_schema_version,"
@@ -71,6 +69,27 @@ static MakoStatement select_uses_of_migration = {
 	"SELECT EXISTS (SELECT FROM mako.migration_run r, generate_series(1, cardinality(r.path) - 1) AS i"
 	" WHERE r.path[i] = $1 AND r.path[i + 1] = $2 AND r.migrated > 0)",
 	2, {TEXTOID, TEXTOID}
+};
+
+static MakoStatement is_known = {
+	"SELECT EXISTS (SELECT FROM %s.mako_workflow WHERE workflow_id::text = $1)"
+	" OR EXISTS (SELECT FROM mako.stream WHERE workflow_id = $1)",
+	1, {TEXTOID}
+};
+
+static MakoStatement insert_exemption = {
+	"INSERT INTO %s.mako_exemption (workflow_id, reason, exempted_by) VALUES ($1, $2, $3)"
+	" ON CONFLICT (workflow_id) DO UPDATE SET reason = $2, exempted_by = $3, exempted_at = now()",
+	3, {TEXTOID, TEXTOID, TEXTOID}
+};
+
+static MakoStatement delete_exemption = {
+	"DELETE FROM %s.mako_exemption WHERE workflow_id::text = $1", 1, {TEXTOID}
+};
+
+static MakoStatement update_dispatch = {
+	"UPDATE %s.mako_workflow SET dispatch = $2, dispatch_versions = $3 WHERE workflow_id::text = $1",
+	3, {TEXTOID, TEXTOID, TEXTARRAYOID}
 };
 
 /* ---- what a definition is --------------------------------------------------------------------------------------------------- */
@@ -222,6 +241,16 @@ add_context(void *name)
 	errcontext("definition of \"%s\"", (const char *) name);
 }
 
+/* Raises that there is no such workflow. */
+static void
+raise_not_registered(const char *workflow_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("workflow \"%s\" is not registered", workflow_id),
+			 errhint("Use mako_register_workflow().")));
+}
+
 /* The registered workflow, verified; an error when there is none. */
 MakoWorkflow *
 mako_definition_workflow(const char *workflow_id)
@@ -233,10 +262,7 @@ mako_definition_workflow(const char *workflow_id)
 	bool		isnull;
 
 	if (rows.count == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("workflow \"%s\" is not registered", workflow_id),
-				 errhint("Use mako_register_workflow().")));
+		raise_not_registered(workflow_id);
 	error_context_stack = &context;
 	workflow->workflow_id = pstrdup(workflow_id);
 	workflow->apply = lookup_column(&rows, 1, MAKO_ROLE_APPLY, workflow_id);
@@ -310,19 +336,10 @@ connect_to_change(const char *function)
 static uint64
 write_definition(MakoStatement *statement, Datum *values, const char *nulls)
 {
-	Oid			relation = get_relname_relid("mako_workflow", mako_sql_extension_schema());
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid			user;
-	int			security;
-	uint64		written;
+	MakoUser	before = mako_become_owner(get_relname_relid("mako_workflow", mako_sql_extension_schema()));
+	uint64		written = mako_sql_execute(statement, values, nulls);
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relation);	/* cannot happen */
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(((Form_pg_class) GETSTRUCT(tuple))->relowner, security | SECURITY_LOCAL_USERID_CHANGE);
-	ReleaseSysCache(tuple);
-	written = mako_sql_execute(statement, values, nulls);
-	SetUserIdAndSecContext(user, security);
+	mako_become(&before);
 	return written;
 }
 
@@ -372,10 +389,7 @@ may_register(MakoStatement *existing, Datum *key, int fingerprint_column, const 
 static char *
 required_text(FunctionCallInfo fcinfo, int argument, const char *name)
 {
-	if (PG_ARGISNULL(argument))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
+	mako_require_value(!PG_ARGISNULL(argument), name);
 	return TextDatumGetCString(PG_GETARG_DATUM(argument));
 }
 
@@ -577,6 +591,97 @@ mako_unregister_migration(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("state migration \"%s -> %s\" is not registered", source_wf, target_wf),
 				 errhint("The table mako_state_migration shows what is registered.")));
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
+
+/* ---- exemption and dispatch ------------------------------------------------------------------------------------------------- */
+
+MAKO_FUNCTION(mako_exempt);
+MAKO_FUNCTION(mako_unexempt);
+MAKO_FUNCTION(mako_set_dispatch);
+
+/* This workflow needs no migration: its streams stand in the way of no retirement. */
+Datum
+mako_exempt(PG_FUNCTION_ARGS)
+{
+	char	   *workflow_id = required_text(fcinfo, 0, "workflow_id");
+	char	   *reason = required_text(fcinfo, 1, "reason");
+	Datum		values[] = {
+		CStringGetTextDatum(workflow_id), CStringGetTextDatum(reason), CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))
+	};
+	MakoConnection connection = connect_to_change("mako_exempt()");
+
+	if (reason[strspn(reason, " \t\n")] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("reason must not be empty"),
+				 errhint("Say why the processes of \"%s\" may stay where they are.", workflow_id)));
+	if (!OidIsValid(get_relname_relid("stream", get_namespace_oid("mako", true))))
+		(void) mako_definition_workflow(workflow_id);
+	else if (!is_used(&is_known, values))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("workflow \"%s\" is neither registered nor in the store", workflow_id),
+				 errhint("mako_coverage() shows which workflows streams run under.")));
+	(void) write_definition(&insert_exemption, values, NULL);
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
+
+/* Takes an exemption back, while the version is not retired because of it. */
+Datum
+mako_unexempt(PG_FUNCTION_ARGS)
+{
+	char	   *workflow_id = required_text(fcinfo, 0, "workflow_id");
+	Datum		values[] = {CStringGetTextDatum(workflow_id)};
+	MakoConnection connection = connect_to_change("mako_unexempt()");
+	const char *status = NULL;
+
+	if (OidIsValid(get_relname_relid("format_version", get_namespace_oid("mako", true))))
+	{
+		mako_fence_lock(workflow_id);
+		status = mako_fence_status(mako_workflow_id_version(workflow_id));
+	}
+	if (status != NULL && strcmp(status, "retired") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the exemption of \"%s\" cannot be taken back", workflow_id),
+				 errdetail("Its format version is retired, which the exemption may have allowed."),
+				 errhint("Use mako_reactivate() first.")));
+	if (write_definition(&delete_exemption, values, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("workflow \"%s\" is not exempt", workflow_id),
+				 errhint("The table mako_exemption shows what is.")));
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
+
+/* Says which messages reach the processes of a workflow. */
+Datum
+mako_set_dispatch(PG_FUNCTION_ARGS)
+{
+	char	   *workflow_id = required_text(fcinfo, 0, "workflow_id");
+	char	   *policy = required_text(fcinfo, 1, "policy");
+	bool		is_explicit = strcmp(policy, "explicit") == 0;
+	Datum		values[] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(policy), PG_GETARG_DATUM(2)};
+	MakoConnection connection;
+
+	if (!is_explicit && strcmp(policy, "any") != 0 && strcmp(policy, "forward_compatible") != 0 && strcmp(policy, "pinned") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no dispatch policy \"%s\"", policy),
+				 errhint("The policies are any, forward_compatible, pinned and explicit.")));
+	if (is_explicit == PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg(is_explicit ? "the dispatch policy explicit needs format_versions" :
+						"only the dispatch policy explicit has format_versions"),
+				 errhint("List the format versions whose messages are accepted with the policy explicit.")));
+	connection = connect_to_change("mako_set_dispatch()");
+	if (write_definition(&update_dispatch, values, is_explicit ? NULL : "  n") == 0)
+		raise_not_registered(workflow_id);
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
 }

@@ -54,6 +54,28 @@ mako_fold_create(const MakoPlan *plan)
 	return fold;
 }
 
+/* Raises unless there is a function to fold with. */
+void
+mako_fold_require_apply(const MakoFold *fold)
+{
+	if (fold->apply == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("workflow \"%s\" has no apply function", fold->plan->workflows[0]->workflow_id)));
+}
+
+/* Where a fold is, for the context of an error; an ErrorContextCallback. */
+void
+mako_fold_context(void *argument)
+{
+	const MakoFold *fold = argument;
+
+	if (fold->sequence_number > 0)
+		errcontext("event " INT64_FORMAT ", phase %s", fold->sequence_number, mako_phase_name[fold->phase]);
+	else
+		errcontext("phase %s", mako_phase_name[fold->phase]);
+}
+
 /* Makes the evaluation state of all programs anew: at first, and after an error left one of them in the middle. */
 void
 mako_fold_recover(MakoFold *fold)

@@ -1,13 +1,10 @@
 /*
  * invariants.c
- *	  What the store's tables guarantee, whoever writes to them: the triggers, and the fence around a version.
+ *	  What the store's tables guarantee, whoever writes to them: the triggers.
  *
  * A statement-level trigger on mako.event checks a whole INSERT or COPY at once from its transition table: per stream, sequence
  * numbers continue at the head's version, and the workflow is the head's. Then it advances the heads. Like referential integrity,
  * it reads and writes the heads as the table's owner, so that a writer needs INSERT on mako.event only.
- *
- * The fence: whoever writes under a version holds a shared lock for it until the transaction ends and then reads the version's status
- * with a snapshot of now; whoever drains or retires the version holds the lock exclusively. So an old snapshot slips nothing through.
  *
  * Everything else that the tables refuse, mako_guard() refuses, unless one of our own statements is being executed.
  */
@@ -18,11 +15,9 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -37,10 +32,6 @@
  * the range lets the planner read a dense chunk in one index scan.
  */
 #define HEADS_AT_ONCE 1000
-
-static MakoStatement select_status = {
-	"SELECT f.status FROM mako.format_version f WHERE f.format_version OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
-};
 
 static MakoStatement lock_head = {
 	"SELECT s.stream_no, s.stream_id, s.workflow_id, s.version FROM mako.stream s"
@@ -66,6 +57,16 @@ static MakoStatement advance_heads = {
 	" WHERE s.stream_no OPERATOR(pg_catalog.=) u.stream_no"
 	" AND s.stream_no OPERATOR(pg_catalog.>=) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4",
 	4, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
+};
+
+/* The run that brought a stream to the workflow that it runs under. */
+static MakoStatement select_last_run = {
+	"SELECT pg_catalog.max(m.run_id)"
+	" FROM (SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.reverted_by IS NULL"
+	"  UNION ALL SELECT p.run_id FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) $1) m"
+	" JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) m.run_id"
+	" WHERE r.update_registry AND r.target_wf OPERATOR(pg_catalog.=) $2",
+	2, {INT8OID, TEXTOID}
 };
 
 static MakoStatement select_problems = {
@@ -166,93 +167,7 @@ mako_guard(PG_FUNCTION_ARGS)
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple);
 }
 
-/* ---- locks and the fence ---------------------------------------------------------------------------------------------------- */
-
-/* Takes a transaction-level advisory lock on a name; false when it is not to be had and wait is false. */
-static bool
-lock_name(const char *kind, const char *name, LOCKMODE mode, bool wait)
-{
-	char	   *text = psprintf("mako_migration %s %s", kind, name);
-	uint64		key = DatumGetUInt64(hash_any_extended((const unsigned char *) text, strlen(text), 0));
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, 1);
-	pfree(text);
-	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
-}
-
-/* Lets one migration of a source run at a time. */
-void
-mako_invariants_lock_source(const char *workflow_id)
-{
-	if (!lock_name("source", workflow_id, ExclusiveLock, false))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("another migration of \"%s\" is running", workflow_id),
-				 errhint("Wait until it is finished.")));
-}
-
-/* The status of a version as committed now, whatever the age of the transaction's snapshot. */
-static char *
-latest_status(const char *format_version)
-{
-	Datum		values[] = {CStringGetTextDatum(format_version)};
-	MakoRows	rows;
-	char	   *status = NULL;
-
-	PushActiveSnapshot(GetLatestSnapshot());
-	rows = mako_sql_query_snapshot(&select_status, values, NULL);
-	if (rows.count > 0)
-		status = mako_rows_text(&rows, 0, 1);
-	mako_rows_free(&rows);
-	PopActiveSnapshot();
-	return status;
-}
-
-/* Holds the version of a workflow as it is until the transaction ends, and raises when it does not allow what is to be done. */
-void
-mako_invariants_fence(const char *workflow_id, MakoFence fence)
-{
-	const char *version = mako_workflow_id_version(workflow_id);
-	const char *status;
-
-	(void) lock_name("version", version, ShareLock, true);
-	status = fence == MAKO_FENCE_LEAVE ? NULL : latest_status(version);
-	if (status == NULL || strcmp(status, "active") == 0)
-		return;
-	if (strcmp(status, "retired") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("format version \"%s\" is retired", version),
-				 errdetail("Nothing can be written under workflow \"%s\" any more.", workflow_id),
-				 errhint("Use a format version that is not retired.")));
-	if (fence == MAKO_FENCE_START)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("format version \"%s\" is draining", version),
-				 errdetail("No new process can start under workflow \"%s\".", workflow_id),
-				 errhint("Start the process under a newer format version.")));
-}
-
 /* ---- new rows --------------------------------------------------------------------------------------------------------------- */
-
-/* Acts as the owner of the trigger's table, as referential integrity does. */
-typedef struct OwnerRights
-{
-	Oid			user;
-	int			security;
-} OwnerRights;
-
-static OwnerRights
-become_owner(Relation relation)
-{
-	OwnerRights before;
-
-	GetUserIdAndSecContext(&before.user, &before.security);
-	SetUserIdAndSecContext(RelationGetForm(relation)->relowner,
-						   before.security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
-	return before;
-}
 
 /* The number of a column of the trigger's table. */
 static int
@@ -314,11 +229,11 @@ read_new_rows(TriggerData *trigger, const char *number_column, int64 *count)
 	return rows;
 }
 
-/* Passes the fence for every version that the rows name. */
-static void
-fence_rows(const NewRow *rows, int64 count, MakoFence fence)
+/* The versions that the rows name: the workflow ids of one row each. */
+static List *
+versions_of(const NewRow *rows, int64 count)
 {
-	List	   *passed = NIL;
+	List	   *versions = NIL;
 
 	for (int64 i = 0; i < count; i++)
 	{
@@ -326,14 +241,12 @@ fence_rows(const NewRow *rows, int64 count, MakoFence fence)
 		bool		known = i > 0 && workflow_id == rows[i - 1].workflow_id;
 		ListCell   *cell;
 
-		foreach(cell, passed)
-			known = known || strcmp(lfirst(cell), mako_workflow_id_version(workflow_id)) == 0;
+		foreach(cell, versions)
+			known = known || strcmp(mako_workflow_id_version(lfirst(cell)), mako_workflow_id_version(workflow_id)) == 0;
 		if (!known)
-		{
-			mako_invariants_fence(workflow_id, fence);
-			passed = lappend(passed, unconstify(char *, mako_workflow_id_version(workflow_id)));
-		}
+			versions = lappend(versions, unconstify(char *, workflow_id));
 	}
+	return versions;
 }
 
 /* After INSERT on mako.stream: new heads start at version 0, under a version that takes new processes. */
@@ -345,7 +258,8 @@ mako_stream_inserted(PG_FUNCTION_ARGS)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	int64		count;
 	NewRow	   *rows = read_new_rows(trigger, "version", &count);
-	OwnerRights before;
+	MakoUser	before;
+	ListCell   *cell;
 
 	for (int64 i = 0; i < count; i++)
 		if (rows[i].number != 0)
@@ -357,11 +271,12 @@ mako_stream_inserted(PG_FUNCTION_ARGS)
 					 errhint("The version advances with the stream's events.")));
 	if (count > 0)
 	{
-		before = become_owner(trigger->tg_relation);
+		before = mako_become_owner(RelationGetRelid(trigger->tg_relation));
 		mako_sql_connect_plain();
-		fence_rows(rows, count, MAKO_FENCE_START);
+		foreach(cell, versions_of(rows, count))
+			mako_fence_pass(lfirst(cell), MAKO_FENCE_START);
 		mako_sql_disconnect_plain();
-		SetUserIdAndSecContext(before.user, before.security);
+		mako_become(&before);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -387,6 +302,26 @@ typedef struct NewEvents
 	int64		count;
 } NewEvents;
 
+/* Raises that a stream runs under another workflow than a writer or reader believes; detail says what that one is. */
+void
+mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id, const char *detail)
+{
+	Datum		values[] = {Int64GetDatum(stream_no), CStringGetTextDatum(workflow_id)};
+	MakoRows	rows;
+	bool		isnull;
+	int64		run_id;
+
+	(void) mako_become_owner(mako_store_table("stream"));
+	rows = mako_sql_query(&select_last_run, values, NULL);
+	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+	ereport(ERROR,
+			(errcode(MAKO_ERRCODE_STREAM_MOVED),
+			 errmsg("stream \"%s\" runs under workflow \"%s\"", stream_id, workflow_id),
+			 isnull ? errdetail_internal("%s", detail) :
+			 errdetail("%s Migration run " INT64_FORMAT " moved the stream.", detail, run_id),
+			 errhint("Load the process again and continue under the workflow that it runs under now.")));
+}
+
 /* Raises unless new events continue their stream under the workflow that it runs under. */
 static void
 check_new_events(const NewEvents *events, const char *stream_id, const char *workflow_id, int64 version)
@@ -396,11 +331,8 @@ check_new_events(const NewEvents *events, const char *stream_id, const char *wor
 		const NewRow *row = &events->rows[i];
 
 		if (strcmp(row->workflow_id, workflow_id) != 0)
-			ereport(ERROR,
-					(errcode(MAKO_ERRCODE_STREAM_MOVED),
-					 errmsg("stream \"%s\" runs under workflow \"%s\"", stream_id, workflow_id),
-					 errdetail("Event " INT64_FORMAT " was written under \"%s\".", row->number, row->workflow_id),
-					 errhint("Load the process again and continue under the workflow that it runs under now.")));
+			mako_invariants_raise_moved(row->stream_no, stream_id, workflow_id,
+										psprintf("Event " INT64_FORMAT " was written under \"%s\".", row->number, row->workflow_id));
 		if (row->number != version + 1 + i)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
@@ -462,13 +394,18 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 	int64		count;
 	NewRow	   *rows = read_new_rows(trigger, "sequence_number", &count);
 	NewEvents	streams[HEADS_AT_ONCE];
-	OwnerRights before;
+	MakoUser	before;
+	ListCell   *cell;
 
 	if (count > 0)
 	{
-		before = become_owner(trigger->tg_relation);
+		List	   *versions = versions_of(rows, count);
+
+		before = mako_become_owner(RelationGetRelid(trigger->tg_relation));
 		mako_sql_connect_plain();
-		fence_rows(rows, count, MAKO_FENCE_ENTER);
+		/* The locks come before those of the heads, the refusal after: a writer whose stream has moved shall hear that. */
+		foreach(cell, versions)
+			mako_fence_lock(lfirst(cell));
 		qsort(rows, count, sizeof(NewRow), compare_new_events);
 		for (int64 next = 0; next < count;)
 		{
@@ -487,8 +424,10 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 			}
 			advance(streams, filled);
 		}
+		foreach(cell, versions)
+			mako_fence_check(lfirst(cell), MAKO_FENCE_ENTER);
 		mako_sql_disconnect_plain();
-		SetUserIdAndSecContext(before.user, before.security);
+		mako_become(&before);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -501,17 +440,13 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 void
 mako_invariants_check_store(void)
 {
-	Oid			schema = get_namespace_oid("mako", true);
-	HeapTuple	tuple = OidIsValid(schema) ? SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema)) : NULL;
 	MakoRows	problems;
 	StringInfoData list;
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(mako_store_schema()));
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no store in this database"),
-				 errhint("Use SELECT mako_create_store().")));
+		elog(ERROR, "cache lookup failed for schema \"mako\"");	/* cannot happen */
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
 

@@ -29,6 +29,7 @@
 
 #include "postgres.h"
 
+#include "access/tupdesc.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "nodes/execnodes.h"
@@ -78,6 +79,7 @@ extern const char *const mako_phase_name[];
 
 /* ---- workflow_id.c: parsing and checking ids ------------------------------------------------------------------------------- */
 
+extern char *mako_workflow_id_at(const char *workflow_id, const char *format_version);
 extern const char *mako_workflow_id_version(const char *workflow_id);
 extern bool mako_workflow_id_same_name(const char *a, const char *b);
 extern Datum mako_assert_workflow_id(PG_FUNCTION_ARGS);
@@ -106,7 +108,7 @@ typedef struct MakoRows
 	void	   *table;			/* SPITupleTable, private to sql.c */
 } MakoRows;
 
-/* A connection: SPI, a pinned search_path and row_security = off, until it is closed or the (sub)transaction ends. */
+/* A connection: SPI and settings of its own, until it is closed or the (sub)transaction ends. */
 typedef struct MakoConnection
 {
 	int			guc_level;
@@ -117,10 +119,12 @@ typedef struct MakoCursor MakoCursor;
 extern Oid	mako_sql_extension_schema(void);
 extern const char *mako_sql_extension_version(void);
 extern MakoConnection mako_sql_connect(void);
+extern MakoConnection mako_sql_connect_visible(void);
 extern void mako_sql_disconnect(MakoConnection connection);
 extern void mako_sql_connect_plain(void);
 extern void mako_sql_disconnect_plain(void);
 extern void mako_sql_rehearse(const MakoStatement *statement);
+extern void mako_sql_raise_swallowed(const char *table, uint64 expected) pg_attribute_noreturn();
 extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
@@ -131,6 +135,15 @@ extern MakoCursor *mako_cursor_open(MakoStatement *statement, Datum *values, con
 extern MakoRows mako_cursor_fetch(MakoCursor *cursor, long count);
 extern void mako_cursor_close(MakoCursor *cursor);
 
+/* ---- result.c: arguments and results of functions -------------------------------------------------------------------------- */
+
+typedef struct MakoRowSet MakoRowSet;
+
+extern void mako_require_value(bool has_value, const char *name);
+extern MakoRowSet *mako_rowset_begin(FunctionCallInfo fcinfo);
+extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
+extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls);
+
 /* ---- isolation.c: what may fail alone -------------------------------------------------------------------------------------- */
 
 /*
@@ -139,20 +152,42 @@ extern void mako_cursor_close(MakoCursor *cursor);
  */
 extern ErrorData *mako_isolation_run(void (*callback) (void *argument), void *argument);
 
-/* ---- invariants.c: the store's triggers, and the version fence ------------------------------------------------------------- */
+/* ---- rights.c: acting as the owner of a table ------------------------------------------------------------------------------ */
+
+typedef struct MakoUser
+{
+	Oid			user;
+	int			security;
+} MakoUser;
+
+extern MakoUser mako_become_owner(Oid relation);
+extern void mako_become(const MakoUser *user);
+extern Oid	mako_store_schema(void);
+extern Oid	mako_store_table(const char *name);
+
+/* ---- fence.c: the fence around a format version ---------------------------------------------------------------------------- */
 
 /* What a transaction is about to do under a version; a retired version refuses more than a draining one. */
 typedef enum MakoFence
 {
-	MAKO_FENCE_LEAVE,			/* take streams away */
 	MAKO_FENCE_ENTER,			/* append events, move streams here: not when retired */
 	MAKO_FENCE_START,			/* start processes: not when draining either */
 } MakoFence;
 
+extern void mako_fence_lock_source(const char *workflow_id);
+extern void mako_fence_lock(const char *workflow_id);
+extern void mako_fence_check(const char *workflow_id, MakoFence fence);
+extern void mako_fence_pass(const char *workflow_id, MakoFence fence);
+extern void mako_fence_close(const char *format_version);
+extern const char *mako_fence_status(const char *format_version);
+extern const char *mako_fence_closed(const char *format_version);
+
+/* ---- invariants.c: the store's triggers ------------------------------------------------------------------------------------ */
+
 extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls);
-extern void mako_invariants_fence(const char *workflow_id, MakoFence fence);
-extern void mako_invariants_lock_source(const char *workflow_id);
+extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
+										const char *detail) pg_attribute_noreturn();
 extern void mako_invariants_check_store(void);
 
 /* ---- report.c: counts and errors ------------------------------------------------------------------------------------------- */
@@ -171,6 +206,8 @@ typedef struct MakoError
 	char	   *context;
 } MakoError;
 
+#define MAKO_REPORT_COLUMNS 9	/* of mako_migration_report */
+
 typedef struct MakoReport
 {
 	int64		run_id;
@@ -183,6 +220,7 @@ typedef struct MakoReport
 	List	   *unsaved;		/* errors not yet in mako.migration_error, in full */
 	int64		saved;			/* errors there */
 	int64		max_errors;		/* -1: any number */
+	int64		failed_before;	/* in other runs of the call; they count for max_errors */
 	TimestampTz started_at;
 	TimestampTz finished_at;
 	MemoryContext context;		/* of the report and its errors */
@@ -193,7 +231,7 @@ extern MakoReport *mako_report_create(const char *source_wf, const char *target_
 extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
-extern Datum mako_report_to_datum(const MakoReport *report, FunctionCallInfo fcinfo);
+extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
 /* ---- function.c: registered functions, found and checked ------------------------------------------------------------------- */
 
@@ -288,6 +326,7 @@ typedef struct MakoPlan
 } MakoPlan;
 
 extern MakoPlan *mako_plan_create(const char *source_wf, const char *target_wf);
+extern bool mako_plan_leads(const char *source_wf, const char *target_wf);
 extern Datum mako_plan_path(const MakoPlan *plan);
 
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
@@ -324,6 +363,7 @@ typedef struct MakoEvent
 {
 	int64		stream_no;
 	int64		sequence_number;
+	Datum		workflow_id;	/* the event was written under */
 	Datum		event_type;
 	int32		schema_version;
 	Datum		payload;		/* possibly toasted */
@@ -349,6 +389,8 @@ typedef struct MakoFold
 
 extern MakoFold *mako_fold_create(const MakoPlan *plan);
 extern void mako_fold_recover(MakoFold *fold);
+extern void mako_fold_require_apply(const MakoFold *fold);
+extern void mako_fold_context(void *argument);
 extern void mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number);
 extern void mako_fold_event(MakoFold *fold, const MakoEvent *event);
 extern bool mako_fold_is_in_flight(MakoFold *fold);
@@ -356,28 +398,102 @@ extern void mako_fold_migrate(MakoFold *fold);
 
 /* ---- stream.c: heads, boundaries, events ----------------------------------------------------------------------------------- */
 
-/* A matching stream: its locked head and where folding starts. Lives in the batch context. */
+/* A stream: its head and where folding starts. Those of a run are locked and live in the batch context. */
 typedef struct MakoStream
 {
 	int64		stream_no;
 	char	   *stream_id;
+	const char *workflow_id;	/* what it runs under */
 	pg_uuid_t  *tenant_id;		/* NULL where the stream has none, like process_id */
 	pg_uuid_t  *process_id;
 	int64		version;		/* last sequence number */
 	int64		start;			/* sequence number of the stored state, 0 without one */
 	Datum		start_state;	/* jsonb, possibly toasted */
 	int			start_schema_version;
+	bool		boundary_missing;	/* the newest migration snapshot is of another workflow */
 } MakoStream;
 
 typedef struct MakoReader MakoReader;
 
-extern MakoCursor *mako_stream_open_heads(const char *source_wf, const pg_uuid_t *tenant_id);
-extern int	mako_stream_fetch_heads(MakoCursor *cursor, MakoStream *streams, int capacity);
+extern void mako_stream_find(Datum stream_id, MakoStream *stream);
+extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
+extern MakoCursor *mako_stream_open_heads(const char *source_wf, const pg_uuid_t *tenant_id, bool lock);
+extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *source_wf, MakoStream *streams, int capacity);
 extern void mako_stream_load_states(MakoStream *streams, int count, const char *source_wf, bool periodic_too);
 extern void mako_stream_rehearse(void);
 extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count);
 extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_no);
+extern int64 mako_stream_repointed_until(MakoReader *reader, int64 stream_no);
 extern void mako_stream_close_events(MakoReader *reader);
+
+/* ---- replay.c: the state of a stream, from what it starts from to its head ------------------------------------------------- */
+
+/* What replaying needs beside the fold at hand; lives in the context in which it was created. */
+typedef struct MakoReplay
+{
+	MemoryContext context;
+	List	   *folds;			/* of other workflows and steps, compiled when they are met */
+	int64		rebuilt;		/* streams whose migration snapshot is missing */
+} MakoReplay;
+
+/* One point in the history of a stream: what it looks like after an event, or after it moved to another workflow. */
+typedef struct MakoMoment
+{
+	int64		sequence_number;	/* of the event, or of the last one before the move */
+	Datum		event_type;		/* (Datum) 0 for a move */
+	int64		run_id;			/* of a move; 0 where its snapshot is missing */
+	const char *workflow_id;	/* the state belongs to */
+	Datum		state;
+} MakoMoment;
+
+typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
+
+extern MakoReplay *mako_replay_create(void);
+extern MakoFold *mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_wf);
+extern void mako_replay_recover(MakoReplay *replay);
+extern void mako_replay_warn(const MakoReplay *replay, const char *stream_id);
+extern void mako_replay_check_schema_version(const MakoWorkflow *workflow, const MakoStream *stream);
+extern bool mako_replay_is_needed(const MakoStream *stream);
+extern void mako_replay_stored(MakoFold *fold, const MakoStream *stream);
+extern void mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader);
+extern void mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader);
+extern Datum mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback callback, void *argument);
+
+/* ---- batch.c: some streams in as few subtransactions as possible ----------------------------------------------------------- */
+
+typedef struct MakoBatch
+{
+	MakoStream *streams;		/* with the states that they start from */
+	int			count;
+	MakoFold   *fold;			/* from the workflow that they run under */
+	MakoReplay *replay;
+	/* Takes a stream, which may fail; false asks for a pause. The reader is NULL where the workflow has no apply. */
+	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
+	void		(*pause) (void *argument);	/* between subtransactions; or NULL */
+	void		(*fail) (void *argument, const MakoStream *stream, const ErrorData *error);
+	void	   *argument;
+	int			next;			/* the stream at hand */
+	int			end;			/* where the subtransaction at hand stops */
+} MakoBatch;
+
+extern void mako_batch_run(MakoBatch *batch);
+
+/* ---- coverage.c: what is left on a format version -------------------------------------------------------------------------- */
+
+/* A workflow that streams still run under. */
+typedef struct MakoCoverage
+{
+	char	   *workflow_id;
+	int64		streams;
+	int64		in_flight;
+	bool		has_predicate;	/* without one, every stream is in flight */
+	const char *decision;		/* migration, identity, exempt, undecided */
+	Datum		targets;		/* text[]: where registered steps lead */
+	char	   *reason;			/* of the exemption, or NULL */
+} MakoCoverage;
+
+extern List *mako_coverage_read(const char *format_version, const char *target_fv, bool count_undecided_only);
+extern const char *mako_coverage_obstacles(List *list, bool undecided_only);
 
 /* ---- snapshot.c: writing snapshots, heads, dependents ---------------------------------------------------------------------- */
 
@@ -388,7 +504,8 @@ typedef struct MakoResult
 	char	   *stream_id;
 	pg_uuid_t  *tenant_id;
 	pg_uuid_t  *process_id;
-	int64		sequence_number;	/* of the state; of the head where there is none */
+	int64		sequence_number;	/* of the state */
+	int64		version;		/* of the head */
 	Jsonb	   *state;			/* NULL: the stream moves without a snapshot */
 	bool		counts;			/* as migrated; a stream without events is skipped */
 } MakoResult;

@@ -1,16 +1,16 @@
 /*
  * migrate.c
- *	  mako_migrate() and its loop: guard, plan, lock, fold, write, report.
+ *	  mako_migrate(), mako_migrate_version() and their loop: guard, plan, lock, fold, write, report.
  *
  * The heads come from one cursor over the run, a batch at a time; the batch's events are read with a snapshot taken after its heads
- * were locked, so that nothing is missed that others committed while we waited. One subtransaction holds the fold of a batch. When a
- * stream fails, the streams before it are done (a fold writes nothing), its error is recorded, and the next subtransaction starts
- * behind it: what isolation costs grows with the number of failures only.
+ * were locked, so that nothing is missed that others committed while we waited. What fails alone, batch.c isolates.
  */
 #include "mako_migration.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -29,7 +29,16 @@ static MakoStatement finish_run = {
 };
 
 static MakoStatement count_streams = {
-	"SELECT pg_catalog.count(*) FROM mako.stream s WHERE $1 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $1", 1, {UUIDOID}, true
+	"SELECT pg_catalog.count(*) FROM mako.stream s WHERE ($1 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $1)"
+	" AND ($2 IS NULL OR pg_catalog.split_part(s.workflow_id, '@', 1) OPERATOR(pg_catalog.=) pg_catalog.split_part($2, '@', 1))",
+	2, {UUIDOID, TEXTOID}, true
+};
+
+/* The workflows of a format version that are to be migrated, if a way leads on. */
+static MakoStatement select_workflows = {
+	"SELECT w.workflow_id::text FROM %s.mako_workflow w WHERE mako_workflow_version(w.workflow_id) = $1"
+	" AND NOT EXISTS (SELECT FROM %s.mako_exemption x WHERE x.workflow_id = w.workflow_id) ORDER BY w.workflow_id",
+	1, {TEXTOID}
 };
 
 /* What the caller asked for. */
@@ -43,6 +52,8 @@ typedef struct Request
 	int64		max_errors;		/* -1: any number */
 	const char *expect;			/* fingerprint, or NULL */
 	text	   *reason;			/* or NULL */
+	bool		one_of_version; /* skipped counts this workflow's streams only */
+	int64		failed_before;	/* streams of the workflows before it; they count for max_errors */
 } Request;
 
 /* A run under way; lives in the run context. */
@@ -53,98 +64,12 @@ typedef struct Run
 	MakoReport *report;
 	MakoWriter *writer;
 	MakoFold   *fold;
+	MakoReplay *replay;
 	bool		needs_state;	/* false: an identity migration without apply only repoints */
-	MemoryContext batch_context;
-	MakoStream *streams;		/* of the batch, in batch_context */
-	int			next;			/* the stream at hand */
-	int			end;			/* where the subtransaction at hand stops */
+	MemoryContext batch_context;	/* heads and boundaries */
 } Run;
 
 /* ---- one stream ------------------------------------------------------------------------------------------------------------- */
-
-/* Raises that the events of a stream are not what its head says. */
-static void
-raise_gap(const MakoStream *stream, int64 expected, int64 found)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("the events of the stream do not run to its head without a gap"),
-			 found == 0 ?
-			 errdetail("The head is at version " INT64_FORMAT ". Expected sequence number " INT64_FORMAT ", found none.",
-					   stream->version, expected) :
-			 expected > stream->version ?
-			 errdetail("The head is at version " INT64_FORMAT ", but there is an event " INT64_FORMAT ".",
-					   stream->version, found) :
-			 errdetail("The head is at version " INT64_FORMAT ". Expected sequence number " INT64_FORMAT ", found " INT64_FORMAT ".",
-					   stream->version, expected, found)));
-}
-
-/* Raises unless a stored state was written under the state schema version that its workflow has now. */
-static void
-check_schema_version(const Run *run, const MakoStream *stream)
-{
-	const MakoWorkflow *source = run->plan->workflows[0];
-
-	if (stream->start_schema_version != source->state_schema_version)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the snapshot at sequence number " INT64_FORMAT " has state schema version %d",
-						stream->start, stream->start_schema_version),
-				 errdetail("Workflow \"%s\" is registered with state schema version %d.",
-						   source->workflow_id, source->state_schema_version)));
-}
-
-/* Folds a stream's events, from its boundary or from the first, to its head. */
-static void
-fold_stream(Run *run, const MakoStream *stream, MakoReader *reader)
-{
-	MakoFold   *fold = run->fold;
-	const MakoEvent *event;
-	int64		expected = stream->start + 1;
-
-	if (stream->start > stream->version)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the boundary of the stream is beyond its head"),
-				 errdetail("The head is at version " INT64_FORMAT ", the migration snapshot at sequence number " INT64_FORMAT ".",
-						   stream->version, stream->start)));
-	if (stream->start > 0)
-	{
-		check_schema_version(run, stream);
-		mako_fold_begin(fold, stream->start_state, stream->start);
-	}
-	else
-		mako_fold_begin(fold, JsonbPGetDatum(run->plan->workflows[0]->initial_state), 0);
-
-	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
-	{
-		if (event->sequence_number != expected || expected > stream->version)
-		{
-			fold->sequence_number = event->sequence_number;
-			raise_gap(stream, expected, event->sequence_number);
-		}
-		mako_fold_event(fold, event);
-		expected++;
-		fold->phase = MAKO_PHASE_LOAD;
-	}
-	if (expected <= stream->version)
-		raise_gap(stream, expected, 0);
-}
-
-/* Takes the state that the application stored for a workflow without apply. */
-static void
-take_stored_state(Run *run, const MakoStream *stream)
-{
-	if (stream->start != stream->version)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("there is no snapshot at the stream's version " INT64_FORMAT, stream->version),
-				 stream->start > 0 ? errdetail("The newest one is at sequence number " INT64_FORMAT ".", stream->start) : 0,
-				 errhint("Workflow \"%s\" has no apply function, so its application must save the state before the migration.",
-						 run->plan->workflows[0]->workflow_id)));
-	check_schema_version(run, stream);
-	mako_fold_begin(run->fold, stream->start_state, stream->start);
-}
 
 /* Takes one stream from its events to a result that waits to be written. */
 static void
@@ -152,30 +77,23 @@ migrate_stream(Run *run, const MakoStream *stream, MakoReader *reader)
 {
 	MakoFold   *fold = run->fold;
 
-	fold->phase = MAKO_PHASE_LOAD;
-	fold->sequence_number = 0;
 	if (stream->version == 0)
 	{
 		/* Nothing happened yet, so there is no state to migrate; the stream moves, so that nothing is left behind. */
-		const MakoEvent *event = reader == NULL ? NULL : mako_stream_next_event(reader, stream->stream_no);
-
-		if (event != NULL)
-		{
-			fold->sequence_number = event->sequence_number;
-			raise_gap(stream, 1, event->sequence_number);
-		}
+		if (reader != NULL)
+			mako_replay_empty(fold, stream, reader);
 		mako_writer_add(run->writer, stream, 0, NULL, false);
 		return;
 	}
 
 	if (reader != NULL)
-		fold_stream(run, stream, reader);
-	else if (run->needs_state)
-		take_stored_state(run, stream);
+		mako_replay_stream(run->replay, fold, stream, reader);
+	else if (run->needs_state || stream->boundary_missing)
+		mako_replay_stored(fold, stream);
 	else if (stream->start > 0)
 	{
 		/* The boundary holds for the target too: the events behind it belong to the same state as before. */
-		check_schema_version(run, stream);
+		mako_replay_check_schema_version(run->plan->workflows[0], stream);
 		mako_writer_add(run->writer, stream, stream->start, DatumGetJsonbP(stream->start_state), true);
 		return;
 	}
@@ -193,72 +111,47 @@ migrate_stream(Run *run, const MakoStream *stream, MakoReader *reader)
 
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
 
-/*
- * Migrates the streams from next to end, or until the results must be written; runs in a subtransaction, and leaves next at the
- * stream that failed.
- */
-static void
-migrate_streams(void *argument)
+/* Migrates a stream; false when the results so far must be written first. */
+static bool
+take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	Run		   *run = argument;
-	MakoReader *reader = NULL;
 
-	run->fold->phase = MAKO_PHASE_LOAD;
-	run->fold->sequence_number = 0;
-	if (run->plan->workflows[0]->apply != NULL)
-		reader = mako_stream_open_events(&run->streams[run->next], run->end - run->next);
-	for (; run->next < run->end && !mako_writer_is_full(run->writer); run->next++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		migrate_stream(run, &run->streams[run->next], reader);
-	}
-	if (reader != NULL)
-		mako_stream_close_events(reader);
+	migrate_stream(run, stream, reader);
+	return !mako_writer_is_full(run->writer);
+}
+
+/* Writes what waits, when it is time to. */
+static void
+write_results(void *argument)
+{
+	Run		   *run = argument;
+
+	if (mako_writer_is_full(run->writer))
+		mako_writer_flush(run->writer);
+}
+
+/* Reports a stream that failed. */
+static void
+fail_stream(void *argument, const MakoStream *stream, const ErrorData *error)
+{
+	Run		   *run = argument;
+
+	mako_report_error(run->report, stream->stream_no, stream->stream_id, run->fold->phase, run->fold->sequence_number, error);
 }
 
 /* Migrates a batch of streams whose heads are locked. */
 static void
-migrate_batch(Run *run, int count)
+migrate_batch(Run *run, MakoStream *streams, int count)
 {
 	const MakoWorkflow *source = run->plan->workflows[0];
-	bool		alone = false;
+	MakoBatch	batch = {streams, count, run->fold, run->replay, take_stream, write_results, fail_stream, run};
 
 	/* A snapshot of after the locks, for states, events and whatever the functions read. */
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	mako_stream_load_states(run->streams, count, source->workflow_id, source->apply == NULL && run->needs_state);
-
-	run->next = 0;
-	while (run->next < count)
-	{
-		const MakoStream *stream;
-		ErrorData  *error;
-
-		run->end = alone ? run->next + 1 : count;
-		error = mako_isolation_run(migrate_streams, run);
-		if (error == NULL)
-		{
-			alone = false;
-			if (mako_writer_is_full(run->writer))
-				mako_writer_flush(run->writer);
-			continue;
-		}
-
-		/*
-		 * The reader fetches some events ahead, so an error in loading may belong to a later stream: only alone does the stream at
-		 * hand fail.
-		 */
-		mako_fold_recover(run->fold);
-		alone = !alone && run->fold->phase == MAKO_PHASE_LOAD && run->end - run->next > 1;
-		if (!alone)
-		{
-			stream = &run->streams[run->next];
-			mako_report_error(run->report, stream->stream_no, stream->stream_id, run->fold->phase,
-							  run->fold->sequence_number, error);
-			run->next++;
-		}
-		FreeErrorData(error);
-	}
+	mako_stream_load_states(streams, count, source->workflow_id, source->apply == NULL && run->needs_state);
+	mako_batch_run(&batch);
 	PopActiveSnapshot();
 }
 
@@ -269,14 +162,15 @@ migrate_all(Run *run, MakoCursor *heads)
 	for (;;)
 	{
 		MemoryContext old;
+		MakoStream *streams;
 		int			count;
 
 		MemoryContextReset(run->batch_context);
 		old = MemoryContextSwitchTo(run->batch_context);
-		run->streams = palloc(sizeof(MakoStream) * mako_batch_size);
-		count = mako_stream_fetch_heads(heads, run->streams, mako_batch_size);
+		streams = palloc(sizeof(MakoStream) * mako_batch_size);
+		count = mako_stream_fetch_heads(heads, run->request->source_wf, streams, mako_batch_size);
 		if (count > 0)
-			migrate_batch(run, count);
+			migrate_batch(run, streams, count);
 		MemoryContextSwitchTo(old);
 		if (count == 0)
 			break;
@@ -289,16 +183,18 @@ migrate_all(Run *run, MakoCursor *heads)
 
 /* ---- the run ---------------------------------------------------------------------------------------------------------------- */
 
-/* Raises unless the plan is the one that was reviewed. */
+#define UNEXPECTED_DEFINITIONS "the definitions are not those that were expected"
+
+/* Raises unless the definitions are those that were reviewed. */
 static void
-check_fingerprint(const MakoPlan *plan, const char *expected, const char *message)
+check_fingerprint(const char *fingerprint, const char *expected, const char *message)
 {
-	if (expected != NULL && strcmp(plan->fingerprint, expected) != 0)
+	if (expected != NULL && strcmp(fingerprint, expected) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg_internal("%s", message),
-				 errdetail("Expected fingerprint %s, found %s.", expected, plan->fingerprint),
-				 errhint("Review the definitions again; mako_fingerprint() shows the fingerprint.")));
+				 errdetail("Expected fingerprint %s, found %s.", expected, fingerprint),
+				 errhint("Review the definitions again; mako_fingerprint() and mako_version_fingerprint() show the fingerprints.")));
 }
 
 /* Opens the run in the audit trail. */
@@ -332,8 +228,9 @@ start_run(const Request *request, const MakoPlan *plan, TimestampTz started_at)
 static void
 end_run(const Request *request, MakoReport *report)
 {
-	Datum		scope[] = {UUIDPGetDatum(request->tenant_id)};
-	MakoRows	rows = mako_sql_query(&count_streams, scope, request->tenant_id == NULL ? "n" : NULL);
+	Datum		scope[] = {UUIDPGetDatum(request->tenant_id), CStringGetTextDatum(request->source_wf)};
+	char		nulls[] = {request->tenant_id == NULL ? 'n' : ' ', request->one_of_version ? ' ' : 'n', '\0'};
+	MakoRows	rows = mako_sql_query(&count_streams, scope, nulls);
 	bool		isnull;
 
 	/* Everything in scope that was neither migrated nor failed, whichever the reason. */
@@ -359,20 +256,21 @@ run_migration(const Request *request)
 	MakoCursor *heads;
 
 	run.report = mako_report_create(request->source_wf, request->target_wf, request->max_errors);
-	mako_invariants_check_store();
-	mako_invariants_lock_source(request->source_wf);
+	run.report->failed_before = request->failed_before;
+	mako_fence_lock_source(request->source_wf);
 	run.plan = mako_plan_create(request->source_wf, request->target_wf);
-	check_fingerprint(run.plan, request->expect, "the definitions are not those that were expected");
-	mako_invariants_fence(request->source_wf, MAKO_FENCE_LEAVE);
-	mako_invariants_fence(request->target_wf, MAKO_FENCE_ENTER);
+	check_fingerprint(run.plan->fingerprint, request->expect, UNEXPECTED_DEFINITIONS);
+	mako_fence_lock(request->source_wf);
+	mako_fence_pass(request->target_wf, MAKO_FENCE_ENTER);
 
 	source = run.plan->workflows[0];
 	run.needs_state = source->apply != NULL || !run.plan->identity || (request->in_flight_only && source->in_flight != NULL);
 	/* In this order: then the runs that have moved a stream to our source before all have smaller numbers than ours. */
-	heads = mako_stream_open_heads(request->source_wf, request->tenant_id);
+	heads = mako_stream_open_heads(request->source_wf, request->tenant_id, true);
 	run.report->run_id = start_run(request, run.plan, run.report->started_at);
 	run.writer = mako_writer_create(run.report, run.plan->workflows[run.plan->steps], request->update_registry);
 	run.fold = mako_fold_create(run.plan);
+	run.replay = mako_replay_create();
 	run.batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
 	/* What is refused to the caller ends the run here, instead of failing every stream. */
 	if (source->apply != NULL)
@@ -380,9 +278,10 @@ run_migration(const Request *request)
 	mako_writer_rehearse(run.writer);
 	migrate_all(&run, heads);
 
-	check_fingerprint(mako_plan_create(request->source_wf, request->target_wf), run.plan->fingerprint,
+	check_fingerprint(mako_plan_create(request->source_wf, request->target_wf)->fingerprint, run.plan->fingerprint,
 					  "the definitions have changed during the migration");
 	end_run(request, run.report);
+	mako_replay_warn(run.replay, NULL);
 	return run.report;
 }
 
@@ -450,18 +349,15 @@ remember_call(const Request *request, CommandId command)
 	MemoryContextSwitchTo(old);
 }
 
-/* Reads and checks the arguments. */
+/* Reads and checks the arguments; source and target are two workflow ids or two format versions. */
 static Request
-read_request(FunctionCallInfo fcinfo)
+read_request(FunctionCallInfo fcinfo, const char *source_name, const char *target_name)
 {
-	static const char *const names[] = {"source_wf", "target_wf", NULL, "update_registry", "in_flight_only"};
+	const char *const names[] = {source_name, target_name, NULL, "update_registry", "in_flight_only"};
 	Request		request = {0};
 
 	for (size_t i = 0; i < lengthof(names); i++)
-		if (names[i] != NULL && PG_ARGISNULL(i))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not be null", names[i])));
+		mako_require_value(names[i] == NULL || !PG_ARGISNULL(i), names[i]);
 	request.source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
 	request.target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
 	request.tenant_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
@@ -484,7 +380,42 @@ read_request(FunctionCallInfo fcinfo)
 	return request;
 }
 
+/* Raises unless a migration can begin now. */
+static void
+check_call(const char *function)
+{
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+	if (running)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s cannot be called while a migration is under way in this session", function)));
+}
+
+/* Runs one migration, in the current memory context. */
+static MakoReport *
+run_one(const Request *request, CommandId command)
+{
+	MakoReport *report = NULL;
+
+	check_once_per_statement(request, command);
+	running = true;
+	PG_TRY();
+	{
+		report = run_migration(request);
+	}
+	PG_FINALLY();
+	{
+		running = false;
+	}
+	PG_END_TRY();
+	remember_call(request, command);
+	return report;
+}
+
 MAKO_FUNCTION(mako_migrate);
+MAKO_FUNCTION(mako_migrate_version);
+MAKO_FUNCTION(mako_version_fingerprint);
 
 /* Migrates every stream that runs under the source to the target: see the install script. */
 Datum
@@ -493,37 +424,135 @@ mako_migrate(PG_FUNCTION_ARGS)
 	CommandId	command = GetActiveSnapshot()->curcid;
 	MemoryContext context;
 	MemoryContext old;
+	MakoConnection connection;
 	Request		request;
-	MakoReport *report = NULL;
-	Datum		result;
+	TupleDesc	tupdesc;
+	Datum		values[MAKO_REPORT_COLUMNS];
+	bool		nulls[MAKO_REPORT_COLUMNS];
+	HeapTuple	row;
 
-	PreventCommandDuringRecovery("mako_migrate()");
-	PreventCommandIfReadOnly("mako_migrate()");
-	request = read_request(fcinfo);
-	check_once_per_statement(&request, command);
-	if (running)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("mako_migrate() cannot be called while a migration is under way in this session")));
-
+	check_call("mako_migrate()");
+	request = read_request(fcinfo, "source_wf", "target_wf");
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");	/* cannot happen */
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	running = true;
-	PG_TRY();
-	{
-		MakoConnection connection = mako_sql_connect();
-
-		report = run_migration(&request);
-		mako_sql_disconnect(connection);
-	}
-	PG_FINALLY();
-	{
-		running = false;
-	}
-	PG_END_TRY();
-	remember_call(&request, command);
+	connection = mako_sql_connect();
+	mako_invariants_check_store();
+	mako_report_columns(run_one(&request, command), tupdesc, values, nulls);
+	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
-	result = mako_report_to_datum(report, fcinfo);
+	row = heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls);
 	MemoryContextDelete(context);
-	return result;
+	PG_RETURN_DATUM(HeapTupleGetDatum(row));
+}
+
+/* ---- all workflows of a format version -------------------------------------------------------------------------------------- */
+
+/* The workflows from which a way leads from one format version to another, in the order of their names. */
+static List *
+workflows_on_the_way(const char *source_fv, const char *target_fv)
+{
+	Datum		values[] = {CStringGetTextDatum(source_fv)};
+	MakoRows	rows = mako_sql_query(&select_workflows, values, NULL);
+	List	   *workflows = NIL;
+
+	for (uint64 row = 0; row < rows.count; row++)
+	{
+		char	   *workflow_id = mako_rows_text(&rows, row, 1);
+
+		if (mako_plan_leads(workflow_id, mako_workflow_id_at(workflow_id, target_fv)))
+			workflows = lappend(workflows, workflow_id);
+	}
+	mako_rows_free(&rows);
+	return workflows;
+}
+
+/* sha256 over everything that a migration of these workflows would use. */
+static char *
+version_fingerprint(List *workflows, const char *target_fv)
+{
+	StringInfoData text;
+	ListCell   *cell;
+
+	initStringInfo(&text);
+	foreach(cell, workflows)
+	{
+		const char *workflow_id = lfirst(cell);
+
+		appendStringInfo(&text, "%s\n", mako_plan_create(workflow_id, mako_workflow_id_at(workflow_id, target_fv))->fingerprint);
+	}
+	return mako_fingerprint_digest(text.data);
+}
+
+/* Raises while something in flight has no decision: nothing must be left behind unnoticed. */
+static void
+check_decisions(const char *source_fv, const char *target_fv)
+{
+	const char *undecided = mako_coverage_obstacles(mako_coverage_read(source_fv, target_fv, true), true);
+
+	if (undecided != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("workflows of format version \"%s\" in flight are undecided", source_fv),
+				 errdetail_internal("%s", undecided),
+				 errhint("Register a way to \"%s\" with mako_register_migration(), or exempt them with mako_exempt().", target_fv)));
+}
+
+/* Migrates every workflow of a format version for which a way is registered, one report a row. */
+Datum
+mako_migrate_version(PG_FUNCTION_ARGS)
+{
+	CommandId	command = GetActiveSnapshot()->curcid;
+	MakoRowSet *result = mako_rowset_begin(fcinfo);
+	Request		version;
+	MakoConnection connection;
+	List	   *workflows;
+	ListCell   *cell;
+	int64		failed = 0;
+
+	check_call("mako_migrate_version()");
+	version = read_request(fcinfo, "source_fv", "target_fv");
+	connection = mako_sql_connect();
+	mako_invariants_check_store();
+	check_decisions(version.source_wf, version.target_wf);
+	workflows = workflows_on_the_way(version.source_wf, version.target_wf);
+	if (version.expect != NULL)
+		check_fingerprint(version_fingerprint(workflows, version.target_wf), version.expect, UNEXPECTED_DEFINITIONS);
+	foreach(cell, workflows)
+	{
+		MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(context);
+		Request		request = version;
+		MakoReport *report;
+		Datum		values[MAKO_REPORT_COLUMNS];
+		bool		nulls[MAKO_REPORT_COLUMNS];
+
+		request.source_wf = lfirst(cell);
+		request.target_wf = mako_workflow_id_at(request.source_wf, version.target_wf);
+		request.expect = NULL;
+		request.one_of_version = true;
+		request.failed_before = failed;
+		report = run_one(&request, command);
+		failed += report->failed;
+		mako_report_columns(report, mako_rowset_type(result), values, nulls);
+		mako_rowset_add(result, values, nulls);
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(context);
+	}
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
+}
+
+/* sha256 over everything that mako_migrate_version() would use. */
+Datum
+mako_version_fingerprint(PG_FUNCTION_ARGS)
+{
+	char	   *source_fv = TextDatumGetCString(PG_GETARG_DATUM(0));
+	char	   *target_fv = TextDatumGetCString(PG_GETARG_DATUM(1));
+	MakoConnection connection = mako_sql_connect();
+	text	   *fingerprint = cstring_to_text(version_fingerprint(workflows_on_the_way(source_fv, target_fv), target_fv));
+
+	mako_sql_disconnect(connection);
+	PG_RETURN_TEXT_P(fingerprint);
 }

@@ -106,6 +106,17 @@ ways_out(const Graph *graph)
 	return text.len > 0 ? psprintf("Registered steps from it lead to %s.", text.data) : "No step is registered from it.";
 }
 
+/* Does a chain of registered steps lead from one workflow to another? */
+bool
+mako_plan_leads(const char *source_wf, const char *target_wf)
+{
+	Graph	   *graph = read_graph(source_wf);
+	int			node = node_number(graph, pstrdup(target_wf));
+
+	search(graph);
+	return graph->distance[node] > 0;
+}
+
 /*
  * The plan for a pair: all definitions on the shortest path, verified. With equal ids it is the workflow alone, for mako_fold().
  */

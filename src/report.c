@@ -143,7 +143,7 @@ mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, Ma
 	report->unsaved = lappend(report->unsaved, copy_error(&error, MaxAllocSize - 1));
 	MemoryContextSwitchTo(old);
 
-	if (report->max_errors >= 0 && report->failed > report->max_errors)
+	if (report->max_errors >= 0 && report->failed_before + report->failed > report->max_errors)
 		raise_too_many_errors(report);
 }
 
@@ -248,20 +248,16 @@ errors_to_datum(const MakoReport *report, Oid array_type)
 	return count == 0 ? PointerGetDatum(construct_empty_array(type)) : nullable_array(elements, NULL, count, type);
 }
 
-/* The report as the result of the function that was called. */
-Datum
-mako_report_to_datum(const MakoReport *report, FunctionCallInfo fcinfo)
+/* The report as a row of its type. */
+void
+mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls)
 {
 	enum
 	{
-		RUN_ID, SOURCE_WF, TARGET_WF, MIGRATED, SKIPPED, FAILED, ERRORS, STARTED_AT, DURATION, COLUMNS
+		RUN_ID, SOURCE_WF, TARGET_WF, MIGRATED, SKIPPED, FAILED, ERRORS, STARTED_AT, DURATION
 	};
-	Datum		values[COLUMNS];
-	bool		nulls[COLUMNS] = {false};
-	TupleDesc	tupdesc;
 
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	memset(nulls, false, sizeof(bool) * MAKO_REPORT_COLUMNS);
 	values[RUN_ID] = Int64GetDatum(report->run_id);
 	values[SOURCE_WF] = CStringGetTextDatum(report->source_wf);
 	values[TARGET_WF] = CStringGetTextDatum(report->target_wf);
@@ -272,5 +268,4 @@ mako_report_to_datum(const MakoReport *report, FunctionCallInfo fcinfo)
 	values[STARTED_AT] = TimestampTzGetDatum(report->started_at);
 	values[DURATION] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(report->finished_at),
 										   TimestampTzGetDatum(report->started_at));
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls));
 }

@@ -70,17 +70,26 @@ mako_sql_extension_version(void)
 	return version;
 }
 
-/* Connects on a path that nobody else decides, and lets row security raise instead of hiding rows. */
+/* Connects on a path that nobody else decides; row security hides what it hides from the caller. */
 MakoConnection
-mako_sql_connect(void)
+mako_sql_connect_visible(void)
 {
 	MakoConnection connection;
 	char	   *path = psprintf("pg_catalog, %s, pg_temp", quote_identifier(get_namespace_name(mako_sql_extension_schema())));
 
 	connection.guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	mako_sql_connect_plain();
+	return connection;
+}
+
+/* The same for what is about all rows: row security raises instead of hiding some. */
+MakoConnection
+mako_sql_connect(void)
+{
+	MakoConnection connection = mako_sql_connect_visible();
+
+	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	return connection;
 }
 
@@ -93,8 +102,8 @@ mako_sql_disconnect(MakoConnection connection)
 }
 
 /*
- * Connects with the settings of whoever is running: for triggers, whose statements are few, hot and fully qualified. The caller's
- * memory context stays the current one.
+ * Connects with the settings of whoever is running: for triggers and the appending of events, whose statements are few, hot and fully
+ * qualified. The caller's memory context stays the current one.
  */
 void
 mako_sql_connect_plain(void)
@@ -192,6 +201,17 @@ mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls)
 
 	SPI_freetuptable(SPI_tuptable);
 	return processed;
+}
+
+/* Raises that a statement wrote fewer rows than it should have: a trigger or rule of somebody else's has swallowed some. */
+void
+mako_sql_raise_swallowed(const char *table, uint64 expected)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+			 errmsg("table \"mako.%s\" did not take every row", table),
+			 errdetail("Fewer than " UINT64_FORMAT " rows were written.", expected),
+			 errhint("Look for a trigger or rule on the table that suppresses rows.")));
 }
 
 /* Executes a statement and returns its rows. */

@@ -15,26 +15,42 @@
 /* Events fetched at once. */
 #define EVENT_FETCH 256
 
-static MakoStatement select_heads = {
-	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version"
-	" FROM mako.stream s"
-	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
-	" ORDER BY s.stream_no FOR NO KEY UPDATE",
-	2, {TEXTOID, UUIDOID}, true
+static MakoStatement select_head = {
+	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id"
+	" FROM mako.stream s WHERE s.stream_id OPERATOR(pg_catalog.=) $1",
+	1, {TEXTOID}
 };
+
+static MakoStatement lock_head = {
+	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id"
+	" FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+	1, {INT8OID}
+};
+
+#define SELECT_HEADS \
+	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version" \
+	" FROM mako.stream s" \
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
+	" ORDER BY s.stream_no"
+
+static MakoStatement select_heads = {SELECT_HEADS, 2, {TEXTOID, UUIDOID}, true};
+
+static MakoStatement lock_heads = {SELECT_HEADS " FOR NO KEY UPDATE", 2, {TEXTOID, UUIDOID}, true};
 
 /*
  * Newest first: what was folded furthest, and of that what was written last. A snapshot of a run that left the heads alone is no
- * boundary, and a periodic one from beyond the head is of no use. The range lets the planner read a dense batch in one index scan
- * instead of looking up every stream.
+ * boundary, and a periodic one from beyond the head or of another workflow is of no use. The range lets the planner read a dense
+ * batch in one index scan instead of looking up every stream.
  */
 static MakoStatement select_states = {
-	"SELECT DISTINCT ON (n.stream_no) n.stream_no, n.sequence_number, n.state, n.state_schema_version"
+	"SELECT DISTINCT ON (n.stream_no) n.stream_no, n.sequence_number, n.state, n.state_schema_version,"
+	" n.workflow_id OPERATOR(pg_catalog.<>) $3"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version)"
 	" JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6"
-	" AND n.workflow_id OPERATOR(pg_catalog.=) $3 AND n.reverted_by IS NULL"
+	" AND n.reverted_by IS NULL"
 	" AND CASE n.run_id WHEN 0 THEN $4 AND n.sequence_number OPERATOR(pg_catalog.<=) h.version"
+	" AND n.workflow_id OPERATOR(pg_catalog.=) $3"
 	" ELSE n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r WHERE r.update_registry) END"
 	" ORDER BY n.stream_no, n.sequence_number DESC, n.run_id DESC",
 	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTOID, BOOLOID, INT8OID, INT8OID}, true
@@ -42,19 +58,29 @@ static MakoStatement select_states = {
 
 /* The lateral subquery can only be the inner side of a nested loop, so the order of the heads is kept. */
 static MakoStatement select_events = {
-	"SELECT e.stream_no, e.sequence_number, e.event_type, e.schema_version, e.payload"
+	"SELECT e.stream_no, e.sequence_number, e.workflow_id, e.event_type, e.schema_version, e.payload"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, start)"
 	" CROSS JOIN LATERAL ("
-	"  SELECT v.stream_no, v.sequence_number, v.event_type, v.schema_version, v.payload"
+	"  SELECT v.stream_no, v.sequence_number, v.workflow_id, v.event_type, v.schema_version, v.payload"
 	"  FROM mako.event v"
 	"  WHERE v.stream_no OPERATOR(pg_catalog.=) h.stream_no AND v.sequence_number OPERATOR(pg_catalog.>) h.start"
 	"  ORDER BY v.sequence_number) e",
 	2, {INT8ARRAYOID, INT8ARRAYOID}, true
 };
 
+static MakoStatement select_repointed = {
+	"SELECT p.stream_no, pg_catalog.max(p.sequence_number) FROM mako.repointed p"
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) GROUP BY p.stream_no ORDER BY p.stream_no",
+	1, {INT8ARRAYOID}, true
+};
+
 /* Events of some streams, in order; lives in the context in which it was opened. */
 struct MakoReader
 {
+	const MakoStream *streams;
+	int			count;
+	int64	   *repointed_until;	/* by stream; NULL until somebody asks */
+	MemoryContext context;
 	MakoCursor *cursor;
 	MakoRows	rows;
 	uint64		next;			/* row of rows */
@@ -77,33 +103,85 @@ row_uuid(const MakoRows *rows, uint64 row, int column)
 	return uuid;
 }
 
-/* Opens the cursor over the matching heads, on a new snapshot; each is locked when it is fetched. */
+/*
+ * Opens the cursor over the matching heads: for a run on a new snapshot, each locked when it is fetched; otherwise with the active
+ * snapshot.
+ */
 MakoCursor *
-mako_stream_open_heads(const char *source_wf, const pg_uuid_t *tenant_id)
+mako_stream_open_heads(const char *source_wf, const pg_uuid_t *tenant_id, bool lock)
 {
 	Datum		values[] = {CStringGetTextDatum(source_wf), UUIDPGetDatum(tenant_id)};
 
-	return mako_cursor_open(&select_heads, values, tenant_id == NULL ? " n" : NULL, true);
+	return mako_cursor_open(lock ? &lock_heads : &select_heads, values, tenant_id == NULL ? " n" : NULL, lock);
 }
 
-/* Fetches and locks the next heads; they are allocated in the current memory context. Returns how many; 0 at the end. */
+/* Reads a head from a row of the statements above. */
+static void
+read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
+{
+	bool		isnull;
+
+	memset(stream, 0, sizeof(MakoStream));
+	stream->stream_no = DatumGetInt64(mako_rows_get(rows, row, 1, &isnull));
+	stream->stream_id = mako_rows_text(rows, row, 2);
+	stream->tenant_id = row_uuid(rows, row, 3);
+	stream->process_id = row_uuid(rows, row, 4);
+	stream->version = DatumGetInt64(mako_rows_get(rows, row, 5, &isnull));
+}
+
+/* Raises that there is no stream of this id, or none that the caller may see. */
+static void
+raise_no_stream(Datum stream_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("stream \"%s\" does not exist", TextDatumGetCString(stream_id)),
+			 errhint("The stream of a process is process/<tenant id>/<process id>; mako_spawn() starts one.")));
+}
+
+/* Reads the one head of a result. */
+static void
+read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
+{
+	if (rows.count == 0)
+		raise_no_stream(stream_id);
+	read_head(&rows, 0, stream);
+	stream->workflow_id = mako_rows_text(&rows, 0, 6);
+	mako_rows_free(&rows);
+}
+
+/* Finds a stream that the caller may see by its id (text), with the active snapshot; an error when there is none. */
+void
+mako_stream_find(Datum stream_id, MakoStream *stream)
+{
+	read_one_head(mako_sql_query_snapshot(&select_head, &stream_id, NULL), stream_id, stream);
+}
+
+/* Finds a stream as the caller, and locks its head as the owner of the table; reads it as it is now. */
+void
+mako_stream_lock(Datum stream_id, MakoStream *stream)
+{
+	MakoUser	user;
+	Datum		stream_no;
+
+	read_one_head(mako_sql_query(&select_head, &stream_id, NULL), stream_id, stream);
+	stream_no = Int64GetDatum(stream->stream_no);
+	user = mako_become_owner(mako_store_table("stream"));
+	read_one_head(mako_sql_query(&lock_head, &stream_no, NULL), stream_id, stream);
+	mako_become(&user);
+}
+
+/* Fetches (and locks, if the cursor does) the next heads; they are allocated in the current memory context. Returns how many; 0 at the end. */
 int
-mako_stream_fetch_heads(MakoCursor *cursor, MakoStream *streams, int capacity)
+mako_stream_fetch_heads(MakoCursor *cursor, const char *source_wf, MakoStream *streams, int capacity)
 {
 	MakoRows	rows = mako_cursor_fetch(cursor, capacity);
 	int			count = (int) rows.count;
 
 	for (int i = 0; i < count; i++)
 	{
-		MakoStream *stream = &streams[i];
-		bool		isnull;
-
-		memset(stream, 0, sizeof(MakoStream));
-		stream->stream_no = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
-		stream->stream_id = mako_rows_text(&rows, i, 2);
-		stream->tenant_id = row_uuid(&rows, i, 3);
-		stream->process_id = row_uuid(&rows, i, 4);
-		stream->version = DatumGetInt64(mako_rows_get(&rows, i, 5, &isnull));
+		read_head(&rows, i, &streams[i]);
+		streams[i].workflow_id = source_wf;
 	}
 	mako_rows_free(&rows);
 	return count;
@@ -151,6 +229,7 @@ mako_stream_load_states(MakoStream *streams, int count, const char *source_wf, b
 		/* Copied as it is stored: a damaged toasted value must fail its own stream, when it is read. */
 		streams[i].start_state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
 		streams[i].start_schema_version = DatumGetInt32(mako_rows_get(&rows, row, 4, &isnull));
+		streams[i].boundary_missing = DatumGetBool(mako_rows_get(&rows, row, 5, &isnull));
 	}
 	mako_rows_free(&rows);
 }
@@ -170,6 +249,9 @@ mako_stream_open_events(const MakoStream *streams, int count)
 		bigint_array(streams, count, offsetof(MakoStream, start))};
 	MakoReader *reader = palloc0(sizeof(MakoReader));
 
+	reader->streams = streams;
+	reader->count = count;
+	reader->context = CurrentMemoryContext;
 	reader->cursor = mako_cursor_open(&select_events, values, NULL, false);
 	return reader;
 }
@@ -210,11 +292,56 @@ mako_stream_next_event(MakoReader *reader, int64 stream_no)
 	if (event->stream_no != stream_no)
 		return NULL;
 	event->sequence_number = DatumGetInt64(event_value(reader, 2, "sequence_number"));
-	event->event_type = event_value(reader, 3, "event_type");
-	event->schema_version = DatumGetInt32(event_value(reader, 4, "schema_version"));
-	event->payload = event_value(reader, 5, "payload");
+	event->workflow_id = event_value(reader, 3, "workflow_id");
+	event->event_type = event_value(reader, 4, "event_type");
+	event->schema_version = DatumGetInt32(event_value(reader, 5, "schema_version"));
+	event->payload = event_value(reader, 6, "payload");
 	reader->next++;
 	return event;
+}
+
+/* The number of the stream among those of a reader, which are in stream_no order. */
+static int
+stream_index(const MakoReader *reader, int64 stream_no)
+{
+	int			low = 0;
+	int			high = reader->count - 1;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (reader->streams[middle].stream_no < stream_no)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/*
+ * Up to which event a stream was last moved without a snapshot, 0 for never: events up to there may have been written under another
+ * workflow. Hardly anybody asks, so it is read when the first one does, for all streams of the reader.
+ */
+int64
+mako_stream_repointed_until(MakoReader *reader, int64 stream_no)
+{
+	if (reader->repointed_until == NULL)
+	{
+		Datum		values[] = {bigint_array(reader->streams, reader->count, offsetof(MakoStream, stream_no))};
+		MakoRows	rows = mako_sql_query_snapshot(&select_repointed, values, NULL);
+
+		reader->repointed_until = MemoryContextAllocZero(reader->context, sizeof(int64) * reader->count);
+		for (uint64 row = 0; row < rows.count; row++)
+		{
+			bool		isnull;
+			int64		found = DatumGetInt64(mako_rows_get(&rows, row, 1, &isnull));
+
+			reader->repointed_until[stream_index(reader, found)] = DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull));
+		}
+		mako_rows_free(&rows);
+	}
+	return reader->repointed_until[stream_index(reader, stream_no)];
 }
 
 /* Closes a reader; after an error the subtransaction does it. */

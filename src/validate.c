@@ -4,11 +4,8 @@
  */
 #include "mako_migration.h"
 
-#include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/tuplestore.h"
 
 /* The definition that a call site compiled last; lives as long as the call site. */
 typedef struct Compiled
@@ -56,28 +53,27 @@ mako_is_valid(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(mako_type_definition_check(definition, PG_GETARG_JSONB_P(1), NULL, NULL));
 }
 
-/* Where the rows of mako_validate() go. */
-typedef struct Rows
+/* Where the errors of a value go. */
+typedef struct ErrorRows
 {
-	Tuplestorestate *store;
-	TupleDesc	tupdesc;
-	MemoryContext row_context;	/* reset per row */
-} Rows;
+	MakoRowSet *rows;
+	MemoryContext context;		/* reset per row */
+} ErrorRows;
 
 /* Adds an error as a row. */
 static void
 add_row(void *argument, const MakoPath *instance_path, const MakoPath *schema_path)
 {
-	Rows	   *rows = argument;
+	ErrorRows  *errors = argument;
 	MemoryContext old;
 	Datum		values[2];
 	bool		nulls[] = {false, false};
 
-	MemoryContextReset(rows->row_context);
-	old = MemoryContextSwitchTo(rows->row_context);
+	MemoryContextReset(errors->context);
+	old = MemoryContextSwitchTo(errors->context);
 	values[0] = CStringGetTextDatum(mako_path_to_text(instance_path));
 	values[1] = CStringGetTextDatum(mako_path_to_text(schema_path));
-	tuplestore_putvalues(rows->store, rows->tupdesc, values, nulls);
+	mako_rowset_add(errors->rows, values, nulls);
 	MemoryContextSwitchTo(old);
 }
 
@@ -85,25 +81,9 @@ add_row(void *argument, const MakoPath *instance_path, const MakoPath *schema_pa
 Datum
 mako_validate(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Rows		rows;
-	MemoryContext old;
+	ErrorRows	errors = {mako_rowset_begin(fcinfo)};
 
-	if (result == NULL || !IsA(result, ReturnSetInfo) || (result->allowedModes & SFRM_Materialize) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("mako_validate() was called where no rows can be returned"),
-				 errhint("Use SELECT * FROM mako_validate(...).")));
-
-	old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, &rows.tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");	/* cannot happen */
-	rows.store = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
-	MemoryContextSwitchTo(old);
-	rows.row_context = AllocSetContextCreate(CurrentMemoryContext, "mako row", ALLOCSET_SMALL_SIZES);
-	(void) mako_type_definition_check(compile(fcinfo, PG_GETARG_JSONB_P(0)), PG_GETARG_JSONB_P(1), add_row, &rows);
-	result->returnMode = SFRM_Materialize;
-	result->setResult = rows.store;
-	result->setDesc = rows.tupdesc;
+	errors.context = AllocSetContextCreate(CurrentMemoryContext, "mako row", ALLOCSET_SMALL_SIZES);
+	(void) mako_type_definition_check(compile(fcinfo, PG_GETARG_JSONB_P(0)), PG_GETARG_JSONB_P(1), add_row, &errors);
 	PG_RETURN_NULL();
 }

@@ -142,6 +142,13 @@ mako_workflow_id_version(const char *workflow_id)
 	return strchr(workflow_id, '@') + 1;
 }
 
+/* The same workflow at another format version. */
+char *
+mako_workflow_id_at(const char *workflow_id, const char *format_version)
+{
+	return psprintf("%.*s@%s", (int) (strchr(workflow_id, '@') - workflow_id), workflow_id, format_version);
+}
+
 /* Do two workflow ids name two versions of one workflow? */
 bool
 mako_workflow_id_same_name(const char *a, const char *b)

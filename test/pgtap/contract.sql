@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(74);
+SELECT plan(104);
 
 -- Everything that is a member of the extension.
 CREATE TEMPORARY VIEW member AS
@@ -69,6 +69,82 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_migrate_state', 'source_wf mako_workflow_id, target_wf mako_workflow_id, state jsonb', 'jsonb', 'f', 's', true, 's'),
   ('mako_is_valid', 'type_definition jsonb, instance jsonb', 'boolean', 'f', 'i', true, 's'),
   ('mako_validate', 'type_definition jsonb, instance jsonb', 'TABLE(instance_path text, schema_path text)', 'f', 'i', true, 's'),
+  -- processes, routing, format versions, import
+  ('mako_register_migrations',
+   'source_fv mako_format_version, target_fv mako_format_version, workflow_names text[]',
+   'bigint', 'f', 'v', true, 'u'),
+  ('mako_version_fingerprint', 'source_fv mako_format_version, target_fv mako_format_version', 'text', 'f', 's', true, 's'),
+  ('mako_exempt', 'workflow_id mako_workflow_id, reason text', 'void', 'f', 'v', false, 'u'),
+  ('mako_unexempt', 'workflow_id mako_workflow_id', 'void', 'f', 'v', false, 'u'),
+  ('mako_set_dispatch',
+   'workflow_id mako_workflow_id, policy text, format_versions mako_format_version[] DEFAULT '
+   'NULL::mako_format_version[]',
+   'void', 'f', 'v', false, 'u'),
+  ('mako_migrate_version',
+   'source_fv mako_format_version, target_fv mako_format_version, tenant_id uuid DEFAULT NULL::uuid, '
+   'update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT '
+   'NULL::bigint, expect text DEFAULT NULL::text, reason text DEFAULT NULL::text',
+   'SETOF mako_migration_report', 'f', 'v', false, 'u'),
+  ('mako_coverage',
+   'format_version mako_format_version',
+   'TABLE(workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)', 'f', 's', true, 'r'),
+  ('mako_drain', 'format_version mako_format_version, reason text DEFAULT NULL::text', 'void', 'f', 'v', false, 'u'),
+  ('mako_retire',
+   'format_version mako_format_version, reason text DEFAULT NULL::text, messages_until timestamp with time zone '
+   'DEFAULT NULL::timestamp with time zone',
+   'void', 'f', 'v', false, 'u'),
+  ('mako_reactivate', 'format_version mako_format_version, reason text DEFAULT NULL::text', 'void', 'f', 'v', false, 'u'),
+  ('mako_spawn',
+   'workflow_id mako_workflow_id, tenant_id uuid, process_id uuid DEFAULT gen_random_uuid()',
+   'text', 'f', 'v', false, 'u'),
+  ('mako_append',
+   'stream_id text, workflow_id mako_workflow_id, event_type text, payload jsonb, expected_version bigint DEFAULT '
+   'NULL::bigint, schema_version integer DEFAULT 1, event_id uuid DEFAULT NULL::uuid, correlation_id uuid DEFAULT '
+   'NULL::uuid, causation_id uuid DEFAULT NULL::uuid, conversation_id uuid DEFAULT NULL::uuid',
+   'bigint', 'f', 'v', false, 'u'),
+  ('mako_append_batch',
+   'stream_id text, workflow_id mako_workflow_id, events mako_new_event[], expected_version bigint DEFAULT '
+   'NULL::bigint',
+   'bigint', 'f', 'v', false, 'u'),
+  ('mako_state',
+   'stream_id text, OUT state jsonb, OUT sequence_number bigint, OUT workflow_id text, OUT state_schema_version '
+   'integer',
+   'record', 'f', 's', true, 'r'),
+  ('mako_resume',
+   'stream_id text',
+   'TABLE(sequence_number bigint, workflow_id text, state jsonb, state_schema_version integer, event_id uuid, '
+   'recorded_at timestamp with time zone, event_type text, schema_version integer, payload jsonb, correlation_id '
+   'uuid, causation_id uuid, conversation_id uuid)', 'f', 's', true, 'r'),
+  ('mako_load',
+   'stream_id text, after bigint DEFAULT 0',
+   'TABLE(sequence_number bigint, event_id uuid, recorded_at timestamp with time zone, workflow_id text, '
+   'event_type text, schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid, '
+   'conversation_id uuid)', 'f', 's', true, 'r'),
+  ('mako_trace',
+   'stream_id text',
+   'TABLE(sequence_number bigint, event_type text, workflow_id text, run_id bigint, state jsonb)', 'f', 's', true, 'r'),
+  ('mako_take_snapshot', 'stream_id text', 'bigint', 'f', 'v', true, 'u'),
+  ('mako_save_snapshot',
+   'stream_id text, sequence_number bigint, workflow_id mako_workflow_id, state_schema_version integer, state '
+   'jsonb',
+   'void', 'f', 'v', false, 'u'),
+  ('mako_prune_snapshots', 'keep integer', 'bigint', 'f', 'v', true, 'u'),
+  ('mako_lookup',
+   'tenant_id uuid, key text, format_version mako_format_version DEFAULT NULL::text',
+   'TABLE(stream_id text, process_id uuid, workflow_id text, version bigint)', 'f', 's', false, 'r'),
+  ('mako_register_key',
+   'tenant_id uuid, key text, stream_id text, expires_at timestamp with time zone DEFAULT NULL::timestamp with '
+   'time zone',
+   'void', 'f', 'v', false, 'u'),
+  ('mako_unregister_key', 'tenant_id uuid, key text', 'boolean', 'f', 'v', true, 'u'),
+  ('mako_expire_keys', '', 'bigint', 'f', 'v', false, 'u'),
+  ('mako_add_tag', 'tenant_id uuid, tag text, stream_id text', 'boolean', 'f', 'v', false, 'u'),
+  ('mako_find_tag',
+   'tenant_id uuid, tag text',
+   'TABLE(stream_id text, process_id uuid, workflow_id text, version bigint)', 'f', 's', true, 's'),
+  ('mako_remove_tag', 'tenant_id uuid, tag text, stream_id text', 'boolean', 'f', 'v', true, 'u'),
+  ('mako_stream_of', 'tenant_id uuid, stream_id text', 'bigint', 'f', 's', false, 's'),
+  ('mako_adopt_events', 'OUT streams bigint, OUT events bigint, OUT spanning bigint', 'record', 'f', 'v', false, 'u'),
   -- store
   ('mako_stream_inserted', '', 'trigger', 'f', 'v', false, 'u'),
   ('mako_event_inserted', '', 'trigger', 'f', 'v', false, 'u'),
@@ -104,7 +180,11 @@ SELECT is_empty(
 SELECT set_eq(
   $$ SELECT proname::text FROM member_function WHERE NOT has_function_privilege('public', oid, 'EXECUTE') $$,
   ARRAY['mako_register_workflow', 'mako_unregister_workflow', 'mako_register_migration', 'mako_unregister_migration',
-        'mako_migrate', 'mako_create_store', 'mako_add_dependent', 'mako_remove_dependent'],
+        'mako_migrate', 'mako_create_store', 'mako_add_dependent', 'mako_remove_dependent',
+        'mako_register_migrations', 'mako_exempt', 'mako_unexempt', 'mako_set_dispatch', 'mako_migrate_version', 'mako_drain',
+        'mako_retire', 'mako_reactivate', 'mako_spawn', 'mako_append', 'mako_append_batch', 'mako_take_snapshot',
+        'mako_save_snapshot', 'mako_prune_snapshots', 'mako_register_key', 'mako_unregister_key', 'mako_expire_keys',
+        'mako_add_tag', 'mako_remove_tag', 'mako_adopt_events'],
   'what changes data or definitions is revoked from PUBLIC, and nothing else');
 
 SELECT is_empty(
@@ -152,7 +232,8 @@ SELECT results_eq(
 
 SELECT set_eq(
   $$ SELECT t.typname::text, t.typtype::text FROM pg_type t JOIN member m ON m.objid = t.oid AND m.classid = 'pg_type'::regclass $$,
-  $$ VALUES ('mako_format_version', 'd'), ('mako_workflow_id', 'd'), ('mako_migration_error', 'c'), ('mako_migration_report', 'c') $$,
+  $$ VALUES ('mako_format_version', 'd'), ('mako_workflow_id', 'd'), ('mako_migration_error', 'c'), ('mako_migration_report', 'c'),
+            ('mako_new_event', 'c') $$,
   'there are no other types: base types would bind drivers, dumps and replicas to the library');
 
 ----------------------------------------------------------------------------------------------------
@@ -160,7 +241,7 @@ SELECT set_eq(
 ----------------------------------------------------------------------------------------------------
 
 SELECT set_eq($$ SELECT relname::text, relkind::text FROM member_table $$,
-              $$ VALUES ('mako_workflow', 'r'), ('mako_state_migration', 'r') $$,
+              $$ VALUES ('mako_workflow', 'r'), ('mako_state_migration', 'r'), ('mako_exemption', 'r') $$,
               'the definition tables are the only relations of the extension: no sequences, no views');
 
 SELECT results_eq(
@@ -170,7 +251,8 @@ SELECT results_eq(
             ('event_type_definition', 'jsonb', false, NULL), ('state_type_definition', 'jsonb', false, NULL),
             ('state_schema_version', 'integer', true, NULL), ('function_owner', 'text[]', true, NULL),
             ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, 'CURRENT_USER'),
-            ('registered_at', 'timestamp with time zone', true, 'now()') $$,
+            ('registered_at', 'timestamp with time zone', true, 'now()'), ('dispatch', 'text', true, '''any''::text'),
+            ('dispatch_versions', 'text[]', false, NULL) $$,
   'mako_workflow has these columns');
 
 SELECT results_eq(
@@ -179,6 +261,12 @@ SELECT results_eq(
             ('migrate', 'text', false, NULL), ('function_owner', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL),
             ('registered_by', 'text', true, 'CURRENT_USER'), ('registered_at', 'timestamp with time zone', true, 'now()') $$,
   'mako_state_migration has these columns');
+
+SELECT results_eq(
+  $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_exemption' ORDER BY attnum $$,
+  $$ VALUES ('workflow_id', 'mako_workflow_id', true, NULL), ('reason', 'text', true, NULL),
+            ('exempted_by', 'text', true, 'CURRENT_USER'), ('exempted_at', 'timestamp with time zone', true, 'now()') $$,
+  'mako_exemption has these columns');
 
 SELECT is_empty(
   $$ SELECT relname, type FROM member_column WHERE type ~ '^reg' $$,
@@ -196,7 +284,7 @@ SELECT set_eq(
   $$ SELECT c.relname::text, x.condition
      FROM pg_extension e, unnest(e.extconfig, e.extcondition) AS x (oid, condition) JOIN pg_class c ON c.oid = x.oid
      WHERE e.extname = 'mako_migration' $$,
-  $$ VALUES ('mako_workflow', ''), ('mako_state_migration', '') $$,
+  $$ VALUES ('mako_workflow', ''), ('mako_state_migration', ''), ('mako_exemption', '') $$,
   'the definitions are dumped, all of them');
 
 ----------------------------------------------------------------------------------------------------

@@ -547,7 +547,7 @@ SELECT is(pg_temp.run('i@FV2025-10-01', 'i@FV2026-10-01'),
           E'0 1 2\ni1 load 55000 there is no snapshot at the stream''s version 2\ni2 load 55000 there is no snapshot at the stream''s version 1',
           'a function without apply needs a snapshot of the application''s');
 SELECT is(pg_temp.rows($$ SELECT detail, hint FROM mako.migration_error ORDER BY error_no LIMIT 1 $$),
-          '|Workflow "i@FV2025-10-01" has no apply function, so its application must save the state before the migration.', 'and says so');
+          '|Workflow "i@FV2025-10-01" has no apply function, so its application must save the state with mako_save_snapshot().', 'and says so');
 SELECT is(pg_temp.rows($$ SELECT workflow_id FROM mako.stream WHERE stream_id = 'i3' $$), 'i@FV2026-10-01', 'a stream without events needs none');
 INSERT INTO mako.snapshot (stream_no, sequence_number, workflow_id, state_schema_version, state)
 SELECT stream_no, 1, 'i@FV2025-10-01', 1, '{"n": 7}' FROM mako.stream WHERE stream_id IN ('i1', 'i2');
@@ -678,7 +678,7 @@ SELECT mako_register_workflow('t@FV2025-04-01', 'toy.apply_2025', initial_state 
 SELECT mako_register_migration('t@FV2024-10-01', 't@FV2025-04-01'), mako_register_migration('t@FV2025-04-01', 't@FV2026-10-01');
 SELECT is(pg_temp.error($$ SELECT * FROM mako_migrate('t@FV2024-10-01', 't@FV2026-10-01') $$),
           '22023|more than one shortest path leads from "t@FV2024-10-01" to "t@FV2026-10-01"|Each has 2 steps.|Migrate step by step.', 'two ways of equal length are refused');
-INSERT INTO mako.format_version (format_version, status) VALUES ('FV2025-10-01', 'retired'), ('FV2025-04-01', 'draining');
+SELECT mako_drain('FV2025-04-01'), mako_retire('FV2025-10-01');
 SELECT is(pg_temp.error('SELECT pg_temp.run()'), '55000|format version "FV2025-10-01" is retired|Nothing can be written under workflow "t@FV2025-10-01" any more.|Use a format version that is not retired.', 'nothing moves to a retired version');
 SELECT is(pg_temp.error($$ SELECT pg_temp.run('t@FV2024-10-01', 't@FV2025-04-01') $$), NULL, 'but to a draining one');
 SELECT is(pg_temp.error($$ SELECT pg_temp.run('t@FV2025-10-01', 't@FV2026-10-01') $$), NULL, 'and away from a retired one');

@@ -23,7 +23,7 @@ INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('a stream of its own', 
 INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
 SELECT stream_no, 1, workflow_id, 'SupplierChangeNever', '{"type":"Never"}' FROM mako.stream WHERE stream_id = 'broken';
 SELECT mako_migrate('$source', '$target', reason => 'cutover');
-INSERT INTO mako.format_version (format_version, status, reason) VALUES ('FV2024-10-01', 'draining', 'cutover');
+SELECT mako_drain('FV2024-10-01', 'cutover'), mako_exempt('$source', 'only a test');
 INSERT INTO mako.snapshot (stream_no, sequence_number, workflow_id, state_schema_version, state)
 SELECT stream_no, version, workflow_id, 2, '{}' FROM mako.stream WHERE version > 0 ORDER BY stream_no LIMIT 1;
 SQL

@@ -206,7 +206,7 @@ my @grants = (
 	'SELECT ON mako.event',
 	'SELECT ON mako.snapshot',
 	'INSERT ON mako.snapshot',
-	'INSERT ON mako.repointed',
+	'SELECT, INSERT ON mako.repointed',
 	'SELECT, INSERT, UPDATE ON mako.migration_run',
 	'SELECT, INSERT ON mako.migration_error',
 	'SELECT ON mako.format_version, mako.dependent');

@@ -1,0 +1,133 @@
+/*
+ * adopt.c
+ *	  mako_adopt_events(): heads for histories that were loaded past the triggers.
+ *
+ * An import of millions of events disables the trigger event_inserted and loads as fast as the disk allows. What the trigger would have
+ * proved event by event is proved here for all of them at once, and the heads are set.
+ */
+#include "mako_migration.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+/* Keeps writers out, so that what is proved stays true until the heads are set. */
+static MakoStatement lock_events = {"LOCK TABLE mako.event IN SHARE ROW EXCLUSIVE MODE", 0, {0}};
+
+static MakoStatement check_ids = {
+	"SELECT count(*) FROM (SELECT DISTINCT e.workflow_id FROM mako.event e) e WHERE NOT %s.mako_assert_workflow_id(e.workflow_id)",
+	0, {0}, true
+};
+
+/* What is to be adopted, one row for each of the problems below: how many streams and events, how many of them span several
+ * workflows, and the first streams with the problem. */
+static MakoStatement select_histories = {
+	"SELECT p.problem, count(*), sum(p.last - p.version), count(*) FILTER (WHERE p.first_workflow <> p.last_workflow),"
+	"  string_agg(p.description, ', ' ORDER BY p.stream_no) FILTER (WHERE p.problem > 0 AND p.rank <= 10)"
+	" FROM ("
+	"  SELECT h.*, row_number() OVER (PARTITION BY h.problem ORDER BY h.stream_no) AS rank,"
+	"   CASE h.problem WHEN 1 THEN 'stream number ' || h.stream_no"
+	"    WHEN 2 THEN '\"' || h.stream_id || '\" has ' || h.events || ' events, numbered ' || h.first || ' to ' || h.last"
+	"    WHEN 3 THEN '\"' || h.stream_id || '\" is at version ' || h.version || ' and has events up to ' || h.last"
+	"    WHEN 4 THEN '\"' || h.stream_id || '\" runs under \"' || h.workflow_id || '\"' END AS description"
+	"  FROM ("
+	"   SELECT e.stream_no, s.stream_id, s.version, s.workflow_id, count(*) AS events,"
+	"    min(e.sequence_number) AS first, max(e.sequence_number) AS last,"
+	"    min(e.workflow_id) AS first_workflow, max(e.workflow_id) AS last_workflow,"
+	"    CASE WHEN s.stream_no IS NULL THEN 1"
+	"     WHEN min(e.sequence_number) <> 1 OR max(e.sequence_number) <> count(*) THEN 2"
+	"     WHEN max(e.sequence_number) < s.version THEN 3"
+	"     WHEN s.version > 0 AND bool_or(e.sequence_number > s.version AND e.workflow_id <> s.workflow_id) THEN 4"
+	"     ELSE 0 END AS problem"
+	"   FROM mako.event e LEFT JOIN mako.stream s ON s.stream_no = e.stream_no"
+	"   GROUP BY e.stream_no, s.stream_no) h"
+	"  WHERE h.problem > 0 OR h.last > h.version) p"
+	" GROUP BY p.problem ORDER BY p.problem DESC",
+	0, {0}, true
+};
+
+static MakoStatement set_heads = {
+	"WITH adopted AS ("
+	"  UPDATE mako.stream s SET version = h.last, workflow_id = CASE WHEN s.version > 0 THEN s.workflow_id ELSE"
+	"    (SELECT e.workflow_id FROM mako.event e WHERE e.stream_no = h.stream_no AND e.sequence_number = h.last) END"
+	"  FROM (SELECT e.stream_no, max(e.sequence_number) AS last FROM mako.event e GROUP BY e.stream_no) h"
+	"  WHERE s.stream_no = h.stream_no AND s.version < h.last RETURNING s.workflow_id)"
+	" SELECT a.workflow_id, count(*) FROM adopted a GROUP BY a.workflow_id ORDER BY a.workflow_id",
+	0, {0}, true
+};
+
+/* Numbers that an import chose itself must not be given away again. */
+static MakoStatement advance_identity = {
+	"SELECT setval(q.sequence, q.last) FROM ("
+	"  SELECT pg_get_serial_sequence('mako.stream', 'stream_no')::regclass AS sequence, max(s.stream_no) AS last FROM mako.stream s) q"
+	" WHERE q.last > COALESCE(pg_sequence_last_value(q.sequence), 0)",
+	0, {0}, true
+};
+
+/* What can be wrong with a history; the numbers are those of select_histories. */
+typedef struct Problem
+{
+	int			sqlerrcode;
+	const char *message;
+	const char *hint;
+} Problem;
+
+static const Problem problems[] = {
+	{0},
+	{ERRCODE_UNDEFINED_OBJECT, "there are events of streams that do not exist", "Insert the streams' heads into mako.stream first."},
+	{ERRCODE_DATA_CORRUPTED, "there are streams whose events are not numbered 1, 2, 3 ...", "Number the events of every stream without gap."},
+	{ERRCODE_DATA_CORRUPTED, "there are streams whose last events are missing", "Load every event of a stream."},
+	{MAKO_ERRCODE_STREAM_MOVED, "there are streams with new events of a workflow that they do not run under",
+	"Only a stream without events can be given a history of another workflow."},
+};
+
+MAKO_FUNCTION(mako_adopt_events);
+
+/* Proves the invariants of all histories, and sets the heads of those that were loaded past the triggers. */
+Datum
+mako_adopt_events(PG_FUNCTION_ARGS)
+{
+	MakoConnection connection;
+	MakoRows	rows;
+	TupleDesc	tupdesc;
+	Datum		values[] = {Int64GetDatum(0), Int64GetDatum(0), Int64GetDatum(0)};
+	bool		nulls[3] = {false};
+	bool		isnull;
+
+	PreventCommandDuringRecovery("mako_adopt_events()");
+	PreventCommandIfReadOnly("mako_adopt_events()");
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	connection = mako_sql_connect();
+	mako_invariants_check_store();
+	(void) mako_sql_execute(&lock_events, NULL, NULL);
+	(void) mako_sql_execute(&check_ids, NULL, NULL);
+
+	rows = mako_sql_query(&select_histories, NULL, NULL);
+	if (rows.count > 0)
+	{
+		int			number = DatumGetInt32(mako_rows_get(&rows, 0, 1, &isnull));
+
+		if (number > 0)
+			ereport(ERROR,
+					(errcode(problems[number].sqlerrcode),
+					 errmsg_internal("%s", problems[number].message),
+					 errdetail(INT64_FORMAT " streams, among them: %s.", DatumGetInt64(mako_rows_get(&rows, 0, 2, &isnull)),
+							   mako_rows_text(&rows, 0, 5)),
+					 errhint("%s", problems[number].hint)));
+		values[0] = mako_rows_get(&rows, 0, 2, &isnull);
+		values[1] = DirectFunctionCall1(numeric_int8, mako_rows_get(&rows, 0, 3, &isnull));
+		values[2] = mako_rows_get(&rows, 0, 4, &isnull);
+	}
+	mako_rows_free(&rows);
+
+	rows = mako_invariants_query(&set_heads, NULL, NULL);
+	for (uint64 row = 0; row < rows.count; row++)
+		mako_fence_pass(mako_rows_text(&rows, row, 1), MAKO_FENCE_ENTER);
+	mako_rows_free(&rows);
+	(void) mako_sql_execute(&advance_identity, NULL, NULL);
+	mako_sql_disconnect(connection);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
+}

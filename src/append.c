@@ -1,0 +1,332 @@
+/*
+ * append.c
+ *	  mako_append() and mako_append_batch(): events that an engine adds to a process.
+ *
+ * An event's number follows from the head, so the head is locked first, as the owner of its table: a writer needs SELECT on
+ * mako.stream and INSERT on mako.event only. The INSERT itself runs with the caller's rights, and the triggers of the store check it
+ * like any other.
+ */
+#include "mako_migration.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+#include "utils/uuid.h"
+
+/* What an event consists of, in the order of mako_new_event and of the INSERT. */
+enum
+{
+	EVENT_TYPE,
+	PAYLOAD,
+	SCHEMA_VERSION,
+	EVENT_ID,
+	CORRELATION_ID,
+	CAUSATION_ID,
+	CONVERSATION_ID,
+	EVENT_COLUMNS
+};
+
+static const Oid event_column_type[] = {
+	[EVENT_TYPE] = TEXTOID,[PAYLOAD] = JSONBOID,[SCHEMA_VERSION] = INT4OID,[EVENT_ID] = UUIDOID,
+	[CORRELATION_ID] = UUIDOID,[CAUSATION_ID] = UUIDOID,[CONVERSATION_ID] = UUIDOID,
+};
+
+#define INSERT_EVENTS \
+	"INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload, schema_version, event_id," \
+	" correlation_id, causation_id, conversation_id) "
+
+static MakoStatement insert_event = {
+	INSERT_EVENTS
+	"VALUES ($1, $2, $3, $4, $5, COALESCE($6, 1), COALESCE($7, pg_catalog.gen_random_uuid()), $8, $9, $10)",
+	10, {INT8OID, INT8OID, TEXTOID, TEXTOID, JSONBOID, INT4OID, UUIDOID, UUIDOID, UUIDOID, UUIDOID}
+};
+
+static MakoStatement insert_events = {
+	INSERT_EVENTS
+	"SELECT $1, $2 OPERATOR(pg_catalog.+) u.ordinality OPERATOR(pg_catalog.-) 1, $3, u.event_type, u.payload,"
+	" COALESCE(u.schema_version, 1), COALESCE(u.event_id, pg_catalog.gen_random_uuid()), u.correlation_id, u.causation_id,"
+	" u.conversation_id"
+	" FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),"
+	" pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10)) WITH ORDINALITY"
+	" AS u (event_type, payload, schema_version, event_id, correlation_id, causation_id, conversation_id, ordinality)",
+	10, {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID, JSONBARRAYOID, INT4ARRAYOID, UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID,
+	UUIDARRAYOID}
+};
+
+static MakoStatement select_event = {
+	"SELECT e.sequence_number, e.event_type OPERATOR(pg_catalog.=) $3 AND e.payload OPERATOR(pg_catalog.=) $4"
+	" AND e.schema_version OPERATOR(pg_catalog.=) COALESCE($5, 1)"
+	" FROM mako.event e WHERE e.stream_no OPERATOR(pg_catalog.=) $1 AND e.event_id OPERATOR(pg_catalog.=) $2",
+	5, {INT8OID, UUIDOID, TEXTOID, JSONBOID, INT4OID}
+};
+
+/* An event that is to be appended; null columns have their defaults. */
+typedef struct NewEvent
+{
+	Datum		values[EVENT_COLUMNS];
+	bool		nulls[EVENT_COLUMNS];
+} NewEvent;
+
+/* What the caller asked for. */
+typedef struct Request
+{
+	Datum		stream_id;		/* text */
+	const char *workflow_id;
+	int64		expected_version;	/* -1: any */
+	const NewEvent *events;
+	int			count;
+} Request;
+
+/* Reads the arguments that both functions have: stream, workflow, expected version. */
+static Request
+read_request(FunctionCallInfo fcinfo, int expected_version)
+{
+	Request		request = {0};
+
+	mako_require_value(!PG_ARGISNULL(0), "stream_id");
+	mako_require_value(!PG_ARGISNULL(1), "workflow_id");
+	request.stream_id = PG_GETARG_DATUM(0);
+	request.workflow_id = TextDatumGetCString(PG_GETARG_DATUM(1));
+	request.expected_version = PG_ARGISNULL(expected_version) ? -1 : PG_GETARG_INT64(expected_version);
+	if (!PG_ARGISNULL(expected_version) && request.expected_version < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("expected_version must not be negative"),
+				 errdetail("It is " INT64_FORMAT ".", request.expected_version),
+				 errhint("0 means that there are no events yet, null that any version will do.")));
+	return request;
+}
+
+/*
+ * Where an event with this id is in the stream already, 0 for nowhere. The same event again is what a writer sends that did not hear the
+ * answer; another one with the same id would be lost if it were taken for it.
+ */
+static int64
+find_event(const MakoStream *head, const NewEvent *event)
+{
+	Datum		values[] = {
+		Int64GetDatum(head->stream_no), event->values[EVENT_ID], event->values[EVENT_TYPE], event->values[PAYLOAD],
+		event->values[SCHEMA_VERSION]
+	};
+	char		nulls[] = "     ";
+	MakoRows	rows;
+	int64		sequence_number = 0;
+	bool		isnull;
+
+	if (event->nulls[EVENT_ID])
+		return 0;
+	if (event->nulls[SCHEMA_VERSION])
+		nulls[4] = 'n';
+	rows = mako_sql_query(&select_event, values, nulls);
+	if (rows.count > 0)
+	{
+		sequence_number = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+		if (!DatumGetBool(mako_rows_get(&rows, 0, 2, &isnull)))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("event id %s is another event of stream \"%s\"",
+							DatumGetCString(DirectFunctionCall1(uuid_out, event->values[EVENT_ID])), head->stream_id),
+					 errdetail("Event " INT64_FORMAT " has this id, and another type, schema version or payload.", sequence_number),
+					 errhint("Give every event an id of its own.")));
+	}
+	mako_rows_free(&rows);
+	return sequence_number;
+}
+
+/* The number of the last event if all are in the stream already, 0 if none is; an error for anything in between. */
+static int64
+find_events(const MakoStream *head, const Request *request)
+{
+	int64		last = 0;
+	int			found = 0;
+
+	for (int i = 0; i < request->count; i++)
+	{
+		int64		sequence_number = find_event(head, &request->events[i]);
+
+		found += sequence_number > 0;
+		last = Max(last, sequence_number);
+	}
+	if (found > 0 && found < request->count)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("a part of the events is in stream \"%s\" already", head->stream_id),
+				 errdetail("%d of %d event ids are there.", found, request->count),
+				 errhint("Append the same events together again, or only those that are new.")));
+	return last;
+}
+
+/* Raises unless the stream is where the writer believes it to be. */
+static void
+check_head(const MakoStream *head, const Request *request)
+{
+	if (strcmp(head->workflow_id, request->workflow_id) != 0)
+		mako_invariants_raise_moved(head->stream_no, head->stream_id, head->workflow_id,
+									psprintf("The writer works under \"%s\".", request->workflow_id));
+	if (request->expected_version >= 0 && request->expected_version != head->version)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("stream \"%s\" has another version than expected", head->stream_id),
+				 errdetail("Expected version " INT64_FORMAT ", found " INT64_FORMAT ".", request->expected_version, head->version),
+				 errhint("Load the process again and retry.")));
+}
+
+/* The parameter for one column of the events: a value for one event, an array for many. */
+static Datum
+column_parameter(const Request *request, int column, char *null)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int			lower_bound = 1;
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	*null = ' ';
+	if (request->count == 1)
+	{
+		if (request->events[0].nulls[column])
+			*null = 'n';
+		return request->events[0].values[column];
+	}
+	values = palloc(sizeof(Datum) * request->count);
+	nulls = palloc(sizeof(bool) * request->count);
+	for (int i = 0; i < request->count; i++)
+	{
+		values[i] = request->events[i].values[column];
+		nulls[i] = request->events[i].nulls[column];
+	}
+	get_typlenbyvalalign(event_column_type[column], &length, &by_value, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, unconstify(int *, &request->count), &lower_bound,
+											  event_column_type[column], length, by_value, align));
+}
+
+/* Inserts the events behind the head, with the caller's rights. */
+static void
+insert(const MakoStream *head, const Request *request)
+{
+	Datum		values[3 + EVENT_COLUMNS] = {
+		Int64GetDatum(head->stream_no), Int64GetDatum(head->version + 1), CStringGetTextDatum(request->workflow_id)
+	};
+	char		nulls[3 + EVENT_COLUMNS + 1] = "          ";
+
+	for (int column = 0; column < EVENT_COLUMNS; column++)
+		values[3 + column] = column_parameter(request, column, &nulls[3 + column]);
+	if (mako_sql_execute(request->count == 1 ? &insert_event : &insert_events, values, nulls) != (uint64) request->count)
+		mako_sql_raise_swallowed("event", request->count);
+}
+
+/* Raises unless the caller may insert events, before a head is locked for him. */
+static void
+check_privilege(void)
+{
+	Oid			event = mako_store_table("event");
+
+	if (pg_class_aclcheck(event, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(event, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, "event");
+}
+
+/* Appends, and returns the number of the last event; the one it has if it is there already. */
+static int64
+append(const Request *request, const char *function)
+{
+	MakoStream	head;
+	MakoUser	user;
+	int64		last;
+
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+	check_privilege();
+	mako_sql_connect_plain();
+	mako_fence_lock(request->workflow_id);
+	mako_stream_lock(request->stream_id, &head);
+
+	user = mako_become_owner(mako_store_table("stream"));
+	last = find_events(&head, request);
+	if (last == 0)
+		check_head(&head, request);
+	mako_become(&user);
+
+	if (last == 0)
+	{
+		if (request->count > 0)
+			insert(&head, request);
+		last = head.version + request->count;
+	}
+	mako_sql_disconnect_plain();
+	return last;
+}
+
+MAKO_FUNCTION(mako_append);
+MAKO_FUNCTION(mako_append_batch);
+
+/* Appends one event. */
+Datum
+mako_append(PG_FUNCTION_ARGS)
+{
+	/* Where the columns of an event are among the arguments. */
+	static const int argument[] = {
+		[EVENT_TYPE] = 2,[PAYLOAD] = 3,[SCHEMA_VERSION] = 5,[EVENT_ID] = 6,[CORRELATION_ID] = 7,[CAUSATION_ID] = 8,
+		[CONVERSATION_ID] = 9,
+	};
+	Request		request = read_request(fcinfo, 4);
+	NewEvent	event;
+
+	mako_require_value(!PG_ARGISNULL(2), "event_type");
+	mako_require_value(!PG_ARGISNULL(3), "payload");
+	for (int column = 0; column < EVENT_COLUMNS; column++)
+	{
+		event.values[column] = PG_GETARG_DATUM(argument[column]);
+		event.nulls[column] = PG_ARGISNULL(argument[column]);
+	}
+	request.events = &event;
+	request.count = 1;
+	PG_RETURN_INT64(append(&request, "mako_append()"));
+}
+
+/* Reads an element of mako_new_event[]. */
+static NewEvent
+read_event(HeapTupleHeader row, int number)
+{
+	NewEvent	event;
+	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
+	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
+
+	heap_deform_tuple(&tuple, tupdesc, event.values, event.nulls);
+	ReleaseTupleDesc(tupdesc);
+	mako_require_value(!event.nulls[EVENT_TYPE], psprintf("event_type of event %d", number));
+	mako_require_value(!event.nulls[PAYLOAD], psprintf("payload of event %d", number));
+	return event;
+}
+
+/* Appends some events, all or none. */
+Datum
+mako_append_batch(PG_FUNCTION_ARGS)
+{
+	Request		request = read_request(fcinfo, 3);
+	NewEvent   *events;
+	ArrayType  *array;
+	Datum	   *elements;
+	bool	   *nulls;
+
+	mako_require_value(!PG_ARGISNULL(2), "events");
+	array = PG_GETARG_ARRAYTYPE_P(2);
+	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_DOUBLE, &elements, &nulls, &request.count);
+	events = palloc(sizeof(NewEvent) * (request.count + 1));
+	for (int i = 0; i < request.count; i++)
+	{
+		mako_require_value(!nulls[i], psprintf("event %d", i + 1));
+		events[i] = read_event(DatumGetHeapTupleHeader(elements[i]), i + 1);
+	}
+	request.events = events;
+	PG_RETURN_INT64(append(&request, "mako_append_batch()"));
+}

@@ -1,0 +1,301 @@
+/*
+ * coverage.c
+ *	  What is left on a format version, and the ways in which a version ends: drain, retire, reactivate.
+ *
+ * Whether a process is in flight is told by its workflow's own predicate over its state, so its events are folded. What cannot be folded
+ * counts as in flight: nobody can say that it is finished.
+ */
+#include "mako_migration.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+static MakoStatement select_workflows = {
+	"SELECT s.workflow_id, count(*), w.workflow_id IS NOT NULL AND w.in_flight IS NOT NULL, x.reason,"
+	"  ARRAY(SELECT m.target_wf::text FROM %s.mako_state_migration m WHERE m.source_wf = s.workflow_id ORDER BY 1),"
+	"  EXISTS (SELECT FROM %s.mako_state_migration m WHERE m.source_wf = s.workflow_id AND m.migrate IS NOT NULL)"
+	" FROM mako.stream s"
+	" LEFT JOIN %s.mako_workflow w ON w.workflow_id = s.workflow_id"
+	" LEFT JOIN %s.mako_exemption x ON x.workflow_id = s.workflow_id"
+	" WHERE split_part(s.workflow_id, '@', 2) = $1"
+	" GROUP BY s.workflow_id, w.workflow_id, w.in_flight, x.reason ORDER BY s.workflow_id",
+	1, {TEXTOID}, true
+};
+
+static MakoStatement set_status = {
+	"INSERT INTO mako.format_version AS f (format_version, status, messages_until, reason) VALUES ($1, $2, $3, $4)"
+	" ON CONFLICT (format_version) DO UPDATE"
+	" SET status = $2, messages_until = $3, reason = $4, changed_by = current_user, changed_at = now()",
+	4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}
+};
+
+/* ---- in flight -------------------------------------------------------------------------------------------------------------- */
+
+/* A count of the streams in flight, on its way. */
+typedef struct Count
+{
+	MakoFold   *fold;
+	MakoReplay *replay;
+	int64		in_flight;
+} Count;
+
+/* Counts a stream that is in flight. */
+static bool
+count_stream(void *argument, const MakoStream *stream, MakoReader *reader)
+{
+	Count	   *count = argument;
+	MakoFold   *fold = count->fold;
+	const MakoWorkflow *workflow = fold->plan->workflows[0];
+
+	if (stream->version > 0 && reader != NULL)
+		mako_replay_stream(count->replay, fold, stream, reader);
+	else if (stream->version > 0)
+		mako_replay_stored(fold, stream);
+	else if (workflow->initial_state != NULL)
+		mako_fold_begin(fold, JsonbPGetDatum(workflow->initial_state), 0);
+	if ((stream->version == 0 && workflow->initial_state == NULL) || mako_fold_is_in_flight(fold))
+		count->in_flight++;
+	return true;
+}
+
+/* Counts a stream whose state cannot be told. */
+static void
+count_failure(void *argument, const MakoStream *stream, const ErrorData *error)
+{
+	((Count *) argument)->in_flight++;
+}
+
+/* How many streams of a workflow with a predicate are in flight; reads with the active snapshot. */
+static int64
+count_in_flight(const char *workflow_id)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako coverage", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext batch_context = AllocSetContextCreate(context, "mako batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Count		count = {.replay = mako_replay_create()};
+	MakoCursor *heads = mako_stream_open_heads(workflow_id, NULL, false);
+	MakoBatch	batch = {.replay = count.replay,.take = count_stream,.fail = count_failure,.argument = &count};
+
+	batch.fold = count.fold = mako_replay_fold(count.replay, workflow_id, workflow_id);
+	do
+	{
+		MemoryContextReset(batch_context);
+		MemoryContextSwitchTo(batch_context);
+		batch.streams = palloc(sizeof(MakoStream) * mako_batch_size);
+		batch.count = mako_stream_fetch_heads(heads, workflow_id, batch.streams, mako_batch_size);
+		if (batch.count > 0)
+		{
+			mako_stream_load_states(batch.streams, batch.count, workflow_id, count.fold->apply == NULL);
+			mako_batch_run(&batch);
+		}
+	} while (batch.count > 0);
+	mako_cursor_close(heads);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return count.in_flight;
+}
+
+/* ---- coverage --------------------------------------------------------------------------------------------------------------- */
+
+/* What is to become of one workflow that runs under a version. */
+static MakoCoverage *
+read_row(const MakoRows *rows, uint64 row, const char *target_fv)
+{
+	MakoCoverage *coverage = palloc0(sizeof(MakoCoverage));
+	bool		isnull;
+	Datum		targets;
+
+	coverage->workflow_id = mako_rows_text(rows, row, 1);
+	coverage->streams = DatumGetInt64(mako_rows_get(rows, row, 2, &isnull));
+	coverage->has_predicate = DatumGetBool(mako_rows_get(rows, row, 3, &isnull));
+	coverage->reason = mako_rows_text(rows, row, 4);
+	targets = mako_rows_get(rows, row, 5, &isnull);
+	coverage->targets = PointerGetDatum(DatumGetArrayTypePCopy(targets));
+	if (coverage->reason != NULL)
+		coverage->decision = "exempt";
+	else if (target_fv != NULL ?
+			 !mako_plan_leads(coverage->workflow_id, mako_workflow_id_at(coverage->workflow_id, target_fv)) :
+			 ARR_NDIM(DatumGetArrayTypeP(coverage->targets)) == 0)
+		coverage->decision = "undecided";
+	else
+		coverage->decision = DatumGetBool(mako_rows_get(rows, row, 6, &isnull)) ? "migration" : "identity";
+	return coverage;
+}
+
+/*
+ * Every workflow that streams still run under in a format version, in the order of their names; reads with the active snapshot. With a
+ * target, a workflow is decided when a way leads there, otherwise when any step leads out of it. Counts what is in flight of all, or
+ * of the undecided ones only.
+ */
+List *
+mako_coverage_read(const char *format_version, const char *target_fv, bool count_undecided_only)
+{
+	Datum		values[] = {CStringGetTextDatum(format_version)};
+	MakoRows	rows = mako_sql_query_snapshot(&select_workflows, values, NULL);
+	List	   *list = NIL;
+
+	for (uint64 row = 0; row < rows.count; row++)
+	{
+		MakoCoverage *coverage = read_row(&rows, row, target_fv);
+
+		coverage->in_flight = coverage->streams;
+		if (coverage->has_predicate && (!count_undecided_only || strcmp(coverage->decision, "undecided") == 0))
+			coverage->in_flight = count_in_flight(coverage->workflow_id);
+		list = lappend(list, coverage);
+	}
+	mako_rows_free(&rows);
+	return list;
+}
+
+/* What stands in the way, one workflow a line, for the detail of an error; NULL for nothing. */
+const char *
+mako_coverage_obstacles(List *list, bool undecided_only)
+{
+	StringInfoData text;
+	ListCell   *cell;
+
+	initStringInfo(&text);
+	foreach(cell, list)
+	{
+		const MakoCoverage *coverage = lfirst(cell);
+		bool		undecided = strcmp(coverage->decision, "undecided") == 0;
+
+		if (coverage->in_flight > 0 && coverage->reason == NULL && (undecided || !undecided_only))
+			appendStringInfo(&text, "%s%s: " INT64_FORMAT " of " INT64_FORMAT " streams in flight, %s",
+							 text.len > 0 ? "\n" : "", coverage->workflow_id, coverage->in_flight, coverage->streams, coverage->decision);
+	}
+	return text.len > 0 ? text.data : NULL;
+}
+
+MAKO_FUNCTION(mako_coverage);
+
+/* What is left on a format version, one workflow a row. */
+Datum
+mako_coverage(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *result = mako_rowset_begin(fcinfo);
+	MakoConnection connection = mako_sql_connect();
+	ListCell   *cell;
+
+	(void) mako_store_table("stream");
+	foreach(cell, mako_coverage_read(TextDatumGetCString(PG_GETARG_DATUM(0)), NULL, false))
+	{
+		const MakoCoverage *coverage = lfirst(cell);
+		Datum		values[] = {
+			CStringGetTextDatum(coverage->workflow_id), Int64GetDatum(coverage->streams), Int64GetDatum(coverage->in_flight),
+			CStringGetTextDatum(coverage->decision), coverage->targets,
+			coverage->reason == NULL ? (Datum) 0 : CStringGetTextDatum(coverage->reason)
+		};
+		bool		nulls[] = {false, false, false, false, false, coverage->reason == NULL};
+
+		mako_rowset_add(result, values, nulls);
+	}
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
+}
+
+/* ---- drain, retire, reactivate ---------------------------------------------------------------------------------------------- */
+
+/* Connects, and keeps everybody out who would write under the version until the transaction ends. */
+static MakoConnection
+close_version(const char *format_version, const char *function)
+{
+	MakoConnection connection;
+
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+	connection = mako_sql_connect();
+	mako_invariants_check_store();
+	mako_fence_close(format_version);
+	return connection;
+}
+
+/* Sets the status of a version, with who, when and why. */
+static void
+write_status(FunctionCallInfo fcinfo, const char *status, int reason, int messages_until)
+{
+	bool		has_until = messages_until >= 0 && !PG_ARGISNULL(messages_until);
+	Datum		values[] = {
+		PG_GETARG_DATUM(0), CStringGetTextDatum(status), has_until ? PG_GETARG_DATUM(messages_until) : (Datum) 0,
+		PG_GETARG_DATUM(reason)
+	};
+	char		nulls[] = {' ', ' ', has_until ? ' ' : 'n', PG_ARGISNULL(reason) ? 'n' : ' ', '\0'};
+
+	if (mako_invariants_write(&set_status, values, nulls) != 1)
+		mako_sql_raise_swallowed("format_version", 1);
+}
+
+/* The format version that a call is about. */
+static char *
+version_argument(FunctionCallInfo fcinfo)
+{
+	mako_require_value(!PG_ARGISNULL(0), "format_version");
+	return TextDatumGetCString(PG_GETARG_DATUM(0));
+}
+
+MAKO_FUNCTION(mako_drain);
+MAKO_FUNCTION(mako_retire);
+MAKO_FUNCTION(mako_reactivate);
+
+/* From now on no process starts under the version. */
+Datum
+mako_drain(PG_FUNCTION_ARGS)
+{
+	const char *version = version_argument(fcinfo);
+	MakoConnection connection = close_version(version, "mako_drain()");
+	const char *status = mako_fence_status(version);
+
+	if (status != NULL && strcmp(status, "retired") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("format version \"%s\" is retired", version),
+				 errdetail("A retired version takes no process and no event."),
+				 errhint("To take the retirement back, use mako_reactivate().")));
+	write_status(fcinfo, "draining", 1, -1);
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
+
+/* From now on nothing is written under the version; refused while anything there is in flight. */
+Datum
+mako_retire(PG_FUNCTION_ARGS)
+{
+	const char *version = version_argument(fcinfo);
+	MakoConnection connection = close_version(version, "mako_retire()");
+	const char *obstacles;
+
+	/* What has committed until now, which is all that can have been written under the version. */
+	PushActiveSnapshot(GetLatestSnapshot());
+	obstacles = mako_coverage_obstacles(mako_coverage_read(version, NULL, false), false);
+	PopActiveSnapshot();
+	if (obstacles != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("format version \"%s\" cannot be retired", version),
+				 errdetail_internal("%s", obstacles),
+				 errhint("Migrate what is in flight, or exempt it with mako_exempt().")));
+	write_status(fcinfo, "retired", 1, 2);
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
+
+/* Takes drain or retirement back. */
+Datum
+mako_reactivate(PG_FUNCTION_ARGS)
+{
+	const char *version = version_argument(fcinfo);
+	MakoConnection connection = close_version(version, "mako_reactivate()");
+
+	if (mako_fence_status(version) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("format version \"%s\" is active", version),
+				 errdetail("It was never drained or retired.")));
+	write_status(fcinfo, "active", 1, -1);
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}

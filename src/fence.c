@@ -1,0 +1,126 @@
+/*
+ * fence.c
+ *	  The fence around a format version, and the lock that lets one migration of a source run at a time.
+ *
+ * Whoever writes under a version holds a shared lock for it until the transaction ends, and then reads the version's status with a
+ * snapshot of now; whoever drains or retires the version holds the lock exclusively. So an old snapshot slips nothing through.
+ * Everybody takes the locks of versions before those of heads.
+ */
+#include "mako_migration.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+static MakoStatement select_status = {
+	"SELECT f.status FROM mako.format_version f WHERE f.format_version OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
+};
+
+static MakoStatement select_closed = {
+	"SELECT f.messages_until::pg_catalog.text FROM mako.format_version f"
+	" WHERE f.format_version OPERATOR(pg_catalog.=) $1 AND f.messages_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
+	1, {TEXTOID}
+};
+
+/* Takes a transaction-level advisory lock on a name; false when it is not to be had and wait is false. */
+static bool
+lock_name(const char *kind, const char *name, LOCKMODE mode, bool wait)
+{
+	char	   *text = psprintf("mako_migration %s %s", kind, name);
+	uint64		key = DatumGetUInt64(hash_any_extended((const unsigned char *) text, strlen(text), 0));
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, 1);
+	pfree(text);
+	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Lets one migration of a source run at a time. */
+void
+mako_fence_lock_source(const char *workflow_id)
+{
+	if (!lock_name("source", workflow_id, ExclusiveLock, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("another migration of \"%s\" is running", workflow_id),
+				 errhint("Wait until it is finished.")));
+}
+
+/* One text about a version as committed now, whatever the age of the transaction's snapshot; NULL for none. */
+static char *
+latest(MakoStatement *statement, const char *format_version)
+{
+	Datum		values[] = {CStringGetTextDatum(format_version)};
+	MakoRows	rows;
+	char	   *text = NULL;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	rows = mako_sql_query_snapshot(statement, values, NULL);
+	if (rows.count > 0)
+		text = mako_rows_text(&rows, 0, 1);
+	mako_rows_free(&rows);
+	PopActiveSnapshot();
+	return text;
+}
+
+/* The status of a version as committed now; NULL where nobody has set one, which is active. */
+const char *
+mako_fence_status(const char *format_version)
+{
+	return latest(&select_status, format_version);
+}
+
+/* Since when messages of a version are refused; NULL when they are not. */
+const char *
+mako_fence_closed(const char *format_version)
+{
+	return latest(&select_closed, format_version);
+}
+
+/* Holds a version as it is until the transaction ends. */
+void
+mako_fence_lock(const char *workflow_id)
+{
+	(void) lock_name("version", mako_workflow_id_version(workflow_id), ShareLock, true);
+}
+
+/* Waits for everybody who writes under a version, and keeps others out until the transaction ends. */
+void
+mako_fence_close(const char *format_version)
+{
+	(void) lock_name("version", format_version, ExclusiveLock, true);
+}
+
+/* Raises when the version of a workflow, which is held, does not allow what is to be done. */
+void
+mako_fence_check(const char *workflow_id, MakoFence fence)
+{
+	const char *version = mako_workflow_id_version(workflow_id);
+	const char *status = mako_fence_status(version);
+
+	if (status == NULL || strcmp(status, "active") == 0)
+		return;
+	if (strcmp(status, "retired") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("format version \"%s\" is retired", version),
+				 errdetail("Nothing can be written under workflow \"%s\" any more.", workflow_id),
+				 errhint("Use a format version that is not retired.")));
+	if (fence == MAKO_FENCE_START)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("format version \"%s\" is draining", version),
+				 errdetail("No new process can start under workflow \"%s\".", workflow_id),
+				 errhint("Start the process under a newer format version.")));
+}
+
+/* Holds the version of a workflow, and raises when it does not allow what is to be done. */
+void
+mako_fence_pass(const char *workflow_id, MakoFence fence)
+{
+	mako_fence_lock(workflow_id);
+	mako_fence_check(workflow_id, fence);
+}

@@ -1,0 +1,67 @@
+/*
+ * result.c
+ *	  What functions have in common at their borders: arguments that must not be null, and rows as a result.
+ */
+#include "mako_migration.h"
+
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/tuplestore.h"
+
+/* Raises unless an argument has a value. */
+void
+mako_require_value(bool has_value, const char *name)
+{
+	if (!has_value)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+}
+
+/* Where the rows of a call go; lives in the context in which it was begun. */
+struct MakoRowSet
+{
+	Tuplestorestate *store;
+	TupleDesc	tupdesc;
+};
+
+/* Begins the rows of the call at hand, which must be one that can return rows. */
+MakoRowSet *
+mako_rowset_begin(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	MakoRowSet *rows = palloc(sizeof(MakoRowSet));
+	MemoryContext old;
+
+	if (result == NULL || !IsA(result, ReturnSetInfo) || (result->allowedModes & SFRM_Materialize) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s() was called where no rows can be returned", get_func_name(fcinfo->flinfo->fn_oid)),
+				 errhint("Call it in FROM.")));
+
+	old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
+	if (get_call_result_type(fcinfo, NULL, &rows->tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	rows->store = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
+	MemoryContextSwitchTo(old);
+	result->returnMode = SFRM_Materialize;
+	result->setResult = rows->store;
+	result->setDesc = rows->tupdesc;
+	return rows;
+}
+
+/* The row type, for values that depend on it. */
+TupleDesc
+mako_rowset_type(const MakoRowSet *rows)
+{
+	return rows->tupdesc;
+}
+
+/* Adds a row. */
+void
+mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls)
+{
+	tuplestore_putvalues(rows->store, rows->tupdesc, unconstify(Datum *, values), unconstify(bool *, nulls));
+}

@@ -1,0 +1,419 @@
+/*
+ * state.c
+ *	  Reading a process: its state, what an engine resumes from, its events, its history; and its periodic snapshots.
+ *
+ * The state of a stream is its newest valid snapshot and the events behind it. Migration snapshots are final; a periodic one is only a
+ * cache: it counts if it lies behind the boundary, belongs to the workflow that the stream runs under now and fits that workflow's
+ * state schema version and type. So losing periodic snapshots, or keeping bad ones, changes no state. Everything is read with the
+ * statement's snapshot: head, stored state and events are of one moment.
+ */
+#include "mako_migration.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+/* Events fetched at once. */
+#define EVENT_FETCH 256
+
+/* The newest periodic snapshot between two sequence numbers; of any state schema version where $5 is null. */
+static MakoStatement select_periodic = {
+	"SELECT n.sequence_number, n.state_schema_version, n.state FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.run_id OPERATOR(pg_catalog.=) 0"
+	" AND n.sequence_number OPERATOR(pg_catalog.>) $2 AND n.sequence_number OPERATOR(pg_catalog.<=) $3"
+	" AND n.workflow_id OPERATOR(pg_catalog.=) $4 AND ($5 IS NULL OR n.state_schema_version OPERATOR(pg_catalog.=) $5)"
+	" ORDER BY n.sequence_number DESC LIMIT 1",
+	5, {INT8OID, INT8OID, INT8OID, TEXTOID, INT4OID}
+};
+
+#define EVENT_COLUMNS_OF_LOAD 10
+
+static MakoStatement select_events = {
+	"SELECT e.sequence_number, e.event_id, e.recorded_at, e.workflow_id, e.event_type, e.schema_version, e.payload,"
+	" e.correlation_id, e.causation_id, e.conversation_id"
+	" FROM mako.event e"
+	" WHERE e.stream_no OPERATOR(pg_catalog.=) $1 AND e.sequence_number OPERATOR(pg_catalog.>) $2 ORDER BY e.sequence_number",
+	2, {INT8OID, INT8OID}
+};
+
+static MakoStatement select_layout = {
+	"SELECT state_schema_version, initial_state, state_type_definition FROM %s.mako_workflow WHERE workflow_id::text = $1",
+	1, {TEXTOID}
+};
+
+static MakoStatement save_snapshot = {
+	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state)"
+	" VALUES ($1, $2, 0, $3, $4, $5)"
+	" ON CONFLICT (stream_no, sequence_number, run_id) DO UPDATE"
+	" SET workflow_id = $3, state_schema_version = $4, state = $5, taken_at = pg_catalog.now(), reverted_by = NULL",
+	5, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID}
+};
+
+/* ---- where a stream starts -------------------------------------------------------------------------------------------------- */
+
+/* Takes a stored state as the start of a stream. */
+static void
+start_from(MakoStream *stream, const MakoRows *rows)
+{
+	bool		isnull;
+
+	stream->start = DatumGetInt64(mako_rows_get(rows, 0, 1, &isnull));
+	stream->start_schema_version = DatumGetInt32(mako_rows_get(rows, 0, 2, &isnull));
+	stream->start_state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_rows_get(rows, 0, 3, &isnull)));
+	stream->boundary_missing = false;
+}
+
+/*
+ * Finds the stored state that a stream starts from: the newest valid periodic snapshot behind the boundary, or the boundary. The
+ * workflow is NULL where it is not registered: then nothing is known that a snapshot would have to fit.
+ */
+static void
+find_start(MakoStream *stream, const MakoWorkflow *workflow)
+{
+	int64		newest = stream->version;
+
+	mako_stream_load_states(stream, 1, stream->workflow_id, false);
+	for (;;)
+	{
+		Datum		values[] = {
+			Int64GetDatum(stream->stream_no), Int64GetDatum(stream->start), Int64GetDatum(newest),
+			CStringGetTextDatum(stream->workflow_id), Int32GetDatum(workflow == NULL ? 0 : workflow->state_schema_version)
+		};
+		MakoRows	rows = mako_sql_query_snapshot(&select_periodic, values, workflow == NULL ? "    n" : NULL);
+		bool		isnull;
+		bool		valid;
+
+		if (rows.count == 0)
+			break;
+		valid = workflow == NULL || workflow->state_type == NULL ||
+			mako_type_definition_check(workflow->state_type, DatumGetJsonbP(mako_rows_get(&rows, 0, 3, &isnull)), NULL, NULL);
+		newest = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull)) - 1;
+		if (valid)
+			start_from(stream, &rows);
+		mako_rows_free(&rows);
+		if (valid)
+			break;
+	}
+}
+
+/* ---- the state -------------------------------------------------------------------------------------------------------------- */
+
+/* A stream that is being read; lives in the caller's memory context. */
+typedef struct Reading
+{
+	MakoConnection connection;
+	MakoStream	stream;
+	MakoReplay *replay;
+	MakoFold   *fold;			/* of the workflow that the stream runs under */
+	bool		known;			/* false: nothing has happened yet, and there is no initial state */
+	ErrorContextCallback context;
+} Reading;
+
+/* Opens a stream, and finds its state: the current one, in reading->fold. */
+static void
+read_state(Reading *reading, Datum stream_id)
+{
+	MakoStream *stream = &reading->stream;
+	const MakoWorkflow *workflow;
+
+	reading->connection = mako_sql_connect_visible();
+	mako_stream_find(stream_id, stream);
+	reading->replay = mako_replay_create();
+	reading->fold = mako_replay_fold(reading->replay, stream->workflow_id, stream->workflow_id);
+	workflow = reading->fold->plan->workflows[0];
+	reading->context = (ErrorContextCallback) {error_context_stack, mako_fold_context, reading->fold};
+	error_context_stack = &reading->context;
+	reading->fold->phase = MAKO_PHASE_LOAD;
+	reading->fold->sequence_number = 0;
+	reading->known = stream->version > 0 || workflow->initial_state != NULL;
+
+	if (stream->version == 0)
+	{
+		if (reading->known)
+			mako_fold_begin(reading->fold, JsonbPGetDatum(workflow->initial_state), 0);
+	}
+	else if (workflow->apply == NULL)
+	{
+		mako_stream_load_states(stream, 1, stream->workflow_id, true);
+		mako_replay_stored(reading->fold, stream);
+	}
+	else
+	{
+		MakoReader *reader;
+
+		find_start(stream, workflow);
+		reader = mako_stream_open_events(stream, 1);
+		mako_replay_stream(reading->replay, reading->fold, stream, reader);
+		mako_stream_close_events(reader);
+	}
+	error_context_stack = reading->context.previous;
+	mako_replay_warn(reading->replay, stream->stream_id);
+}
+
+MAKO_FUNCTION(mako_state);
+MAKO_FUNCTION(mako_resume);
+MAKO_FUNCTION(mako_load);
+MAKO_FUNCTION(mako_trace);
+MAKO_FUNCTION(mako_take_snapshot);
+MAKO_FUNCTION(mako_save_snapshot);
+
+/* The authoritative state of a stream: (state, sequence_number, workflow_id, state_schema_version). */
+Datum
+mako_state(PG_FUNCTION_ARGS)
+{
+	Reading		reading;
+	Datum		values[4];
+	bool		nulls[4] = {false};
+	TupleDesc	tupdesc;
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	read_state(&reading, PG_GETARG_DATUM(0));
+	nulls[0] = !reading.known;
+	values[0] = reading.known ? JsonbPGetDatum(DatumGetJsonbPCopy(reading.fold->state)) : (Datum) 0;
+	values[1] = Int64GetDatum(reading.stream.version);
+	values[2] = CStringGetTextDatum(reading.stream.workflow_id);
+	values[3] = Int32GetDatum(reading.fold->plan->workflows[0]->state_schema_version);
+	mako_sql_disconnect(reading.connection);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
+}
+
+/* ---- events ----------------------------------------------------------------------------------------------------------------- */
+
+/* Adds the events of a stream behind a sequence number; column says where each of their columns goes in the row. */
+static void
+add_events(MakoRowSet *result, const MakoStream *stream, int64 after, const int *column)
+{
+	Datum		parameters[] = {Int64GetDatum(stream->stream_no), Int64GetDatum(after)};
+	MakoCursor *cursor = mako_cursor_open(&select_events, parameters, NULL, false);
+	int			width = mako_rowset_type(result)->natts;
+	Datum	   *values = palloc0(sizeof(Datum) * width);
+	bool	   *nulls = palloc(sizeof(bool) * width);
+	MakoRows	rows;
+
+	memset(nulls, true, sizeof(bool) * width);
+	while ((rows = mako_cursor_fetch(cursor, EVENT_FETCH)).count > 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (uint64 row = 0; row < rows.count; row++)
+		{
+			for (int i = 0; i < EVENT_COLUMNS_OF_LOAD; i++)
+				values[column[i]] = mako_rows_get(&rows, row, i + 1, &nulls[column[i]]);
+			mako_rowset_add(result, values, nulls);
+		}
+		mako_rows_free(&rows);
+	}
+	mako_rows_free(&rows);
+	mako_cursor_close(cursor);
+}
+
+/* The events of a stream behind a sequence number. */
+Datum
+mako_load(PG_FUNCTION_ARGS)
+{
+	static const int column[EVENT_COLUMNS_OF_LOAD] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+	MakoRowSet *result = mako_rowset_begin(fcinfo);
+	MakoConnection connection = mako_sql_connect_visible();
+	MakoStream	stream;
+
+	mako_stream_find(PG_GETARG_DATUM(0), &stream);
+	add_events(result, &stream, PG_GETARG_INT64(1), column);
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
+}
+
+/* What the states of a workflow look like, as far as it is registered; NULL where it is not. */
+static MakoWorkflow *
+state_layout(const char *workflow_id)
+{
+	Datum		values[] = {CStringGetTextDatum(workflow_id)};
+	MakoRows	rows = mako_sql_query_snapshot(&select_layout, values, NULL);
+	MakoWorkflow *workflow = NULL;
+	bool		isnull;
+
+	if (rows.count > 0)
+	{
+		Datum		initial_state = mako_rows_get(&rows, 0, 2, &isnull);
+		Datum		state_type;
+
+		workflow = palloc0(sizeof(MakoWorkflow));
+		workflow->workflow_id = pstrdup(workflow_id);
+		workflow->initial_state = isnull ? NULL : DatumGetJsonbPCopy(initial_state);
+		workflow->state_schema_version = DatumGetInt32(mako_rows_get(&rows, 0, 1, &isnull));
+		state_type = mako_rows_get(&rows, 0, 3, &isnull);
+		if (!isnull)
+			workflow->state_type = mako_type_definition_compile(DatumGetJsonbPCopy(state_type));
+	}
+	mako_rows_free(&rows);
+	return workflow;
+}
+
+/* What an engine that folds itself goes on from: a row with a state, and the events behind it. */
+Datum
+mako_resume(PG_FUNCTION_ARGS)
+{
+	static const int column[EVENT_COLUMNS_OF_LOAD] = {0, 4, 5, 1, 6, 7, 8, 9, 10, 11};
+	MakoRowSet *result = mako_rowset_begin(fcinfo);
+	MakoConnection connection = mako_sql_connect_visible();
+	MakoWorkflow *workflow;
+	MakoStream	stream;
+	Datum		state = (Datum) 0;
+	Datum		values[12] = {0};
+	bool		nulls[12];
+
+	mako_stream_find(PG_GETARG_DATUM(0), &stream);
+	workflow = state_layout(stream.workflow_id);
+	find_start(&stream, workflow);
+	if (mako_replay_is_needed(&stream))
+	{
+		MakoReplay *replay = mako_replay_create();
+
+		state = mako_replay_history(replay, &stream, NULL, NULL);
+		stream.start = stream.version;
+		mako_replay_warn(replay, stream.stream_id);
+	}
+	else if (stream.start > 0)
+	{
+		if (workflow != NULL)
+			mako_replay_check_schema_version(workflow, &stream);
+		state = JsonbPGetDatum(DatumGetJsonbP(stream.start_state));
+	}
+	else if (workflow != NULL && workflow->initial_state != NULL)
+		state = JsonbPGetDatum(workflow->initial_state);
+
+	memset(nulls, true, sizeof(nulls));
+	nulls[0] = nulls[1] = false;
+	values[0] = Int64GetDatum(stream.start);
+	values[1] = CStringGetTextDatum(stream.workflow_id);
+	nulls[2] = state == (Datum) 0;
+	values[2] = state;
+	nulls[3] = workflow == NULL && stream.start == 0;
+	values[3] = Int32GetDatum(workflow != NULL ? workflow->state_schema_version : stream.start_schema_version);
+	mako_rowset_add(result, values, nulls);
+	add_events(result, &stream, stream.start, column);
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
+}
+
+/* ---- the history ------------------------------------------------------------------------------------------------------------ */
+
+/* Adds a moment of a stream as a row of mako_trace(). */
+static void
+add_moment(void *argument, const MakoMoment *moment)
+{
+	Datum		values[] = {
+		Int64GetDatum(moment->sequence_number), moment->event_type, CStringGetTextDatum(moment->workflow_id),
+		Int64GetDatum(moment->run_id), moment->state
+	};
+	bool		nulls[] = {false, moment->event_type == (Datum) 0, false, moment->run_id == 0, moment->state == (Datum) 0};
+
+	mako_rowset_add((MakoRowSet *) argument, values, nulls);
+	pfree(DatumGetPointer(values[2]));
+}
+
+/* The state after every event and every move. */
+Datum
+mako_trace(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *result = mako_rowset_begin(fcinfo);
+	MakoConnection connection = mako_sql_connect_visible();
+	MakoStream	stream;
+
+	mako_stream_find(PG_GETARG_DATUM(0), &stream);
+	(void) mako_replay_history(mako_replay_create(), &stream, add_moment, result);
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
+}
+
+/* ---- periodic snapshots ----------------------------------------------------------------------------------------------------- */
+
+/* Stores a periodic snapshot. */
+static void
+save(const MakoStream *stream, int64 sequence_number, const char *workflow_id, int state_schema_version, Datum state)
+{
+	Datum		values[] = {
+		Int64GetDatum(stream->stream_no), Int64GetDatum(sequence_number), CStringGetTextDatum(workflow_id),
+		Int32GetDatum(state_schema_version), state
+	};
+
+	if (mako_sql_execute(&save_snapshot, values, NULL) != 1)
+		mako_sql_raise_swallowed("snapshot", 1);
+}
+
+/* Stores the state of a stream, folded here; returns its sequence number. */
+Datum
+mako_take_snapshot(PG_FUNCTION_ARGS)
+{
+	Reading		reading;
+	const MakoStream *stream = &reading.stream;
+
+	PreventCommandDuringRecovery("mako_take_snapshot()");
+	PreventCommandIfReadOnly("mako_take_snapshot()");
+	read_state(&reading, PG_GETARG_DATUM(0));
+	if (stream->version == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stream \"%s\" has no events", stream->stream_id),
+				 errdetail("A snapshot is the state after an event.")));
+	mako_fold_require_apply(reading.fold);
+	save(stream, stream->version, stream->workflow_id, reading.fold->plan->workflows[0]->state_schema_version,
+		 reading.fold->state);
+	mako_sql_disconnect(reading.connection);
+	PG_RETURN_INT64(stream->version);
+}
+
+/* Raises unless a state can be stored as what a stream was at a sequence number. */
+static void
+check_snapshot(const MakoStream *stream, int64 sequence_number, const char *workflow_id, int state_schema_version,
+			   const Jsonb *state)
+{
+	const MakoWorkflow *workflow;
+
+	if (strcmp(stream->workflow_id, workflow_id) != 0)
+		mako_invariants_raise_moved(stream->stream_no, stream->stream_id, stream->workflow_id,
+									psprintf("The snapshot is of workflow \"%s\".", workflow_id));
+	if (sequence_number < 1 || sequence_number < stream->start || sequence_number > stream->version)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("sequence number " INT64_FORMAT " cannot have a snapshot of stream \"%s\"", sequence_number, stream->stream_id),
+				 stream->start > 0 ?
+				 errdetail("The stream is at version " INT64_FORMAT ", its migration snapshot at sequence number " INT64_FORMAT ".",
+						   stream->version, stream->start) :
+				 errdetail("The stream is at version " INT64_FORMAT ".", stream->version),
+				 errhint("Give the number of the last event that the state contains.")));
+
+	workflow = state_layout(workflow_id);
+	if (workflow != NULL && workflow->state_schema_version != state_schema_version)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("state schema version %d is not that of workflow \"%s\"", state_schema_version, workflow_id),
+				 errdetail("The workflow is registered with state schema version %d.", workflow->state_schema_version),
+				 errhint("Save the state in the layout that is registered.")));
+	if (workflow != NULL && workflow->state_type != NULL)
+		mako_type_definition_require_state(workflow->state_type, workflow_id, state);
+}
+
+/* Stores a state that the application has computed. */
+Datum
+mako_save_snapshot(PG_FUNCTION_ARGS)
+{
+	static const char *const names[] = {"stream_id", "sequence_number", "workflow_id", "state_schema_version", "state"};
+	MakoConnection connection;
+	MakoStream	stream;
+	char	   *workflow_id;
+
+	for (size_t i = 0; i < lengthof(names); i++)
+		mako_require_value(!PG_ARGISNULL(i), names[i]);
+	workflow_id = TextDatumGetCString(PG_GETARG_DATUM(2));
+	PreventCommandDuringRecovery("mako_save_snapshot()");
+	PreventCommandIfReadOnly("mako_save_snapshot()");
+	connection = mako_sql_connect_visible();
+	mako_stream_find(PG_GETARG_DATUM(0), &stream);
+	mako_stream_load_states(&stream, 1, stream.workflow_id, false);
+	check_snapshot(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_JSONB_P(4));
+	save(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
