@@ -220,7 +220,8 @@ insert(const MakoStream *head, const Request *request)
 
 	for (int column = 0; column < EVENT_COLUMNS; column++)
 		values[3 + column] = column_parameter(request, column, &nulls[3 + column]);
-	if (mako_sql_execute(request->count == 1 ? &insert_event : &insert_events, values, nulls) != (uint64) request->count)
+	if (mako_invariants_append(request->count == 1 ? &insert_event : &insert_events, values, nulls, head) !=
+		(uint64) request->count)
 		mako_sql_raise_swallowed("event", request->count);
 }
 

@@ -76,7 +76,29 @@ static MakoStatement select_problems = {
 /* One of our own statements is being executed: the guards let it pass. */
 static bool writing = false;
 
+/* A head that this session has locked for the INSERT at hand, together with its version: the trigger need not do it again. */
+static const MakoStream *held = NULL;
+
 /* ---- the guards ------------------------------------------------------------------------------------------------------------- */
+
+/* Inserts events of a stream whose version and head are locked; returns how many. The trigger checks them against this head. */
+uint64
+mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head)
+{
+	uint64		written = 0;
+
+	held = head;
+	PG_TRY();
+	{
+		written = mako_sql_execute(statement, values, nulls);
+	}
+	PG_FINALLY();
+	{
+		held = NULL;
+	}
+	PG_END_TRY();
+	return written;
+}
 
 /* Executes a statement that the store's guards refuse to everybody else, and returns its rows. */
 MakoRows
@@ -356,14 +378,10 @@ bigint_parameter(const NewEvents *events, int count, bool last_number)
 	return PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* Locks, checks and advances the heads of some streams. */
+/* Locks the heads of some streams, and checks their events. */
 static void
-advance(const NewEvents *events, int count)
+check_heads(const NewEvents *events, int count, Datum *values)
 {
-	Datum		values[] = {
-		bigint_parameter(events, count, false), bigint_parameter(events, count, true),
-		Int64GetDatum(events[0].rows[0].stream_no), Int64GetDatum(events[count - 1].rows[0].stream_no)
-	};
 	MakoRows	heads = mako_sql_query(count == 1 ? &lock_head : &lock_heads, values, NULL);
 	uint64		head = 0;
 
@@ -380,6 +398,22 @@ advance(const NewEvents *events, int count)
 						 DatumGetInt64(mako_rows_get(&heads, head, 4, &isnull)));
 	}
 	mako_rows_free(&heads);
+}
+
+/* Locks, checks and advances the heads of some streams. */
+static void
+advance(const NewEvents *events, int count)
+{
+	Datum		values[] = {
+		bigint_parameter(events, count, false), bigint_parameter(events, count, true),
+		Int64GetDatum(events[0].rows[0].stream_no), Int64GetDatum(events[count - 1].rows[0].stream_no)
+	};
+
+	if (count == 1 && held != NULL && held->stream_no == events[0].rows[0].stream_no)
+		check_new_events(&events[0], held->stream_id, held->workflow_id, held->version);
+	else
+		check_heads(events, count, values);
+	held = NULL;				/* not where it was any more */
 	(void) mako_invariants_write(count == 1 ? &advance_head : &advance_heads, values, NULL);
 }
 

@@ -56,6 +56,8 @@
 #define MAKO_ERRCODE_STREAM_MOVED MAKE_SQLSTATE('M','K','0','0','5')	/* stream runs under another workflow now */
 #define MAKO_ERRCODE_NOT_OK MAKE_SQLSTATE('M','K','0','0','6')	/* too many streams failed */
 
+typedef struct MakoStream MakoStream;	/* below: stream.c */
+
 /* Settings: mako_migration.c. */
 extern int	mako_max_memory;	/* kB for states that wait to be written */
 extern int	mako_batch_size;	/* heads locked and read at once */
@@ -186,6 +188,7 @@ extern const char *mako_fence_closed(const char *format_version);
 
 extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls);
+extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
 extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 										const char *detail) pg_attribute_noreturn();
 extern void mako_invariants_check_store(void);
@@ -399,7 +402,7 @@ extern void mako_fold_migrate(MakoFold *fold);
 /* ---- stream.c: heads, boundaries, events ----------------------------------------------------------------------------------- */
 
 /* A stream: its head and where folding starts. Those of a run are locked and live in the batch context. */
-typedef struct MakoStream
+struct MakoStream
 {
 	int64		stream_no;
 	char	   *stream_id;
@@ -411,7 +414,7 @@ typedef struct MakoStream
 	Datum		start_state;	/* jsonb, possibly toasted */
 	int			start_schema_version;
 	bool		boundary_missing;	/* the newest migration snapshot is of another workflow */
-} MakoStream;
+};
 
 typedef struct MakoReader MakoReader;
 
