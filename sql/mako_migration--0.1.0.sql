@@ -126,10 +126,12 @@ BEGIN
   FROM unnest(workflow_names) AS n (name)
   CROSS JOIN LATERAL (VALUES (n.name || '@' || source_fv), (n.name || '@' || target_fv)) AS w (id)
   WHERE NOT EXISTS (SELECT FROM @extschema@.mako_workflow r WHERE r.workflow_id::text = w.id);
-  IF missing IS NOT NULL OR array_position(workflow_names, NULL) IS NOT NULL THEN
+  IF array_position(workflow_names, NULL) IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workflow_names must not contain null';
+  ELSIF missing IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'undefined_object',
       MESSAGE = 'some of the workflows are not registered',
-      DETAIL = format('Not registered: %s.', COALESCE(missing, 'null')),
+      DETAIL = format('Not registered: %s.', missing),
       HINT = 'Use mako_register_workflow().';
   END IF;
   PERFORM @extschema@.mako_register_migration(
@@ -304,30 +306,8 @@ COMMENT ON FUNCTION mako_reactivate(mako_format_version, text) IS 'takes mako_dr
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Processes: what an engine calls every day
 
-CREATE FUNCTION mako_spawn(workflow_id mako_workflow_id, tenant_id uuid, process_id uuid DEFAULT gen_random_uuid()) RETURNS text
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS
-$$
-DECLARE
-  new_stream_id  text;
-  new_stream_no  bigint;
-BEGIN
-  IF workflow_id IS NULL OR tenant_id IS NULL OR process_id IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workflow_id, tenant_id and process_id must not be null';
-  END IF;
-  new_stream_id := pg_catalog.concat('process/', tenant_id, '/', process_id);
-  INSERT INTO mako.stream (stream_id, tenant_id, process_id, workflow_id)
-  VALUES (new_stream_id, mako_spawn.tenant_id, mako_spawn.process_id, mako_spawn.workflow_id)
-  ON CONFLICT ON CONSTRAINT stream_stream_id_key DO NOTHING
-  RETURNING stream_no INTO new_stream_no;
-  IF new_stream_no IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'unique_violation',
-      MESSAGE = pg_catalog.format('process "%s" already exists', new_stream_id),
-      HINT = 'Append to it, or start a process with an id of its own.';
-  END IF;
-  INSERT INTO mako.registry (tenant_id, key, stream_no) VALUES (mako_spawn.tenant_id, mako_spawn.process_id::pg_catalog.text, new_stream_no);
-  RETURN new_stream_id;
-END
-$$;
+CREATE FUNCTION mako_spawn(workflow_id mako_workflow_id, tenant_id uuid, process_id uuid DEFAULT gen_random_uuid())
+RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_spawn(mako_workflow_id, uuid, uuid) IS
 'starts a process, which is found by its process id from now on; returns the id of its stream';
 

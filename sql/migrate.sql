@@ -422,4 +422,4 @@ DROP SCHEMA mako CASCADE;
 SELECT test.failure('SELECT mako_assert_store()');
 SELECT test.failure($$ SELECT mako_add_dependent('pg_class', 'relname', 'relname') $$);
 SELECT test.failure($$ SELECT mako_remove_dependent('pg_class', 'relname', 'relname') $$);
-DROP SCHEMA mig, test CASCADE;
+DROP SCHEMA mig CASCADE;

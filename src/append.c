@@ -1,6 +1,6 @@
 /*
  * append.c
- *	  mako_append() and mako_append_batch(): events that an engine adds to a process.
+ *	  mako_spawn(), mako_append() and mako_append_batch(): processes that an engine starts, and events that it adds to them.
  *
  * An event's number follows from the head, so the head is locked first, as the owner of its table: a writer needs SELECT on
  * mako.stream and INSERT on mako.event only. The INSERT itself runs with the caller's rights, and the triggers of the store check it
@@ -20,6 +20,16 @@
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
 #include "utils/uuid.h"
+
+static MakoStatement insert_stream = {
+	"INSERT INTO mako.stream (stream_id, tenant_id, process_id, workflow_id) VALUES ($1, $2, $3, $4)"
+	" ON CONFLICT ON CONSTRAINT stream_stream_id_key DO NOTHING RETURNING stream_no",
+	4, {TEXTOID, UUIDOID, UUIDOID, TEXTOID}
+};
+
+static MakoStatement insert_key = {
+	"INSERT INTO mako.registry (tenant_id, key, stream_no) VALUES ($1, $2, $3)", 3, {UUIDOID, TEXTOID, INT8OID}
+};
 
 /* What an event consists of, in the order of mako_new_event and of the INSERT. */
 enum
@@ -84,6 +94,49 @@ typedef struct Request
 	const NewEvent *events;
 	int			count;
 } Request;
+
+/* ---- starting --------------------------------------------------------------------------------------------------------------- */
+
+MAKO_FUNCTION(mako_spawn);
+
+/* Starts a process, and registers its id as a routing key; returns the id of its stream. */
+Datum
+mako_spawn(PG_FUNCTION_ARGS)
+{
+	static const char *const names[] = {"workflow_id", "tenant_id", "process_id"};
+	char	   *process_id;
+	Datum		stream_id;
+	MakoRows	rows;
+	bool		isnull;
+
+	PreventCommandDuringRecovery("mako_spawn()");
+	PreventCommandIfReadOnly("mako_spawn()");
+	for (size_t i = 0; i < lengthof(names); i++)
+		mako_require_value(!PG_ARGISNULL(i), names[i]);
+	process_id = DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(2)));
+	stream_id = CStringGetTextDatum(psprintf("process/%s/%s", DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(1))),
+											 process_id));
+	(void) mako_store_table("stream");
+	mako_sql_connect_plain();
+	{
+		Datum		stream[] = {stream_id, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_GETARG_DATUM(0)};
+		Datum		key[] = {PG_GETARG_DATUM(1), CStringGetTextDatum(process_id), (Datum) 0};
+
+		rows = mako_sql_query(&insert_stream, stream, NULL);
+		if (rows.count == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNIQUE_VIOLATION),
+					 errmsg("stream \"%s\" already exists", TextDatumGetCString(stream_id)),
+					 errhint("Append to it, or start a process with an id of its own.")));
+		key[2] = mako_rows_get(&rows, 0, 1, &isnull);
+		(void) mako_sql_execute(&insert_key, key, NULL);
+		mako_rows_free(&rows);
+	}
+	mako_sql_disconnect_plain();
+	PG_RETURN_DATUM(stream_id);
+}
+
+/* ---- appending -------------------------------------------------------------------------------------------------------------- */
 
 /* Reads the arguments that both functions have: stream, workflow, expected version. */
 static Request

@@ -417,6 +417,16 @@ take_moves(Walk *walk, const Moves *moves, int64 sequence_number)
 	}
 }
 
+/* Where a history is, for the context of an error. */
+static void
+add_context(void *argument)
+{
+	const Walk *walk = argument;
+
+	if (walk->fold != NULL)
+		mako_fold_context(walk->fold);
+}
+
 /*
  * Replays a stream from its first event, with the active snapshot: calls back after every event and every move, and returns the state
  * at its head, (Datum) 0 where nothing tells it. The state is in the replay's memory and lasts until the next stream is replayed.
@@ -430,7 +440,9 @@ mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 	MakoReader *reader;
 	const MakoEvent *event;
 	int64		expected = 1;
+	ErrorContextCallback context = {error_context_stack, add_context, &walk};
 
+	error_context_stack = &context;
 	whole.start = 0;
 	reader = mako_stream_open_events(&whole, 1);
 	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
@@ -455,6 +467,7 @@ mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 		raise_gap(stream, expected, 0);
 	if (walk.fold != NULL && strcmp(walk.workflow_id, stream->workflow_id) != 0)
 		rebuild(&walk, stream->workflow_id, stream->version);
+	error_context_stack = context.previous;
 	replay->rebuilt += walk.rebuilt;
 	return walk.known ? walk.fold->state : (Datum) 0;
 }
