@@ -21,6 +21,10 @@ static MakoStatement select_workflow = {
 	1, {TEXTOID}
 };
 
+static MakoStatement select_fingerprint = {
+	"SELECT fingerprint FROM %s.mako_workflow WHERE workflow_id::text = $1", 1, {TEXTOID}
+};
+
 static MakoStatement select_migration = {
 	"SELECT migrate, function_owner, fingerprint"
 	" FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2",
@@ -283,6 +287,18 @@ mako_definition_workflow(const char *workflow_id)
 	error_context_stack = context.previous;
 	mako_rows_free(&rows);
 	return workflow;
+}
+
+/* The fingerprint with which a workflow is registered; NULL when it is not. */
+char *
+mako_definition_fingerprint(const char *workflow_id)
+{
+	Datum		values[] = {CStringGetTextDatum(workflow_id)};
+	MakoRows	rows = mako_sql_query(&select_fingerprint, values, NULL);
+	char	   *fingerprint = rows.count == 0 ? NULL : mako_rows_text(&rows, 0, 1);
+
+	mako_rows_free(&rows);
+	return fingerprint;
 }
 
 /* The registered state migration, verified; an error when there is none. */

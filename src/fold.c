@@ -54,6 +54,15 @@ mako_fold_create(const MakoPlan *plan)
 	return fold;
 }
 
+/* Frees what belongs to the stream folded last. */
+void
+mako_fold_release(MakoFold *fold)
+{
+	MemoryContextReset(fold->program_context);
+	MemoryContextReset(fold->stream_context);
+	MemoryContextReset(fold->spare_context);
+}
+
 /* Raises unless there is a function to fold with. */
 void
 mako_fold_require_apply(const MakoFold *fold)

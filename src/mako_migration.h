@@ -315,6 +315,7 @@ typedef struct MakoStateMigration
 } MakoStateMigration;
 
 extern MakoWorkflow *mako_definition_workflow(const char *workflow_id);
+extern char *mako_definition_fingerprint(const char *workflow_id);
 extern MakoStateMigration *mako_definition_migration(const char *source_wf, const char *target_wf);
 
 /* ---- plan.c: the path from source to target -------------------------------------------------------------------------------- */
@@ -386,18 +387,27 @@ typedef struct MakoFold
 	MemoryContext stream_context;	/* state and payloads of the stream at hand */
 	MemoryContext spare_context;	/* takes over when stream_context has grown */
 	Datum		state;			/* jsonb in stream_context */
+	MemoryContext context;		/* of a cached fold: its own; see fold_cache.c, like the next */
+	uint64		generation;
 	MakoPhase	phase;			/* where the fold is; read by the handler of an error */
 	int64		sequence_number;	/* of the event at hand or folded last */
 } MakoFold;
 
 extern MakoFold *mako_fold_create(const MakoPlan *plan);
 extern void mako_fold_recover(MakoFold *fold);
+extern void mako_fold_release(MakoFold *fold);
 extern void mako_fold_require_apply(const MakoFold *fold);
 extern void mako_fold_context(void *argument);
 extern void mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number);
 extern void mako_fold_event(MakoFold *fold, const MakoEvent *event);
 extern bool mako_fold_is_in_flight(MakoFold *fold);
 extern void mako_fold_migrate(MakoFold *fold);
+
+/* ---- fold_cache.c: compiled folds, kept for the session -------------------------------------------------------------------- */
+
+extern void mako_fold_cache_init(void);
+extern MakoFold *mako_fold_borrow(const char *workflow_id);
+extern void mako_fold_return(MakoFold *fold);
 
 /* ---- stream.c: heads, boundaries, events ----------------------------------------------------------------------------------- */
 

@@ -121,7 +121,7 @@ read_state(Reading *reading, Datum stream_id)
 	reading->connection = mako_sql_connect_visible();
 	mako_stream_find(stream_id, stream);
 	reading->replay = mako_replay_create();
-	reading->fold = mako_replay_fold(reading->replay, stream->workflow_id, stream->workflow_id);
+	reading->fold = mako_fold_borrow(stream->workflow_id);
 	workflow = reading->fold->plan->workflows[0];
 	reading->context = (ErrorContextCallback) {error_context_stack, mako_fold_context, reading->fold};
 	error_context_stack = &reading->context;
@@ -152,6 +152,14 @@ read_state(Reading *reading, Datum stream_id)
 	mako_replay_warn(reading->replay, stream->stream_id);
 }
 
+/* Ends the reading of a state, which is gone then. */
+static void
+end_reading(Reading *reading)
+{
+	mako_fold_return(reading->fold);
+	mako_sql_disconnect(reading->connection);
+}
+
 MAKO_FUNCTION(mako_state);
 MAKO_FUNCTION(mako_resume);
 MAKO_FUNCTION(mako_load);
@@ -176,7 +184,7 @@ mako_state(PG_FUNCTION_ARGS)
 	values[1] = Int64GetDatum(reading.stream.version);
 	values[2] = CStringGetTextDatum(reading.stream.workflow_id);
 	values[3] = Int32GetDatum(reading.fold->plan->workflows[0]->state_schema_version);
-	mako_sql_disconnect(reading.connection);
+	end_reading(&reading);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }
 
@@ -360,7 +368,7 @@ mako_take_snapshot(PG_FUNCTION_ARGS)
 	mako_fold_require_apply(reading.fold);
 	save(stream, stream->version, stream->workflow_id, reading.fold->plan->workflows[0]->state_schema_version,
 		 reading.fold->state);
-	mako_sql_disconnect(reading.connection);
+	end_reading(&reading);
 	PG_RETURN_INT64(stream->version);
 }
 

@@ -38,34 +38,60 @@ static MakoStatement select_heads = {SELECT_HEADS, 2, {TEXTOID, UUIDOID}, true};
 static MakoStatement lock_heads = {SELECT_HEADS " FOR NO KEY UPDATE", 2, {TEXTOID, UUIDOID}, true};
 
 /*
- * Newest first: what was folded furthest, and of that what was written last. A snapshot of a run that left the heads alone is no
- * boundary, and a periodic one from beyond the head or of another workflow is of no use. The range lets the planner read a dense
- * batch in one index scan instead of looking up every stream.
+ * The state that a stream starts from. Newest first: what was folded furthest, and of that what was written last. A snapshot of a run
+ * that left the heads alone is no boundary, and a periodic one from beyond the head or of another workflow is of no use. For many
+ * streams, the range lets the planner read a dense batch in one index scan instead of looking up every stream; the plan for one can be
+ * kept.
  */
+#define STATE_COLUMNS \
+	"n.stream_no, n.sequence_number, n.state, n.state_schema_version, n.workflow_id OPERATOR(pg_catalog.<>) $3"
+#define IS_STATE(version, moved) \
+	"n.reverted_by IS NULL" \
+	" AND CASE n.run_id WHEN 0 THEN $4 AND n.sequence_number OPERATOR(pg_catalog.<=) " version \
+	" AND n.workflow_id OPERATOR(pg_catalog.=) $3" \
+	" ELSE " moved " END"
+
+static MakoStatement select_state = {
+	"SELECT " STATE_COLUMNS " FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND " IS_STATE("$2",
+	"EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry)")
+	" ORDER BY n.sequence_number DESC, n.run_id DESC LIMIT 1",
+	4, {INT8OID, INT8OID, TEXTOID, BOOLOID}
+};
+
 static MakoStatement select_states = {
-	"SELECT DISTINCT ON (n.stream_no) n.stream_no, n.sequence_number, n.state, n.state_schema_version,"
-	" n.workflow_id OPERATOR(pg_catalog.<>) $3"
+	"SELECT DISTINCT ON (n.stream_no) " STATE_COLUMNS
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version)"
 	" JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6"
-	" AND n.reverted_by IS NULL"
-	" AND CASE n.run_id WHEN 0 THEN $4 AND n.sequence_number OPERATOR(pg_catalog.<=) h.version"
-	" AND n.workflow_id OPERATOR(pg_catalog.=) $3"
-	" ELSE n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r WHERE r.update_registry) END"
+	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6 AND " IS_STATE("h.version",
+	"n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r WHERE r.update_registry)")
 	" ORDER BY n.stream_no, n.sequence_number DESC, n.run_id DESC",
 	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTOID, BOOLOID, INT8OID, INT8OID}, true
 };
 
+#define EVENT_COLUMNS "v.stream_no, v.sequence_number, v.workflow_id, v.event_type, v.schema_version, v.payload"
+
+static MakoStatement select_events_of_one = {
+	"SELECT " EVENT_COLUMNS " FROM mako.event v"
+	" WHERE v.stream_no OPERATOR(pg_catalog.=) $1 AND v.sequence_number OPERATOR(pg_catalog.>) $2 ORDER BY v.sequence_number",
+	2, {INT8OID, INT8OID}
+};
+
 /* The lateral subquery can only be the inner side of a nested loop, so the order of the heads is kept. */
 static MakoStatement select_events = {
-	"SELECT e.stream_no, e.sequence_number, e.workflow_id, e.event_type, e.schema_version, e.payload"
+	"SELECT v.*"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, start)"
 	" CROSS JOIN LATERAL ("
-	"  SELECT v.stream_no, v.sequence_number, v.workflow_id, v.event_type, v.schema_version, v.payload"
+	"  SELECT " EVENT_COLUMNS
 	"  FROM mako.event v"
 	"  WHERE v.stream_no OPERATOR(pg_catalog.=) h.stream_no AND v.sequence_number OPERATOR(pg_catalog.>) h.start"
-	"  ORDER BY v.sequence_number) e",
+	"  ORDER BY v.sequence_number) v",
 	2, {INT8ARRAYOID, INT8ARRAYOID}, true
+};
+
+static MakoStatement select_repointed_of_one = {
+	"SELECT p.stream_no, p.sequence_number FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) $1"
+	" ORDER BY p.sequence_number DESC LIMIT 1",
+	1, {INT8OID}
 };
 
 static MakoStatement select_repointed = {
@@ -187,14 +213,16 @@ mako_stream_fetch_heads(MakoCursor *cursor, const char *source_wf, MakoStream *s
 	return count;
 }
 
-/* One bigint of every stream, as bigint[]. */
+/* One bigint of every stream as a statement's parameter: bigint[], or bigint where the statement is for one stream. */
 static Datum
-bigint_array(const MakoStream *streams, int count, size_t offset)
+bigint_parameter(const MakoStream *streams, int count, size_t offset)
 {
 	Datum	   *values = palloc(sizeof(Datum) * count);
 
 	for (int i = 0; i < count; i++)
 		values[i] = Int64GetDatum(*(const int64 *) ((const char *) &streams[i] + offset));
+	if (count == 1)
+		return values[0];
 	return PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
@@ -206,14 +234,14 @@ void
 mako_stream_load_states(MakoStream *streams, int count, const char *source_wf, bool periodic_too)
 {
 	Datum		values[] = {
-		bigint_array(streams, count, offsetof(MakoStream, stream_no)),
-		bigint_array(streams, count, offsetof(MakoStream, version)),
+		bigint_parameter(streams, count, offsetof(MakoStream, stream_no)),
+		bigint_parameter(streams, count, offsetof(MakoStream, version)),
 		CStringGetTextDatum(source_wf),
 		BoolGetDatum(periodic_too),
 		Int64GetDatum(streams[0].stream_no),
 		Int64GetDatum(streams[count - 1].stream_no),
 	};
-	MakoRows	rows = mako_sql_query_snapshot(&select_states, values, NULL);
+	MakoRows	rows = mako_sql_query_snapshot(count == 1 ? &select_state : &select_states, values, NULL);
 	int			i = 0;
 
 	/* Both are in stream_no order. */
@@ -245,14 +273,14 @@ mako_stream_rehearse(void)
 MakoReader *
 mako_stream_open_events(const MakoStream *streams, int count)
 {
-	Datum		values[] = {bigint_array(streams, count, offsetof(MakoStream, stream_no)),
-		bigint_array(streams, count, offsetof(MakoStream, start))};
+	Datum		values[] = {bigint_parameter(streams, count, offsetof(MakoStream, stream_no)),
+		bigint_parameter(streams, count, offsetof(MakoStream, start))};
 	MakoReader *reader = palloc0(sizeof(MakoReader));
 
 	reader->streams = streams;
 	reader->count = count;
 	reader->context = CurrentMemoryContext;
-	reader->cursor = mako_cursor_open(&select_events, values, NULL, false);
+	reader->cursor = mako_cursor_open(count == 1 ? &select_events_of_one : &select_events, values, NULL, false);
 	return reader;
 }
 
@@ -328,8 +356,8 @@ mako_stream_repointed_until(MakoReader *reader, int64 stream_no)
 {
 	if (reader->repointed_until == NULL)
 	{
-		Datum		values[] = {bigint_array(reader->streams, reader->count, offsetof(MakoStream, stream_no))};
-		MakoRows	rows = mako_sql_query_snapshot(&select_repointed, values, NULL);
+		Datum		values[] = {bigint_parameter(reader->streams, reader->count, offsetof(MakoStream, stream_no))};
+		MakoRows	rows = mako_sql_query_snapshot(reader->count == 1 ? &select_repointed_of_one : &select_repointed, values, NULL);
 
 		reader->repointed_until = MemoryContextAllocZero(reader->context, sizeof(int64) * reader->count);
 		for (uint64 row = 0; row < rows.count; row++)

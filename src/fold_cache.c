@@ -1,0 +1,113 @@
+/*
+ * fold_cache.c
+ *	  Compiled folds of single workflows, kept for the session: reading one process must not cost a planner run.
+ *
+ * A cached fold is borrowed and given back. While it is borrowed it hangs below the borrower's memory context, so that an error frees
+ * it; nothing has to be caught. What it was compiled from may change at any time: a changed function, type, role or schema empties the
+ * cache (syscache invalidations, which other sessions send, too), and the registered fingerprint is compared at every use. What is
+ * evaluated is made anew at every use, because functions keep state that ends with a transaction.
+ */
+#include "mako_migration.h"
+
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+/* Folds that are kept at once. */
+#define MOST_FOLDS 200
+
+static List *cache = NIL;		/* of MakoFold, each in a context below CacheMemoryContext */
+static uint64 generation = 0;	/* of what the folds were compiled from */
+
+/* Something that a fold may have been compiled from has changed. */
+static void
+invalidate(Datum argument, int cacheid, uint32 hash)
+{
+	generation++;
+}
+
+/* Called when the library is loaded. */
+void
+mako_fold_cache_init(void)
+{
+	static const int caches[] = {PROCOID, TYPEOID, CONSTROID, AUTHOID, NAMESPACEOID};
+
+	for (size_t i = 0; i < lengthof(caches); i++)
+		CacheRegisterSyscacheCallback(caches[i], invalidate, (Datum) 0);
+}
+
+/* Takes a fold out of the cache, if it is there and still good; forgets what is out of date. */
+static MakoFold *
+take(const char *workflow_id)
+{
+	MakoFold   *found = NULL;
+	List	   *kept = NIL;
+	ListCell   *cell;
+	MemoryContext old = MemoryContextSwitchTo(CacheMemoryContext);
+	const char *fingerprint = NULL;
+
+	foreach(cell, cache)
+	{
+		MakoFold   *fold = lfirst(cell);
+
+		if (fold->generation != generation)
+			MemoryContextDelete(fold->context);
+		else if (found == NULL && strcmp(fold->plan->workflows[0]->workflow_id, workflow_id) == 0)
+			found = fold;
+		else
+			kept = lappend(kept, fold);
+	}
+	list_free(cache);
+	cache = kept;
+	MemoryContextSwitchTo(old);
+
+	if (found != NULL)
+	{
+		MemoryContextSetParent(found->context, CurrentMemoryContext);
+		fingerprint = mako_definition_fingerprint(workflow_id);
+	}
+	/* Asking for the fingerprint may have let invalidations in. */
+	return fingerprint != NULL && found->generation == generation &&
+		strcmp(fingerprint, found->plan->workflows[0]->fingerprint) == 0 ? found : NULL;
+}
+
+/* The fold of one workflow, to be given back. */
+MakoFold *
+mako_fold_borrow(const char *workflow_id)
+{
+	MakoFold   *fold = take(workflow_id);
+	MemoryContext context;
+	MemoryContext old;
+	uint64		started = generation;
+
+	if (fold != NULL)
+	{
+		mako_fold_recover(fold);
+		return fold;
+	}
+	context = AllocSetContextCreate(CurrentMemoryContext, "mako fold", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	fold = mako_fold_create(mako_plan_create(workflow_id, workflow_id));
+	MemoryContextSwitchTo(old);
+	fold->context = context;
+	fold->generation = started;
+	return fold;
+}
+
+/* Gives a fold back; its state is gone with it. */
+void
+mako_fold_return(MakoFold *fold)
+{
+	MemoryContext old;
+
+	if (fold->generation != generation || list_length(cache) >= MOST_FOLDS)
+	{
+		MemoryContextDelete(fold->context);
+		return;
+	}
+	mako_fold_release(fold);
+	MemoryContextSetParent(fold->context, CacheMemoryContext);
+	old = MemoryContextSwitchTo(CacheMemoryContext);
+	cache = lappend(cache, fold);
+	MemoryContextSwitchTo(old);
+}
