@@ -255,6 +255,32 @@ SELECT sequence_number, workflow_id, state, state_schema_version, event_type FRO
 SELECT * FROM mako_trace(:'talk');
 ROLLBACK;
 
+-- What was compiled for reading is used until it is no longer what is registered, and not a moment longer.
+CREATE FUNCTION proc.shout(word text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT upper(word) $$;
+BEGIN;
+CREATE OR REPLACE FUNCTION proc.apply_2025(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT CASE event_type
+    WHEN 'Said' THEN jsonb_build_object('status', 'Talking', 'text', (state->>'text') || proc.shout(payload->>'word'))
+  END $$;
+SELECT test.failure('SELECT mako_state(proc.stream(1, 1))');
+SET LOCAL client_min_messages = error;
+SELECT mako_register_workflow('talk@FV2025-10-01', 'proc.apply_2025', in_flight => 'proc.in_flight', initial_state => '{"status": "New"}',
+  state_schema_version => 2, replace => true);
+SELECT state FROM mako_state(:'talk');
+CREATE OR REPLACE FUNCTION proc.shout(word text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT word || '!' $$;
+SELECT test.failure('SELECT mako_state(proc.stream(1, 1))');
+ROLLBACK;
+SELECT state FROM mako_state(:'talk');
+BEGIN;
+ALTER FUNCTION proc.apply_2025 RENAME TO apply_2026;
+SELECT test.failure('SELECT mako_state(proc.stream(1, 1))');
+ROLLBACK;
+SELECT state FROM mako_state(:'talk');
+-- An error in the middle leaves nothing behind.
+SELECT test.failure('SELECT mako_state(proc.stream(2, 1))');
+SELECT test.failure('SELECT mako_state(proc.stream(2, 1))');
+SELECT state FROM mako_state(:'talk');
+
 --
 -- Which messages reach a process
 --

@@ -9,22 +9,24 @@
 #include "mako_migration.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/rls.h"
 
 /* Events fetched at once. */
 #define EVENT_FETCH 256
 
+#define SELECT_HEAD \
+	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id FROM mako.stream s"
+
 static MakoStatement select_head = {
-	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id"
-	" FROM mako.stream s WHERE s.stream_id OPERATOR(pg_catalog.=) $1",
-	1, {TEXTOID}
+	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
 };
 
 static MakoStatement lock_head = {
-	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id"
-	" FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
-	1, {INT8OID}
+	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE", 1, {TEXTOID}
 };
 
 #define SELECT_HEADS \
@@ -183,18 +185,25 @@ mako_stream_find(Datum stream_id, MakoStream *stream)
 	read_one_head(mako_sql_query_snapshot(&select_head, &stream_id, NULL), stream_id, stream);
 }
 
-/* Finds a stream as the caller, and locks its head as the owner of the table; reads it as it is now. */
+/*
+ * Finds a stream that the caller may see, and locks its head, as the owner of the table where the caller may not; reads it as it is now.
+ */
 void
 mako_stream_lock(Datum stream_id, MakoStream *stream)
 {
+	Oid			relation = mako_store_table("stream");
+	bool		may_lock = pg_class_aclcheck(relation, GetUserId(), ACL_UPDATE) == ACLCHECK_OK &&
+		check_enable_rls(relation, InvalidOid, true) == RLS_NONE;
 	MakoUser	user;
-	Datum		stream_no;
 
-	read_one_head(mako_sql_query(&select_head, &stream_id, NULL), stream_id, stream);
-	stream_no = Int64GetDatum(stream->stream_no);
-	user = mako_become_owner(mako_store_table("stream"));
-	read_one_head(mako_sql_query(&lock_head, &stream_no, NULL), stream_id, stream);
-	mako_become(&user);
+	if (!may_lock)
+	{
+		read_one_head(mako_sql_query(&select_head, &stream_id, NULL), stream_id, stream);
+		user = mako_become_owner(relation);
+	}
+	read_one_head(mako_sql_query(&lock_head, &stream_id, NULL), stream_id, stream);
+	if (!may_lock)
+		mako_become(&user);
 }
 
 /* Fetches (and locks, if the cursor does) the next heads; they are allocated in the current memory context. Returns how many; 0 at the end. */
