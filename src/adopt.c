@@ -25,25 +25,24 @@ static MakoStatement check_ids = {
  * workflows, and the first streams with the problem. */
 static MakoStatement select_histories = {
 	"SELECT p.problem, count(*), sum(p.last - p.version), count(*) FILTER (WHERE p.first_workflow <> p.last_workflow),"
-	"  string_agg(p.description, ', ' ORDER BY p.stream_no) FILTER (WHERE p.problem > 0 AND p.rank <= 10)"
+	"  array_to_string((array_agg(CASE p.problem"
+	"    WHEN 1 THEN 'stream number ' || p.stream_no"
+	"    WHEN 2 THEN '\"' || p.stream_id || '\" has ' || p.events || ' events, numbered ' || p.first || ' to ' || p.last"
+	"    WHEN 3 THEN '\"' || p.stream_id || '\" is at version ' || p.version || ' and has events up to ' || p.last"
+	"    WHEN 4 THEN '\"' || p.stream_id || '\" runs under \"' || p.workflow_id || '\"' END"
+	"   ORDER BY p.stream_no) FILTER (WHERE p.problem > 0))[1:10], ', ')"
 	" FROM ("
-	"  SELECT h.*, row_number() OVER (PARTITION BY h.problem ORDER BY h.stream_no) AS rank,"
-	"   CASE h.problem WHEN 1 THEN 'stream number ' || h.stream_no"
-	"    WHEN 2 THEN '\"' || h.stream_id || '\" has ' || h.events || ' events, numbered ' || h.first || ' to ' || h.last"
-	"    WHEN 3 THEN '\"' || h.stream_id || '\" is at version ' || h.version || ' and has events up to ' || h.last"
-	"    WHEN 4 THEN '\"' || h.stream_id || '\" runs under \"' || h.workflow_id || '\"' END AS description"
-	"  FROM ("
-	"   SELECT e.stream_no, s.stream_id, s.version, s.workflow_id, count(*) AS events,"
-	"    min(e.sequence_number) AS first, max(e.sequence_number) AS last,"
-	"    min(e.workflow_id) AS first_workflow, max(e.workflow_id) AS last_workflow,"
-	"    CASE WHEN s.stream_no IS NULL THEN 1"
-	"     WHEN min(e.sequence_number) <> 1 OR max(e.sequence_number) <> count(*) THEN 2"
-	"     WHEN max(e.sequence_number) < s.version THEN 3"
-	"     WHEN s.version > 0 AND bool_or(e.sequence_number > s.version AND e.workflow_id <> s.workflow_id) THEN 4"
-	"     ELSE 0 END AS problem"
-	"   FROM mako.event e LEFT JOIN mako.stream s ON s.stream_no = e.stream_no"
-	"   GROUP BY e.stream_no, s.stream_no) h"
-	"  WHERE h.problem > 0 OR h.last > h.version) p"
+	"  SELECT h.*, s.stream_id, s.version, s.workflow_id,"
+	"   CASE WHEN s.stream_no IS NULL THEN 1"
+	"    WHEN h.first <> 1 OR h.last <> h.events THEN 2"
+	"    WHEN h.last < s.version THEN 3"
+	"    WHEN s.version > 0 AND h.last > s.version AND EXISTS (SELECT FROM mako.event n WHERE n.stream_no = s.stream_no"
+	"     AND n.sequence_number > s.version AND n.workflow_id <> s.workflow_id) THEN 4"
+	"    ELSE 0 END AS problem"
+	"  FROM (SELECT e.stream_no, count(*) AS events, min(e.sequence_number) AS first, max(e.sequence_number) AS last,"
+	"    min(e.workflow_id) AS first_workflow, max(e.workflow_id) AS last_workflow FROM mako.event e GROUP BY e.stream_no) h"
+	"  LEFT JOIN mako.stream s ON s.stream_no = h.stream_no) p"
+	" WHERE p.problem > 0 OR p.last > p.version"
 	" GROUP BY p.problem ORDER BY p.problem DESC",
 	0, {0}, true
 };
@@ -102,6 +101,8 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");	/* cannot happen */
 	connection = mako_sql_connect();
 	mako_invariants_check_store();
+	/* This is maintenance: it goes through all events, as CREATE INDEX does. */
+	mako_sql_set(connection, "work_mem", GetConfigOption("maintenance_work_mem", false, false));
 	(void) mako_sql_execute(&lock_events, NULL, NULL);
 	(void) mako_sql_execute(&check_ids, NULL, NULL);
 

@@ -122,6 +122,7 @@ extern Oid	mako_sql_extension_schema(void);
 extern const char *mako_sql_extension_version(void);
 extern MakoConnection mako_sql_connect(void);
 extern MakoConnection mako_sql_connect_visible(void);
+extern void mako_sql_set(MakoConnection connection, const char *name, const char *value);
 extern void mako_sql_disconnect(MakoConnection connection);
 extern void mako_sql_connect_plain(void);
 extern void mako_sql_disconnect_plain(void);

@@ -70,6 +70,14 @@ mako_sql_extension_version(void)
 	return version;
 }
 
+/* Changes a setting while a connection lasts. */
+void
+mako_sql_set(MakoConnection connection, const char *name, const char *value)
+{
+	Assert(connection.guc_level > 0);
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 /* Connects on a path that nobody else decides; row security hides what it hides from the caller. */
 MakoConnection
 mako_sql_connect_visible(void)
@@ -78,7 +86,7 @@ mako_sql_connect_visible(void)
 	char	   *path = psprintf("pg_catalog, %s, pg_temp", quote_identifier(get_namespace_name(mako_sql_extension_schema())));
 
 	connection.guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	mako_sql_set(connection, "search_path", path);
 	mako_sql_connect_plain();
 	return connection;
 }
@@ -89,7 +97,7 @@ mako_sql_connect(void)
 {
 	MakoConnection connection = mako_sql_connect_visible();
 
-	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	mako_sql_set(connection, "row_security", "off");
 	return connection;
 }
 
