@@ -423,3 +423,9 @@ SELECT test.failure('SELECT mako_assert_store()');
 SELECT test.failure($$ SELECT mako_add_dependent('pg_class', 'relname', 'relname') $$);
 SELECT test.failure($$ SELECT mako_remove_dependent('pg_class', 'relname', 'relname') $$);
 DROP SCHEMA mig CASCADE;
+DO $$
+BEGIN
+  PERFORM mako_unregister_migration(source_wf, target_wf) FROM mako_state_migration;
+  PERFORM mako_unregister_workflow(workflow_id) FROM mako_workflow;
+END
+$$;

@@ -28,6 +28,11 @@
 #define MAKO_SQL_BODY 1
 #endif
 
+/* 18 marks functions that do not return in front of their declaration, as C11 does. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
 /* 15 renamed it, because it now also keeps others from using the prefix. */
 #if PG_VERSION_NUM < 150000
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)

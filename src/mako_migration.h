@@ -127,7 +127,7 @@ extern void mako_sql_disconnect(MakoConnection connection);
 extern void mako_sql_connect_plain(void);
 extern void mako_sql_disconnect_plain(void);
 extern void mako_sql_rehearse(const MakoStatement *statement);
-extern void mako_sql_raise_swallowed(const char *table, uint64 expected) pg_attribute_noreturn();
+pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expected);
 extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
@@ -190,8 +190,8 @@ extern const char *mako_fence_closed(const char *format_version);
 extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls);
 extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
-extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
-										const char *detail) pg_attribute_noreturn();
+pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
+													const char *detail);
 extern void mako_invariants_check_store(void);
 
 /* ---- report.c: counts and errors ------------------------------------------------------------------------------------------- */

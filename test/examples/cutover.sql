@@ -7,6 +7,7 @@
 \set ECHO none
 SET client_min_messages = warning;
 SET timezone = 'Europe/Berlin';
+SET datestyle = iso;
 \pset format aligned
 \pset tuples_only off
 \pset null ''
