@@ -561,6 +561,8 @@ CREATE FUNCTION mako_stream_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'M
 COMMENT ON FUNCTION mako_stream_inserted() IS 'new heads start at version 0, under a version that still takes new processes';
 CREATE FUNCTION mako_event_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_event_inserted() IS 'new events continue their streams under the workflow of the head, and advance the heads';
+CREATE FUNCTION mako_snapshot_saved() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_snapshot_saved() IS 'periodic snapshots are not written under a retired version';
 CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_guard() IS
 'refuses a change that only this extension itself may make; the trigger''s arguments are detail and hint of the error';
@@ -845,7 +847,9 @@ CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE
     (100, 'trigger', 'migration_error', 'migration_error_guard', NULL, $$
 CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (101, 'trigger', 'format_version', 'format_version_guard', NULL, $$
+    (101, 'trigger', 'snapshot', 'snapshot_saved', NULL, $$
+CREATE TRIGGER snapshot_saved BEFORE INSERT OR UPDATE ON mako.snapshot FOR EACH ROW WHEN ((new.run_id = 0)) EXECUTE FUNCTION @extschema@.mako_snapshot_saved() $$),
+    (102, 'trigger', 'format_version', 'format_version_guard', NULL, $$
 CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A version must not change its status while somebody writes under it.',
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$)

@@ -4,6 +4,18 @@
 \pset tuples_only on
 \pset null '(null)'
 
+-- Without a store
+SELECT test.failure($$ SELECT mako_spawn('talk@FV2024-10-01', 'aaaaaaaa-0000-4000-8000-000000000001') $$);
+SELECT test.failure($$ SELECT mako_append('one', 'talk@FV2024-10-01', 'Said', '{}') $$);
+SELECT test.failure($$ SELECT mako_state('one') $$);
+SELECT test.failure($$ SELECT mako_load('one') $$);
+SELECT test.failure($$ SELECT mako_lookup('aaaaaaaa-0000-4000-8000-000000000001', 'key') $$);
+SELECT test.failure($$ SELECT mako_drain('FV2024-10-01') $$);
+SELECT test.failure($$ SELECT mako_coverage('FV2024-10-01') $$);
+SELECT test.failure($$ SELECT mako_migrate_version('FV2024-10-01', 'FV2025-10-01') $$);
+SELECT test.failure($$ SELECT mako_adopt_events() $$);
+SELECT test.failure($$ SELECT mako_exempt('talk@FV2024-10-01', 'no store, and not registered') $$);
+
 SELECT mako_create_store();
 CREATE SCHEMA proc;
 -- A state is a status and the words said so far; the new version calls them by another name.
@@ -179,6 +191,20 @@ SELECT s.stream_id, n.sequence_number FROM mako.snapshot n JOIN mako.stream s US
 SELECT mako_prune_snapshots(0);
 SELECT s.stream_id, n.sequence_number FROM mako.snapshot n JOIN mako.stream s USING (stream_no) ORDER BY s.stream_no, n.sequence_number;
 
+-- Events that are missing, because somebody got past the triggers
+BEGIN;
+ALTER TABLE mako.event DISABLE TRIGGER event_guard;
+DELETE FROM mako.event WHERE stream_no = 1 AND sequence_number = 3;
+SELECT test.failure('SELECT mako_state(proc.stream(1, 1))');
+SELECT test.failure('SELECT mako_resume(proc.stream(1, 1))');
+SELECT test.failure('SELECT mako_trace(proc.stream(1, 1))');
+DELETE FROM mako.event WHERE stream_no = 1 AND sequence_number >= 3;
+SELECT test.failure('SELECT mako_state(proc.stream(1, 1))');
+SELECT test.failure('SELECT mako_resume(proc.stream(1, 1))');
+ALTER TABLE mako.event RENAME TO gone;
+SELECT test.failure($$ SELECT mako_append(proc.stream(1, 1), 'talk@FV2024-10-01', 'Said', '{}') $$);
+ROLLBACK;
+
 --
 -- Routing
 --
@@ -333,6 +359,12 @@ SELECT test.failure($$ INSERT INTO mako.stream (stream_id, workflow_id) VALUES (
 SELECT test.failure($$ SELECT mako_append(proc.stream(1, 2), 'own@FV2024-10-01', 'Any', '{}') $$);
 SELECT test.failure($$ INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
   SELECT stream_no, 3, 'own@FV2024-10-01', 'Any', '{}' FROM mako.stream WHERE stream_id = proc.stream(1, 2) $$);
+-- nor can the application's own state be changed, by whichever door
+SELECT test.failure($$ SELECT mako_save_snapshot(proc.stream(1, 2), 2, 'own@FV2024-10-01', 1, '{}') $$);
+SELECT test.failure($$ SELECT mako_take_snapshot(proc.stream(1, 2)) $$);
+SELECT test.failure($$ INSERT INTO mako.snapshot (stream_no, sequence_number, workflow_id, state_schema_version, state)
+  SELECT stream_no, 2, 'own@FV2024-10-01', 1, '{}' FROM mako.stream WHERE stream_id = proc.stream(1, 2) $$);
+SELECT test.failure($$ UPDATE mako.snapshot SET state = '{}' WHERE run_id = 0 AND workflow_id = 'own@FV2024-10-01' $$);
 -- a writer whose stream has moved hears that instead
 SELECT test.failure($$ SELECT mako_append(proc.stream(1, 1), 'talk@FV2024-10-01', 'Said', '{}') $$);
 SELECT test.failure($$ INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)

@@ -468,6 +468,36 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+MAKO_FUNCTION(mako_snapshot_saved);
+
+/*
+ * Before a periodic snapshot is written: not under a retired version. Of a workflow without apply it is the state, so it could bring a
+ * finished process back to life.
+ */
+Datum
+mako_snapshot_saved(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	HeapTuple	tuple;
+	MakoUser	before;
+	char	   *workflow_id;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		RelationGetRelid(trigger->tg_relation) != mako_store_table("snapshot"))
+		raise_no_trigger("mako_snapshot_saved");
+	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
+	workflow_id = TextDatumGetCString(heap_getattr(tuple, column_number(trigger->tg_relation, "workflow_id"),
+												   RelationGetDescr(trigger->tg_relation), &isnull));
+	(void) DirectFunctionCall1(mako_assert_workflow_id, CStringGetTextDatum(workflow_id));
+	before = mako_become_owner(RelationGetRelid(trigger->tg_relation));
+	mako_sql_connect_plain();
+	mako_fence_pass(workflow_id, MAKO_FENCE_ENTER);
+	mako_sql_disconnect_plain();
+	mako_become(&before);
+	return PointerGetDatum(tuple);
+}
+
 /* ---- the store as a whole --------------------------------------------------------------------------------------------------- */
 
 /* Raises unless there is a store and all that belongs to it; warns when its owner could run code with the caller's rights. */

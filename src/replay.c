@@ -130,13 +130,30 @@ raise_gap(const MakoStream *stream, int64 expected, int64 found)
 
 /* Raises unless this is the event that is expected next. */
 static void
-check_next(MakoFold *fold, const MakoStream *stream, int64 expected, const MakoEvent *event)
+check_next(const MakoStream *stream, int64 expected, const MakoEvent *event)
 {
 	if (event->sequence_number != expected || expected > stream->version)
-	{
-		fold->sequence_number = event->sequence_number;
 		raise_gap(stream, expected, event->sequence_number);
-	}
+}
+
+/* Raises unless this was the last event that is expected. */
+static void
+check_end(const MakoStream *stream, int64 expected)
+{
+	if (expected <= stream->version)
+		raise_gap(stream, expected, 0);
+}
+
+/* Raises when a stream starts where it has not come yet. */
+static void
+check_start(const MakoStream *stream)
+{
+	if (stream->start > stream->version)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the boundary of the stream is beyond its head"),
+				 errdetail("The head is at version " INT64_FORMAT ", the migration snapshot at sequence number " INT64_FORMAT ".",
+						   stream->version, stream->start)));
 }
 
 /* Raises unless a stored state was written under the state schema version that its workflow has now. */
@@ -188,17 +205,29 @@ is_foreign(const MakoEvent *event, const MakoStream *stream, MakoReader *reader)
 		 may_have_returned(stream->workflow_id, TextDatumGetCString(event->workflow_id)));
 }
 
-/* Is the state of a stream not to be had from where it starts and the events behind, because a migration snapshot is missing? */
+/*
+ * Is the state of a stream not to be had from where it starts and the events behind, because a migration snapshot is missing? Raises
+ * when the events do not run to the head.
+ */
 bool
 mako_replay_is_needed(const MakoStream *stream)
 {
 	MakoReader *reader = mako_stream_open_events(stream, 1);
 	const MakoEvent *event;
+	int64		expected = stream->start + 1;
 	bool		needed = stream->boundary_missing;
 
+	check_start(stream);
 	while (!needed && (event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		check_next(stream, expected, event);
 		needed = is_foreign(event, stream, reader);
+		expected++;
+	}
 	mako_stream_close_events(reader);
+	if (!needed)
+		check_end(stream, expected);
 	return needed;
 }
 
@@ -226,7 +255,10 @@ mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader)
 	const MakoEvent *event = mako_stream_next_event(reader, stream->stream_no);
 
 	if (event != NULL)
-		check_next(fold, stream, 1, event);
+	{
+		fold->sequence_number = event->sequence_number;
+		check_next(stream, 1, event);
+	}
 }
 
 /* Replays a stream whose boundary is missing, and passes over its events in the reader. */
@@ -254,12 +286,7 @@ mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
 		replay_missing(replay, fold, stream, reader);
 		return;
 	}
-	if (stream->start > stream->version)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the boundary of the stream is beyond its head"),
-				 errdetail("The head is at version " INT64_FORMAT ", the migration snapshot at sequence number " INT64_FORMAT ".",
-						   stream->version, stream->start)));
+	check_start(stream);
 	if (stream->start > 0)
 	{
 		mako_replay_check_schema_version(workflow, stream);
@@ -270,10 +297,10 @@ mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
 
 	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
 	{
-		check_next(fold, stream, expected, event);
+		fold->sequence_number = event->sequence_number;
+		check_next(stream, expected, event);
 		if (is_foreign(event, stream, reader))
 		{
-			fold->sequence_number = event->sequence_number;
 			replay_missing(replay, fold, stream, reader);
 			return;
 		}
@@ -281,8 +308,7 @@ mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
 		expected++;
 		fold->phase = MAKO_PHASE_LOAD;
 	}
-	if (expected <= stream->version)
-		raise_gap(stream, expected, 0);
+	check_end(stream, expected);
 }
 
 /* ---- the whole history ------------------------------------------------------------------------------------------------------ */
@@ -455,7 +481,8 @@ mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 				 (strcmp(walk.workflow_id, workflow_to_come(&moves, stream, event->sequence_number)) != 0 ||
 				  may_have_returned(walk.workflow_id, workflow_id)))
 			rebuild(&walk, workflow_id, expected - 1);
-		check_next(walk.fold, stream, expected, event);
+		walk.fold->sequence_number = event->sequence_number;
+		check_next(stream, expected, event);
 		if (walk.known)
 			mako_fold_event(walk.fold, event);
 		tell(&walk, event->sequence_number, event->event_type, 0);
@@ -463,8 +490,7 @@ mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 		expected++;
 	}
 	mako_stream_close_events(reader);
-	if (expected <= stream->version)
-		raise_gap(stream, expected, 0);
+	check_end(stream, expected);
 	if (walk.fold != NULL && strcmp(walk.workflow_id, stream->workflow_id) != 0)
 		rebuild(&walk, stream->workflow_id, stream->version);
 	error_context_stack = context.previous;

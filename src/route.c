@@ -82,6 +82,7 @@ mako_lookup(PG_FUNCTION_ARGS)
 
 	for (size_t i = 0; i < lengthof(names); i++)
 		mako_require_value(!PG_ARGISNULL(i), names[i]);
+	(void) mako_store_table("registry");
 	connection = mako_sql_connect_visible();
 	rows = mako_sql_query_snapshot(&select_stream, key, NULL);
 	if (rows.count > 0)

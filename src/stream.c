@@ -182,6 +182,7 @@ read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
 void
 mako_stream_find(Datum stream_id, MakoStream *stream)
 {
+	(void) mako_store_table("stream");
 	read_one_head(mako_sql_query_snapshot(&select_head, &stream_id, NULL), stream_id, stream);
 }
 

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(104);
+SELECT plan(105);
 
 -- Everything that is a member of the extension.
 CREATE TEMPORARY VIEW member AS
@@ -148,6 +148,7 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   -- store
   ('mako_stream_inserted', '', 'trigger', 'f', 'v', false, 'u'),
   ('mako_event_inserted', '', 'trigger', 'f', 'v', false, 'u'),
+  ('mako_snapshot_saved', '', 'trigger', 'f', 'v', false, 'u'),
   ('mako_guard', '', 'trigger', 'f', 'v', false, 'u'),
   ('mako_store_object', '',
    'TABLE(ordinal integer, kind text, relation text, name text, columns text[], definition text)', 'f', 's', false, 's'),

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(257);
+SELECT plan(261);
 
 \ir include/helpers.sql
 
@@ -235,6 +235,7 @@ mako.migration_run|migration_run_guard|O
 mako.repointed|repointed_guard|O
 mako.snapshot|snapshot_delete_guard|O
 mako.snapshot|snapshot_insert_guard|O
+mako.snapshot|snapshot_saved|O
 mako.snapshot|snapshot_truncate_guard|O
 mako.snapshot|snapshot_update_guard|O
 mako.stream|stream_guard|O
