@@ -9,19 +9,25 @@
  *
  * Flow of a run; each arrow is a file below, and files call downwards only.
  *
- *	  migrate.c    guard -> plan -> lock heads -> batch of streams -> report
+ *	  migrate.c    guard -> plan -> lock heads -> batches of streams -> report
  *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
  *	  stream.c     heads in stream_no order, locked; boundaries; events        (MakoStream, MakoEvent)
- *	  fold.c       upcast, apply, migrate, check: one stream at a time         (MakoFold)
+ *	  batch.c      many streams in few subtransactions                         (MakoBatch)
+ *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
+ *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
  *	  snapshot.c   snapshots, heads, dependents: set-based, many streams       (MakoWriter)
  *	  report.c     counts and errors                                           (MakoReport)
+ *
+ * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
+ * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; coverage.c tells what is left
+ * on a version, and retires it.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the
  * fold's two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the
  * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for
- * longer than one allocation.
+ * longer than one allocation. A cached fold has a context of its own, which hangs below its borrower's.
  *
- * Errors. What goes wrong in one stream is caught by migrate.c (reading, folding) or snapshot.c (writing), becomes a MakoError and
+ * Errors. What goes wrong in one stream is caught by batch.c (reading, folding) or snapshot.c (writing), becomes a MakoError and
  * ends nothing but that stream. fold.c and below raise ordinary errors and know nothing of transactions.
  */
 #ifndef MAKO_MIGRATION_H
