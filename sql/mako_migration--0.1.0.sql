@@ -286,7 +286,7 @@ COMMENT ON FUNCTION mako_migrate_version(mako_format_version, mako_format_versio
 
 CREATE FUNCTION mako_coverage(format_version mako_format_version)
 RETURNS TABLE (workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)
-LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_coverage(mako_format_version) IS
 'the workflows that streams still run under in a format version: how many, how many in flight, and the decision: migration, identity, exempt or undecided';
 

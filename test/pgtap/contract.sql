@@ -87,7 +87,7 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'SETOF mako_migration_report', 'f', 'v', false, 'u'),
   ('mako_coverage',
    'format_version mako_format_version',
-   'TABLE(workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)', 'f', 's', true, 'r'),
+   'TABLE(workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)', 'f', 's', true, 'u'),
   ('mako_drain', 'format_version mako_format_version, reason text DEFAULT NULL::text', 'void', 'f', 'v', false, 'u'),
   ('mako_retire',
    'format_version mako_format_version, reason text DEFAULT NULL::text, messages_until timestamp with time zone '
