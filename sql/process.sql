@@ -131,6 +131,33 @@ SELECT split_part(test.failure($$ SELECT mako_append(proc.stream(1, 1), 'talk@FV
 SELECT s.version, (SELECT count(*) FROM mako.event e WHERE e.stream_no = s.stream_no) FROM mako.stream s WHERE s.stream_id = :'talk';
 ROLLBACK;
 
+-- The head is found through every index, wherever its new versions found room: one transaction fills many pages with them.
+BEGIN;
+CREATE INDEX by_version ON mako.stream (version);
+CREATE INDEX by_parity ON mako.stream ((version % 2)) WHERE version > 100;
+CREATE INDEX by_block ON mako.stream USING brin (version);
+SELECT max(mako_append(:'talk', 'talk@FV2024-10-01', 'Said', to_jsonb(i))) FROM generate_series(6, 505) AS i;
+SET LOCAL enable_seqscan = off;
+SELECT version FROM mako.stream WHERE stream_id = :'talk';
+SELECT version FROM mako.stream WHERE stream_no = 1;
+SELECT stream_no FROM mako.stream WHERE version = 505;
+SELECT stream_no FROM mako.stream WHERE version % 2 = 1 AND version > 100;
+SELECT count(*) FROM mako.stream WHERE version BETWEEN 6 AND 504;
+DROP INDEX mako.by_version, mako.by_parity;
+SELECT stream_no FROM mako.stream WHERE version = 505;
+SELECT mako_append(:'talk', 'talk@FV2024-10-01', 'Said', '{}');
+SELECT stream_no FROM mako.stream WHERE version = 506;
+ROLLBACK;
+-- What somebody hangs on the heads sees them advance.
+BEGIN;
+CREATE TABLE proc.seen (stream_no bigint, before bigint, after bigint);
+CREATE FUNCTION proc.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO proc.seen VALUES (NEW.stream_no, OLD.version, NEW.version); RETURN NEW; END $$;
+CREATE TRIGGER see AFTER UPDATE ON mako.stream FOR EACH ROW EXECUTE FUNCTION proc.see();
+SELECT mako_append(:'talk', 'talk@FV2024-10-01', 'Said', '{}');
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload) VALUES (1, 7, 'talk@FV2024-10-01', 'Said', '{}');
+SELECT * FROM proc.seen;
+ROLLBACK;
+
 --
 -- Reading
 --

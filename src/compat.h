@@ -23,6 +23,34 @@
 #define MakoQualifiedNameList(name) stringToQualifiedNameList(name)
 #endif
 
+/* 14 tells an index whether a new version of a tuple has the same keys. */
+#if PG_VERSION_NUM >= 140000
+#define MakoIndexInsert(index, values, nulls, tid, relation, unique, info) \
+	index_insert(index, values, nulls, tid, relation, unique, true, info)
+#else
+#define MakoIndexInsert(index, values, nulls, tid, relation, unique, info) \
+	index_insert(index, values, nulls, tid, relation, unique, info)
+#endif
+
+/* 16 says which indexes need entries for a tuple that was updated; before, all of them do unless the tuple is heap-only. */
+#if PG_VERSION_NUM >= 160000
+#include "access/heapam.h"
+static inline bool
+MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_summarizing)
+{
+	TU_UpdateIndexes update;
+
+	simple_heap_update(relation, tid, tuple, &update);
+	*only_summarizing = update == TU_Summarizing;
+	return update != TU_None;
+}
+#define MakoIsSummarizing(info) ((info)->ii_Summarizing)
+#else
+#define MakoIsSummarizing(info) false
+#define MakoHeapUpdate(relation, tid, tuple, only_summarizing) \
+	(simple_heap_update(relation, tid, tuple), *(only_summarizing) = false, !HeapTupleIsHeapOnly(tuple))
+#endif
+
 /* 14 stores SQL-standard bodies (BEGIN ATOMIC) as parse trees. */
 #if PG_VERSION_NUM >= 140000
 #define MAKO_SQL_BODY 1

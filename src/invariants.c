@@ -34,7 +34,7 @@
 #define HEADS_AT_ONCE 1000
 
 static MakoStatement lock_head = {
-	"SELECT s.stream_no, s.stream_id, s.workflow_id, s.version FROM mako.stream s"
+	"SELECT s.stream_no, s.stream_id, s.workflow_id, s.version, s.ctid FROM mako.stream s"
 	" WHERE s.stream_no OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
 	1, {INT8OID}
 };
@@ -378,17 +378,16 @@ bigint_parameter(const NewEvents *events, int count, bool last_number)
 	return PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* Locks the heads of some streams, and checks their events. */
+/* Locks the heads of some streams, and checks their events; where there is one, tells where its head is. */
 static void
-check_heads(const NewEvents *events, int count, Datum *values)
+check_heads(const NewEvents *events, int count, Datum *values, ItemPointer tid)
 {
 	MakoRows	heads = mako_sql_query(count == 1 ? &lock_head : &lock_heads, values, NULL);
 	uint64		head = 0;
+	bool		isnull;
 
 	for (int i = 0; i < count; i++, head++)
 	{
-		bool		isnull;
-
 		if (head == heads.count || DatumGetInt64(mako_rows_get(&heads, head, 1, &isnull)) != events[i].rows[0].stream_no)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -397,6 +396,8 @@ check_heads(const NewEvents *events, int count, Datum *values)
 		check_new_events(&events[i], mako_rows_text(&heads, head, 2), mako_rows_text(&heads, head, 3),
 						 DatumGetInt64(mako_rows_get(&heads, head, 4, &isnull)));
 	}
+	if (count == 1)
+		*tid = *(ItemPointer) DatumGetPointer(mako_rows_get(&heads, 0, 5, &isnull));
 	mako_rows_free(&heads);
 }
 
@@ -408,13 +409,18 @@ advance(const NewEvents *events, int count)
 		bigint_parameter(events, count, false), bigint_parameter(events, count, true),
 		Int64GetDatum(events[0].rows[0].stream_no), Int64GetDatum(events[count - 1].rows[0].stream_no)
 	};
+	ItemPointerData tid;
 
 	if (count == 1 && held != NULL && held->stream_no == events[0].rows[0].stream_no)
+	{
 		check_new_events(&events[0], held->stream_id, held->workflow_id, held->version);
+		tid = held->tid;
+	}
 	else
-		check_heads(events, count, values);
+		check_heads(events, count, values, &tid);
 	held = NULL;				/* not where it was any more */
-	(void) mako_invariants_write(count == 1 ? &advance_head : &advance_heads, values, NULL);
+	if (count > 1 || !mako_head_advance(&tid, DatumGetInt64(values[1])))
+		(void) mako_invariants_write(count == 1 ? &advance_head : &advance_heads, values, NULL);
 }
 
 /* After INSERT on mako.event: the events continue their streams, whose heads advance. */

@@ -41,6 +41,7 @@
 #include "nodes/execnodes.h"
 #include "nodes/params.h"
 #include "nodes/pg_list.h"
+#include "storage/itemptr.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -190,6 +191,10 @@ extern void mako_fence_pass(const char *workflow_id, MakoFence fence);
 extern void mako_fence_close(const char *format_version);
 extern const char *mako_fence_status(const char *format_version);
 extern const char *mako_fence_closed(const char *format_version);
+
+/* ---- head.c: advances one head --------------------------------------------------------------------------------------------- */
+
+extern bool mako_head_advance(ItemPointer tid, int64 version);
 
 /* ---- invariants.c: the store's triggers ------------------------------------------------------------------------------------ */
 
@@ -424,6 +429,7 @@ struct MakoStream
 	int64		stream_no;
 	char	   *stream_id;
 	const char *workflow_id;	/* what it runs under */
+	ItemPointerData tid;		/* of one head that is locked */
 	pg_uuid_t  *tenant_id;		/* NULL where the stream has none, like process_id */
 	pg_uuid_t  *process_id;
 	int64		version;		/* last sequence number */

@@ -19,7 +19,7 @@
 #define EVENT_FETCH 256
 
 #define SELECT_HEAD \
-	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id FROM mako.stream s"
+	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id, s.ctid FROM mako.stream s"
 
 static MakoStatement select_head = {
 	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
@@ -171,10 +171,13 @@ raise_no_stream(Datum stream_id)
 static void
 read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
 {
+	bool		isnull;
+
 	if (rows.count == 0)
 		raise_no_stream(stream_id);
 	read_head(&rows, 0, stream);
 	stream->workflow_id = mako_rows_text(&rows, 0, 6);
+	stream->tid = *(ItemPointer) DatumGetPointer(mako_rows_get(&rows, 0, 7, &isnull));
 	mako_rows_free(&rows);
 }
 
