@@ -32,6 +32,13 @@
 	index_insert(index, values, nulls, tid, relation, unique, info)
 #endif
 
+/* 17 lets an index keep resources from one insertion to the next. */
+#if PG_VERSION_NUM >= 170000
+#define MakoIndexInsertCleanup(index, info) index_insert_cleanup(index, info)
+#else
+#define MakoIndexInsertCleanup(index, info) ((void) 0)
+#endif
+
 /* 16 says which indexes need entries for a tuple that was updated; before, all of them do unless the tuple is heap-only. */
 #if PG_VERSION_NUM >= 160000
 #include "access/heapam.h"

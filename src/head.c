@@ -68,6 +68,7 @@ insert_index_entries(Relation stream, TupleTableSlot *slot, bool only_summarizin
 			FormIndexDatum(info, slot, estate, values, nulls);
 			(void) MakoIndexInsert(index, values, nulls, &slot->tts_tid, stream,
 								   info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, info);
+			MakoIndexInsertCleanup(index, info);
 		}
 		index_close(index, NoLock);
 	}
