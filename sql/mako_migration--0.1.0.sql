@@ -338,7 +338,7 @@ COMMENT ON FUNCTION mako_append_batch(text, mako_workflow_id, mako_new_event[], 
 
 CREATE FUNCTION mako_state(
   stream_id text, OUT state jsonb, OUT sequence_number bigint, OUT workflow_id text, OUT state_schema_version integer)
-LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_state(text) IS
 'the authoritative state of a stream: its newest valid snapshot and the events behind it, at one moment';
 
@@ -346,24 +346,24 @@ CREATE FUNCTION mako_resume(stream_id text)
 RETURNS TABLE (sequence_number bigint, workflow_id text, state jsonb, state_schema_version integer, event_id uuid,
   recorded_at timestamptz, event_type text, schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid,
   conversation_id uuid)
-LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_resume(text) IS
 'for an engine that folds itself: a row with the state to start from and the workflow to go on under, then the events behind it';
 
 CREATE FUNCTION mako_load(stream_id text, after bigint DEFAULT 0)
 RETURNS TABLE (sequence_number bigint, event_id uuid, recorded_at timestamptz, workflow_id text, event_type text,
   schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid, conversation_id uuid)
-LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_load(text, bigint) IS 'the events of a stream behind a sequence number, in order';
 
 CREATE FUNCTION mako_trace(stream_id text)
 RETURNS TABLE (sequence_number bigint, event_type text, workflow_id text, run_id bigint, state jsonb)
-LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_trace(text) IS
 'the state after every event, and after every migration (event_type is null); a state is null where a workflow has no apply';
 
 CREATE FUNCTION mako_take_snapshot(stream_id text) RETURNS bigint
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_take_snapshot(text) IS 'stores the state of a stream as a periodic snapshot; returns its sequence number';
 
 CREATE FUNCTION mako_save_snapshot(
@@ -385,7 +385,7 @@ BEGIN
   DELETE FROM mako.snapshot n
   USING (SELECT p.stream_no, p.sequence_number,
                 row_number() OVER (PARTITION BY p.stream_no ORDER BY p.workflow_id = s.workflow_id DESC, p.sequence_number DESC) AS rank,
-                CASE WHEN w.apply IS NULL AND p.workflow_id = s.workflow_id THEN 1 ELSE 0 END AS least
+                CASE WHEN w.apply IS NULL THEN 1 ELSE 0 END AS least
          FROM mako.snapshot p
          JOIN mako.stream s ON s.stream_no = p.stream_no
          LEFT JOIN @extschema@.mako_workflow w ON w.workflow_id::text = s.workflow_id
@@ -404,7 +404,7 @@ COMMENT ON FUNCTION mako_prune_snapshots(integer) IS
 
 CREATE FUNCTION mako_lookup(tenant_id uuid, key text, format_version mako_format_version DEFAULT NULL)
 RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
-LANGUAGE c STABLE ROWS 1 PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+LANGUAGE c STABLE ROWS 1 PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_lookup(uuid, text, mako_format_version) IS
 'the stream that a key leads to, no row for an unknown one; with a message''s format version, error 55000 unless the policy lets it through';
 
@@ -416,7 +416,7 @@ DECLARE
   existing  record;
 BEGIN
   target := @extschema@.mako_stream_of(tenant_id, stream_id);
-  IF key IS NULL OR pg_catalog.octet_length(key) NOT BETWEEN 1 AND 256 THEN
+  IF key IS NULL OR pg_catalog.octet_length(key) OPERATOR(pg_catalog.<) 1 OR pg_catalog.octet_length(key) OPERATOR(pg_catalog.>) 256 THEN
     RAISE EXCEPTION USING ERRCODE = CASE WHEN key IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
       MESSAGE = 'a routing key must have 1 to 256 bytes';
   END IF;
@@ -469,7 +469,7 @@ DECLARE
   target bigint;
 BEGIN
   target := @extschema@.mako_stream_of(tenant_id, stream_id);
-  IF tag IS NULL OR pg_catalog.octet_length(tag) NOT BETWEEN 1 AND 256 THEN
+  IF tag IS NULL OR pg_catalog.octet_length(tag) OPERATOR(pg_catalog.<) 1 OR pg_catalog.octet_length(tag) OPERATOR(pg_catalog.>) 256 THEN
     RAISE EXCEPTION USING ERRCODE = CASE WHEN tag IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
       MESSAGE = 'a tag must have 1 to 256 bytes';
   END IF;
@@ -669,7 +669,7 @@ CREATE TABLE mako.format_version (
   changed_at      timestamptz NOT NULL DEFAULT now(),
   reason          text
 );
-COMMENT ON TABLE mako.format_version IS 'format versions that are draining or retired; one without a row is active' $$),
+COMMENT ON TABLE mako.format_version IS 'format versions that were drained, retired or reactivated: the last change of each; one without a row is active' $$),
 
     (9, 'table', 'dependent', 'dependent', '{relation,process_column,workflow_column,tenant_column}', $$
 CREATE TABLE mako.dependent (
@@ -777,26 +777,29 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
     (44, 'constraint', 'stream', 'stream_process_id_check', NULL,
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_process_id_check CHECK (process_id IS NULL
           OR (tenant_id IS NOT NULL AND stream_id = 'process/' || tenant_id::text || '/' || process_id::text)) $$),
-    (45, 'constraint', 'stream', 'stream_version_check', NULL,
+    (45, 'constraint', 'stream', 'stream_tenant_id_check', NULL,
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_check CHECK (tenant_id IS NULL
+          OR stream_id NOT LIKE 'process/%' OR lower(split_part(stream_id, '/', 2)) = tenant_id::text) $$),
+    (46, 'constraint', 'stream', 'stream_version_check', NULL,
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_version_check CHECK (version >= 0) $$),
-    (46, 'constraint', 'event', 'event_sequence_number_check', NULL,
+    (47, 'constraint', 'event', 'event_sequence_number_check', NULL,
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check CHECK (sequence_number >= 1) $$),
-    (47, 'constraint', 'event', 'event_schema_version_check', NULL,
+    (48, 'constraint', 'event', 'event_schema_version_check', NULL,
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check CHECK (schema_version >= 1) $$),
-    (48, 'constraint', 'snapshot', 'snapshot_sequence_number_check', NULL,
+    (49, 'constraint', 'snapshot', 'snapshot_sequence_number_check', NULL,
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check CHECK (sequence_number >= 1) $$),
-    (49, 'constraint', 'snapshot', 'snapshot_state_schema_version_check', NULL,
+    (50, 'constraint', 'snapshot', 'snapshot_state_schema_version_check', NULL,
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check CHECK (state_schema_version >= 1) $$),
-    (50, 'constraint', 'registry', 'registry_key_check', NULL,
+    (51, 'constraint', 'registry', 'registry_key_check', NULL,
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check CHECK (octet_length(key) BETWEEN 1 AND 256) $$),
-    (51, 'constraint', 'correlation', 'correlation_tag_check', NULL,
+    (52, 'constraint', 'correlation', 'correlation_tag_check', NULL,
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tag_check CHECK (octet_length(tag) BETWEEN 1 AND 256) $$),
-    (52, 'constraint', 'format_version', 'format_version_status_check', NULL,
+    (53, 'constraint', 'format_version', 'format_version_status_check', NULL,
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_status_check CHECK (status IN ('active', 'draining', 'retired')) $$),
-    (53, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey', NULL,
+    (54, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey', NULL,
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no) $$),
-    (54, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey', NULL,
+    (55, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey', NULL,
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no) $$),
 

@@ -50,10 +50,13 @@ SELECT mako_register_workflow('own@FV2024-10-01');
 SELECT mako_spawn('talk@FV2024-10-01', :tenant, 'bbbbbbbb-0000-4000-8000-000000000001') AS talk \gset
 SELECT :'talk', s.workflow_id, s.version FROM mako.stream s WHERE stream_id = :'talk';
 SELECT mako_spawn('own@FV2024-10-01', :tenant, 'bbbbbbbb-0000-4000-8000-000000000002') AS own \gset
-SELECT mako_spawn('wild@FV2024-10-01', :tenant, 'bbbbbbbb-0000-4000-8000-000000000003') AS wild \gset
+INSERT INTO mako.stream (stream_id, tenant_id, process_id, workflow_id)
+VALUES ('process/aaaaaaaa-0000-4000-8000-000000000001/bbbbbbbb-0000-4000-8000-000000000003', :tenant, 'bbbbbbbb-0000-4000-8000-000000000003', 'wild@FV2024-10-01')
+RETURNING stream_id AS wild \gset
 SELECT mako_spawn('talk@FV2024-10-01', :other, 'bbbbbbbb-0000-4000-8000-000000000001') AS foreign_talk \gset
 SELECT mako_spawn('talk@FV2024-10-01', :tenant) ~ '^process/aaaaaaaa-0000-4000-8000-000000000001/[0-9a-f-]{36}$';
 SELECT test.failure($$ SELECT mako_spawn('talk@FV2024-10-01', 'aaaaaaaa-0000-4000-8000-000000000001', 'bbbbbbbb-0000-4000-8000-000000000001') $$);
+SELECT test.failure($$ SELECT mako_spawn('wild@FV2024-10-01', 'aaaaaaaa-0000-4000-8000-000000000001') $$);
 SELECT test.failure($$ SELECT mako_spawn('talk', 'aaaaaaaa-0000-4000-8000-000000000001') $$);
 SELECT test.failure($$ SELECT mako_spawn('talk@FV2024-10-01', NULL) $$);
 
@@ -148,6 +151,27 @@ SELECT stream_no FROM mako.stream WHERE version = 505;
 SELECT mako_append(:'talk', 'talk@FV2024-10-01', 'Said', '{}');
 SELECT stream_no FROM mako.stream WHERE version = 506;
 ROLLBACK;
+-- A foreign key of the heads that is checked at the end sees them, too.
+BEGIN;
+CREATE TABLE proc.tenant (tenant_id uuid PRIMARY KEY);
+ALTER TABLE mako.stream ADD CONSTRAINT tenant FOREIGN KEY (tenant_id) REFERENCES proc.tenant DEFERRABLE INITIALLY DEFERRED NOT VALID;
+SELECT mako_append(mako_spawn('talk@FV2024-10-01', :tenant, 'bbbbbbbb-0000-4000-8000-00000000000a'), 'talk@FV2024-10-01', 'Said', '{}');
+SELECT split_part(test.failure('SET CONSTRAINTS ALL IMMEDIATE'), E'\n', 1);
+ROLLBACK;
+-- A check of the owner's holds.
+BEGIN;
+ALTER TABLE mako.stream ADD CONSTRAINT not_too_long CHECK (version < 6);
+SELECT split_part(test.failure($$ SELECT mako_append(proc.stream(1, 1), 'talk@FV2024-10-01', 'Said', '{}') $$), E'\n', 1);
+ROLLBACK;
+-- Without the trigger nothing is appended.
+BEGIN;
+ALTER TABLE mako.event DISABLE TRIGGER event_inserted;
+SELECT test.failure($$ SELECT mako_append(proc.stream(1, 1), 'talk@FV2024-10-01', 'Said', '{}') $$);
+ROLLBACK;
+BEGIN;
+ALTER TYPE mako_new_event ADD ATTRIBUTE something_else text;
+SELECT test.failure($$ SELECT mako_append_batch(proc.stream(1, 1), 'talk@FV2024-10-01', ARRAY[('Said', '{}', 1, NULL, NULL, NULL, NULL, '')]::mako_new_event[]) $$);
+ROLLBACK;
 -- What somebody hangs on the heads sees them advance.
 BEGIN;
 CREATE TABLE proc.seen (stream_no bigint, before bigint, after bigint);
@@ -171,7 +195,12 @@ SELECT test.failure('SELECT mako_state(''nowhere'')');
 SELECT test.failure('SELECT mako_resume(''nowhere'')');
 SELECT test.failure('SELECT mako_load(''nowhere'')');
 SELECT test.failure('SELECT * FROM mako_trace(''nowhere'')');
-SELECT mako_state(NULL), mako_take_snapshot(NULL);
+SELECT test.failure('SELECT mako_state(NULL)');
+SELECT test.failure('SELECT mako_resume(NULL)');
+SELECT test.failure('SELECT mako_load(NULL)');
+SELECT test.failure('SELECT mako_load(''one'', NULL)');
+SELECT test.failure('SELECT mako_trace(NULL)');
+SELECT test.failure('SELECT mako_take_snapshot(NULL)');
 
 -- Without apply, the application's own snapshot is the state.
 SELECT * FROM mako_state(:'own');
@@ -214,6 +243,8 @@ SELECT test.failure('SELECT mako_take_snapshot(proc.stream(1, 4))');
 SELECT test.failure('SELECT mako_prune_snapshots(-1)');
 SELECT mako_prune_snapshots(1);
 SELECT s.stream_id, n.sequence_number FROM mako.snapshot n JOIN mako.stream s USING (stream_no) ORDER BY s.stream_no, n.sequence_number;
+SELECT split_part(test.failure($$ INSERT INTO mako.snapshot (stream_no, sequence_number, workflow_id, state_schema_version, state)
+  VALUES (1, 1, NULL, 1, '{}') $$), E'\n', 1);
 -- the only state of a stream without apply stays
 SELECT mako_prune_snapshots(0);
 SELECT s.stream_id, n.sequence_number FROM mako.snapshot n JOIN mako.stream s USING (stream_no) ORDER BY s.stream_no, n.sequence_number;
@@ -349,6 +380,7 @@ SELECT mako_set_dispatch('talk@FV2025-10-01', 'pinned');
 SELECT * FROM proc.policy;
 SELECT mako_set_dispatch('talk@FV2025-10-01', 'explicit', '{FV2024-10-01,FV2026-10-01}');
 SELECT * FROM proc.policy;
+SELECT dispatch_versions = ARRAY['FV2024-10-01', 'FV2026-10-01'] FROM mako_workflow WHERE dispatch = 'explicit';
 SELECT test.failure($$ SELECT mako_lookup('aaaaaaaa-0000-4000-8000-000000000001', 'bbbbbbbb-0000-4000-8000-000000000001', 'FV2025') $$);
 SELECT test.failure($$ SELECT mako_set_dispatch('talk@FV2025-10-01', 'whatever') $$);
 SELECT test.failure($$ SELECT mako_set_dispatch('talk@FV2025-10-01', 'explicit') $$);
@@ -367,6 +399,9 @@ SELECT * FROM mako_coverage('FV2030-10-01');
 SELECT mako_drain('FV2024-10-01', 'cutover');
 SELECT test.failure($$ SELECT mako_spawn('talk@FV2024-10-01', 'aaaaaaaa-0000-4000-8000-000000000001') $$);
 SELECT test.failure($$ SELECT mako_retire('FV2024-10-01') $$);
+SELECT test.failure($$ SELECT mako_drain('FV2020-10-01') $$);
+SELECT test.failure($$ SELECT mako_migrate_version('FV2020-10-01', 'FV2025-10-01') $$);
+SELECT test.failure($$ SELECT mako_migrate_version('FV2024-10-01', 'FV2020-10-01') $$);
 SELECT test.failure($$ SELECT mako_migrate_version('FV2024-10-01', 'FV2025-10-01') $$);
 SELECT test.failure($$ SELECT mako_exempt('own@FV2024-10-01', ' ') $$);
 SELECT test.failure($$ SELECT mako_exempt('own@FV2024-10-01', NULL) $$);
@@ -406,12 +441,15 @@ SELECT * FROM mako_state(:'foreign_talk');
 SELECT count(*) FROM mako_load(:'own');
 SELECT test.failure($$ SELECT mako_unexempt('own@FV2024-10-01') $$);
 -- retired again with another date, because messages may still arrive
+SELECT mako_retire('FV2024-10-01', 'the same time');
+SELECT test.failure(proc.dispatch('FV2024-10-01')) LIKE '55000%';
 SELECT mako_retire('FV2024-10-01', 'more time', 'infinity');
 SELECT * FROM mako_lookup(:tenant, 'bbbbbbbb-0000-4000-8000-000000000001', 'FV2024-10-01');
 SELECT mako_reactivate('FV2024-10-01', 'too early');
 SELECT mako_unexempt('own@FV2024-10-01');
 SELECT test.failure($$ SELECT mako_unexempt('own@FV2024-10-01') $$);
 SELECT test.failure($$ SELECT mako_reactivate('FV2030-10-01') $$);
+SELECT test.failure($$ SELECT mako_reactivate('FV2025-10-01') $$);
 SELECT test.failure($$ SELECT mako_drain(NULL) $$);
 SELECT test.failure($$ SELECT mako_drain('FV2024-1-1') $$);
 SELECT status, messages_until, reason FROM mako.format_version;
@@ -478,6 +516,13 @@ ALTER TABLE mako.event DISABLE TRIGGER USER;
 DELETE FROM mako.event WHERE sequence_number > 5;
 ALTER TABLE mako.event ENABLE TRIGGER USER;
 SELECT test.failure('SELECT mako_adopt_events()');
+ROLLBACK;
+-- forgotten, they are noticed
+BEGIN;
+ALTER TABLE mako.event DISABLE TRIGGER event_inserted;
+CALL proc.import('import', 'talk@FV2025-10-01', 1);
+SELECT test.failure('SELECT mako_state(''import'')');
+SELECT test.failure('SELECT mako_resume(''import'')');
 ROLLBACK;
 BEGIN;
 SELECT mako_exempt('talk@FV2024-10-01', 'only a test');

@@ -28,12 +28,13 @@ static MakoStatement select_histories = {
 	"  array_to_string((array_agg(CASE p.problem"
 	"    WHEN 1 THEN 'stream number ' || p.stream_no"
 	"    WHEN 2 THEN '\"' || p.stream_id || '\" has ' || p.events || ' events, numbered ' || p.first || ' to ' || p.last"
-	"    WHEN 3 THEN '\"' || p.stream_id || '\" is at version ' || p.version || ' and has events up to ' || p.last"
+	"    WHEN 3 THEN '\"' || p.stream_id || '\" is at version ' || p.version || ' and has events up to ' || COALESCE(p.last, 0)"
 	"    WHEN 4 THEN '\"' || p.stream_id || '\" runs under \"' || p.workflow_id || '\"' END"
 	"   ORDER BY p.stream_no) FILTER (WHERE p.problem > 0))[1:10], ', ')"
 	" FROM ("
 	"  SELECT h.*, s.stream_id, s.version, s.workflow_id,"
 	"   CASE WHEN s.stream_no IS NULL THEN 1"
+	"    WHEN h.stream_no IS NULL AND s.version > 0 THEN 3"
 	"    WHEN h.first <> 1 OR h.last <> h.events THEN 2"
 	"    WHEN h.last < s.version THEN 3"
 	"    WHEN s.version > 0 AND h.last > s.version AND EXISTS (SELECT FROM mako.event n WHERE n.stream_no = s.stream_no"
@@ -41,7 +42,7 @@ static MakoStatement select_histories = {
 	"    ELSE 0 END AS problem"
 	"  FROM (SELECT e.stream_no, count(*) AS events, min(e.sequence_number) AS first, max(e.sequence_number) AS last,"
 	"    min(e.workflow_id) AS first_workflow, max(e.workflow_id) AS last_workflow FROM mako.event e GROUP BY e.stream_no) h"
-	"  LEFT JOIN mako.stream s ON s.stream_no = h.stream_no) p"
+	"  FULL JOIN mako.stream s ON s.stream_no = h.stream_no) p"
 	" WHERE p.problem > 0 OR p.last > p.version"
 	" GROUP BY p.problem ORDER BY p.problem DESC",
 	0, {0}, true
@@ -118,9 +119,9 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 					 errdetail(INT64_FORMAT " streams, among them: %s.", DatumGetInt64(mako_rows_get(&rows, 0, 2, &isnull)),
 							   mako_rows_text(&rows, 0, 5)),
 					 errhint("%s", problems[number].hint)));
-		values[0] = mako_rows_get(&rows, 0, 2, &isnull);
+		values[0] = Int64GetDatum(DatumGetInt64(mako_rows_get(&rows, 0, 2, &isnull)));
 		values[1] = DirectFunctionCall1(numeric_int8, mako_rows_get(&rows, 0, 3, &isnull));
-		values[2] = mako_rows_get(&rows, 0, 4, &isnull);
+		values[2] = Int64GetDatum(DatumGetInt64(mako_rows_get(&rows, 0, 4, &isnull)));
 	}
 	mako_rows_free(&rows);
 

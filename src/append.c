@@ -118,6 +118,7 @@ mako_spawn(PG_FUNCTION_ARGS)
 											 process_id));
 	(void) mako_store_table("stream");
 	mako_sql_connect_plain();
+	mako_definition_require(TextDatumGetCString(PG_GETARG_DATUM(0)));
 	{
 		Datum		stream[] = {stream_id, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_GETARG_DATUM(0)};
 		Datum		key[] = {PG_GETARG_DATUM(1), CStringGetTextDatum(process_id), (Datum) 0};
@@ -355,6 +356,11 @@ read_event(HeapTupleHeader row, int number)
 	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
 
+	if (tupdesc->natts != EVENT_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("type mako_new_event is not what it was when the extension was created"),
+				 errdetail("It has %d attributes instead of %d.", tupdesc->natts, EVENT_COLUMNS)));
 	heap_deform_tuple(&tuple, tupdesc, event.values, event.nulls);
 	ReleaseTupleDesc(tupdesc);
 	mako_require_value(!event.nulls[EVENT_TYPE], psprintf("event_type of event %d", number));

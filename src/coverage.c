@@ -26,10 +26,19 @@ static MakoStatement select_workflows = {
 	1, {TEXTOID}, true
 };
 
+static MakoStatement is_known = {
+	"SELECT EXISTS (SELECT FROM %s.mako_workflow w WHERE split_part(w.workflow_id::text, '@', 2) = $1)"
+	" OR EXISTS (SELECT FROM mako.stream s WHERE split_part(s.workflow_id, '@', 2) = $1)"
+	" OR EXISTS (SELECT FROM mako.format_version f WHERE f.format_version = $1)",
+	1, {TEXTOID}, true
+};
+
 static MakoStatement set_status = {
-	"INSERT INTO mako.format_version AS f (format_version, status, messages_until, reason) VALUES ($1, $2, $3, $4)"
+	"INSERT INTO mako.format_version AS f (format_version, status, messages_until, reason, changed_by)"
+	" VALUES ($1, $2, $3, $4, session_user)"
 	" ON CONFLICT (format_version) DO UPDATE"
-	" SET status = $2, messages_until = $3, reason = $4, changed_by = current_user, changed_at = now()",
+	" SET status = $2, messages_until = CASE WHEN f.status = $2 THEN COALESCE($3, f.messages_until) ELSE $3 END,"
+	"  reason = $4, changed_by = session_user, changed_at = now()",
 	4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}
 };
 
@@ -171,6 +180,23 @@ mako_coverage_obstacles(List *list, bool undecided_only)
 	return text.len > 0 ? text.data : NULL;
 }
 
+/* Raises unless a version is known: a mistyped one must not look like one that nothing is left on. */
+void
+mako_coverage_require_version(const char *format_version)
+{
+	Datum		values[] = {CStringGetTextDatum(format_version)};
+	MakoRows	rows = mako_sql_query(&is_known, values, NULL);
+	bool		isnull;
+
+	if (!DatumGetBool(mako_rows_get(&rows, 0, 1, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("format version \"%s\" is not known", format_version),
+				 errdetail("No workflow is registered with it, and no stream runs under it."),
+				 errhint("The tables mako_workflow and mako.stream show which versions there are.")));
+	mako_rows_free(&rows);
+}
+
 MAKO_FUNCTION(mako_coverage);
 
 /* What is left on a format version, one workflow a row. */
@@ -210,6 +236,7 @@ close_version(const char *format_version, const char *function)
 	PreventCommandIfReadOnly(function);
 	connection = mako_sql_connect();
 	mako_invariants_check_store();
+	mako_coverage_require_version(format_version);
 	mako_fence_close(format_version);
 	return connection;
 }
@@ -260,6 +287,24 @@ mako_drain(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Says what stays behind in flight because it is exempt. */
+static void
+note_exempt(List *list)
+{
+	ListCell   *cell;
+
+	foreach(cell, list)
+	{
+		const MakoCoverage *coverage = lfirst(cell);
+
+		if (coverage->reason != NULL && coverage->in_flight > 0)
+			ereport(NOTICE,
+					(errmsg_plural("%ld stream of \"%s\" stays behind in flight", "%ld streams of \"%s\" stay behind in flight",
+								   (long) coverage->in_flight, (long) coverage->in_flight, coverage->workflow_id),
+					 errdetail("The workflow is exempt: %s", coverage->reason)));
+	}
+}
+
 /* From now on nothing is written under the version; refused while anything there is in flight. */
 Datum
 mako_retire(PG_FUNCTION_ARGS)
@@ -267,17 +312,20 @@ mako_retire(PG_FUNCTION_ARGS)
 	const char *version = version_argument(fcinfo);
 	MakoConnection connection = close_version(version, "mako_retire()");
 	const char *obstacles;
+	List	   *coverage;
 
 	/* What has committed until now, which is all that can have been written under the version. */
 	PushActiveSnapshot(GetLatestSnapshot());
-	obstacles = mako_coverage_obstacles(mako_coverage_read(version, NULL, false), false);
+	coverage = mako_coverage_read(version, NULL, false);
+	obstacles = mako_coverage_obstacles(coverage, false);
 	PopActiveSnapshot();
 	if (obstacles != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("format version \"%s\" cannot be retired", version),
 				 errdetail_internal("%s", obstacles),
-				 errhint("Migrate what is in flight, or exempt it with mako_exempt().")));
+				 errhint("Migrate what is in flight, or exempt it with mako_exempt(). mako.migration_error tells what could not be migrated.")));
+	note_exempt(coverage);
 	write_status(fcinfo, "retired", 1, 2);
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();

@@ -81,6 +81,10 @@ static MakoStatement is_known = {
 	1, {TEXTOID}
 };
 
+static MakoStatement select_steps_from = {
+	"SELECT FROM %s.mako_state_migration WHERE source_wf::text = $1", 1, {TEXTOID}
+};
+
 static MakoStatement insert_exemption = {
 	"INSERT INTO %s.mako_exemption (workflow_id, reason, exempted_by) VALUES ($1, $2, $3)"
 	" ON CONFLICT (workflow_id) DO UPDATE SET reason = $2, exempted_by = $3, exempted_at = now()",
@@ -299,6 +303,14 @@ mako_definition_fingerprint(const char *workflow_id)
 
 	mako_rows_free(&rows);
 	return fingerprint;
+}
+
+/* Raises unless a workflow is registered. */
+void
+mako_definition_require(const char *workflow_id)
+{
+	if (mako_definition_fingerprint(workflow_id) == NULL)
+		raise_not_registered(workflow_id);
 }
 
 /* The registered state migration, verified; an error when there is none. */
@@ -627,6 +639,7 @@ mako_exempt(PG_FUNCTION_ARGS)
 		CStringGetTextDatum(workflow_id), CStringGetTextDatum(reason), CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))
 	};
 	MakoConnection connection = connect_to_change("mako_exempt()");
+	MakoRows	rows;
 
 	if (reason[strspn(reason, " \t\n")] == '\0')
 		ereport(ERROR,
@@ -640,6 +653,14 @@ mako_exempt(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("workflow \"%s\" is neither registered nor in the store", workflow_id),
 				 errhint("mako_coverage() shows which workflows streams run under.")));
+	rows = mako_sql_query(&select_steps_from, values, NULL);
+	if (rows.count > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("state migrations of \"%s\" are registered", workflow_id),
+				 errdetail("mako_migrate_version() leaves exempt workflows where they are, all of their streams."),
+				 errhint("To let them be migrated, use mako_unexempt().")));
+	mako_rows_free(&rows);
 	(void) write_definition(&insert_exemption, values, NULL);
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
@@ -681,7 +702,7 @@ mako_set_dispatch(PG_FUNCTION_ARGS)
 	char	   *workflow_id = required_text(fcinfo, 0, "workflow_id");
 	char	   *policy = required_text(fcinfo, 1, "policy");
 	bool		is_explicit = strcmp(policy, "explicit") == 0;
-	Datum		values[] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(policy), PG_GETARG_DATUM(2)};
+	Datum		values[] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(policy), (Datum) 0};
 	MakoConnection connection;
 
 	if (!is_explicit && strcmp(policy, "any") != 0 && strcmp(policy, "forward_compatible") != 0 && strcmp(policy, "pinned") != 0)
@@ -695,6 +716,13 @@ mako_set_dispatch(PG_FUNCTION_ARGS)
 				 errmsg(is_explicit ? "the dispatch policy explicit needs format_versions" :
 						"only the dispatch policy explicit has format_versions"),
 				 errhint("List the format versions whose messages are accepted with the policy explicit.")));
+	if (is_explicit)
+	{
+		ArrayType  *versions = PG_GETARG_ARRAYTYPE_P_COPY(2);
+
+		ARR_ELEMTYPE(versions) = TEXTOID;	/* the domain's base type: no column has one of ours */
+		values[2] = PointerGetDatum(versions);
+	}
 	connection = connect_to_change("mako_set_dispatch()");
 	if (write_definition(&update_dispatch, values, is_explicit ? NULL : "  n") == 0)
 		raise_not_registered(workflow_id);

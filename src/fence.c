@@ -4,7 +4,7 @@
  *
  * Whoever writes under a version holds a shared lock for it until the transaction ends, and then reads the version's status with a
  * snapshot of now; whoever drains or retires the version holds the lock exclusively. So an old snapshot slips nothing through.
- * Everybody takes the locks of versions before those of heads.
+ * Whoever takes several locks takes those of versions before those of heads, which drain and retire never wait for.
  */
 #include "mako_migration.h"
 
@@ -33,7 +33,8 @@ lock_name(const char *kind, const char *name, LOCKMODE mode, bool wait)
 	uint64		key = DatumGetUInt64(hash_any_extended((const unsigned char *) text, strlen(text), 0));
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, 1);
+	/* The functions for advisory locks have 1 and 2 in the last place: nobody can take these locks with them. */
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, 3);
 	pfree(text);
 	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }

@@ -40,6 +40,7 @@ mako_fold_create(const MakoPlan *plan)
 	fold->upcast = mako_program_compile(source->upcast);
 	fold->apply = mako_program_compile(source->apply);
 	fold->in_flight = mako_program_compile(source->in_flight);
+	fold->state_check = mako_program_compile_check(source->apply);
 	fold->migrate = palloc(sizeof(MakoProgram *) * (plan->steps + 1));
 	fold->check = palloc(sizeof(MakoProgram *) * (plan->steps + 1));
 	for (int i = 0; i < plan->steps; i++)
@@ -97,6 +98,7 @@ mako_fold_recover(MakoFold *fold)
 	mako_program_prepare(fold->upcast, fold->expression_context);
 	mako_program_prepare(fold->apply, fold->expression_context);
 	mako_program_prepare(fold->in_flight, fold->expression_context);
+	mako_program_prepare(fold->state_check, fold->expression_context);
 	for (int i = 0; i < fold->plan->steps; i++)
 	{
 		mako_program_prepare(fold->migrate[i], fold->expression_context);
@@ -202,6 +204,17 @@ mako_fold_event(MakoFold *fold, const MakoEvent *event)
 		fold->stream_context = fold->spare_context;
 		fold->spare_context = full;
 	}
+}
+
+/* Raises unless the state fits the domain that apply declares for it. */
+void
+mako_fold_check_domain(MakoFold *fold)
+{
+	bool		isnull;
+
+	fold->phase = MAKO_PHASE_STATE;
+	if (fold->state_check != NULL)
+		(void) mako_program_evaluate(fold->state_check, &isnull);
 }
 
 /* Is the process in flight, as its workflow's own predicate says? Without a predicate every one is. */

@@ -41,25 +41,21 @@ static MakoFold *
 take(const char *workflow_id)
 {
 	MakoFold   *found = NULL;
-	List	   *kept = NIL;
-	ListCell   *cell;
-	MemoryContext old = MemoryContextSwitchTo(CacheMemoryContext);
 	const char *fingerprint = NULL;
 
-	foreach(cell, cache)
+	for (int i = list_length(cache) - 1; i >= 0; i--)
 	{
-		MakoFold   *fold = lfirst(cell);
+		MakoFold   *fold = list_nth(cache, i);
+		bool		old = fold->generation != generation;
 
-		if (fold->generation != generation)
+		if (!old && strcmp(fold->plan->workflows[0]->workflow_id, workflow_id) != 0)
+			continue;
+		cache = list_delete_nth_cell(cache, i);
+		if (old || found != NULL)
 			MemoryContextDelete(fold->context);
-		else if (found == NULL && strcmp(fold->plan->workflows[0]->workflow_id, workflow_id) == 0)
-			found = fold;
 		else
-			kept = lappend(kept, fold);
+			found = fold;
 	}
-	list_free(cache);
-	cache = kept;
-	MemoryContextSwitchTo(old);
 
 	if (found != NULL)
 	{
@@ -100,10 +96,17 @@ mako_fold_return(MakoFold *fold)
 {
 	MemoryContext old;
 
-	if (fold->generation != generation || list_length(cache) >= MOST_FOLDS)
+	if (fold->generation != generation)
 	{
 		MemoryContextDelete(fold->context);
 		return;
+	}
+	if (list_length(cache) >= MOST_FOLDS)
+	{
+		MakoFold   *oldest = linitial(cache);
+
+		cache = list_delete_first(cache);
+		MemoryContextDelete(oldest->context);
 	}
 	mako_fold_release(fold);
 	MemoryContextSetParent(fold->context, CacheMemoryContext);

@@ -4,8 +4,8 @@
  *
  * The head is locked, and nothing but its version changes. An UPDATE statement would parse and prepare every check constraint of the
  * table for that, none of which is about a version, and take a third of the time of appending an event. So the tuple is updated
- * directly, as the server updates its catalogs, unless somebody has given the table triggers, rules, generated columns or a storage of
- * its own.
+ * directly, as the server updates its catalogs, unless somebody has given the table triggers, rules, checks, foreign keys, children,
+ * generated columns or a storage of its own.
  */
 #include "mako_migration.h"
 
@@ -17,12 +17,17 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 #include "utils/snapmgr.h"
+
+/* Checks that the store puts on heads, of which none is about the version but that it is not negative. */
+#define STORE_CHECKS 5
 
 /* Would an UPDATE of a version do nothing but that? */
 static bool
@@ -31,15 +36,17 @@ is_plain(Relation stream)
 	const TriggerDesc *triggers = stream->trigdesc;
 	const TupleConstr *constraints = RelationGetDescr(stream)->constr;
 
-	if (stream->rd_rel->relam != HEAP_TABLE_AM_OID || stream->rd_rules != NULL ||
-		(constraints != NULL && constraints->has_generated_stored))
+	if (stream->rd_rel->relkind != RELKIND_RELATION || stream->rd_rel->relam != HEAP_TABLE_AM_OID || stream->rd_rules != NULL ||
+		stream->rd_rel->relhassubclass || stream->rd_rel->relispartition ||
+		(constraints != NULL && (constraints->has_generated_stored || constraints->num_check > STORE_CHECKS)))
 		return false;
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
 
-		/* Those of foreign keys are about keys. */
-		if (TRIGGER_FOR_UPDATE(trigger->tgtype) && !trigger->tgisinternal && strcmp(trigger->tgname, "stream_guard") != 0)
+		/* Who refers to a head refers to its keys, which stay. What a head refers to may have to be checked later. */
+		if (TRIGGER_FOR_UPDATE(trigger->tgtype) && RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_PK &&
+			strcmp(trigger->tgname, "stream_guard") != 0)
 			return false;
 	}
 	return true;
@@ -61,7 +68,8 @@ insert_index_entries(Relation stream, TupleTableSlot *slot, bool only_summarizin
 		Datum		values[INDEX_MAX_KEYS];
 		bool		nulls[INDEX_MAX_KEYS];
 
-		if ((!only_summarizing || MakoIsSummarizing(info)) &&
+		/* One that is being built, or was left behind half-built, takes no entries. */
+		if (info->ii_ReadyForInserts && (!only_summarizing || MakoIsSummarizing(info)) &&
 			(info->ii_Predicate == NIL ||
 			 ExecQual(ExecPrepareQual(info->ii_Predicate, estate), GetPerTupleExprContext(estate))))
 		{
@@ -107,7 +115,10 @@ mako_head_advance(ItemPointer tid, int64 version)
 	bool		plain = is_plain(stream);
 
 	if (plain)
+	{
+		CheckCmdReplicaIdentity(stream, CMD_UPDATE);
 		update_tuple(stream, tid, version);
+	}
 	table_close(stream, NoLock);
 	return plain;
 }

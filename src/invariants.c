@@ -91,6 +91,12 @@ mako_invariants_append(MakoStatement *statement, Datum *values, const char *null
 	PG_TRY();
 	{
 		written = mako_sql_execute(statement, values, nulls);
+		if (written > 0 && held == head)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the trigger \"event_inserted\" of table \"mako.event\" is disabled"),
+					 errdetail("The head of stream \"%s\" would not advance.", head->stream_id),
+					 errhint("Enable it, or repair the store with SELECT mako_create_store().")));
 	}
 	PG_FINALLY();
 	{
@@ -487,14 +493,17 @@ mako_snapshot_saved(PG_FUNCTION_ARGS)
 	HeapTuple	tuple;
 	MakoUser	before;
 	char	   *workflow_id;
+	Datum		value;
 	bool		isnull;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		RelationGetRelid(trigger->tg_relation) != mako_store_table("snapshot"))
 		raise_no_trigger("mako_snapshot_saved");
 	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
-	workflow_id = TextDatumGetCString(heap_getattr(tuple, column_number(trigger->tg_relation, "workflow_id"),
-												   RelationGetDescr(trigger->tg_relation), &isnull));
+	value = heap_getattr(tuple, column_number(trigger->tg_relation, "workflow_id"), RelationGetDescr(trigger->tg_relation), &isnull);
+	if (isnull)
+		return PointerGetDatum(tuple);	/* which the column refuses */
+	workflow_id = TextDatumGetCString(value);
 	(void) DirectFunctionCall1(mako_assert_workflow_id, CStringGetTextDatum(workflow_id));
 	before = mako_become_owner(RelationGetRelid(trigger->tg_relation));
 	mako_sql_connect_plain();

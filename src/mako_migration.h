@@ -328,6 +328,7 @@ typedef struct MakoStateMigration
 
 extern MakoWorkflow *mako_definition_workflow(const char *workflow_id);
 extern char *mako_definition_fingerprint(const char *workflow_id);
+extern void mako_definition_require(const char *workflow_id);
 extern MakoStateMigration *mako_definition_migration(const char *source_wf, const char *target_wf);
 
 /* ---- plan.c: the path from source to target -------------------------------------------------------------------------------- */
@@ -392,6 +393,7 @@ typedef struct MakoFold
 	MakoProgram *upcast;		/* NULL where the workflow has none, like the next two */
 	MakoProgram *apply;
 	MakoProgram *in_flight;
+	MakoProgram *state_check;	/* the source's state domain; NULL where it has none */
 	MakoProgram **migrate;		/* by step; NULL for identity */
 	MakoProgram **check;		/* by step: the target's state domain; NULL where it has none */
 	MemoryContext program_context;	/* evaluation state of the programs; reset after an error */
@@ -412,6 +414,7 @@ extern void mako_fold_require_apply(const MakoFold *fold);
 extern void mako_fold_context(void *argument);
 extern void mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number);
 extern void mako_fold_event(MakoFold *fold, const MakoEvent *event);
+extern void mako_fold_check_domain(MakoFold *fold);
 extern bool mako_fold_is_in_flight(MakoFold *fold);
 extern void mako_fold_migrate(MakoFold *fold);
 
@@ -449,7 +452,7 @@ extern void mako_stream_load_states(MakoStream *streams, int count, const char *
 extern void mako_stream_rehearse(void);
 extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count);
 extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_no);
-extern int64 mako_stream_repointed_until(MakoReader *reader, int64 stream_no);
+extern const char *mako_stream_folding_workflow(MakoReader *reader);
 extern void mako_stream_close_events(MakoReader *reader);
 
 /* ---- replay.c: the state of a stream, from what it starts from to its head ------------------------------------------------- */
@@ -519,6 +522,7 @@ typedef struct MakoCoverage
 } MakoCoverage;
 
 extern List *mako_coverage_read(const char *format_version, const char *target_fv, bool count_undecided_only);
+extern void mako_coverage_require_version(const char *format_version);
 extern const char *mako_coverage_obstacles(List *list, bool undecided_only);
 
 /* ---- snapshot.c: writing snapshots, heads, dependents ---------------------------------------------------------------------- */

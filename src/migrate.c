@@ -515,6 +515,8 @@ mako_migrate_version(PG_FUNCTION_ARGS)
 	version = read_request(fcinfo, "source_fv", "target_fv");
 	connection = mako_sql_connect();
 	mako_invariants_check_store();
+	mako_coverage_require_version(version.source_wf);
+	mako_coverage_require_version(version.target_wf);
 	check_decisions(version.source_wf, version.target_wf);
 	workflows = workflows_on_the_way(version.source_wf, version.target_wf);
 	if (version.expect != NULL)

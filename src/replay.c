@@ -17,16 +17,12 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-/* The recorded moves of a stream, in order; state is null for one without a snapshot. */
+/* The recorded moves of a stream with a snapshot, in order. */
 static MakoStatement select_moves = {
-	"SELECT m.sequence_number, m.run_id, r.source_wf, r.target_wf, m.state, m.state_schema_version"
-	" FROM (SELECT n.sequence_number, n.run_id, n.state, n.state_schema_version FROM mako.snapshot n"
-	"   WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.run_id OPERATOR(pg_catalog.>) 0 AND n.reverted_by IS NULL"
-	"  UNION ALL"
-	"  SELECT p.sequence_number, p.run_id, NULL, NULL FROM mako.repointed p"
-	"   WHERE p.stream_no OPERATOR(pg_catalog.=) $1) m"
-	" JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) m.run_id AND r.update_registry"
-	" ORDER BY m.sequence_number, m.run_id",
+	"SELECT n.sequence_number, n.run_id, r.source_wf, r.target_wf, n.state, n.state_schema_version"
+	" FROM mako.snapshot n JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.run_id OPERATOR(pg_catalog.>) 0 AND n.reverted_by IS NULL"
+	" ORDER BY n.sequence_number, n.run_id",
 	1, {INT8OID}
 };
 
@@ -39,14 +35,14 @@ static MakoStatement select_return = {
 	2, {TEXTOID, TEXTOID}
 };
 
-/* One recorded move of a stream. */
+/* One recorded move of a stream, with its snapshot. */
 typedef struct Move
 {
 	int64		sequence_number;
 	int64		run_id;
 	char	   *source_wf;
 	char	   *target_wf;
-	Datum		state;			/* (Datum) 0 for one without a snapshot */
+	Datum		state;
 	int			state_schema_version;
 } Move;
 
@@ -108,7 +104,8 @@ mako_replay_warn(const MakoReplay *replay, const char *stream_id)
 				 stream_id != NULL ? errmsg("a migration snapshot of stream \"%s\" is missing", stream_id) :
 				 errmsg_plural("a migration snapshot of %ld stream is missing", "migration snapshots of %ld streams are missing",
 							   (long) replay->rebuilt, (long) replay->rebuilt),
-				 errdetail("The state was computed again from the events, through the registered state migrations.")));
+				 errdetail("The state was computed again from the events, through the registered state migrations."),
+				 errhint("An imported history has none; mako_take_snapshot() keeps the state.")));
 }
 
 /* Raises that the events of a stream are not what its head says. */
@@ -193,16 +190,19 @@ may_have_returned(const char *workflow_id, const char *other)
 }
 
 /*
- * Does an event behind the start of a stream tell that a migration snapshot is missing? It does if it was written under another workflow
- * and the stream did not move without a snapshot since.
+ * Does an event behind the start of a stream tell that a migration snapshot is missing? It does if another workflow folds it than the
+ * one that the stream runs under.
  */
 static bool
 is_foreign(const MakoEvent *event, const MakoStream *stream, MakoReader *reader)
 {
-	return !written_under(event, stream->workflow_id) &&
-		event->sequence_number > mako_stream_repointed_until(reader, stream->stream_no) &&
-		(event->sequence_number == stream->start + 1 ||
-		 may_have_returned(stream->workflow_id, TextDatumGetCString(event->workflow_id)));
+	const char *workflow_id;
+
+	if (written_under(event, stream->workflow_id))
+		return false;
+	workflow_id = mako_stream_folding_workflow(reader);
+	return strcmp(workflow_id, stream->workflow_id) != 0 &&
+		(event->sequence_number == stream->start + 1 || may_have_returned(stream->workflow_id, workflow_id));
 }
 
 /*
@@ -325,38 +325,16 @@ read_moves(const MakoStream *stream)
 	{
 		Move	   *move = &moves.moves[i];
 		bool		isnull;
-		Datum		state;
 
 		move->sequence_number = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
 		move->run_id = DatumGetInt64(mako_rows_get(&rows, i, 2, &isnull));
 		move->source_wf = mako_rows_text(&rows, i, 3);
 		move->target_wf = mako_rows_text(&rows, i, 4);
-		state = mako_rows_get(&rows, i, 5, &isnull);
-		if (isnull)
-			continue;
-		move->state = JsonbPGetDatum(DatumGetJsonbPCopy(state));
+		move->state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_rows_get(&rows, i, 5, &isnull)));
 		move->state_schema_version = DatumGetInt32(mako_rows_get(&rows, i, 6, &isnull));
 	}
 	mako_rows_free(&rows);
 	return moves;
-}
-
-/* The workflow whose apply folds an event: the one that it was written under, or the last that the stream moved to since without a
- * snapshot. */
-static const char *
-folding_workflow(const Moves *moves, const MakoEvent *event)
-{
-	const char *workflow_id = TextDatumGetCString(event->workflow_id);
-
-	for (int i = 0; i < moves->count; i++)
-	{
-		const Move *move = &moves->moves[i];
-
-		if (move->state == (Datum) 0 && move->sequence_number >= event->sequence_number &&
-			strcmp(move->source_wf, workflow_id) == 0)
-			workflow_id = move->target_wf;
-	}
-	return workflow_id;
 }
 
 /* The workflow that a stream ran under when the next recorded snapshot was written, or that it runs under now. */
@@ -364,7 +342,7 @@ static const char *
 workflow_to_come(const Moves *moves, const MakoStream *stream, int64 sequence_number)
 {
 	for (int i = 0; i < moves->count; i++)
-		if (moves->moves[i].state != (Datum) 0 && moves->moves[i].sequence_number >= sequence_number)
+		if (moves->moves[i].sequence_number >= sequence_number)
 			return moves->moves[i].source_wf;
 	return stream->workflow_id;
 }
@@ -375,7 +353,7 @@ typedef struct Walk
 	MakoReplay *replay;
 	MakoFold   *fold;			/* NULL before the first event */
 	const char *workflow_id;
-	bool		known;			/* false: no apply, and no snapshot yet */
+	bool		known;			/* false: there was an event without an apply, and no snapshot since */
 	bool		rebuilt;		/* some snapshot was missing */
 	MakoMomentCallback callback;	/* or NULL */
 	void	   *argument;
@@ -435,7 +413,7 @@ take_moves(Walk *walk, const Moves *moves, int64 sequence_number)
 		const Move *move = &moves->moves[i];
 		MakoStream	boundary = {.start = move->sequence_number,.start_schema_version = move->state_schema_version};
 
-		if (move->sequence_number != sequence_number || move->state == (Datum) 0)
+		if (move->sequence_number != sequence_number)
 			continue;
 		enter(walk, move->target_wf, move->state, sequence_number);
 		mako_replay_check_schema_version(walk->fold->plan->workflows[0], &boundary);
@@ -473,7 +451,7 @@ mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 	reader = mako_stream_open_events(&whole, 1);
 	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
 	{
-		const char *workflow_id = folding_workflow(&moves, event);
+		const char *workflow_id = mako_stream_folding_workflow(reader);
 
 		if (walk.fold == NULL)
 			enter_first(&walk, workflow_id);
@@ -483,6 +461,7 @@ mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 			rebuild(&walk, workflow_id, expected - 1);
 		walk.fold->sequence_number = event->sequence_number;
 		check_next(stream, expected, event);
+		walk.known = walk.known && walk.fold->apply != NULL;
 		if (walk.known)
 			mako_fold_event(walk.fold, event);
 		tell(&walk, event->sequence_number, event->event_type, 0);

@@ -49,7 +49,7 @@ check_dispatch(const char *stream_id, const char *workflow_id, const char *messa
 				 errmsg("process \"%s\" takes no messages", stream_id),
 				 errdetail("It runs under \"%s\", whose format version is retired. The message is of version \"%s\".",
 						   workflow_id, message),
-				 errhint("The process was left behind: migrate it after mako_reactivate().")));
+				 errhint("The process was left behind. mako_migrate() takes it away from the retired version.")));
 	if (closed != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

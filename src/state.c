@@ -4,7 +4,7 @@
  *
  * The state of a stream is its newest valid snapshot and the events behind it. Migration snapshots are final; a periodic one is only a
  * cache: it counts if it lies behind the boundary, belongs to the workflow that the stream runs under now and fits that workflow's
- * state schema version and type. So losing periodic snapshots, or keeping bad ones, changes no state. Everything is read with the
+ * state schema version, type and domain. So losing periodic snapshots, or keeping bad ones, changes no state. Everything is read with the
  * statement's snapshot: head, stored state and events are of one moment.
  */
 #include "mako_migration.h"
@@ -38,11 +38,6 @@ static MakoStatement select_events = {
 	2, {INT8OID, INT8OID}
 };
 
-static MakoStatement select_layout = {
-	"SELECT state_schema_version, initial_state, state_type_definition FROM %s.mako_workflow WHERE workflow_id::text = $1",
-	1, {TEXTOID}
-};
-
 static MakoStatement save_snapshot = {
 	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state)"
 	" VALUES ($1, $2, 0, $3, $4, $5)"
@@ -65,16 +60,45 @@ start_from(MakoStream *stream, const MakoRows *rows)
 	stream->boundary_missing = false;
 }
 
+/* See mako_fold_check_domain(); a callback. */
+static void
+check_domain(void *fold)
+{
+	mako_fold_check_domain(fold);
+}
+
+/* Is a stored state one that its workflow can have? */
+static bool
+is_valid(MakoFold *fold, Datum state)
+{
+	const MakoTypeDefinition *type = fold->plan->workflows[0]->state_type;
+	ErrorData  *error;
+
+	if (type != NULL && !mako_type_definition_check(type, DatumGetJsonbP(state), NULL, NULL))
+		return false;
+	if (fold->state_check == NULL)
+		return true;
+	mako_fold_begin(fold, state, 0);
+	error = mako_isolation_run(check_domain, fold);
+	if (error != NULL)
+		mako_fold_recover(fold);
+	return error == NULL;
+}
+
 /*
- * Finds the stored state that a stream starts from: the newest valid periodic snapshot behind the boundary, or the boundary. The
- * workflow is NULL where it is not registered: then nothing is known that a snapshot would have to fit.
+ * Finds the stored state that a stream starts from: the newest valid periodic snapshot behind the boundary, or the boundary. The fold is
+ * NULL where the workflow is not registered: then nothing is known that a snapshot would have to fit.
  */
 static void
-find_start(MakoStream *stream, const MakoWorkflow *workflow)
+find_start(MakoStream *stream, MakoFold *fold)
 {
+	const MakoWorkflow *workflow = fold == NULL ? NULL : fold->plan->workflows[0];
 	int64		newest = stream->version;
 
 	mako_stream_load_states(stream, 1, stream->workflow_id, false);
+	/* A boundary is never ignored, whatever lies behind it. */
+	if (workflow != NULL && stream->start > 0 && !stream->boundary_missing)
+		mako_replay_check_schema_version(workflow, stream);
 	for (;;)
 	{
 		Datum		values[] = {
@@ -87,8 +111,7 @@ find_start(MakoStream *stream, const MakoWorkflow *workflow)
 
 		if (rows.count == 0)
 			break;
-		valid = workflow == NULL || workflow->state_type == NULL ||
-			mako_type_definition_check(workflow->state_type, DatumGetJsonbP(mako_rows_get(&rows, 0, 3, &isnull)), NULL, NULL);
+		valid = fold == NULL || is_valid(fold, mako_rows_get(&rows, 0, 3, &isnull));
 		newest = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull)) - 1;
 		if (valid)
 			start_from(stream, &rows);
@@ -131,6 +154,10 @@ read_state(Reading *reading, Datum stream_id)
 
 	if (stream->version == 0)
 	{
+		MakoReader *reader = mako_stream_open_events(stream, 1);
+
+		mako_replay_empty(reading->fold, stream, reader);
+		mako_stream_close_events(reader);
 		if (reading->known)
 			mako_fold_begin(reading->fold, JsonbPGetDatum(workflow->initial_state), 0);
 	}
@@ -143,7 +170,7 @@ read_state(Reading *reading, Datum stream_id)
 	{
 		MakoReader *reader;
 
-		find_start(stream, workflow);
+		find_start(stream, reading->fold);
 		reader = mako_stream_open_events(stream, 1);
 		mako_replay_stream(reading->replay, reading->fold, stream, reader);
 		mako_stream_close_events(reader);
@@ -178,6 +205,7 @@ mako_state(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	mako_require_value(!PG_ARGISNULL(0), "stream_id");
 	read_state(&reading, PG_GETARG_DATUM(0));
 	nulls[0] = !reading.known;
 	values[0] = reading.known ? JsonbPGetDatum(DatumGetJsonbPCopy(reading.fold->state)) : (Datum) 0;
@@ -226,36 +254,19 @@ mako_load(PG_FUNCTION_ARGS)
 	MakoConnection connection = mako_sql_connect_visible();
 	MakoStream	stream;
 
+	mako_require_value(!PG_ARGISNULL(0), "stream_id");
+	mako_require_value(!PG_ARGISNULL(1), "after");
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
 	add_events(result, &stream, PG_GETARG_INT64(1), column);
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }
 
-/* What the states of a workflow look like, as far as it is registered; NULL where it is not. */
-static MakoWorkflow *
-state_layout(const char *workflow_id)
+/* The fold of a workflow, or NULL where it is not registered. */
+static MakoFold *
+fold_if_registered(const char *workflow_id)
 {
-	Datum		values[] = {CStringGetTextDatum(workflow_id)};
-	MakoRows	rows = mako_sql_query_snapshot(&select_layout, values, NULL);
-	MakoWorkflow *workflow = NULL;
-	bool		isnull;
-
-	if (rows.count > 0)
-	{
-		Datum		initial_state = mako_rows_get(&rows, 0, 2, &isnull);
-		Datum		state_type;
-
-		workflow = palloc0(sizeof(MakoWorkflow));
-		workflow->workflow_id = pstrdup(workflow_id);
-		workflow->initial_state = isnull ? NULL : DatumGetJsonbPCopy(initial_state);
-		workflow->state_schema_version = DatumGetInt32(mako_rows_get(&rows, 0, 1, &isnull));
-		state_type = mako_rows_get(&rows, 0, 3, &isnull);
-		if (!isnull)
-			workflow->state_type = mako_type_definition_compile(DatumGetJsonbPCopy(state_type));
-	}
-	mako_rows_free(&rows);
-	return workflow;
+	return mako_definition_fingerprint(workflow_id) == NULL ? NULL : mako_fold_borrow(workflow_id);
 }
 
 /* What an engine that folds itself goes on from: a row with a state, and the events behind it. */
@@ -265,15 +276,18 @@ mako_resume(PG_FUNCTION_ARGS)
 	static const int column[EVENT_COLUMNS_OF_LOAD] = {0, 4, 5, 1, 6, 7, 8, 9, 10, 11};
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
 	MakoConnection connection = mako_sql_connect_visible();
-	MakoWorkflow *workflow;
+	MakoFold   *fold;
+	const MakoWorkflow *workflow;
 	MakoStream	stream;
 	Datum		state = (Datum) 0;
 	Datum		values[12] = {0};
 	bool		nulls[12];
 
+	mako_require_value(!PG_ARGISNULL(0), "stream_id");
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
-	workflow = state_layout(stream.workflow_id);
-	find_start(&stream, workflow);
+	fold = fold_if_registered(stream.workflow_id);
+	workflow = fold == NULL ? NULL : fold->plan->workflows[0];
+	find_start(&stream, fold);
 	if (mako_replay_is_needed(&stream))
 	{
 		MakoReplay *replay = mako_replay_create();
@@ -283,11 +297,7 @@ mako_resume(PG_FUNCTION_ARGS)
 		mako_replay_warn(replay, stream.stream_id);
 	}
 	else if (stream.start > 0)
-	{
-		if (workflow != NULL)
-			mako_replay_check_schema_version(workflow, &stream);
 		state = JsonbPGetDatum(DatumGetJsonbP(stream.start_state));
-	}
 	else if (workflow != NULL && workflow->initial_state != NULL)
 		state = JsonbPGetDatum(workflow->initial_state);
 
@@ -301,6 +311,8 @@ mako_resume(PG_FUNCTION_ARGS)
 	values[3] = Int32GetDatum(workflow != NULL ? workflow->state_schema_version : stream.start_schema_version);
 	mako_rowset_add(result, values, nulls);
 	add_events(result, &stream, stream.start, column);
+	if (fold != NULL)
+		mako_fold_return(fold);
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }
@@ -329,6 +341,7 @@ mako_trace(PG_FUNCTION_ARGS)
 	MakoConnection connection = mako_sql_connect_visible();
 	MakoStream	stream;
 
+	mako_require_value(!PG_ARGISNULL(0), "stream_id");
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
 	(void) mako_replay_history(mako_replay_create(), &stream, add_moment, result);
 	mako_sql_disconnect(connection);
@@ -357,6 +370,7 @@ mako_take_snapshot(PG_FUNCTION_ARGS)
 	Reading		reading;
 	const MakoStream *stream = &reading.stream;
 
+	mako_require_value(!PG_ARGISNULL(0), "stream_id");
 	PreventCommandDuringRecovery("mako_take_snapshot()");
 	PreventCommandIfReadOnly("mako_take_snapshot()");
 	read_state(&reading, PG_GETARG_DATUM(0));
@@ -375,8 +389,9 @@ mako_take_snapshot(PG_FUNCTION_ARGS)
 /* Raises unless a state can be stored as what a stream was at a sequence number. */
 static void
 check_snapshot(const MakoStream *stream, int64 sequence_number, const char *workflow_id, int state_schema_version,
-			   const Jsonb *state)
+			   Datum state)
 {
+	MakoFold   *fold;
 	const MakoWorkflow *workflow;
 
 	if (strcmp(stream->workflow_id, workflow_id) != 0)
@@ -392,15 +407,21 @@ check_snapshot(const MakoStream *stream, int64 sequence_number, const char *work
 				 errdetail("The stream is at version " INT64_FORMAT ".", stream->version),
 				 errhint("Give the number of the last event that the state contains.")));
 
-	workflow = state_layout(workflow_id);
-	if (workflow != NULL && workflow->state_schema_version != state_schema_version)
+	fold = fold_if_registered(workflow_id);
+	if (fold == NULL)
+		return;
+	workflow = fold->plan->workflows[0];
+	if (workflow->state_schema_version != state_schema_version)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("state schema version %d is not that of workflow \"%s\"", state_schema_version, workflow_id),
 				 errdetail("The workflow is registered with state schema version %d.", workflow->state_schema_version),
 				 errhint("Save the state in the layout that is registered.")));
-	if (workflow != NULL && workflow->state_type != NULL)
-		mako_type_definition_require_state(workflow->state_type, workflow_id, state);
+	if (workflow->state_type != NULL)
+		mako_type_definition_require_state(workflow->state_type, workflow_id, DatumGetJsonbP(state));
+	mako_fold_begin(fold, state, sequence_number);
+	mako_fold_check_domain(fold);
+	mako_fold_return(fold);
 }
 
 /* Stores a state that the application has computed. */
@@ -420,7 +441,7 @@ mako_save_snapshot(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect_visible();
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
 	mako_stream_load_states(&stream, 1, stream.workflow_id, false);
-	check_snapshot(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_JSONB_P(4));
+	check_snapshot(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
 	save(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();

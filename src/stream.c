@@ -90,24 +90,30 @@ static MakoStatement select_events = {
 	2, {INT8ARRAYOID, INT8ARRAYOID}, true
 };
 
-static MakoStatement select_repointed_of_one = {
-	"SELECT p.stream_no, p.sequence_number FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) $1"
-	" ORDER BY p.sequence_number DESC LIMIT 1",
-	1, {INT8OID}
-};
-
+/* The moves of some streams without a snapshot of their last event, in the order of the runs. */
 static MakoStatement select_repointed = {
-	"SELECT p.stream_no, pg_catalog.max(p.sequence_number) FROM mako.repointed p"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) GROUP BY p.stream_no ORDER BY p.stream_no",
+	"SELECT p.stream_no, p.sequence_number, r.source_wf, r.target_wf"
+	" FROM mako.repointed p JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) p.run_id"
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY p.stream_no, p.run_id",
 	1, {INT8ARRAYOID}, true
 };
+
+/* One move without a snapshot: events up to a sequence number belong to the target as they did to the source. */
+typedef struct Repointing
+{
+	int64		stream_no;
+	int64		sequence_number;
+	char	   *source_wf;
+	char	   *target_wf;
+} Repointing;
 
 /* Events of some streams, in order; lives in the context in which it was opened. */
 struct MakoReader
 {
 	const MakoStream *streams;
 	int			count;
-	int64	   *repointed_until;	/* by stream; NULL until somebody asks */
+	Repointing *repointings;	/* of all streams; NULL until somebody asks */
+	int			repointing_count;
 	MemoryContext context;
 	MakoCursor *cursor;
 	MakoRows	rows;
@@ -341,18 +347,48 @@ mako_stream_next_event(MakoReader *reader, int64 stream_no)
 	return event;
 }
 
-/* The number of the stream among those of a reader, which are in stream_no order. */
+/* Reads the moves without a snapshot, of all streams of a reader: hardly anybody asks. */
+static void
+load_repointings(MakoReader *reader)
+{
+	Datum	   *stream_nos = palloc(sizeof(Datum) * reader->count);
+	Datum		parameter;
+	MakoRows	rows;
+	MemoryContext old;
+
+	for (int i = 0; i < reader->count; i++)
+		stream_nos[i] = Int64GetDatum(reader->streams[i].stream_no);
+	parameter = PointerGetDatum(construct_array(stream_nos, reader->count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	rows = mako_sql_query_snapshot(&select_repointed, &parameter, NULL);
+	old = MemoryContextSwitchTo(reader->context);
+	reader->repointings = palloc(sizeof(Repointing) * (rows.count + 1));
+	reader->repointing_count = (int) rows.count;
+	for (int i = 0; i < reader->repointing_count; i++)
+	{
+		Repointing *repointing = &reader->repointings[i];
+		bool		isnull;
+
+		repointing->stream_no = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+		repointing->sequence_number = DatumGetInt64(mako_rows_get(&rows, i, 2, &isnull));
+		repointing->source_wf = mako_rows_text(&rows, i, 3);
+		repointing->target_wf = mako_rows_text(&rows, i, 4);
+	}
+	mako_rows_free(&rows);
+	MemoryContextSwitchTo(old);
+}
+
+/* The first move of a stream, or of one behind it. */
 static int
-stream_index(const MakoReader *reader, int64 stream_no)
+first_repointing(const MakoReader *reader, int64 stream_no)
 {
 	int			low = 0;
-	int			high = reader->count - 1;
+	int			high = reader->repointing_count;
 
 	while (low < high)
 	{
 		int			middle = low + (high - low) / 2;
 
-		if (reader->streams[middle].stream_no < stream_no)
+		if (reader->repointings[middle].stream_no < stream_no)
 			low = middle + 1;
 		else
 			high = middle;
@@ -361,28 +397,26 @@ stream_index(const MakoReader *reader, int64 stream_no)
 }
 
 /*
- * Up to which event a stream was last moved without a snapshot, 0 for never: events up to there may have been written under another
- * workflow. Hardly anybody asks, so it is read when the first one does, for all streams of the reader.
+ * The workflow whose apply folds the event at hand: the one that it was written under, or the last one that its stream moved to since
+ * without a snapshot.
  */
-int64
-mako_stream_repointed_until(MakoReader *reader, int64 stream_no)
+const char *
+mako_stream_folding_workflow(MakoReader *reader)
 {
-	if (reader->repointed_until == NULL)
+	const MakoEvent *event = &reader->event;
+	const char *workflow_id = TextDatumGetCString(event->workflow_id);
+
+	if (reader->repointings == NULL)
+		load_repointings(reader);
+	for (int i = first_repointing(reader, event->stream_no);
+		 i < reader->repointing_count && reader->repointings[i].stream_no == event->stream_no; i++)
 	{
-		Datum		values[] = {bigint_parameter(reader->streams, reader->count, offsetof(MakoStream, stream_no))};
-		MakoRows	rows = mako_sql_query_snapshot(reader->count == 1 ? &select_repointed_of_one : &select_repointed, values, NULL);
+		const Repointing *repointing = &reader->repointings[i];
 
-		reader->repointed_until = MemoryContextAllocZero(reader->context, sizeof(int64) * reader->count);
-		for (uint64 row = 0; row < rows.count; row++)
-		{
-			bool		isnull;
-			int64		found = DatumGetInt64(mako_rows_get(&rows, row, 1, &isnull));
-
-			reader->repointed_until[stream_index(reader, found)] = DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull));
-		}
-		mako_rows_free(&rows);
+		if (repointing->sequence_number >= event->sequence_number && strcmp(repointing->source_wf, workflow_id) == 0)
+			workflow_id = repointing->target_wf;
 	}
-	return reader->repointed_until[stream_index(reader, stream_no)];
+	return workflow_id;
 }
 
 /* Closes a reader; after an error the subtransaction does it. */

@@ -109,21 +109,21 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_state',
    'stream_id text, OUT state jsonb, OUT sequence_number bigint, OUT workflow_id text, OUT state_schema_version '
    'integer',
-   'record', 'f', 's', true, 'r'),
+   'record', 'f', 's', false, 'u'),
   ('mako_resume',
    'stream_id text',
    'TABLE(sequence_number bigint, workflow_id text, state jsonb, state_schema_version integer, event_id uuid, '
    'recorded_at timestamp with time zone, event_type text, schema_version integer, payload jsonb, correlation_id '
-   'uuid, causation_id uuid, conversation_id uuid)', 'f', 's', true, 'r'),
+   'uuid, causation_id uuid, conversation_id uuid)', 'f', 's', false, 'u'),
   ('mako_load',
    'stream_id text, after bigint DEFAULT 0',
    'TABLE(sequence_number bigint, event_id uuid, recorded_at timestamp with time zone, workflow_id text, '
    'event_type text, schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid, '
-   'conversation_id uuid)', 'f', 's', true, 'r'),
+   'conversation_id uuid)', 'f', 's', false, 'r'),
   ('mako_trace',
    'stream_id text',
-   'TABLE(sequence_number bigint, event_type text, workflow_id text, run_id bigint, state jsonb)', 'f', 's', true, 'r'),
-  ('mako_take_snapshot', 'stream_id text', 'bigint', 'f', 'v', true, 'u'),
+   'TABLE(sequence_number bigint, event_type text, workflow_id text, run_id bigint, state jsonb)', 'f', 's', false, 'r'),
+  ('mako_take_snapshot', 'stream_id text', 'bigint', 'f', 'v', false, 'u'),
   ('mako_save_snapshot',
    'stream_id text, sequence_number bigint, workflow_id mako_workflow_id, state_schema_version integer, state '
    'jsonb',
@@ -131,7 +131,7 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_prune_snapshots', 'keep integer', 'bigint', 'f', 'v', true, 'u'),
   ('mako_lookup',
    'tenant_id uuid, key text, format_version mako_format_version DEFAULT NULL::text',
-   'TABLE(stream_id text, process_id uuid, workflow_id text, version bigint)', 'f', 's', false, 'r'),
+   'TABLE(stream_id text, process_id uuid, workflow_id text, version bigint)', 'f', 's', false, 'u'),
   ('mako_register_key',
    'tenant_id uuid, key text, stream_id text, expires_at timestamp with time zone DEFAULT NULL::timestamp with '
    'time zone',

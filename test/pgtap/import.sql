@@ -206,7 +206,6 @@ SELECT is(pg_temp.refused($$ ALTER TABLE mako.event DISABLE TRIGGER event_guard;
                              DELETE FROM mako.event e USING mako.stream s WHERE s.stream_no = e.stream_no AND stream_id = 'two' AND sequence_number > 4;
                              ALTER TABLE mako.event ENABLE TRIGGER event_guard $$),
           'XX001|there are streams whose last events are missing|1 streams, among them: "two" is at version 6 and has events up to 4.|Load every event of a stream.', 'a head beyond the events');
-SELECT * FROM todo('a stream without any event is not looked at', 1);
 SELECT is(pg_temp.refused($$ ALTER TABLE mako.event DISABLE TRIGGER event_guard;
                              DELETE FROM mako.event e USING mako.stream s WHERE s.stream_no = e.stream_no AND stream_id = 'two';
                              ALTER TABLE mako.event ENABLE TRIGGER event_guard $$) LIKE 'XX001|there are streams whose last events are missing|%', true, 'of which none is left');

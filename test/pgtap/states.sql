@@ -309,7 +309,6 @@ INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('dom', 'dom@FV2024-10-0
 SELECT mako_append('dom', 'dom@FV2024-10-01', 'Counted', '{}'), mako_append('dom', 'dom@FV2024-10-01', 'Counted', '{}');
 INSERT INTO mako.snapshot (stream_no, sequence_number, workflow_id, state_schema_version, state)
 SELECT stream_no, 2, workflow_id, 1, '{"m": 0}' FROM mako.stream WHERE stream_id = 'dom';
-SELECT * FROM todo('a snapshot is compared with the type definition only, not with the domain', 3);
 SELECT is(pg_temp.state('dom')->'state', '{"n": 2}', 'a snapshot outside the domain of apply is not used');
 SELECT mako_append('dom', 'dom@FV2024-10-01', 'Counted', '{}');
 SELECT is(pg_temp.state('dom')->'state', '{"n": 3}', 'nor is it folded on from');
@@ -541,7 +540,8 @@ SELECT is((SELECT format('%s %s', migrated, failed) FROM mako_migrate('own@FV202
 SELECT pg_temp.say('own', 'own@FV2026-10-01', 'd');
 SELECT is(pg_temp.rows($$ SELECT sequence_number, workflow_id, state, event_type FROM mako_resume('own') $$),
           E'3|own@FV2026-10-01|["a", "b", "c", "|"]|\n4|own@FV2026-10-01||d', 'and the application resumes from what it made of it');
-SELECT skip('an event behind a migration snapshot of a workflow without apply crashes mako_trace()', 1);
+SELECT is(pg_temp.trace_lines('own'), E'1|a|2025-10-01|false|\n2|b|2025-10-01|false|\n3|c|2025-10-01|false|\n'
+          '3||2026-10-01|true|["a", "b", "c", "|"]\n4|d|2026-10-01|false|', 'the trace knows that state');
 ROLLBACK;
 
 -- Moved without a snapshot to a version with apply: the old events belong to the same state, and are folded there.
@@ -565,7 +565,6 @@ SELECT is(pg_temp.trace_lines('late'), E'1|a|2025-10-01|false|["A"]\n2|b|2025-10
           '3||2026-10-01|true|["A", "B", "C", "|"]\n4|d|2026-10-01|false|["A", "B", "C", "|", "dd"]', 'the trace says so');
 ALTER TABLE mako.snapshot DISABLE TRIGGER snapshot_delete_guard;
 DELETE FROM mako.snapshot WHERE workflow_id = 'late@FV2026-10-01';
-SELECT * FROM todo('an earlier move without a snapshot hides that one is missing', 1);
 SELECT is(pg_temp.state('late')->'state', '["A", "B", "C", "|", "dd"]', 'and it can be computed again');
 ROLLBACK;
 
@@ -602,7 +601,6 @@ DELETE FROM mako.snapshot WHERE workflow_id LIKE 'carry@%';
 -- Nobody knows of two moves any more, so the trace has one.
 SELECT is(pg_temp.trace_lines('carry'), replace(format(:'carry_trace', 'false', 'false'), E'2||2025-10-01|false|["a", "b", "|"]\n', ''),
           'without both, the trace has the whole way as one move');
-SELECT * FROM todo('a later move without a snapshot hides that one is missing', 1);
 SELECT is(pg_temp.state('carry')->'state', '["a", "b", "|", "cc", "dd", "ee"]', 'and the state is the same');
 ROLLBACK;
 

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(261);
+SELECT plan(263);
 
 \ir include/helpers.sql
 
@@ -205,6 +205,7 @@ snapshot_state_schema_version_check
 stream_process_id_check
 stream_stream_id_check
 stream_stream_id_key
+stream_tenant_id_check
 stream_tenant_id_stream_no_key
 stream_version_check
 stream_workflow_id_check$$, 'other constraints');

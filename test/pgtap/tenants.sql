@@ -197,13 +197,13 @@ INSERT INTO need (call, execute, privileges) VALUES
   -- can be found: they run as their owner.
   ('mako_load({moved})', NULL, '{SELECT ON mako.stream,SELECT ON mako.event}'),
   ('mako_state({moved})', NULL, '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
-  ('mako_resume({moved})', NULL, '{SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
+  ('mako_resume({moved})', NULL, '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
   -- Events of another workflow behind the start: was the stream moved without a snapshot, or is one missing?
-  ('mako_resume({repointed})', NULL, '{SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,SELECT ON mako.repointed,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
+  ('mako_resume({repointed})', NULL, '{SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,SELECT ON mako.repointed,"SELECT (run_id, source_wf, target_wf, update_registry) ON mako.migration_run"}'),
   ('mako_trace({moved})', NULL, '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,SELECT ON mako.repointed,"SELECT (run_id, source_wf, target_wf, update_registry, migrated) ON mako.migration_run"}'),
   -- Periodic snapshots replace each other.
   ('mako_take_snapshot({moved})', 'mako_take_snapshot', '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,INSERT ON mako.snapshot,UPDATE ON mako.snapshot,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
-  ('mako_save_snapshot({moved}, 2, ''t@FV2025-10-01'', 1, ''{}'')', 'mako_save_snapshot', '{SELECT ON mako.stream,SELECT ON mako.snapshot,INSERT ON mako.snapshot,UPDATE ON mako.snapshot,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
+  ('mako_save_snapshot({moved}, 2, ''t@FV2025-10-01'', 1, ''{}'')', 'mako_save_snapshot', '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.snapshot,INSERT ON mako.snapshot,UPDATE ON mako.snapshot,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
   ('mako_prune_snapshots(0)', 'mako_prune_snapshots', '{SELECT ON mako.stream,SELECT ON mako.snapshot,DELETE ON mako.snapshot}'),
   -- Routing.
   ('mako_lookup({tenant}, ''conversation'')', NULL, '{SELECT ON mako.stream,SELECT ON mako.registry}'),
