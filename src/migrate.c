@@ -553,8 +553,15 @@ mako_version_fingerprint(PG_FUNCTION_ARGS)
 	char	   *source_fv = TextDatumGetCString(PG_GETARG_DATUM(0));
 	char	   *target_fv = TextDatumGetCString(PG_GETARG_DATUM(1));
 	MakoConnection connection = mako_sql_connect();
-	text	   *fingerprint = cstring_to_text(version_fingerprint(workflows_on_the_way(source_fv, target_fv), target_fv));
+	List	   *workflows = workflows_on_the_way(source_fv, target_fv);
+	text	   *fingerprint;
 
+	if (workflows == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("no workflow has a way from format version \"%s\" to \"%s\"", source_fv, target_fv),
+				 errhint("Use mako_register_migration().")));
+	fingerprint = cstring_to_text(version_fingerprint(workflows, target_fv));
 	mako_sql_disconnect(connection);
 	PG_RETURN_TEXT_P(fingerprint);
 }
