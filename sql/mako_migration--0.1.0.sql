@@ -412,8 +412,7 @@ CREATE FUNCTION mako_register_key(tenant_id uuid, key text, stream_id text, expi
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS
 $$
 DECLARE
-  target    bigint;
-  existing  record;
+  target bigint;
 BEGIN
   target := @extschema@.mako_stream_of(tenant_id, stream_id);
   IF key IS NULL OR pg_catalog.octet_length(key) OPERATOR(pg_catalog.<) 1 OR pg_catalog.octet_length(key) OPERATOR(pg_catalog.>) 256 THEN
