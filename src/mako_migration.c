@@ -10,6 +10,7 @@ PGDLLEXPORT void _PG_init(void);
 
 int			mako_max_memory = 64 * 1024;
 int			mako_batch_size = 1000;
+bool		mako_native_evaluation = true;
 
 /* Called once a session, when the library is loaded. */
 void
@@ -35,6 +36,18 @@ _PG_init(void)
 							1000, 1, 100000,
 							PGC_USERSET, GUC_NOT_IN_SAMPLE,
 							NULL, NULL, NULL);
+
+	/*
+	 * Functions in SQL are evaluated as expressions, without calling anything. Off, they are evaluated as the server would: slower,
+	 * with the same results.
+	 */
+	DefineCustomBoolVariable("mako_migration.native_evaluation",
+							 "Evaluates functions in SQL without calling them.",
+							 NULL,
+							 &mako_native_evaluation,
+							 true,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("mako_migration");
 	mako_fold_cache_init();

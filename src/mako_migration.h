@@ -54,6 +54,7 @@
 #define MAKO_REPORT_ERRORS 1000		/* errors in the report's array; the table has all of them */
 #define MAKO_DETAIL_ERRORS 20		/* errors in the detail of a run ended by max_errors */
 #define MAKO_ERROR_TEXT 1024		/* bytes of each text of an error in the report's array */
+#define MAKO_INLINE_NODES 20000	/* of an expression into which functions are inlined */
 
 /* Error codes of our own; the others are the server's. */
 #define MAKO_ERRCODE_NULL_RESULT MAKE_SQLSTATE('M','K','0','0','1')	/* a function returned null */
@@ -68,6 +69,7 @@ typedef struct MakoStream MakoStream;	/* below: stream.c */
 /* Settings: mako_migration.c. */
 extern int	mako_max_memory;	/* kB for states that wait to be written */
 extern int	mako_batch_size;	/* heads locked and read at once */
+extern bool mako_native_evaluation; /* functions in SQL are not called */
 
 /*
  * Where a stream is on its way; the phase of an error is where it happened.
@@ -346,6 +348,32 @@ extern MakoPlan *mako_plan_create(const char *source_wf, const char *target_wf);
 extern bool mako_plan_leads(const char *source_wf, const char *target_wf);
 extern Datum mako_plan_path(const MakoPlan *plan);
 
+/* ---- inline.c: SQL functions as expressions -------------------------------------------------------------------------------- */
+
+/* A value that is evaluated at most once per evaluation of a program, and only where it is used. */
+typedef struct MakoBinding
+{
+	Expr	   *expression;		/* planned; may refer to other bindings */
+	int16		typlen;			/* of its type */
+	const struct MakoProgram *program;
+	ExprState  *state;			/* lives as long as the program's */
+	uint64		evaluation;		/* of the program, whose value this is */
+	Datum		value;			/* in the memory context of that evaluation */
+	bool		isnull;
+} MakoBinding;
+
+/* What became of a call of an SQL function. */
+typedef struct MakoInlineNote
+{
+	Oid			function;
+	Oid			caller;			/* in whose body it stands; InvalidOid for the expression itself */
+	bool		bound;			/* inlined with bindings */
+	const char *reason;			/* why it is still called; NULL when it is inlined */
+	const char *hint;			/* what to change; may be NULL */
+} MakoInlineNote;
+
+extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
+
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 
 /* What the expressions refer to, as $1 to $4. */
@@ -359,7 +387,9 @@ typedef enum MakoParameter
 
 typedef struct MakoProgram
 {
-	Expr	   *expression;		/* planned: simple SQL functions are inlined */
+	Expr	   *expression;		/* planned: SQL functions are inlined */
+	List	   *bindings;		/* of MakoBinding; $5 and so on */
+	uint64		evaluation;		/* number of the one at hand */
 	ExprState  *state;			/* lives as long as the expression context */
 	ExprContext *context;
 	Oid			owner;			/* evaluates it, in a security-restricted operation */
@@ -367,6 +397,7 @@ typedef struct MakoProgram
 
 extern ParamListInfo mako_program_parameters(void);
 extern void mako_program_bind(ParamListInfo parameters, MakoParameter parameter, Datum value);
+extern MakoProgram *mako_program_plan(Expr *expression, Oid owner, List **notes);
 extern MakoProgram *mako_program_compile(const MakoFunction *function);
 extern MakoProgram *mako_program_compile_check(const MakoFunction *function);
 extern ExprContext *mako_program_context(ParamListInfo parameters);
@@ -403,6 +434,7 @@ typedef struct MakoFold
 	Datum		state;			/* jsonb in stream_context */
 	MemoryContext context;		/* of a cached fold: its own; see fold_cache.c, like the next */
 	uint64		generation;
+	bool		native;			/* compiled with mako_native_evaluation */
 	MakoPhase	phase;			/* where the fold is; read by the handler of an error */
 	int64		sequence_number;	/* of the event at hand or folded last */
 } MakoFold;

@@ -2,8 +2,8 @@
  * program.c
  *	  A registered function as a planned expression over parameters.
  *
- * The server's planner turns the call f($1, $2, $4) into an expression, in which a simple SQL function is inlined; the executor
- * evaluates it. Both happen as the function's owner in a security-restricted operation, so that nobody who runs a migration lends
+ * The server's planner and inline.c turn the call f($1, $2, $4) into an expression, in which SQL functions are inlined; the executor
+ * evaluates it, and parameters above the fold's own are bindings: what inline.c wants evaluated once. Both happen as the function's owner in a security-restricted operation, so that nobody who runs a migration lends
  * his rights to the author of a function. The planned expression lasts for the run; its evaluation state is made anew after an
  * error, because a function that was left in the middle has left its caches there too.
  */
@@ -11,11 +11,13 @@
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "executor/execExpr.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
+#include "utils/expandeddatum.h"
 #include "utils/lsyscache.h"
 
 /* Types of the parameters, by number. */
@@ -34,6 +36,48 @@ static const MakoParameter role_parameters[][3] = {
 	[MAKO_ROLE_IN_FLIGHT] = {MAKO_PARAMETER_STATE},
 };
 
+/* Puts a binding's value where a step wants it, evaluated at its first use in an evaluation of the program. */
+static void
+evaluate_binding(ExprState *state, struct ExprEvalStep *step, ExprContext *context)
+{
+	MakoBinding *binding = step->d.cparam.paramarg;
+
+	if (binding->evaluation != binding->program->evaluation)
+	{
+		check_stack_depth();
+		binding->value = ExecEvalExpr(binding->state, context, &binding->isnull);
+		/* Whoever may write to an expanded value would change it for the next user. */
+		binding->value = MakeExpandedObjectReadOnly(binding->value, binding->isnull, binding->typlen);
+		binding->evaluation = binding->program->evaluation;
+	}
+	*step->resvalue = binding->value;
+	*step->resnull = binding->isnull;
+}
+
+/* A ParamCompileHook: the step that evaluates a parameter of the program that is being prepared. */
+static void
+compile_parameter(ParamListInfo parameters, Param *param, ExprState *state, Datum *value, bool *isnull)
+{
+	const MakoProgram *program = parameters->paramCompileArg;
+	ExprEvalStep step = {.resvalue = value,.resnull = isnull};
+
+	if (param->paramid > MAKO_PARAMETER_PAYLOAD)
+	{
+		step.opcode = EEOP_PARAM_CALLBACK;
+		step.d.cparam.paramfunc = evaluate_binding;
+		step.d.cparam.paramarg = list_nth(program->bindings, param->paramid - MAKO_PARAMETER_PAYLOAD - 1);
+		step.d.cparam.paramid = param->paramid;
+		step.d.cparam.paramtype = param->paramtype;
+	}
+	else
+	{
+		step.opcode = EEOP_PARAM_EXTERN;
+		step.d.param.paramid = param->paramid;
+		step.d.param.paramtype = param->paramtype;
+	}
+	ExprEvalPushStep(state, &step);
+}
+
 /* The parameters that all programs of a fold share. */
 ParamListInfo
 mako_program_parameters(void)
@@ -45,6 +89,7 @@ mako_program_parameters(void)
 		parameters->params[i].ptype = parameter_type[i + 1];
 		parameters->params[i].isnull = true;
 	}
+	parameters->paramCompile = compile_parameter;
 	return parameters;
 }
 
@@ -100,15 +145,27 @@ become_caller(const Rights *before)
 	AtEOXact_GUC(false, before->guc_level);
 }
 
-/* Plans an expression as the role that will evaluate it: planning evaluates immutable functions. */
-static MakoProgram *
-plan_expression(Expr *expression, Oid owner)
+/*
+ * Plans an expression as the role that will evaluate it: planning evaluates immutable functions. Notes on SQL functions go to notes,
+ * unless that is NULL.
+ */
+MakoProgram *
+mako_program_plan(Expr *expression, Oid owner, List **notes)
 {
 	MakoProgram *program = palloc0(sizeof(MakoProgram));
 	Rights		before = become_owner(owner);
+	Expr	   *inlined = NULL;
+	ListCell   *cell;
 
+	/* Even where the result is not used: a function that the server cannot make sense of fails here, in every setting. */
 	program->expression = expression_planner(expression);
 	program->owner = owner;
+	if (mako_native_evaluation)
+		inlined = mako_inline(expression, &program->bindings, notes);
+	if (inlined != NULL)
+		program->expression = inlined;
+	foreach(cell, program->bindings)
+		((MakoBinding *) lfirst(cell))->program = program;
 	become_caller(&before);
 	return program;
 }
@@ -126,9 +183,9 @@ mako_program_compile(const MakoFunction *function)
 	(void) get_func_signature(function->oid, &argtypes, &nargs);
 	for (int i = 0; i < nargs; i++)
 		arguments = lappend(arguments, parameter_as(role_parameters[function->role][i], argtypes[i]));
-	return plan_expression((Expr *) makeFuncExpr(function->oid, get_func_rettype(function->oid), arguments,
-												 InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL),
-						   function->owner);
+	return mako_program_plan((Expr *) makeFuncExpr(function->oid, get_func_rettype(function->oid), arguments,
+												   InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL),
+							 function->owner, NULL);
 }
 
 /* The program that checks a state against the domain that a function declares for it; NULL where it declares none. */
@@ -139,7 +196,7 @@ mako_program_compile_check(const MakoFunction *function)
 
 	if (type == JSONBOID)
 		return NULL;
-	return plan_expression((Expr *) parameter_as(MAKO_PARAMETER_STATE, type), function->owner);
+	return mako_program_plan((Expr *) parameter_as(MAKO_PARAMETER_STATE, type), function->owner, NULL);
 }
 
 /* What the programs of a fold are evaluated in, in the current memory context. */
@@ -156,10 +213,20 @@ mako_program_context(ParamListInfo parameters)
 void
 mako_program_prepare(MakoProgram *program, ExprContext *context)
 {
+	ParamListInfo parameters = context->ecxt_param_list_info;
+	ListCell   *cell;
+
 	if (program == NULL)
 		return;
+	parameters->paramCompileArg = program;
 	program->context = context;
-	program->state = ExecInitExprWithParams(program->expression, context->ecxt_param_list_info);
+	program->state = ExecInitExprWithParams(program->expression, parameters);
+	foreach(cell, program->bindings)
+	{
+		MakoBinding *binding = lfirst(cell);
+
+		binding->state = ExecInitExprWithParams(binding->expression, parameters);
+	}
 }
 
 /* Evaluates a program with the parameters as they are; the result is in the current memory context. */
@@ -167,8 +234,10 @@ Datum
 mako_program_evaluate(MakoProgram *program, bool *isnull)
 {
 	Rights		before = become_owner(program->owner);
-	Datum		result = ExecEvalExpr(program->state, program->context, isnull);
+	Datum		result;
 
+	program->evaluation++;
+	result = ExecEvalExpr(program->state, program->context, isnull);
 	become_caller(&before);
 	return result;
 }
