@@ -63,6 +63,13 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MAKO_SQL_BODY 1
 #endif
 
+/* 14 lets types say how they are subscripted; before, only arrays are. */
+#if PG_VERSION_NUM >= 140000
+#define MakoSubscriptHandler(type) get_typsubscript(type, NULL)
+#else
+#define MakoSubscriptHandler(type) InvalidOid
+#endif
+
 /* 16 asks for the privileges on all kinds of objects in one way. */
 #if PG_VERSION_NUM >= 160000
 #define MakoFunctionAclCheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)

@@ -207,7 +207,7 @@ is_free(const Node *node)
 {
 	while (IsA(node, RelabelType))
 		node = (const Node *) ((const RelabelType *) node)->arg;
-	return IsA(node, Const) || (IsA(node, Param) && ((const Param *) node)->paramkind == PARAM_EXTERN);
+	return IsA(node, Const) || IsA(node, Param);
 }
 
 /* A reference to an expression that may be used several times: the expression itself where it is free. */
@@ -308,6 +308,8 @@ check_from(Scope *scope, const Node *item)
 		case RTE_FUNCTION:
 			return is_one_value(entry) ||
 				refuse(inliner, "FROM with a function that returns rows", "Use functions that return one value.");
+		case RTE_CTE:
+			return refuse(inliner, "WITH", "Use a subselect.");
 		case RTE_RELATION:
 			return refuse(inliner, "FROM with a table", "Depend on the arguments only.");
 		default:
@@ -517,6 +519,32 @@ find_volatile(Node *node, void *context)
 	return check_functions_in_node(node, note_volatile, context) || expression_tree_walker(node, find_volatile, context);
 }
 
+/* A check_function_callback: notes a function that the current role must not call. */
+static bool
+note_denied(Oid function, void *context)
+{
+	if (MakoFunctionAclCheck(function, GetUserId()) == ACLCHECK_OK)
+		return false;
+	*(Oid *) context = function;
+	return true;
+}
+
+/* Finds a function that the current role must not call. */
+static bool
+find_denied(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	return check_functions_in_node(node, note_denied, context) || expression_tree_walker(node, find_denied, context);
+}
+
+/* What helps who must not call a function. */
+static char *
+grant_hint(void)
+{
+	return psprintf("Grant EXECUTE on it to \"%s\".", GetUserNameFromId(GetUserId(), false));
+}
+
 /* Checks whatever can be known without the body. */
 static bool
 check_function(Inliner *inliner, const FuncExpr *call, HeapTuple tuple)
@@ -538,7 +566,7 @@ check_function(Inliner *inliner, const FuncExpr *call, HeapTuple tuple)
 	if (list_member_oid(inliner->active, call->funcid))
 		return refuse(inliner, "calls itself", NULL);
 	if (MakoFunctionAclCheck(call->funcid, GetUserId()) != ACLCHECK_OK)
-		return refuse(inliner, "permission denied", psprintf("Grant EXECUTE on it to \"%s\".", GetUserNameFromId(GetUserId(), false)));
+		return refuse(inliner, "permission denied", grant_hint());
 	if (is_watched(call->funcid))
 		return refuse(inliner, "another extension watches its calls", NULL);
 	if (depends_on_context((Node *) call->args, NULL))
@@ -675,6 +703,8 @@ inline_call(void *argument)
 	Node	   *column;
 	Node	   *expression;
 	Oid			function = InvalidOid;
+	bool		denied;
+	int			before = list_length(inliner->values);
 	int			arguments_end;
 	ListCell   *cell;
 
@@ -704,7 +734,14 @@ inline_call(void *argument)
 		(bms_num_members(body.used) < list_length(body.arguments) || list_length(inliner->values) > arguments_end ||
 		 contain_nonstrict_functions(expression)))
 		expression = strict_body(call, &body, expression);
-	attempt->result = (Expr *) finish(inliner, collated(call, expression));
+	expression = finish(inliner, collated(call, expression));
+	/* The executor would refuse the whole program, and not only the call. */
+	denied = find_denied(expression, &function);
+	for (int i = before; !denied && i < list_length(inliner->values); i++)
+		denied = find_denied((Node *) ((Value *) list_nth(inliner->values, i))->expression, &function);
+	if (denied)
+		refuse(inliner, psprintf("calls %s, for which permission is denied", format_procedure(function)), grant_hint());
+	attempt->result = (Expr *) expression;
 	inliner->active = list_delete_last(inliner->active);
 }
 
@@ -747,7 +784,8 @@ try_call(Inliner *inliner, FuncExpr *call)
 		attempt.result = NULL;
 		inliner->values = list_truncate(inliner->values, values);
 		inliner->active = list_truncate(inliner->active, active);
-		inliner->notes = list_truncate(inliner->notes, notes);
+		for (int i = notes; i < list_length(inliner->notes); i++)
+			((MakoInlineNote *) list_nth(inliner->notes, i))->is_void = true;
 		inliner->nodes = before.nodes;
 	}
 	else

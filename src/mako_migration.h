@@ -368,6 +368,7 @@ typedef struct MakoInlineNote
 	Oid			function;
 	Oid			caller;			/* in whose body it stands; InvalidOid for the expression itself */
 	bool		bound;			/* inlined with bindings */
+	bool		is_void;		/* the caller is called after all */
 	const char *reason;			/* why it is still called; NULL when it is inlined */
 	const char *hint;			/* what to change; may be NULL */
 } MakoInlineNote;
@@ -388,6 +389,7 @@ typedef enum MakoParameter
 typedef struct MakoProgram
 {
 	Expr	   *expression;		/* planned: SQL functions are inlined */
+	bool		is_inlined;		/* by inline.c */
 	List	   *bindings;		/* of MakoBinding; $5 and so on */
 	uint64		evaluation;		/* number of the one at hand */
 	ExprState  *state;			/* lives as long as the expression context */

@@ -154,16 +154,21 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 {
 	MakoProgram *program = palloc0(sizeof(MakoProgram));
 	Rights		before = become_owner(owner);
+	List	   *bindings = NIL;
 	Expr	   *inlined = NULL;
 	ListCell   *cell;
 
 	/* Even where the result is not used: a function that the server cannot make sense of fails here, in every setting. */
 	program->expression = expression_planner(expression);
 	program->owner = owner;
-	if (mako_native_evaluation)
-		inlined = mako_inline(expression, &program->bindings, notes);
-	if (inlined != NULL)
+	if (mako_native_evaluation || notes != NULL)
+		inlined = mako_inline(expression, &bindings, notes);
+	if (mako_native_evaluation && inlined != NULL)
+	{
+		program->is_inlined = true;
 		program->expression = inlined;
+		program->bindings = bindings;
+	}
 	foreach(cell, program->bindings)
 		((MakoBinding *) lfirst(cell))->program = program;
 	become_caller(&before);
@@ -209,15 +214,20 @@ mako_program_context(ParamListInfo parameters)
 	return context;
 }
 
-/* Makes a program ready for evaluation, in the current memory context. */
+/*
+ * Makes a program ready for evaluation, in the current memory context. Here the executor checks who may call the functions that are
+ * left: the owner, not whoever runs a migration.
+ */
 void
 mako_program_prepare(MakoProgram *program, ExprContext *context)
 {
 	ParamListInfo parameters = context->ecxt_param_list_info;
+	Rights		before;
 	ListCell   *cell;
 
 	if (program == NULL)
 		return;
+	before = become_owner(program->owner);
 	parameters->paramCompileArg = program;
 	program->context = context;
 	program->state = ExecInitExprWithParams(program->expression, parameters);
@@ -227,6 +237,7 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 
 		binding->state = ExecInitExprWithParams(binding->expression, parameters);
 	}
+	become_caller(&before);
 }
 
 /* Evaluates a program with the parameters as they are; the result is in the current memory context. */
