@@ -75,6 +75,29 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MAKO_STRICT_STEPS 1
 #endif
 
+/* 14 lets types say how they are subscripted; before, only arrays are. */
+#if PG_VERSION_NUM >= 140000
+#define MakoSubscriptHandler(type) get_typsubscript(type, NULL)
+#else
+#define MakoSubscriptHandler(type) InvalidOid
+#endif
+
+/* 16 asks for the privileges on all kinds of objects in one way. */
+#if PG_VERSION_NUM >= 160000
+#define MakoFunctionAclCheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#else
+#define MakoFunctionAclCheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
+#endif
+
+/* 17 asks for the kind of routine, 18 no longer offers a target list. */
+#if PG_VERSION_NUM >= 180000
+#define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, PROKIND_FUNCTION, false)
+#elif PG_VERSION_NUM >= 170000
+#define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, PROKIND_FUNCTION, false, NULL)
+#else
+#define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, false, NULL)
+#endif
+
 /* 18 marks functions that do not return in front of their declaration, as C11 does. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn __attribute__((noreturn))

@@ -54,6 +54,7 @@
 #define MAKO_REPORT_ERRORS 1000		/* errors in the report's array; the table has all of them */
 #define MAKO_DETAIL_ERRORS 20		/* errors in the detail of a run ended by max_errors */
 #define MAKO_ERROR_TEXT 1024		/* bytes of each text of an error in the report's array */
+#define MAKO_INLINE_NODES 20000	/* of an expression into which functions are inlined */
 
 /* Error codes of our own; the others are the server's. */
 #define MAKO_ERRCODE_NULL_RESULT MAKE_SQLSTATE('M','K','0','0','1')	/* a function returned null */
@@ -370,6 +371,33 @@ extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 extern bool mako_json_function_is_native(Oid function);
 extern void mako_json_functions_replace(ExprState *state);
 
+/* ---- inline.c: SQL functions as expressions -------------------------------------------------------------------------------- */
+
+/* A value that is evaluated at most once per evaluation of a program, and only where it is used. */
+typedef struct MakoBinding
+{
+	Expr	   *expression;		/* planned; may refer to other bindings */
+	int16		typlen;			/* of its type */
+	const struct MakoProgram *program;
+	ExprState  *state;			/* lives as long as the program's */
+	uint64		evaluation;		/* of the program, whose value this is */
+	Datum		value;			/* in the memory context of that evaluation */
+	bool		isnull;
+} MakoBinding;
+
+/* What became of a call of an SQL function. */
+typedef struct MakoInlineNote
+{
+	Oid			function;
+	Oid			caller;			/* in whose body it stands; InvalidOid for the expression itself */
+	bool		bound;			/* inlined with bindings */
+	bool		is_void;		/* the caller is called after all */
+	const char *reason;			/* why it is still called; NULL when it is inlined */
+	const char *hint;			/* what to change; may be NULL */
+} MakoInlineNote;
+
+extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
+
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 
 /* What the expressions refer to, as $1 to $4. */
@@ -383,7 +411,10 @@ typedef enum MakoParameter
 
 typedef struct MakoProgram
 {
-	Expr	   *expression;		/* planned: simple SQL functions are inlined */
+	Expr	   *expression;		/* planned: SQL functions are inlined */
+	bool		is_inlined;		/* by inline.c */
+	List	   *bindings;		/* of MakoBinding; $5 and so on */
+	uint64		evaluation;		/* number of the one at hand */
 	ExprState  *state;			/* lives as long as the expression context */
 	ExprContext *context;
 	Oid			owner;			/* evaluates it, in a security-restricted operation */
@@ -392,6 +423,7 @@ typedef struct MakoProgram
 
 extern ParamListInfo mako_program_parameters(void);
 extern void mako_program_bind(ParamListInfo parameters, MakoParameter parameter, Datum value);
+extern MakoProgram *mako_program_plan(Expr *expression, Oid owner, List **notes);
 extern MakoProgram *mako_program_compile(const MakoFunction *function);
 extern MakoProgram *mako_program_compile_check(const MakoFunction *function);
 extern ExprContext *mako_program_context(ParamListInfo parameters);
@@ -430,6 +462,7 @@ typedef struct MakoFold
 	MakoRefusal refusal;		/* of the stream at hand */
 	MemoryContext context;		/* of a cached fold: its own; see fold_cache.c, like the next */
 	uint64		generation;
+	bool		native;			/* compiled with mako_native_evaluation */
 	MakoPhase	phase;			/* where the fold is; read by the handler of an error */
 	int64		sequence_number;	/* of the event at hand or folded last */
 } MakoFold;
