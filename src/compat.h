@@ -23,12 +23,12 @@
 #define MakoQualifiedNameList(name) stringToQualifiedNameList(name)
 #endif
 
-/* 14 tells an index whether a new version of a tuple has the same keys. */
+/* 14 tells an index whether a row is the new version of one with the same keys. */
 #if PG_VERSION_NUM >= 140000
-#define MakoIndexInsert(index, values, nulls, tid, relation, unique, info) \
-	index_insert(index, values, nulls, tid, relation, unique, true, info)
+#define MakoIndexInsert(index, values, nulls, tid, relation, unique, unchanged, info) \
+	index_insert(index, values, nulls, tid, relation, unique, unchanged, info)
 #else
-#define MakoIndexInsert(index, values, nulls, tid, relation, unique, info) \
+#define MakoIndexInsert(index, values, nulls, tid, relation, unique, unchanged, info) \
 	index_insert(index, values, nulls, tid, relation, unique, info)
 #endif
 
@@ -56,6 +56,22 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MakoIsSummarizing(info) false
 #define MakoHeapUpdate(relation, tid, tuple, only_summarizing) \
 	(simple_heap_update(relation, tid, tuple), *(only_summarizing) = false, !HeapTupleIsHeapOnly(tuple))
+#endif
+
+/* 16 keeps the columns of summarizing indexes, which do not forbid heap-only tuples, apart. */
+#if PG_VERSION_NUM >= 160000
+#define MakoIndexedAttributes(relation) \
+	bms_join(RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_HOT_BLOCKING), \
+			 RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_SUMMARIZED))
+#else
+#define MakoIndexedAttributes(relation) RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_ALL)
+#endif
+
+/* 18 has generated columns that are computed when they are read. */
+#if PG_VERSION_NUM >= 180000
+#define MakoHasGenerated(constraints) ((constraints)->has_generated_stored || (constraints)->has_generated_virtual)
+#else
+#define MakoHasGenerated(constraints) ((constraints)->has_generated_stored)
 #endif
 
 /* 14 stores SQL-standard bodies (BEGIN ATOMIC) as parse trees. */

@@ -194,9 +194,25 @@ extern void mako_fence_close(const char *format_version);
 extern const char *mako_fence_status(const char *format_version);
 extern const char *mako_fence_closed(const char *format_version);
 
-/* ---- head.c: advances one head --------------------------------------------------------------------------------------------- */
+/* ---- direct.c: writing rows without a statement ---------------------------------------------------------------------------- */
 
-extern bool mako_head_advance(ItemPointer tid, int64 version);
+typedef struct MakoDirect MakoDirect;
+
+typedef struct MakoDirectColumn
+{
+	const char *name;
+	Oid			type;
+} MakoDirectColumn;
+
+extern MakoDirect *mako_direct_open(const char *table, CmdType command, const MakoDirectColumn *columns, int count);
+extern void mako_direct_insert(MakoDirect *direct, const Datum *values);
+extern bool mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value);
+extern void mako_direct_close(MakoDirect *direct);
+
+/* ---- head.c: changes heads ------------------------------------------------------------------------------------------------- */
+
+extern bool mako_head_advance(const ItemPointerData *tid, int64 version);
+extern MakoDirect *mako_head_open(void);
 
 /* ---- invariants.c: the store's triggers ------------------------------------------------------------------------------------ */
 
@@ -492,7 +508,7 @@ struct MakoStream
 	int64		stream_no;
 	char	   *stream_id;
 	const char *workflow_id;	/* what it runs under */
-	ItemPointerData tid;		/* of one head that is locked */
+	ItemPointerData tid;		/* of a head that is locked; invalid where it is not known */
 	pg_uuid_t  *tenant_id;		/* NULL where the stream has none, like process_id */
 	pg_uuid_t  *process_id;
 	int64		version;		/* last sequence number */
@@ -587,16 +603,24 @@ extern const char *mako_coverage_obstacles(List *list, bool undecided_only);
 
 /* ---- snapshot.c: writing snapshots, heads, dependents ---------------------------------------------------------------------- */
 
+/* What a stream is known by to dependents; lives in the writer's context. */
+typedef struct MakoStreamName
+{
+	char	   *stream_id;
+	pg_uuid_t  *tenant_id;		/* NULL where the stream has none, like process_id */
+	pg_uuid_t  *process_id;
+} MakoStreamName;
+
 /* A stream that waits to be written; lives in the writer's context. */
 typedef struct MakoResult
 {
 	int64		stream_no;
-	char	   *stream_id;
-	pg_uuid_t  *tenant_id;
-	pg_uuid_t  *process_id;
 	int64		sequence_number;	/* of the state */
 	int64		version;		/* of the head */
 	Jsonb	   *state;			/* NULL: the stream moves without a snapshot */
+	MakoStreamName *name;		/* NULL without dependents */
+	ItemPointerData tid;		/* of the head */
+	bool		repointed;		/* is the head, without a statement */
 	bool		counts;			/* as migrated; a stream without events is skipped */
 } MakoResult;
 
@@ -605,11 +629,13 @@ typedef struct MakoWriter
 	MakoReport *report;			/* has the ids of run, source and target */
 	int			state_schema_version;	/* of the target */
 	bool		update_registry;
+	bool		is_direct;		/* snapshots will not have to be copied to be written */
 	List	   *dependents;		/* MakoStatement, one a dependent */
 	MemoryContext context;		/* of the results */
 	MakoResult *results;
 	int			count;
 	int			capacity;
+	bool		in_order;		/* of stream_no, are the results */
 } MakoWriter;
 
 extern MakoWriter *mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry);

@@ -5,10 +5,14 @@
  * Results wait in the writer's context until there are enough of them. A flush is one subtransaction; only when it fails is it
  * halved, again and again, until the stream that cannot be written stands alone. So a run of a million streams has some dozens of
  * writing subtransactions, not a million.
+ *
+ * Snapshots and heads go straight to their tables (direct.c), and by a statement where somebody has given a table more to do. Either
+ * way of the one goes with either way of the other, and is chosen at every flush.
  */
 #include "mako_migration.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -33,6 +37,10 @@ static MakoStatement update_heads = {
 	" WHERE s.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	" AND s.stream_no OPERATOR(pg_catalog.>=) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4",
 	4, {INT8ARRAYOID, TEXTOID, INT8OID, INT8OID}, true
+};
+
+static MakoStatement select_stream_id = {
+	"SELECT s.stream_id FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 1, {INT8OID}
 };
 
 /* With the oid of the relation, the base type of the process column, and what is missing of them. */
@@ -99,6 +107,30 @@ dependent_statement(const MakoRows *rows, uint64 row)
 	return statement;
 }
 
+/* Opens the snapshots to insert those of a run; NULL where only a statement can do it. */
+static MakoDirect *
+open_snapshots(void)
+{
+	static const MakoDirectColumn columns[] = {
+		{"stream_no", INT8OID}, {"sequence_number", INT8OID}, {"run_id", INT8OID}, {"workflow_id", TEXTOID},
+		{"state_schema_version", INT4OID}, {"state", JSONBOID}
+	};
+
+	return mako_direct_open("snapshot", CMD_INSERT, columns, lengthof(columns));
+}
+
+/* Will the snapshots go straight to their table? */
+static bool
+is_direct(void)
+{
+	MakoDirect *snapshots = open_snapshots();
+
+	if (snapshots == NULL)
+		return false;
+	mako_direct_close(snapshots);
+	return true;
+}
+
 /* A writer without results, in the current memory context. */
 MakoWriter *
 mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry)
@@ -108,6 +140,8 @@ mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_r
 	writer->report = report;
 	writer->state_schema_version = target->state_schema_version;
 	writer->update_registry = update_registry;
+	writer->is_direct = is_direct();
+	writer->in_order = true;
 	writer->context = AllocSetContextCreate(CurrentMemoryContext, "mako results", ALLOCSET_DEFAULT_SIZES);
 	if (update_registry)
 	{
@@ -127,6 +161,18 @@ copy_uuid(const pg_uuid_t *uuid)
 	return uuid == NULL ? NULL : memcpy(palloc(sizeof(pg_uuid_t)), uuid, sizeof(pg_uuid_t));
 }
 
+/* What dependents know a stream by, in the current memory context. */
+static MakoStreamName *
+copy_name(const MakoStream *stream)
+{
+	MakoStreamName *name = palloc(sizeof(MakoStreamName));
+
+	name->stream_id = pstrdup(stream->stream_id);
+	name->tenant_id = copy_uuid(stream->tenant_id);
+	name->process_id = copy_uuid(stream->process_id);
+	return name;
+}
+
 /*
  * Adds a stream that is to be written. Without a state it moves without a snapshot; counts says whether it counts as migrated.
  */
@@ -144,24 +190,30 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 	}
 	result = &writer->results[writer->count];
 	result->stream_no = stream->stream_no;
-	result->stream_id = pstrdup(stream->stream_id);
-	result->tenant_id = copy_uuid(stream->tenant_id);
-	result->process_id = copy_uuid(stream->process_id);
 	result->sequence_number = sequence_number;
 	result->version = stream->version;
 	/* Toasted and expanded ones become flat. */
 	result->state = state == (Datum) 0 ? NULL : DatumGetJsonbPCopy(state);
+	result->name = writer->dependents == NIL ? NULL : copy_name(stream);
+	result->tid = stream->tid;
+	result->repointed = false;
 	result->counts = counts;
+	writer->in_order = writer->in_order && (writer->count == 0 || result[-1].stream_no < result->stream_no);
 	writer->count++;
 	writer->report->migrated += counts;
 	MemoryContextSwitchTo(old);
 }
 
-/* Is it time to flush? Writing needs the states twice more, as an array and as rows. */
+/*
+ * Is it time to flush? A statement needs the states twice more, as an array and as rows; the table itself takes them as they are, but
+ * a few at once.
+ */
 bool
 mako_writer_is_full(const MakoWriter *writer)
 {
-	return MemoryContextMemAllocated(writer->context, false) > (Size) mako_max_memory * 1024 / 4;
+	Size		limit = (Size) mako_max_memory * 1024 / 4;
+
+	return MemoryContextMemAllocated(writer->context, false) > (writer->is_direct ? limit * 3 : limit);
 }
 
 /* A part of the results, as columns for the statements. */
@@ -178,6 +230,7 @@ typedef enum Which
 {
 	WITH_STATE,					/* the snapshots */
 	REPOINTED,					/* what moved without a snapshot of its last event */
+	LEFT,						/* heads that a statement must repoint */
 	ALL,
 } Which;
 
@@ -191,6 +244,8 @@ wants(Which which, const MakoResult *result)
 			return result->state != NULL;
 		case REPOINTED:
 			return result->state == NULL || result->sequence_number < result->version;
+		case LEFT:
+			return !result->repointed;
 		case ALL:
 			return true;
 	}
@@ -238,13 +293,13 @@ column_array(const Part *part, Which which, Column column, int *count)
 				value = Int64GetDatum(result->stream_no);
 				break;
 			case STREAM_ID:
-				value = CStringGetTextDatum(result->stream_id);
+				value = CStringGetTextDatum(result->name->stream_id);
 				break;
 			case TENANT_ID:
-				value = UUIDPGetDatum(result->tenant_id);
+				value = UUIDPGetDatum(result->name->tenant_id);
 				break;
 			case PROCESS_ID:
-				value = UUIDPGetDatum(result->process_id);
+				value = UUIDPGetDatum(result->name->process_id);
 				break;
 			case SEQUENCE_NUMBER:
 				value = Int64GetDatum(result->sequence_number);
@@ -273,9 +328,33 @@ write_rows(MakoStatement *statement, Datum *values, int count, const char *table
 		mako_sql_raise_swallowed(table, count);
 }
 
-/* Writes the snapshots of a part. */
+/* Writes the snapshots of a part straight to their table. */
 static void
-write_snapshots(const Part *part)
+insert_directly(const Part *part, MakoDirect *snapshots)
+{
+	const MakoWriter *writer = part->writer;
+	Datum		values[] = {
+		(Datum) 0, (Datum) 0, Int64GetDatum(writer->report->run_id), CStringGetTextDatum(writer->report->target_wf),
+		Int32GetDatum(writer->state_schema_version), (Datum) 0
+	};
+
+	for (int i = part->first; i < part->first + part->count; i++)
+	{
+		const MakoResult *result = &writer->results[i];
+
+		if (result->state == NULL)
+			continue;
+		values[0] = Int64GetDatum(result->stream_no);
+		values[1] = Int64GetDatum(result->sequence_number);
+		values[5] = JsonbPGetDatum(result->state);
+		mako_direct_insert(snapshots, values);
+	}
+	mako_direct_close(snapshots);
+}
+
+/* Writes the snapshots of a part by a statement. */
+static void
+insert_by_statement(const Part *part)
 {
 	const MakoWriter *writer = part->writer;
 	int			count;
@@ -289,6 +368,18 @@ write_snapshots(const Part *part)
 	};
 
 	write_rows(&insert_snapshots, values, count, "snapshot");
+}
+
+/* Writes the snapshots of a part. */
+static void
+write_snapshots(const Part *part)
+{
+	MakoDirect *snapshots = open_snapshots();
+
+	if (snapshots != NULL)
+		insert_directly(part, snapshots);
+	else
+		insert_by_statement(part);
 }
 
 /* Records the streams of a part that move without a snapshot of their last event: older events belong to what comes then. */
@@ -305,20 +396,43 @@ write_repointed(const Part *part)
 	write_rows(&insert_repointed, values, count, "repointed");
 }
 
+/* Repoints the heads of a part straight in their table, as far as that is possible. */
+static void
+repoint_directly(const Part *part)
+{
+	MakoDirect *heads = mako_head_open();
+	Datum		target = CStringGetTextDatum(part->writer->report->target_wf);
+
+	for (int i = part->first; i < part->first + part->count; i++)
+	{
+		MakoResult *result = &part->writer->results[i];
+		ItemPointerData tid = result->tid;
+
+		CHECK_FOR_INTERRUPTS();
+		result->repointed = heads != NULL && mako_direct_update(heads, &tid, target);
+	}
+	if (heads != NULL)
+		mako_direct_close(heads);
+}
+
 /* Repoints the heads of a part, and with them every routing key. */
 static void
 write_heads(const Part *part)
 {
 	const MakoResult *results = &part->writer->results[part->first];
 	int			count;
-	Datum		values[] = {
-		column_array(part, ALL, STREAM_NO, &count),
-		CStringGetTextDatum(part->writer->report->target_wf),
-		Int64GetDatum(results[0].stream_no),
-		Int64GetDatum(results[part->count - 1].stream_no),
-	};
 
-	write_rows(&update_heads, values, count, "stream");
+	repoint_directly(part);
+	{
+		Datum		values[] = {
+			column_array(part, LEFT, STREAM_NO, &count),
+			CStringGetTextDatum(part->writer->report->target_wf),
+			Int64GetDatum(results[0].stream_no),
+			Int64GetDatum(results[part->count - 1].stream_no),
+		};
+
+		write_rows(&update_heads, values, count, "stream");
+	}
 }
 
 /* Lets the dependents of a part follow. */
@@ -378,6 +492,18 @@ mako_writer_rehearse(const MakoWriter *writer)
 		mako_sql_rehearse(lfirst(cell));
 }
 
+/* The id of a stream, in the current memory context. */
+static const char *
+stream_id_of(int64 stream_no)
+{
+	Datum		value = Int64GetDatum(stream_no);
+	MakoRows	rows = mako_sql_query(&select_stream_id, &value, NULL);
+	const char *stream_id = mako_rows_text(&rows, 0, 1);
+
+	mako_rows_free(&rows);
+	return stream_id;
+}
+
 /* Writes a part of the results, and where that fails its halves, down to the streams that cannot be written. */
 static void
 flush_part(MakoWriter *writer, int first, int count)
@@ -392,7 +518,8 @@ flush_part(MakoWriter *writer, int first, int count)
 		const MakoResult *result = &writer->results[first];
 
 		writer->report->migrated -= result->counts;
-		mako_report_error(writer->report, result->stream_no, result->stream_id, part.phase, result->sequence_number, error);
+		mako_report_error(writer->report, result->stream_no, stream_id_of(result->stream_no), part.phase, result->sequence_number,
+						  error);
 	}
 	else
 	{
@@ -402,12 +529,24 @@ flush_part(MakoWriter *writer, int first, int count)
 	FreeErrorData(error);
 }
 
+/* Orders results by stream. */
+static int
+compare_results(const void *a, const void *b)
+{
+	int64		x = ((const MakoResult *) a)->stream_no;
+	int64		y = ((const MakoResult *) b)->stream_no;
+
+	return x < y ? -1 : x > y;
+}
+
 /* Writes everything that waits. */
 void
 mako_writer_flush(MakoWriter *writer)
 {
 	MemoryContext old = MemoryContextSwitchTo(writer->context);
 
+	if (!writer->in_order)
+		qsort(writer->results, writer->count, sizeof(MakoResult), compare_results);
 	if (writer->count > 0)
 		flush_part(writer, 0, writer->count);
 	MemoryContextSwitchTo(old);
@@ -415,4 +554,5 @@ mako_writer_flush(MakoWriter *writer)
 	writer->results = NULL;
 	writer->count = 0;
 	writer->capacity = 0;
+	writer->in_order = true;
 }

@@ -8,18 +8,20 @@
  */
 #include "mako_migration.h"
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rls.h"
 
 /* Events fetched at once. */
 #define EVENT_FETCH 256
 
 #define SELECT_HEAD \
-	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id, s.ctid FROM mako.stream s"
+	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.ctid, s.workflow_id FROM mako.stream s"
 
 static MakoStatement select_head = {
 	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
@@ -29,15 +31,19 @@ static MakoStatement lock_head = {
 	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE", 1, {TEXTOID}
 };
 
-#define SELECT_HEADS \
-	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version" \
+#define SELECT_HEADS(tid) \
+	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, " tid \
 	" FROM mako.stream s" \
 	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
 	" ORDER BY s.stream_no"
+#define NO_TID "NULL::pg_catalog.tid"
 
-static MakoStatement select_heads = {SELECT_HEADS, 2, {TEXTOID, UUIDOID}, true};
+static MakoStatement select_heads = {SELECT_HEADS(NO_TID), 2, {TEXTOID, UUIDOID}, true};
 
-static MakoStatement lock_heads = {SELECT_HEADS " FOR NO KEY UPDATE", 2, {TEXTOID, UUIDOID}, true};
+static MakoStatement lock_heads = {SELECT_HEADS("s.ctid") " FOR NO KEY UPDATE", 2, {TEXTOID, UUIDOID}, true};
+
+/* For views, and for whom column privileges let read the named columns only. */
+static MakoStatement lock_heads_by_name = {SELECT_HEADS(NO_TID) " FOR NO KEY UPDATE", 2, {TEXTOID, UUIDOID}, true};
 
 /*
  * The state that a stream starts from. Newest first: what was folded furthest, and of that what was written last. A snapshot of a run
@@ -144,15 +150,20 @@ row_uuid(const MakoRows *rows, uint64 row, int column)
 MakoCursor *
 mako_stream_open_heads(const char *source_wf, const pg_uuid_t *tenant_id, bool lock)
 {
+	Oid			relation = mako_store_table("stream");
+	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
+		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 	Datum		values[] = {CStringGetTextDatum(source_wf), UUIDPGetDatum(tenant_id)};
 
-	return mako_cursor_open(lock ? &lock_heads : &select_heads, values, tenant_id == NULL ? " n" : NULL, lock);
+	return mako_cursor_open(!lock ? &select_heads : has_tid ? &lock_heads : &lock_heads_by_name, values,
+							tenant_id == NULL ? " n" : NULL, lock);
 }
 
 /* Reads a head from a row of the statements above. */
 static void
 read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
 {
+	ItemPointer tid;
 	bool		isnull;
 
 	memset(stream, 0, sizeof(MakoStream));
@@ -161,6 +172,9 @@ read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
 	stream->tenant_id = row_uuid(rows, row, 3);
 	stream->process_id = row_uuid(rows, row, 4);
 	stream->version = DatumGetInt64(mako_rows_get(rows, row, 5, &isnull));
+	tid = (ItemPointer) DatumGetPointer(mako_rows_get(rows, row, 6, &isnull));
+	if (!isnull)
+		stream->tid = *tid;
 }
 
 /* Raises that there is no stream of this id, or none that the caller may see. */
@@ -177,13 +191,10 @@ raise_no_stream(Datum stream_id)
 static void
 read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
 {
-	bool		isnull;
-
 	if (rows.count == 0)
 		raise_no_stream(stream_id);
 	read_head(&rows, 0, stream);
-	stream->workflow_id = mako_rows_text(&rows, 0, 6);
-	stream->tid = *(ItemPointer) DatumGetPointer(mako_rows_get(&rows, 0, 7, &isnull));
+	stream->workflow_id = mako_rows_text(&rows, 0, 7);
 	mako_rows_free(&rows);
 }
 
