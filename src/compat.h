@@ -114,6 +114,13 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, false, NULL)
 #endif
 
+/* 18 has generated columns that are not stored. */
+#if PG_VERSION_NUM >= 180000
+#define MakoIsVirtual(attribute) ((attribute)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#else
+#define MakoIsVirtual(attribute) false
+#endif
+
 /* 18 marks functions that do not return in front of their declaration, as C11 does. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn __attribute__((noreturn))

@@ -65,6 +65,24 @@ static MakoStatement select_dependents = {
 	0, {0}
 };
 
+/* What undoes the writing of one stream. */
+static MakoStatement delete_snapshot = {
+	"DELETE FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1 AND n.stream_no OPERATOR(pg_catalog.=) $2",
+	2, {INT8OID, INT8OID}
+};
+
+static MakoStatement delete_repointed = {
+	"DELETE FROM mako.repointed p WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.stream_no OPERATOR(pg_catalog.=) $2",
+	2, {INT8OID, INT8OID}
+};
+
+static MakoStatement put_head_back = {
+	"UPDATE mako.stream AS s SET workflow_id = $3"
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) $1 AND s.workflow_id OPERATOR(pg_catalog.=) $2"
+	" RETURNING s.stream_id, s.tenant_id, s.process_id, s.version",
+	3, {INT8OID, TEXTOID, TEXTOID}
+};
+
 /* The statement that lets one dependent follow; its parameters are those of write_dependents(). */
 static MakoStatement *
 dependent_statement(const MakoRows *rows, uint64 row)
@@ -555,4 +573,82 @@ mako_writer_flush(MakoWriter *writer)
 	writer->count = 0;
 	writer->capacity = 0;
 	writer->in_order = true;
+}
+
+/* ---- withdrawing ------------------------------------------------------------------------------------------------------------ */
+
+/* Lets the dependents of one stream, whose head was put back, follow it back. */
+static void
+put_dependents_back(const MakoWriter *writer, MakoResult *result)
+{
+	MakoReport	back = {.source_wf = writer->report->target_wf,.target_wf = writer->report->source_wf};
+	MakoWriter	alone = *writer;
+	Part		part = {&alone, 0, 1, MAKO_PHASE_REGISTRY};
+
+	alone.report = &back;
+	alone.results = result;
+	if (writer->dependents != NIL)
+		write_dependents(&part);
+}
+
+/* Puts the head of a stream back, if it was repointed; returns whether it counted as migrated. */
+static bool
+put_back(const MakoWriter *writer, int64 stream_no)
+{
+	Datum		values[] = {
+		Int64GetDatum(stream_no), CStringGetTextDatum(writer->report->target_wf), CStringGetTextDatum(writer->report->source_wf)
+	};
+	MakoRows	rows = mako_invariants_query(&put_head_back, values, NULL);
+	MakoStreamName name;
+	MakoResult	result = {.stream_no = stream_no,.name = &name};
+	bool		isnull;
+	Datum		uuid;
+
+	if (rows.count > 0)
+	{
+		name.stream_id = mako_rows_text(&rows, 0, 1);
+		uuid = mako_rows_get(&rows, 0, 2, &isnull);
+		name.tenant_id = isnull ? NULL : copy_uuid(DatumGetUUIDP(uuid));
+		uuid = mako_rows_get(&rows, 0, 3, &isnull);
+		name.process_id = isnull ? NULL : copy_uuid(DatumGetUUIDP(uuid));
+		result.version = DatumGetInt64(mako_rows_get(&rows, 0, 4, &isnull));
+		put_dependents_back(writer, &result);
+	}
+	mako_rows_free(&rows);
+	return result.version > 0;
+}
+
+/*
+ * Takes back what was made of a stream, whether it still waits or is written, which is the same as if it had never been added. Returns
+ * false when there is nothing. What the caller wrote in this transaction, the tables' owner deletes: a caller need not be allowed to.
+ */
+bool
+mako_writer_withdraw(MakoWriter *writer, int64 stream_no)
+{
+	Datum		values[] = {Int64GetDatum(writer->report->run_id), Int64GetDatum(stream_no)};
+	MakoUser	user;
+	bool		counts;
+
+	for (int i = 0; i < writer->count; i++)
+	{
+		if (writer->results[i].stream_no != stream_no)
+			continue;
+		writer->report->migrated -= writer->results[i].counts;
+		writer->count--;
+		memmove(&writer->results[i], &writer->results[i + 1], sizeof(MakoResult) * (writer->count - i));
+		return true;
+	}
+
+	user = mako_become_owner(mako_store_table("snapshot"));
+	counts = mako_invariants_write(&delete_snapshot, values, NULL) > 0;
+	mako_become(&user);
+	if (writer->update_registry)
+	{
+		user = mako_become_owner(mako_store_table("repointed"));
+		(void) mako_invariants_write(&delete_repointed, values, NULL);
+		mako_become(&user);
+		counts = put_back(writer, stream_no) || counts;
+	}
+	writer->report->migrated -= counts;
+	return counts;
 }
