@@ -42,21 +42,31 @@
 #include "utils/syscache.h"
 
 /* An argument or a column that is more than a constant or a parameter; references to it are parameters. */
-typedef struct Value
+typedef struct InlineValue
 {
 	Oid			function;		/* whose argument or column it is */
 	Expr	   *expression;		/* planned; may refer to other values */
 	int			uses;			/* in what is evaluated */
 	int			binding;		/* number among the bindings, from 1; 0 for none yet */
-} Value;
+} InlineValue;
 
 /* The first parameter that stands for a value, and after the last step for a binding. */
 #define FIRST_VALUE (MAKO_PARAMETER_PAYLOAD + 1)
 
+/* A body that was parsed and found to be one expression. */
+typedef struct Parsed
+{
+	Oid			function;
+	Oid			collation;		/* of the call's arguments */
+	const Query *query;
+	Node	   *column;			/* of the query, its only one */
+} Parsed;
+
 /* An inlining, from a call to an expression. */
 typedef struct Inliner
 {
-	List	   *values;			/* of Value */
+	List	   *values;			/* of InlineValue */
+	List	   *parsed;			/* of Parsed */
 	List	   *active;			/* functions whose bodies are being inlined */
 	List	   *notes;			/* of MakoInlineNote */
 	int			nodes;			/* in all expressions so far */
@@ -214,12 +224,12 @@ is_free(const Node *node)
 static Node *
 value_of(Inliner *inliner, Node *expression)
 {
-	Value	   *value;
+	InlineValue *value;
 	Param	   *reference;
 
 	if (is_free(expression))
 		return expression;
-	value = palloc0(sizeof(Value));
+	value = palloc0(sizeof(InlineValue));
 	value->function = llast_oid(inliner->active);
 	value->expression = (Expr *) expression;
 	inliner->values = lappend(inliner->values, value);
@@ -235,7 +245,7 @@ value_of(Inliner *inliner, Node *expression)
 }
 
 /* The value that a node refers to; NULL where it is no reference. */
-static Value *
+static InlineValue *
 referenced_value(const Inliner *inliner, const Node *node)
 {
 	const Param *param = (const Param *) node;
@@ -638,6 +648,58 @@ result_column(Inliner *inliner, FuncExpr *call, Query *query)
 	return column;
 }
 
+/* Do the types of a function's arguments depend on the call? */
+static bool
+is_polymorphic(HeapTuple tuple)
+{
+	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
+
+	for (int i = 0; i < form->pronargs; i++)
+		if (IsPolymorphicType(form->proargtypes.values[i]))
+			return true;
+	return false;
+}
+
+/* The body of a function, where it is one expression; it is parsed once for all calls that mean the same. */
+static const Parsed *
+parsed_body(Inliner *inliner, FuncExpr *call, HeapTuple tuple)
+{
+	Body		body = {inliner};
+	Oid			function = InvalidOid;
+	Parsed	   *parsed;
+	Query	   *query;
+	Node	   *column;
+	ListCell   *cell;
+
+	foreach(cell, inliner->parsed)
+	{
+		parsed = lfirst(cell);
+		if (parsed->function == call->funcid && parsed->collation == call->inputcollid)
+			return parsed;
+	}
+	query = parse_body(inliner, call, tuple);
+	if (query == NULL || !check_query(open_scope(&body, NULL, query)))
+		return NULL;
+	column = result_column(inliner, call, query);
+	if (column == NULL)
+		return NULL;
+	if (contain_volatile_functions((Node *) query))
+	{
+		(void) find_volatile((Node *) query, &function);
+		refuse(inliner, OidIsValid(function) ? psprintf("calls %s, which is volatile", format_procedure(function)) :
+			   "takes the next value of a sequence", "If its result depends on its arguments only, declare it STABLE.");
+		return NULL;
+	}
+	parsed = palloc(sizeof(Parsed));
+	parsed->function = call->funcid;
+	parsed->collation = call->inputcollid;
+	parsed->query = query;
+	parsed->column = column;
+	if (!is_polymorphic(tuple))
+		inliner->parsed = lappend(inliner->parsed, parsed);
+	return parsed;
+}
+
 /* A strict function's body, which is null when an argument is. */
 static Node *
 strict_body(const FuncExpr *call, const Body *body, Node *expression)
@@ -699,8 +761,7 @@ inline_call(void *argument)
 	FuncExpr   *call = attempt->call;
 	Body		body = {inliner};
 	Scope	   *scope;
-	Query	   *query;
-	Node	   *column;
+	const Parsed *parsed = parsed_body(inliner, call, attempt->tuple);
 	Node	   *expression;
 	Oid			function = InvalidOid;
 	bool		denied;
@@ -708,25 +769,15 @@ inline_call(void *argument)
 	int			arguments_end;
 	ListCell   *cell;
 
-	query = parse_body(inliner, call, attempt->tuple);
-	if (query == NULL)
+	if (parsed == NULL)
 		return;
-	scope = open_scope(&body, NULL, query);
-	if (!check_query(scope) || (column = result_column(inliner, call, query)) == NULL)
-		return;
-	if (contain_volatile_functions((Node *) query))
-	{
-		(void) find_volatile((Node *) query, &function);
-		refuse(inliner, OidIsValid(function) ? psprintf("calls %s, which is volatile", format_procedure(function)) :
-			   "takes the next value of a sequence", "If its result depends on its arguments only, declare it STABLE.");
-		return;
-	}
-
+	scope = open_scope(&body, NULL, parsed->query);
+	(void) check_query(scope);
 	inliner->active = lappend_oid(inliner->active, call->funcid);
 	foreach(cell, call->args)
 		body.arguments = lappend(body.arguments, value_of(inliner, lfirst(cell)));
 	arguments_end = list_length(inliner->values);
-	expression = substitute(column, scope);
+	expression = substitute(parsed->column, scope);
 	if (inliner->reason != NULL)
 		return;
 	/* The server's test of strictness cannot see through columns. */
@@ -738,7 +789,7 @@ inline_call(void *argument)
 	/* The executor would refuse the whole program, and not only the call. */
 	denied = find_denied(expression, &function);
 	for (int i = before; !denied && i < list_length(inliner->values); i++)
-		denied = find_denied((Node *) ((Value *) list_nth(inliner->values, i))->expression, &function);
+		denied = find_denied((Node *) ((InlineValue *) list_nth(inliner->values, i))->expression, &function);
 	if (denied)
 		refuse(inliner, psprintf("calls %s, for which permission is denied", format_procedure(function)), grant_hint());
 	attempt->result = (Expr *) expression;
@@ -828,7 +879,7 @@ inline_calls(Node *node, void *context)
 static bool
 count_uses(Node *node, void *context)
 {
-	Value	   *value;
+	InlineValue *value;
 
 	if (node == NULL)
 		return false;
@@ -865,7 +916,7 @@ static Node *
 resolve(Node *node, void *context)
 {
 	Bindings   *bindings = context;
-	Value	   *value;
+	InlineValue *value;
 	Param	   *reference;
 
 	if (node == NULL)
@@ -904,7 +955,7 @@ mako_inline(Expr *expression, List **bindings, List **notes)
 	Node	   *result;
 	ListCell   *cell;
 
-	/* There are no subtransactions in parallel mode before PostgreSQL 17. */
+	/* Not every version allows subtransactions there. */
 	if (IsInParallelMode())
 		return NULL;
 	scratch = AllocSetContextCreate(context, "mako inline", ALLOCSET_DEFAULT_SIZES);
