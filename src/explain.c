@@ -128,7 +128,7 @@ refusal(const Explanation *explanation, Oid function)
 	{
 		const MakoInlineNote *note = lfirst(cell);
 
-		if (note->function == function && note->reason != NULL)
+		if (note->function == function && note->refusal.reason != NULL)
 			return note;
 	}
 	return NULL;
@@ -159,7 +159,7 @@ add_call(Explanation *explanation, const char *call, Oid function, const List *a
 		add_row(explanation, call, is_first, EVALUATION_CALLED, psprintf("language %s", get_language_name(language, false)),
 				"Write it in SQL, as one SELECT of one expression.");
 	else if ((note = refusal(explanation, function)) != NULL)
-		add_row(explanation, call, is_first, EVALUATION_CALLED, note->reason, note->hint);
+		add_row(explanation, call, is_first, EVALUATION_CALLED, note->refusal.reason, note->refusal.hint);
 	else
 		add_row(explanation, call, is_first, EVALUATION_CALLED, "mako_migration.native_evaluation is off", "Set it to on.");
 }
@@ -254,7 +254,7 @@ static bool
 is_inlined(const Explanation *explanation, const MakoInlineNote *note, const List *inlined)
 {
 	if (explanation->is_ours)
-		return note->reason == NULL && !note->is_void;
+		return note->refusal.reason == NULL && !note->is_void;
 	return list_member_oid(inlined, note->caller) && !list_member_oid(explanation->called, note->function);
 }
 
