@@ -38,11 +38,13 @@
 
 #include "postgres.h"
 
+#include "access/htup.h"
 #include "access/tupdesc.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "nodes/execnodes.h"
 #include "nodes/params.h"
+#include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "storage/itemptr.h"
 #include "utils/jsonb.h"
@@ -311,6 +313,29 @@ extern MakoFunction *mako_function_lookup(const char *signature, MakoRole role, 
 extern const char *mako_function_role(MakoRole role);
 extern Oid	mako_function_state_type(const MakoFunction *function);
 
+/* ---- sql_body.c: the body of an SQL function ------------------------------------------------------------------------------- */
+
+/* Why something is left as it is, for mako_explain_function(). */
+typedef struct MakoObstacle
+{
+	const char *reason;			/* NULL while there is none */
+	const char *hint;			/* what would help; may be NULL */
+} MakoObstacle;
+
+/* A body that is one expression. */
+typedef struct MakoSqlBody
+{
+	Oid			function;
+	Oid			collation;		/* of the call's arguments */
+	const Query *query;
+	Node	   *column;			/* of the query, its only one */
+} MakoSqlBody;
+
+extern bool mako_obstruct(MakoObstacle *obstacle, const char *reason, const char *hint);
+extern bool mako_sql_body_is_polymorphic(HeapTuple tuple);
+extern bool mako_sql_query_check(const Query *query, MakoObstacle *obstacle);
+extern MakoSqlBody *mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObstacle *obstacle);
+
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
 
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
@@ -430,8 +455,7 @@ typedef struct MakoInlineNote
 	Oid			caller;			/* in whose body it stands; InvalidOid for the expression itself */
 	bool		bound;			/* inlined with bindings */
 	bool		is_void;		/* the caller is called after all */
-	const char *reason;			/* why it is still called; NULL when it is inlined */
-	const char *hint;			/* what to change; may be NULL */
+	MakoObstacle obstacle;		/* why it is still called; none when it is inlined */
 } MakoInlineNote;
 
 extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
