@@ -274,7 +274,7 @@ typedef struct MakoReport
 	int64		skipped;
 	int64		failed;
 	MakoTally  *tally;
-	List	   *errors;			/* the first MAKO_REPORT_ERRORS in the order of the streams, cut */
+	List	   *errors;			/* the first MAKO_REPORT_ERRORS in an order that report.c knows, cut */
 	List	   *unsaved;		/* errors not yet in mako.migration_error, in that order, in full */
 	int64		saved;			/* errors there */
 	TimestampTz started_at;
