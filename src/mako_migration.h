@@ -429,9 +429,10 @@ extern Datum mako_reject_in_program(PG_FUNCTION_ARGS);
 extern Datum mako_required(PG_FUNCTION_ARGS);
 extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 
-/* ---- expanded_json.c, json_functions.c: jsonb without serializing ---------------------------------------------------------- */
+/* ---- expanded_json.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing --------------------- */
 
 extern bool mako_json_function_is_native(Oid function);
+extern Expr *mako_json_functions_rewrite(Expr *expression);
 extern void mako_json_functions_replace(ExprState *state);
 
 /* ---- inline.c: SQL functions as expressions -------------------------------------------------------------------------------- */

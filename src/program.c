@@ -175,6 +175,15 @@ calls_foreign_function(Node *node, void *argument)
 		 expression_tree_walker(node, calls_foreign_function, NULL));
 }
 
+/* Finishes a planned expression of a program. */
+static void
+finish(MakoProgram *program, Expr **expression)
+{
+	if (mako_native_evaluation)
+		*expression = mako_json_functions_rewrite(*expression);
+	program->plain = program->plain && !calls_foreign_function((Node *) *expression, NULL);
+}
+
 /*
  * Plans an expression as the role that will evaluate it: planning evaluates immutable functions. Notes on SQL functions go to notes,
  * unless that is NULL.
@@ -189,18 +198,19 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 	ListCell   *cell;
 
 	program->owner = owner;
+	program->plain = true;
 	if (mako_native_evaluation || notes != NULL)
 		inlined = mako_inline(expression, &bindings, notes);
 	program->is_inlined = mako_native_evaluation && inlined != NULL;
 	program->expression = program->is_inlined ? inlined : expression_planner(expression);
 	program->bindings = program->is_inlined ? bindings : NIL;
-	program->plain = !calls_foreign_function((Node *) program->expression, NULL);
+	finish(program, &program->expression);
 	foreach(cell, program->bindings)
 	{
 		MakoBinding *binding = lfirst(cell);
 
 		binding->program = program;
-		program->plain = program->plain && !calls_foreign_function((Node *) binding->expression, NULL);
+		finish(program, &binding->expression);
 	}
 	become_caller(&before);
 	return program;
