@@ -7,12 +7,16 @@ package Bench;
 use strict;
 use warnings;
 
+use Cwd;
 use Exporter 'import';
 use IPC::Open2;
 use Time::HiRes qw(time);
 
-our @EXPORT = qw($source $target settle_server build load_set drop_set copy_set sql register floor_statements migrate_statement unequal
+our @EXPORT = qw($source $target settle_server build load_set drop_set copy_set warm sql register floor_statements migrate_statement unequal
   open_session run_in close_session measure_in);
+
+# Notices would stand among the answers.
+$ENV{PGOPTIONS} = '-c client_min_messages=warning';
 
 our $source = 'FV2025-10-01';
 our $target = 'FV2026-10-01';
@@ -71,7 +75,8 @@ sub settle_server
 		bgwriter_lru_maxpages => 0, log_min_messages => 'error');
 
 	sql('postgres', join '', map { "ALTER SYSTEM SET $_ = '$setting{$_}';\n" } sort keys %setting);
-	system('pg_ctl', '-D', "$ENV{PGHOST}/data", '-l', "$ENV{PGHOST}/server.log", '-s', '-w', '-m', 'fast', 'restart') == 0
+	my $folder = sql('postgres', 'SHOW data_directory');
+	system('pg_ctl', '-D', $folder, '-l', "$folder/../bench.log", '-s', '-w', '-m', 'fast', 'restart') == 0
 	  or die "could not restart the server\n";
 }
 
@@ -130,13 +135,13 @@ sub floor_statements
 		update => "UPDATE bench.stream SET workflow_id = $to WHERE workflow_id = $from;");
 }
 
-# Migrates the streams of a set; prints "migrated|failed".
+# Migrates the streams of a set, with further arguments if there are any; prints "migrated|failed".
 sub migrate_statement
 {
-	my ($set) = @_;
+	my ($set, @arguments) = @_;
 
 	return "SELECT sum(migrated), sum(failed) FROM mako_migrate_version('$source', '$target');" if $set{$set}{workflows};
-	return 'SELECT migrated, failed FROM mako_migrate(' . join(', ', workflow_pair($set)) . ');';
+	return 'SELECT migrated, failed FROM mako_migrate(' . join(', ', workflow_pair($set), @arguments) . ');';
 }
 
 # Loads a set of so many streams as a database, and returns how many of the streams match. Leaves in bench.finished what a migration with the
@@ -153,9 +158,9 @@ sub load_set
 	  or die "could not load $set\n";
 	sql($db, <<SQL);
 CREATE FUNCTION bench.apply_c(state jsonb, event_type text, payload jsonb) RETURNS jsonb
-LANGUAGE c STABLE STRICT PARALLEL SAFE AS '$ENV{PWD}/test/bench/functions', 'bench_apply';
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS '@{[ getcwd ]}/test/bench/functions', 'bench_apply';
 CREATE FUNCTION bench.migrate_c(state jsonb) RETURNS jsonb
-LANGUAGE c STABLE STRICT PARALLEL SAFE AS '$ENV{PWD}/test/bench/functions', 'bench_migrate';
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS '@{[ getcwd ]}/test/bench/functions', 'bench_migrate';
 VACUUM (FREEZE, ANALYZE);
 SQL
 	copy_set($db, 'finished');
@@ -177,14 +182,23 @@ sub drop_set
 	sql('postgres', "DROP DATABASE $db");
 }
 
-# Copies a set, file by file, reads its tables and their indexes into the buffers, and has everything written: so each case starts alike.
+# Copies a set, file by file, reads it into the buffers, and has everything written: so each case starts alike.
 sub copy_set
 {
 	my ($db, $copy) = @_;
 	my $strategy = sql('postgres', 'SHOW server_version_num') >= 150000 ? 'STRATEGY FILE_COPY' : '';
 
 	sql('postgres', "CREATE DATABASE $copy TEMPLATE $db $strategy");
-	sql($copy, <<'SQL');
+	warm($copy);
+	sql($copy, 'CHECKPOINT');
+}
+
+# Reads the tables of a set and their indexes.
+sub warm
+{
+	my ($db) = @_;
+
+	sql($db, <<'SQL');
 \o /dev/null
 SELECT count(payload->>'type') FROM mako.event;
 SELECT count(*) FROM mako.stream;
@@ -192,10 +206,9 @@ SELECT count(*) FROM bench.stream;
 SELECT count(*) FROM bench.finished;
 SET enable_seqscan = off;
 SET enable_bitmapscan = off;
-SELECT count(stream_no) FROM (SELECT stream_no FROM mako.event ORDER BY stream_no, sequence_number) e;
-SELECT count(stream_no) FROM (SELECT stream_no FROM mako.stream ORDER BY stream_no) s;
-SELECT count(stream_no) FROM (SELECT stream_no FROM bench.stream ORDER BY stream_no) s;
-CHECKPOINT;
+SELECT count(stream_no) FROM (SELECT stream_no FROM mako.event ORDER BY stream_no, sequence_number OFFSET 0) e;
+SELECT count(stream_no) FROM (SELECT stream_no FROM mako.stream ORDER BY stream_no OFFSET 0) s;
+SELECT count(stream_no) FROM (SELECT stream_no FROM bench.stream ORDER BY stream_no OFFSET 0) s;
 SQL
 }
 
