@@ -12,7 +12,7 @@ use Exporter 'import';
 use IPC::Open2;
 use Time::HiRes qw(time);
 
-our @EXPORT = qw($source $target settle_server build load_set drop_set copy_set warm sql register floor_statements migrate_statement unequal
+our @EXPORT = qw($source $target settle_server build installed load_set drop_set copy_set warm sql register floor_statements migrate_statement unequal
   open_session run_in close_session measure_in);
 
 # Notices would stand among the answers.
@@ -86,6 +86,15 @@ sub build
 	system('make', '-s', '-C', 'test/bench', 'with_llvm=no', "PG_CONFIG=$ENV{PG_CONFIG}") == 0 or die "could not build test/bench\n";
 }
 
+# What tells one installed library from another: an installation meanwhile would be measured instead of what was meant.
+sub installed
+{
+	chomp(my $folder = `"$ENV{PG_CONFIG}" --pkglibdir`);
+	my @stat = stat "$folder/mako_migration.so" or die "no library in $folder\n";
+
+	return "@stat[1, 7, 9]";
+}
+
 # SQL that registers a workflow of a set in both versions, and the migration. Of the example's functions it takes apply and migrate, unless
 # told: upcast => 1, types => 1, and apply, migrate => another function, or none where that is undef.
 sub register
@@ -144,8 +153,8 @@ sub migrate_statement
 	return 'SELECT migrated, failed FROM mako_migrate(' . join(', ', workflow_pair($set), @arguments) . ');';
 }
 
-# Loads a set of so many streams as a database, and returns how many of the streams match. Leaves in bench.finished what a migration with the
-# example's functions writes.
+# Loads a set of so many streams as a database, and returns how many of the streams match, and how large payloads and states are on average.
+# Leaves in bench.finished what a migration with the example's functions writes.
 sub load_set
 {
 	my ($db, $set, $streams, $events) = @_;
@@ -172,7 +181,8 @@ SQL
 	  or die "could not copy the snapshots of $set\n";
 	drop_set('finished');
 	sql($db, 'VACUUM (FREEZE, ANALYZE) bench.finished');
-	return $matching;
+	my ($payload, $state) = split /\|/, sql($db, 'SELECT round(avg(pg_column_size(payload))), (SELECT round(avg(pg_column_size(state))) FROM bench.finished) FROM mako.event');
+	return { matching => $matching, payload => $payload, state => $state };
 }
 
 sub drop_set
