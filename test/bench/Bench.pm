@@ -12,8 +12,8 @@ use Exporter 'import';
 use IPC::Open2;
 use Time::HiRes qw(time);
 
-our @EXPORT = qw($source $target settle_server build installed load_set drop_set copy_set warm sql register floor_statements migrate_statement unequal
-  open_session run_in close_session measure_in);
+our @EXPORT = qw($source $target settle_server build installed load_set drop_set copy_set warm sql register floor_statements
+  migrate_statement unequal open_session run_in close_session measure_in);
 
 # Notices would stand among the answers.
 $ENV{PGOPTIONS} = '-c client_min_messages=warning';
@@ -34,17 +34,21 @@ my %family = (
 		state_type => 'wim.device_change_state_type'
 	});
 
-# The data sets; N stands for what the caller asks for.
-#
-# Workflow is an expression over a stream's number i, match how many of N streams the workflow has.
+# The data sets. The workflow is an expression over a stream's number i.
 my %set = (
 	supply => { family => 'gpke', workflow => "'gpke-supplier-change\@$source'" },
 	few => {
-		family => 'gpke', workflow => "CASE WHEN bench.pick(i, 100) = 0 THEN 'gpke-supplier-change\@$source' ELSE 'gpke-supplier-change\@FV2024-10-01' END"
+		family => 'gpke',
+		workflow => "'gpke-supplier-change\@' || CASE bench.pick(i, 100) WHEN 0 THEN '$source' ELSE 'FV2024-10-01' END"
 	},
-	many => { family => 'gpke', workflow => "'gpke-supplier-change-' || i % 70 || '\@$source'", workflows => [ map { "gpke-supplier-change-$_" } 0 .. 69 ] },
+	many => {
+		family => 'gpke', workflow => "'gpke-supplier-change-' || i % 70 || '\@$source'",
+		workflows => [ map { "gpke-supplier-change-$_" } 0 .. 69 ]
+	},
 	long => { family => 'gpke', workflow => "'gpke-supplier-change\@$source'" },
-	large => { family => 'gpke', workflow => "'gpke-supplier-change\@$source'", attachment => 65536, touch => "octet_length(payload->>'type')" },
+	large => {
+		family => 'gpke', workflow => "'gpke-supplier-change\@$source'", attachment => 65536, touch => "octet_length(payload->>'type')"
+	},
 	wim => { family => 'wim', workflow => "'wim-device-change\@$source'" });
 
 # Runs statements in a session of their own, and returns what they print.
@@ -70,9 +74,9 @@ sub settle_server
 {
 	my ($shared_buffers) = @_;
 	my %setting = (
-		shared_buffers => $shared_buffers, max_wal_size => '64GB', min_wal_size => '2GB', checkpoint_timeout => '1d', full_page_writes => 'off',
-		autovacuum => 'off', jit => 'off', synchronous_commit => 'on', max_parallel_workers_per_gather => 0, synchronize_seqscans => 'off',
-		bgwriter_lru_maxpages => 0, log_min_messages => 'error');
+		shared_buffers => $shared_buffers, max_wal_size => '64GB', min_wal_size => '2GB', checkpoint_timeout => '1d',
+		full_page_writes => 'off', autovacuum => 'off', jit => 'off', synchronous_commit => 'on', max_parallel_workers_per_gather => 0,
+		synchronize_seqscans => 'off', bgwriter_lru_maxpages => 0, log_min_messages => 'error');
 
 	sql('postgres', join '', map { "ALTER SYSTEM SET $_ = '$setting{$_}';\n" } sort keys %setting);
 	my $folder = sql('postgres', 'SHOW data_directory');
@@ -112,8 +116,8 @@ sub register
 
 			push @with, "apply => '$given{apply}'", "initial_state => '{\"status\":\"New\"}'" if defined $given{apply};
 			push @with, "upcast => '$family->{upcast}'" if $given{upcast};
-			push @with, "event_type_definition => $family->{event_type}", "state_type_definition => $family->{state_type}_" . substr($version, 2, 4) . "()"
-			  if $given{types};
+			my $state_type = "$family->{state_type}_" . substr($version, 2, 4) . '()';
+			push @with, "event_type_definition => $family->{event_type}", "state_type_definition => $state_type" if $given{types};
 			push @with, 'state_schema_version => ' . ($version eq $source ? 2 : 3);
 			$text .= "SELECT mako_register_workflow(" . join(', ', @with) . ");\n";
 		}
@@ -181,7 +185,8 @@ SQL
 	  or die "could not copy the snapshots of $set\n";
 	drop_set('finished');
 	sql($db, 'VACUUM (FREEZE, ANALYZE) bench.finished');
-	my ($payload, $state) = split /\|/, sql($db, 'SELECT round(avg(pg_column_size(payload))), (SELECT round(avg(pg_column_size(state))) FROM bench.finished) FROM mako.event');
+	my $payload = sql($db, 'SELECT round(avg(pg_column_size(payload))) FROM mako.event');
+	my $state = sql($db, 'SELECT round(avg(pg_column_size(state))) FROM bench.finished');
 	return { matching => $matching, payload => $payload, state => $state };
 }
 

@@ -4,9 +4,10 @@
  *
  *	  client prepared|parsed SOURCE TARGET LAST_STREAM	  connection from the environment
  *
- * Three round trips a stream, in text format; statements are prepared once, or parsed and planned each time. The fold knows no more of JSON than how the server prints it, and no more
- * of the workflow than the benchmark's streams need: whatever a real engine does costs more. Prints the server's process id, waits for a
- * line, works, prints how many streams it saved, and waits for another line, so that its CPU time can be read before it ends.
+ * Three round trips a stream, in text format; statements are prepared once, or parsed and planned each time. The fold knows no more of
+ * JSON than how the server prints it, and no more of the workflow than the benchmark's streams need: whatever a real engine does costs
+ * more. Prints the server's process id, waits for a line, works, prints how many streams it saved, and waits for the end of its input,
+ * so that its CPU time can be read before it ends.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,7 +68,7 @@ run(Step step, int prepared, int nparameters, const char *const *parameters)
 	return expect(result, step == LOAD ? PGRES_TUPLES_OK : PGRES_COMMAND_OK);
 }
 
-/* Copies the value of a key, as the server prints jsonb, to the end of out; null where there is none. The values that are asked for hold no escape. */
+/* Copies the value of a key, as the server prints jsonb, to out, and returns its end; null for no value. The values hold no escape. */
 static char *
 copy_value(char *out, const char *json, const char *key)
 {
@@ -132,8 +133,8 @@ fold(char *out, const PGresult *events)
 		char		pid[32];
 
 		(void) copy_value(pid, initiated, "\"pruefidentifikator\"");
-		out = stpcpy(out, strcmp(pid, "55077") == 0 ? "{\"status\": \"ActiveErzeugend\", \"data\": " : "{\"status\": \"ActiveVerbrauchend\", \"data\": ");
-		out = write_data(out, initiated);
+		out = stpcpy(stpcpy(out, "{\"status\": \""), strcmp(pid, "55077") == 0 ? "ActiveErzeugend" : "ActiveVerbrauchend");
+		out = write_data(stpcpy(out, "\", \"data\": "), initiated);
 		(void) stpcpy(out, "}");
 		return;
 	}
@@ -173,8 +174,8 @@ main(int argc, char **argv)
 	execute("BEGIN");
 	parameters[0] = argv[2];
 	parameters[1] = argv[4];
-	streams = expect(PQexecParams(connection, "SELECT stream_no, version FROM bench.stream WHERE workflow_id = $1 AND stream_no <= $2::bigint"
-								  " ORDER BY stream_no FOR UPDATE",
+	streams = expect(PQexecParams(connection, "SELECT stream_no, version FROM bench.stream"
+								  " WHERE workflow_id = $1 AND stream_no <= $2::bigint ORDER BY stream_no FOR UPDATE",
 								  2, NULL, parameters, NULL, NULL, 0), PGRES_TUPLES_OK);
 	for (int row = 0; row < PQntuples(streams); row++)
 	{
@@ -195,7 +196,8 @@ main(int argc, char **argv)
 	execute("COMMIT");
 	printf("%d\n", PQntuples(streams));
 	fflush(stdout);
-	(void) fgets(line, sizeof(line), stdin);
+	while (getchar() != EOF)
+		;
 	PQclear(streams);
 	PQfinish(connection);
 	return 0;

@@ -126,7 +126,8 @@ DECLARE
   current_state jsonb;
   migrated bigint := 0;
 BEGIN
-  FOR head IN SELECT stream_no, version FROM bench.stream WHERE workflow_id = source AND stream_no <= last_stream ORDER BY stream_no FOR UPDATE
+  FOR head IN
+    SELECT stream_no, version FROM bench.stream WHERE workflow_id = source AND stream_no <= last_stream ORDER BY stream_no FOR UPDATE
   LOOP
     BEGIN
       current_state := '{"status":"New"}';

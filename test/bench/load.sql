@@ -5,8 +5,8 @@
 --   :family             gpke for gpke-supplier-change, wim for wim-device-change
 --   :attachment         characters that the first three events of a stream carry besides
 --
--- Streams start evenly over 365 days and live about 10, so they interleave in the table as they did in time. All of them end in a state that
--- migrates. There is no randomness: the same data everywhere, up to the times of loading.
+-- Streams start evenly over 365 days and live about 10, so they interleave in the table as they did in time. All of them end in a state
+-- that migrates. There is no randomness: the same data everywhere.
 \set ON_ERROR_STOP on
 \set QUIET on
 SET client_min_messages = warning;
@@ -109,7 +109,8 @@ INSERT INTO mako.event (stream_no, sequence_number, event_id, recorded_at, workf
 SELECT i, k, md5(i || '/' || k)::uuid, recorded_at, :workflow,
        CASE :'family' WHEN 'wim' THEN 'WimDeviceChange' ELSE 'SupplierChange' END || type,
        CASE WHEN type = 'Activated' THEN jsonb_build_object('type', type) || bench.envelope(i, k, recorded_at)
-            ELSE jsonb_build_object('type', type, 'data', bench.message(:'family', type, i, recorded_at) || bench.envelope(i, k, recorded_at))
+            ELSE jsonb_build_object('type', type, 'data',
+                   bench.message(:'family', type, i, recorded_at) || bench.envelope(i, k, recorded_at))
        END
        || CASE WHEN :attachment > 0 AND k <= 3
                THEN jsonb_build_object('attachment', (SELECT string_agg(md5(i || '/' || k || '/' || n), '')
