@@ -365,7 +365,7 @@ static OpenStream *
 copy_stream(MakoGather *gather, const MakoStream *stream)
 {
 	struct varlena *state = (struct varlena *) DatumGetPointer(stream->start_state);
-	Size		id_size = strlen(stream->stream_id) + 1;
+	Size		id_size = stream->stream_id == NULL ? 0 : strlen(stream->stream_id) + 1;
 	Size		state_size = state == NULL ? 0 : VARSIZE_ANY(state);
 	OpenStream *open;
 	char	   *place;
@@ -381,7 +381,8 @@ copy_stream(MakoGather *gather, const MakoStream *stream)
 		open->stream.tenant_id = put(&place, stream->tenant_id, sizeof(pg_uuid_t));
 	if (stream->process_id != NULL)
 		open->stream.process_id = put(&place, stream->process_id, sizeof(pg_uuid_t));
-	open->stream.stream_id = put(&place, stream->stream_id, id_size);
+	if (stream->stream_id != NULL)
+		open->stream.stream_id = put(&place, stream->stream_id, id_size);
 	open->in_order = true;
 	open->size = GetMemoryChunkSpace(open);
 	gather->size += open->size;
@@ -513,6 +514,7 @@ add_event(MakoGather *gather, OpenStream *open, int64 sequence_number)
 	gathered->event.event_type = PointerGetDatum(kept[EVENT_TYPE]);
 	gathered->event.schema_version = DatumGetInt32(slot->tts_values[gather->attributes[SCHEMA_VERSION] - 1]);
 	gathered->event.payload = PointerGetDatum(kept[PAYLOAD]);
+	gathered->event.lasts = true;
 
 	if (open->last == NULL)
 		open->first = gathered;

@@ -432,6 +432,7 @@ extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 /* ---- expanded_json.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing --------------------- */
 
 extern bool mako_json_function_is_native(Oid function);
+extern bool mako_json_function_is_lookup(Oid function);
 extern Expr *mako_json_functions_rewrite(Expr *expression);
 extern void mako_json_functions_replace(ExprState *state);
 
@@ -460,6 +461,10 @@ typedef struct MakoInlineNote
 } MakoInlineNote;
 
 extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
+
+/* ---- share.c: lookups that an expression repeats ---------------------------------------------------------------------------- */
+
+extern void mako_share(Expr **expression, List **bindings);
 
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 
@@ -504,6 +509,7 @@ typedef struct MakoEvent
 	Datum		event_type;
 	int32		schema_version;
 	Datum		payload;		/* possibly toasted */
+	bool		lasts;			/* longer than the next one: as long as its stream is folded */
 } MakoEvent;
 
 typedef struct MakoFold
@@ -560,7 +566,7 @@ typedef struct MakoGathered
 struct MakoStream
 {
 	int64		stream_no;
-	char	   *stream_id;
+	char	   *stream_id;		/* NULL where nobody needs names, like tenant_id and process_id */
 	const char *workflow_id;	/* what it runs under */
 	int			source;			/* in a pass: which of its workflows that is */
 	ItemPointerData tid;		/* of a head that is locked; invalid where it is not known */
@@ -579,7 +585,9 @@ typedef struct MakoReader MakoReader;
 
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
-extern MakoCursor *mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool lock);
+extern MakoCursor *mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
+extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool with_names);
+extern char *mako_stream_id(int64 stream_no);
 extern double mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
 extern double mako_stream_count_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
 extern double mako_stream_estimate_all(void);

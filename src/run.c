@@ -173,7 +173,7 @@ fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 seq
 
 	if (pass->gather != NULL)
 		mako_gather_forget(pass->gather, stream->stream_no);
-	mako_report_error(pass->runs[stream->source].report, stream->stream_no, stream->stream_id, phase, sequence_number, error);
+	mako_report_error(pass->runs[stream->source].report, stream->stream_no, mako_stream_id(stream->stream_no), phase, sequence_number, error);
 }
 
 /* Migrates some streams, with a snapshot of now for events and whatever the functions read. */
@@ -534,6 +534,7 @@ prepare_run(Pass *pass, int i, const MakoRequest *request)
 	source = run->plan->workflows[0];
 	run->needs_state = source->apply != NULL || !run->plan->identity || (request->in_flight_only && source->in_flight != NULL);
 	run->periodic_too = source->apply == NULL && run->needs_state;
+	run->writer = mako_writer_create(run->report, run->plan->workflows[run->plan->steps], request->update_registry);
 	pass->sources[i] = request->source_wf;
 }
 
@@ -544,7 +545,6 @@ begin_run(Pass *pass, int i)
 	Run		   *run = &pass->runs[i];
 
 	run->report->run_id = start_run(run->request, run->plan, run->report->started_at);
-	run->writer = mako_writer_create(run->report, run->plan->workflows[run->plan->steps], run->request->update_registry);
 	pass->folds[i] = mako_fold_create(run->plan);
 	pass->replays[i] = mako_replay_create();
 }
@@ -580,7 +580,7 @@ mako_run(const MakoRequest *requests, int count)
 	for (int i = 0; i < count; i++)
 		prepare_run(&pass, i, &requests[i]);
 	/* In this order: then the runs that have moved a stream to one of our sources before all have smaller numbers than ours. */
-	pass.heads = mako_stream_open_heads(pass.sources, count, pass.tenant_id, true);
+	pass.heads = mako_stream_open_locking(pass.sources, count, pass.tenant_id, pass.runs[0].writer->dependents != NIL);
 	for (int i = 0; i < count; i++)
 		begin_run(&pass, i);
 	pass.batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
