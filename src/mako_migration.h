@@ -452,6 +452,7 @@ extern void mako_fold_return(MakoFold *fold);
 typedef struct MakoGathered
 {
 	struct MakoGathered *next;	/* of the stream; NULL for the last one */
+	Size		size;			/* with what the event points to */
 	MakoEvent	event;
 } MakoGathered;
 
