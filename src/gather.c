@@ -12,6 +12,9 @@
  * remembered, and the caller reads it in key order. So errors are the same in both orders. A stream that was complete, and of which one
  * more event comes, is doubtful: what was made of it must be withdrawn, before it is read again.
  *
+ * A scan that ends early, because too few streams have room or a page is damaged, does not see the rest of the events: then an index
+ * tells of which streams that were complete there are more.
+ *
  * The scan runs in subtransactions of its own, so that a damaged page ends the scan and not the run; what it holds (pins, snapshot, the
  * relation) belongs to a resource owner below that of the caller. All memory is in one context below the caller's: a chunk a stream, a
  * chunk an event, sets of stream numbers. Chunks are small, many, and freed in another order than they were made, so they are cut from
@@ -151,7 +154,8 @@ struct MakoGather
 	AttrNumber	attributes[COLUMNS];
 	AttrNumber	last_attribute;
 	bool		pending;		/* the slot's event waits for its head */
-	bool		ended;			/* at the last event, or because gathering is not worth its memory, or by an error */
+	bool		ended;			/* at the last event, or early */
+	bool		early;			/* because gathering is not worth its memory, or by an error */
 	bool		broken;			/* by an error */
 	MakoGatherNeed need;
 
@@ -513,7 +517,7 @@ make_room(MakoGather *gather)
 		ereport(DEBUG1,
 				(errmsg_internal("stopped reading events in heap order: %d of " INT64_FORMAT " streams had no room",
 								 gather->left.count, gather->heads)));
-		gather->ended = true;
+		gather->ended = gather->early = true;
 	}
 }
 
@@ -707,7 +711,7 @@ take_event(MakoGather *gather)
 	{
 		int64		start = start_of_complete(gather, stream_no, false);
 
-		if (start >= 0 && (number_isnull || sequence_number > start || sequence_number < 1))
+		if (start >= 0 && (number_isnull || sequence_number > start))
 		{
 			(void) start_of_complete(gather, stream_no, true);
 			add_number(gather, &gather->doubtful, stream_no);
@@ -804,7 +808,7 @@ mako_gather_advance(MakoGather *gather)
 		{
 			ereport(DEBUG1, (errmsg_internal("stopped reading events in heap order: %s", error->message)));
 			FreeErrorData(error);
-			gather->ended = gather->broken = true;
+			gather->ended = gather->early = gather->broken = true;
 			gather->need = MAKO_GATHER_END;
 		}
 	}
@@ -846,10 +850,60 @@ mako_gather_release(MakoGather *gather)
 	gather->taken = NULL;
 }
 
-/* The streams that were complete before one more event of them came. */
-const int64 *
-mako_gather_doubtful(const MakoGather *gather, int *count)
+/* A page of streams that were complete, and what is found about it. */
+typedef struct Check
 {
+	int64		first;			/* stream on the page */
+	int			count;
+	int64		stream_nos[PAGE_STREAMS];	/* with more events */
+} Check;
+
+/* Looks for events beyond the heads of a page; runs in a subtransaction. */
+static void
+check_page(void *argument)
+{
+	Check	   *check = argument;
+	MakoRows	rows = mako_stream_find_beyond(check->first, check->first + PAGE_STREAMS - 1);
+	bool		isnull;
+
+	check->count = (int) rows.count;
+	for (int i = 0; i < check->count; i++)
+		check->stream_nos[i] = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+	mako_rows_free(&rows);
+}
+
+/* Looks for more events of the streams that were complete before the scan ended early. What cannot be told of a page is doubtful. */
+static void
+check_complete(MakoGather *gather)
+{
+	complete_table_iterator iterator;
+	CompletePage *page;
+
+	complete_table_start_iterate(gather->complete, &iterator);
+	while ((page = complete_table_iterate(gather->complete, &iterator)) != NULL)
+	{
+		Check		check = {page->page_no * PAGE_STREAMS};
+		ErrorData  *error = mako_isolation_run(check_page, &check);
+
+		CHECK_FOR_INTERRUPTS();
+		if (error != NULL)
+		{
+			FreeErrorData(error);
+			for (check.count = 0; check.count < PAGE_STREAMS; check.count++)
+				check.stream_nos[check.count] = check.first + check.count;
+		}
+		for (int i = 0; i < check.count; i++)
+			if (start_of_complete(gather, check.stream_nos[i], true) >= 0)
+				add_number(gather, &gather->doubtful, check.stream_nos[i]);
+	}
+}
+
+/* The streams that were complete before one more event of them came; reads with the active snapshot. */
+const int64 *
+mako_gather_doubtful(MakoGather *gather, int *count)
+{
+	if (gather->early)
+		check_complete(gather);
 	*count = gather->doubtful.count;
 	return gather->doubtful.numbers;
 }
