@@ -244,7 +244,7 @@ free_chunk(MakoGather *gather, void *chunk, Size size)
 static bool
 is_full(const MakoGather *gather)
 {
-	return gather->size > GATHER_LIMIT || gather->blocks > GATHER_LIMIT / 4 * 5;
+	return gather->size > GATHER_LIMIT || gather->blocks > GATHER_LIMIT / 2 * 3;
 }
 
 /* ---- can it be done --------------------------------------------------------------------------------------------------------- */
