@@ -287,7 +287,7 @@ extern MakoReport *mako_report_create(const char *source_wf, const char *target_
 extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
-extern bool mako_report_has(MakoReport *report, int64 stream_no);
+extern bool mako_report_has(const MakoReport *report, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
 /* ---- function.c: registered functions, found and checked ------------------------------------------------------------------- */
@@ -559,6 +559,7 @@ extern void mako_fold_return(MakoFold *fold);
 typedef struct MakoGathered
 {
 	struct MakoGathered *next;	/* of the stream; NULL for the last one */
+	Size		size;			/* with what the event points to */
 	MakoEvent	event;
 } MakoGathered;
 
@@ -596,6 +597,7 @@ extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *source
 extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count,
 										  MakoStream *streams);
 extern void mako_stream_load_states(MakoStream *streams, int count);
+extern MakoRows mako_stream_find_beyond(int64 first, int64 last);
 extern void mako_stream_rehearse(void);
 extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count, MakoFold *const *folds);
 extern MakoReader *mako_stream_open_gathered(const MakoStream *streams, int count);
@@ -622,7 +624,7 @@ extern void mako_gather_expect(MakoGather *gather, const MakoStream *streams, in
 extern MakoStream *mako_gather_take(MakoGather *gather, int *count);
 extern void mako_gather_release(MakoGather *gather);
 extern void mako_gather_forget(MakoGather *gather, int64 stream_no);
-extern const int64 *mako_gather_doubtful(const MakoGather *gather, int *count);
+extern const int64 *mako_gather_doubtful(MakoGather *gather, int *count);
 extern void mako_gather_leave(MakoGather *gather, int64 stream_no);
 extern int64 *mako_gather_close(MakoGather *gather, int *count);
 

@@ -305,8 +305,12 @@ static void
 withdraw_doubtful(Pass *pass)
 {
 	int			count;
-	const int64 *stream_nos = mako_gather_doubtful(pass->gather, &count);
+	const int64 *stream_nos;
 
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	stream_nos = mako_gather_doubtful(pass->gather, &count);
+	PopActiveSnapshot();
 	for (int i = 0; i < count; i++)
 	{
 		bool		failed = false;

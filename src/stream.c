@@ -122,6 +122,15 @@ static MakoStatement select_events = {
 	2, {INT8ARRAYOID, INT8ARRAYOID}, true
 };
 
+/* Streams with events beyond their heads, in a range of numbers. */
+static MakoStatement select_beyond = {
+	"SELECT s.stream_no FROM mako.stream s"
+	" WHERE s.stream_no OPERATOR(pg_catalog.>=) $1 AND s.stream_no OPERATOR(pg_catalog.<=) $2 AND EXISTS ("
+	"  SELECT FROM mako.event v"
+	"  WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no AND v.sequence_number OPERATOR(pg_catalog.>) s.version)",
+	2, {INT8OID, INT8OID}, true
+};
+
 /* The moves of some streams without a snapshot of their last event, in the order of the runs. */
 static MakoStatement select_repointed = {
 	"SELECT p.stream_no, p.sequence_number, r.source_wf, r.target_wf"
@@ -456,6 +465,15 @@ mako_stream_load_states(MakoStream *streams, int count)
 		streams[i].boundary_missing = DatumGetBool(mako_rows_get(&rows, row, 5, &isnull));
 	}
 	mako_rows_free(&rows);
+}
+
+/* The numbers of the streams in a range that have events beyond their heads, with the active snapshot. */
+MakoRows
+mako_stream_find_beyond(int64 first, int64 last)
+{
+	Datum		values[] = {Int64GetDatum(first), Int64GetDatum(last)};
+
+	return mako_sql_query_snapshot(&select_beyond, values, NULL);
 }
 
 /* Meets the privileges and policies that reading events needs. */
