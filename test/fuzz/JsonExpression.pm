@@ -143,7 +143,7 @@ sub document
 }
 
 # The type, schema version and payload of an event.
-sub event { return [ chance(0.03) ? 'Unheard' : pick(@event_types), chance(0.5) ? 1 : 2, document(3) ] }
+sub event { return [ chance(0.03) ? 'Unheard' : pick(@event_types), chance(0.98) ? 1 : 2, document(3) ] }
 
 # ---- nodes
 
@@ -170,7 +170,7 @@ sub guarded
 {
 	my ($type, $op, $condition, $sql, @kids) = @_;
 
-	return node($type, $op, chance(0.93) ? "(CASE WHEN $condition THEN $sql END)" : $sql, @kids);
+	return node($type, $op, chance(0.75) ? "(CASE WHEN $condition THEN $sql END)" : $sql, @kids);
 }
 
 # An expression that gives an object most of the time.
@@ -486,9 +486,11 @@ sub boolean
 	my ($g, $depth) = @_;
 	my $way = rand;
 
-	if ($depth <= 0 || $way < 0.35)
+	if ($depth <= 0 || $way < 0.25)
 	{
 		$way = rand;
+		return node('boolean', '@>', '({1} @> {2})', object_source($g, 1), contained($g, 0)) if chance(0.12);
+		return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>') . ' {2})', at($g, 'any'), at($g, 'any')) if chance(0.12);
 		return leaf('boolean', pick('true', 'false', 'true', 'NULL::boolean')) if $way < 0.1;
 		return node('boolean', '?', '({1} ? {2})', object_source($g, 1), key_leaf(pick(@kinds))) if $way < 0.25;
 		return node('boolean', '=', '({1} = {2})', at_text($g, 'string'), text_leaf()) if $way < 0.4;
@@ -497,7 +499,7 @@ sub boolean
 		return node('boolean', 'IN', '({1} IN ({2}, {3}, {4}))', at_text($g, 'string'), text_leaf(), text_leaf(), text_leaf()) if $way < 0.8;
 		return guarded('boolean', '::boolean', "jsonb_typeof({1}) = 'boolean'", '({1})::boolean', at($g, 'boolean'));
 	}
-	if ($way < 0.42)
+	if ($way < 0.35)
 	{
 		my $chosen = choice($g, 'boolean', $depth);
 

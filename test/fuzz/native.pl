@@ -241,7 +241,7 @@ my $explains = run_sql("SELECT to_regprocedure('mako_explain_function(regprocedu
 note($switches ? 'native evaluation is compared with plain evaluation' : 'nothing switches native evaluation: plain is compared with plain');
 
 # How each operation did: programs, pairs.
-my (%programs_with, %pairs_with, %obstacles);
+my (%programs_with, %pairs_with, %obstacles, %errors);
 my ($programs, $native_programs, $evaluated, $good, $differences, $refused) = (0) x 6;
 
 # Shrinks and prints a difference.
@@ -328,6 +328,7 @@ for (my $round = 1; $evaluated < $options{pairs} && (!$options{seconds} || time 
 			diag("program $number of round $round is none: $found->{error}\n" . join(";\n", statements($program))) if $refused++ < 3;
 			next;
 		}
+		$errors{$_} += $found->{errors}{$_} foreach keys %{ $found->{errors} || {} };
 		$evaluated += $found->{evaluated};
 		$good += $found->{good};
 		$native_programs++ if !@{ $found->{obstacles} || [] };
@@ -357,5 +358,6 @@ SKIP:
 	note(sprintf '%5d programs with %s', $obstacles{$_}, $_) foreach sort { $obstacles{$b} <=> $obstacles{$a} || $a cmp $b } keys %obstacles;
 }
 note(sprintf '%6d pairs, %5d programs with %s', $pairs_with{$_}, $programs_with{$_}, $_) foreach sort { $pairs_with{$b} <=> $pairs_with{$a} } keys %pairs_with;
+note('streams by error: ' . join ', ', map { "$_ $errors{$_}" } sort { $errors{$b} <=> $errors{$a} || $a cmp $b } keys %errors);
 note(sprintf '%d programs, %d pairs, %.0f s', $programs, $evaluated, time - $start);
 done_testing();

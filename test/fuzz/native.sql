@@ -149,6 +149,9 @@ BEGIN
     SELECT jsonb_build_object('runs', runs, 'evaluated', COALESCE(sum(sequence_number), 0),
       'good', COALESCE(sum(sequence_number - (error ~ '^error (upcast|apply)' IS TRUE)::int), 0))
     FROM fuzz.outcome(runs[1]));
+  result := result || jsonb_build_object('errors', (
+    SELECT jsonb_object_agg(code, number)
+    FROM (SELECT split_part(error, '|', 3) AS code, count(*) AS number FROM fuzz.outcome(runs[1]) WHERE error IS NOT NULL GROUP BY code) AS e));
   SELECT jsonb_agg(jsonb_build_array(stream_no, one, other) ORDER BY stream_no) INTO differences FROM fuzz.differences(runs[1], runs[2]);
 
   IF jsonb_array_length(variants) > 2 AND differences @? '$[*] ? (@[2] starts with "error")' THEN
