@@ -1,6 +1,6 @@
 /*
  * author.c
- *	  What the authors of apply, upcast and migrate use: refusing, strict access, and unit tests without a store.
+ *	  What the authors of apply, upcast and migrate test with: folding and migrating without a store.
  */
 #include "mako_migration.h"
 
@@ -9,60 +9,8 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
-MAKO_FUNCTION(mako_reject);
-MAKO_FUNCTION(mako_required);
 MAKO_FUNCTION(mako_fold);
 MAKO_FUNCTION(mako_migrate_state);
-
-/* Refuses, with a reason that the report shows. */
-Datum
-mako_reject(PG_FUNCTION_ARGS)
-{
-	mako_require_value(!PG_ARGISNULL(0), "reason");
-	ereport(ERROR,
-			(errcode(MAKO_ERRCODE_REJECTED),
-			 errmsg_internal("%s", TextDatumGetCString(PG_GETARG_DATUM(0)))));
-	PG_RETURN_NULL();
-}
-
-/* A path as text, for an error. */
-static char *
-path_to_text(ArrayType *path)
-{
-	Datum	   *keys;
-	bool	   *nulls;
-	int			count;
-	StringInfoData buffer;
-
-	deconstruct_array(path, TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &count);
-	initStringInfo(&buffer);
-	for (int i = 0; i < count; i++)
-		appendStringInfo(&buffer, "/%s", nulls[i] ? "null" : TextDatumGetCString(keys[i]));
-	return buffer.data;
-}
-
-/* The value at a path, which must be there. */
-Datum
-mako_required(PG_FUNCTION_ARGS)
-{
-	mako_require_value(!PG_ARGISNULL(1), "path");
-	if (!PG_ARGISNULL(0))
-	{
-		LOCAL_FCINFO(extract, 2);
-		Datum		value;
-
-		InitFunctionCallInfoData(*extract, fcinfo->flinfo, 2, PG_GET_COLLATION(), NULL, NULL);
-		extract->args[0] = fcinfo->args[0];
-		extract->args[1] = fcinfo->args[1];
-		value = jsonb_extract_path(extract);
-		if (!extract->isnull)
-			PG_RETURN_DATUM(value);
-	}
-	ereport(ERROR,
-			(errcode(MAKO_ERRCODE_REQUIRED),
-			 errmsg("required path \"%s\" is missing", path_to_text(PG_GETARG_ARRAYTYPE_P(1)))));
-	PG_RETURN_NULL();
-}
 
 /* Raises that an element of the array of events is not an event. */
 static void

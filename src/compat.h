@@ -63,6 +63,18 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MAKO_SQL_BODY 1
 #endif
 
+/* 14 knows infinite numerics. */
+#if PG_VERSION_NUM >= 140000
+#define MakoNumericIsInfinite(number) numeric_is_inf(number)
+#else
+#define MakoNumericIsInfinite(number) false
+#endif
+
+/* 18 has steps of their own for strict functions of one and two arguments. */
+#if PG_VERSION_NUM >= 180000
+#define MAKO_STRICT_STEPS 1
+#endif
+
 /* 18 marks functions that do not return in front of their declaration, as C11 does. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn __attribute__((noreturn))

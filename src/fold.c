@@ -148,7 +148,7 @@ call(MakoFold *fold, MakoPhase phase, MakoProgram *program, const MakoFunction *
 	Datum		result;
 
 	fold->phase = phase;
-	result = mako_program_evaluate(program, &isnull);
+	result = mako_program_evaluate(program, NULL, &isnull);
 	if (isnull)
 		raise_null_result(function, null_hint);
 	return result;
@@ -160,23 +160,23 @@ mako_fold_event(MakoFold *fold, const MakoEvent *event)
 {
 	const MakoWorkflow *source = fold->plan->workflows[0];
 	MemoryContext old = MemoryContextSwitchTo(fold->stream_context);
-	Jsonb	   *payload;
+	Datum		payload;
 
 	CHECK_FOR_INTERRUPTS();
 	fold->phase = MAKO_PHASE_LOAD;
 	fold->sequence_number = event->sequence_number;
-	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE, event->event_type);
+	/* Copied, because the state may come to point into them, and the reader's memory is gone by the next event. */
+	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE, PointerGetDatum(DatumGetTextPCopy(event->event_type)));
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_SCHEMA_VERSION, Int32GetDatum(event->schema_version));
-	/* Copied, because the state may come to point into it, and the reader's memory is gone by the next event. */
-	payload = DatumGetJsonbPCopy(event->payload);
-	mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, JsonbPGetDatum(payload));
+	payload = JsonbPGetDatum(DatumGetJsonbPCopy(event->payload));
+	mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, payload);
 
 	fold->phase = MAKO_PHASE_UPCAST;
 	if (fold->upcast != NULL)
 	{
-		payload = DatumGetJsonbP(call(fold, MAKO_PHASE_UPCAST, fold->upcast, source->upcast,
-									  "Handle every event type and schema version, or refuse it with mako_reject()."));
-		mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, JsonbPGetDatum(payload));
+		payload = call(fold, MAKO_PHASE_UPCAST, fold->upcast, source->upcast,
+					   "Handle every event type and schema version, or refuse it with mako_reject().");
+		mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, payload);
 	}
 	else if (event->schema_version != 1)
 		ereport(ERROR,
@@ -188,7 +188,7 @@ mako_fold_event(MakoFold *fold, const MakoEvent *event)
 
 	fold->phase = MAKO_PHASE_EVENT;
 	if (source->event_type != NULL)
-		mako_type_definition_require_event(source->event_type, DatumGetTextPP(event->event_type), payload);
+		mako_type_definition_require_event(source->event_type, DatumGetTextPP(event->event_type), DatumGetJsonbP(payload));
 	set_state(fold, call(fold, MAKO_PHASE_APPLY, fold->apply, source->apply,
 						 "A CASE without ELSE is null for an event type that it does not handle."));
 	MemoryContextSwitchTo(old);
@@ -214,7 +214,7 @@ mako_fold_check_domain(MakoFold *fold)
 
 	fold->phase = MAKO_PHASE_STATE;
 	if (fold->state_check != NULL)
-		(void) mako_program_evaluate(fold->state_check, &isnull);
+		(void) mako_program_evaluate(fold->state_check, NULL, &isnull);
 }
 
 /* Is the process in flight, as its workflow's own predicate says? Without a predicate every one is. */
@@ -254,7 +254,7 @@ mako_fold_migrate(MakoFold *fold)
 		{
 			bool		isnull;
 
-			(void) mako_program_evaluate(fold->check[i], &isnull);
+			(void) mako_program_evaluate(fold->check[i], NULL, &isnull);
 		}
 	}
 	MemoryContextSwitchTo(old);

@@ -10,6 +10,7 @@ PGDLLEXPORT void _PG_init(void);
 
 int			mako_max_memory = 64 * 1024;
 int			mako_batch_size = 1000;
+bool		mako_native_evaluation = true;
 
 /* Called once a session, when the library is loaded. */
 void
@@ -35,6 +36,18 @@ _PG_init(void)
 							1000, 1, 100000,
 							PGC_USERSET, GUC_NOT_IN_SAMPLE,
 							NULL, NULL, NULL);
+
+	/*
+	 * Plain SQL functions are inlined, and jsonb functions in them work on expanded values. Off, functions are called and jsonb is
+	 * serialized in every step: several times slower, with the same results. To be switched off if a result is ever in doubt.
+	 */
+	DefineCustomBoolVariable("mako_migration.native_evaluation",
+							 "Evaluates plain SQL functions without calling them, on expanded JSON values.",
+							 NULL,
+							 &mako_native_evaluation,
+							 true,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("mako_migration");
 	mako_fold_cache_init();

@@ -68,6 +68,7 @@ typedef struct MakoStream MakoStream;	/* below: stream.c */
 /* Settings: mako_migration.c. */
 extern int	mako_max_memory;	/* kB for states that wait to be written */
 extern int	mako_batch_size;	/* heads locked and read at once */
+extern bool mako_native_evaluation; /* programs run on expanded values */
 
 /*
  * Where a stream is on its way; the phase of an error is where it happened.
@@ -346,6 +347,29 @@ extern MakoPlan *mako_plan_create(const char *source_wf, const char *target_wf);
 extern bool mako_plan_leads(const char *source_wf, const char *target_wf);
 extern Datum mako_plan_path(const MakoPlan *plan);
 
+/* ---- refusal.c: how a function refuses a stream ---------------------------------------------------------------------------- */
+
+/* A refusal that was taken down instead of raised; its texts live in the stream's memory. */
+typedef struct MakoRefusal
+{
+	int			sqlerrcode;		/* 0: none */
+	char	   *message;
+	char	   *hint;			/* or NULL */
+} MakoRefusal;
+
+extern MakoRefusal *mako_refusal_divert(MakoRefusal *refusal);
+extern void mako_refuse(bool divert, int sqlerrcode, char *message, char *hint);
+extern ErrorData *mako_refusal_to_error(const MakoRefusal *refusal);
+extern Datum mako_reject(PG_FUNCTION_ARGS);
+extern Datum mako_reject_in_program(PG_FUNCTION_ARGS);
+extern Datum mako_required(PG_FUNCTION_ARGS);
+extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
+
+/* ---- expanded_json.c, json_functions.c: jsonb without serializing ---------------------------------------------------------- */
+
+extern bool mako_json_function_is_native(Oid function);
+extern void mako_json_functions_replace(ExprState *state);
+
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 
 /* What the expressions refer to, as $1 to $4. */
@@ -363,6 +387,7 @@ typedef struct MakoProgram
 	ExprState  *state;			/* lives as long as the expression context */
 	ExprContext *context;
 	Oid			owner;			/* evaluates it, in a security-restricted operation */
+	bool		plain;			/* calls nothing that could change a setting */
 } MakoProgram;
 
 extern ParamListInfo mako_program_parameters(void);
@@ -371,7 +396,7 @@ extern MakoProgram *mako_program_compile(const MakoFunction *function);
 extern MakoProgram *mako_program_compile_check(const MakoFunction *function);
 extern ExprContext *mako_program_context(ParamListInfo parameters);
 extern void mako_program_prepare(MakoProgram *program, ExprContext *context);
-extern Datum mako_program_evaluate(MakoProgram *program, bool *isnull);
+extern Datum mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull);
 
 /* ---- fold.c: upcast, apply, migrate and check, one stream at a time -------------------------------------------------------- */
 

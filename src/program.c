@@ -9,14 +9,19 @@
  */
 #include "mako_migration.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 /* Types of the parameters, by number. */
 static const Oid parameter_type[] = {
@@ -100,6 +105,30 @@ become_caller(const Rights *before)
 	AtEOXact_GUC(false, before->guc_level);
 }
 
+/* Is a function one that could change a setting or leave something else behind? A callback of check_functions_in_node(). */
+static bool
+is_foreign_function(Oid function, void *argument)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		foreign;
+
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	foreign = ((Form_pg_proc) GETSTRUCT(tuple))->prolang != INTERNALlanguageId ||
+		((Form_pg_proc) GETSTRUCT(tuple))->provolatile == PROVOLATILE_VOLATILE;
+	ReleaseSysCache(tuple);
+	return foreign && !mako_json_function_is_native(function);
+}
+
+/* Does an expression call functions that are not the server's own or drop-ins? The checks of a domain may. */
+static bool
+calls_foreign_function(Node *node, void *argument)
+{
+	return node != NULL &&
+		(IsA(node, CoerceToDomain) || check_functions_in_node(node, is_foreign_function, NULL) ||
+		 expression_tree_walker(node, calls_foreign_function, NULL));
+}
+
 /* Plans an expression as the role that will evaluate it: planning evaluates immutable functions. */
 static MakoProgram *
 plan_expression(Expr *expression, Oid owner)
@@ -108,6 +137,7 @@ plan_expression(Expr *expression, Oid owner)
 	Rights		before = become_owner(owner);
 
 	program->expression = expression_planner(expression);
+	program->plain = !calls_foreign_function((Node *) program->expression, NULL);
 	program->owner = owner;
 	become_caller(&before);
 	return program;
@@ -160,15 +190,38 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 		return;
 	program->context = context;
 	program->state = ExecInitExprWithParams(program->expression, context->ecxt_param_list_info);
+	if (mako_native_evaluation)
+		mako_json_functions_replace(program->state);
 }
 
-/* Evaluates a program with the parameters as they are; the result is in the current memory context. */
+/*
+ * Evaluates a program with the parameters as they are; the result is in the current memory context. A refusal is taken down if
+ * somebody wants it, and raised otherwise.
+ */
 Datum
-mako_program_evaluate(MakoProgram *program, bool *isnull)
+mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 {
-	Rights		before = become_owner(program->owner);
-	Datum		result = ExecEvalExpr(program->state, program->context, isnull);
+	MakoRefusal *diverted = mako_refusal_divert(refusal);
+	Datum		result;
 
-	become_caller(&before);
+	if (program->plain)
+	{
+		/* What is put back is the role only: settings have not changed, and looking for changes takes longer than most programs. */
+		Oid			user;
+		int			security;
+
+		GetUserIdAndSecContext(&user, &security);
+		SetUserIdAndSecContext(program->owner, security | SECURITY_RESTRICTED_OPERATION);
+		result = ExecEvalExpr(program->state, program->context, isnull);
+		SetUserIdAndSecContext(user, security);
+	}
+	else
+	{
+		Rights		before = become_owner(program->owner);
+
+		result = ExecEvalExpr(program->state, program->context, isnull);
+		become_caller(&before);
+	}
+	(void) mako_refusal_divert(diverted);
 	return result;
 }

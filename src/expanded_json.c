@@ -1,0 +1,529 @@
+/*
+ * expanded_json.c
+ *	  The expanded JSON value: reading one from a jsonb, looking into it, building trees, and making a jsonb of it again.
+ *
+ * Pure: nothing here knows of expressions or functions. Whatever is made lives in the current memory context, which for a fold is that
+ * of the stream. Nothing is built lazily but the flat size, which is a number: so a consumer that flattens a value, in whichever memory
+ * context, leaves nothing behind in it.
+ */
+#include "expanded_json.h"
+
+#include "miscadmin.h"
+
+#define MAGIC 0x4d414b4f
+
+/* From this many members on, a binary search beats a walk over the keys. */
+#define MANY_MEMBERS 24
+
+static Size flat_size(ExpandedObjectHeader *header);
+static void flatten_into(ExpandedObjectHeader *header, void *result, Size size);
+
+static const ExpandedObjectMethods methods = {flat_size, flatten_into};
+
+/* ---- from the format of jsonb ----------------------------------------------------------------------------------------------- */
+
+/* Where the data of a container begin: behind its entries. */
+static inline const char *
+data_of(const JsonbContainer *container)
+{
+	uint32		entries = JsonContainerSize(container);
+
+	return (const char *) &container->children[JsonContainerIsObject(container) ? 2 * entries : entries];
+}
+
+/* Where the data of the entry behind an entry begin, which itself begins at an offset. */
+static inline uint32
+entry_end(JEntry entry, uint32 offset)
+{
+	return JBE_HAS_OFF(entry) ? JBE_OFFLENFLD(entry) : offset + JBE_OFFLENFLD(entry);
+}
+
+/* Where the data of an entry begin. */
+static uint32
+entry_offset(const JsonbContainer *container, uint32 index)
+{
+	uint32		offset = 0;
+
+	while (index > 0)
+	{
+		JEntry		entry = container->children[--index];
+
+		offset += JBE_OFFLENFLD(entry);
+		if (JBE_HAS_OFF(entry))
+			break;
+	}
+	return offset;
+}
+
+/* Sets a value to a string. */
+void
+mako_json_set_string(MakoJsonValue *value, const char *string, uint32 length)
+{
+	value->kind = MAKO_JSON_STRING;
+	value->length = length;
+	value->at.string = string;
+}
+
+/* Sets a value to the one of an entry, whose data lie between two offsets. */
+static inline void
+set_from_entry(MakoJsonValue *value, JEntry entry, const char *data, uint32 offset, uint32 end)
+{
+	switch (entry & JENTRY_TYPEMASK)
+	{
+		case JENTRY_ISSTRING:
+			mako_json_set_string(value, data + offset, end - offset);
+			break;
+		case JENTRY_ISNUMERIC:
+			value->kind = MAKO_JSON_NUMBER;
+			value->at.number = (Numeric) (data + INTALIGN(offset));
+			break;
+		case JENTRY_ISBOOL_FALSE:
+			value->kind = MAKO_JSON_FALSE;
+			break;
+		case JENTRY_ISBOOL_TRUE:
+			value->kind = MAKO_JSON_TRUE;
+			break;
+		case JENTRY_ISNULL:
+			value->kind = MAKO_JSON_NULL;
+			break;
+		default:
+			value->kind = MAKO_JSON_STORED;
+			value->length = end - INTALIGN(offset);
+			value->at.stored = (JsonbContainer *) (data + INTALIGN(offset));
+			break;
+	}
+}
+
+/* Sets a value to the one of the entry of this number. */
+static inline void
+set_from_index(MakoJsonValue *value, const JsonbContainer *container, const char *data, uint32 index)
+{
+	uint32		offset = entry_offset(container, index);
+
+	set_from_entry(value, container->children[index], data, offset, entry_end(container->children[index], offset));
+}
+
+/* The value of a jsonb datum: flat, toasted or expanded. */
+MakoJsonValue
+mako_json_read(Datum datum)
+{
+	MakoJsonValue value;
+	Jsonb	   *jsonb;
+
+	if (VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(datum)))
+	{
+		const MakoJson *json = (const MakoJson *) DatumGetEOHP(datum);
+
+		if (json->header.eoh_methods == &methods)
+		{
+			Assert(json->magic == MAGIC);
+			return json->value;
+		}
+	}
+	jsonb = DatumGetJsonbP(datum);
+	if (JB_ROOT_IS_SCALAR(jsonb))
+		set_from_index(&value, &jsonb->root, data_of(&jsonb->root), 0);
+	else
+	{
+		value.kind = MAKO_JSON_STORED;
+		value.length = VARSIZE(jsonb) - VARHDRSZ;
+		value.at.stored = &jsonb->root;
+	}
+	return value;
+}
+
+/* ---- looking into containers ------------------------------------------------------------------------------------------------ */
+
+/* Is it an object? */
+bool
+mako_json_is_object(const MakoJsonValue *value)
+{
+	return value->kind == MAKO_JSON_OBJECT || (value->kind == MAKO_JSON_STORED && JsonContainerIsObject(value->at.stored));
+}
+
+/* Is it an array? */
+bool
+mako_json_is_array(const MakoJsonValue *value)
+{
+	return value->kind == MAKO_JSON_ARRAY || (value->kind == MAKO_JSON_STORED && JsonContainerIsArray(value->at.stored));
+}
+
+/* How many members or elements a container has. */
+uint32
+mako_json_count(const MakoJsonValue *value)
+{
+	return value->kind == MAKO_JSON_STORED ? JsonContainerSize(value->at.stored) : value->at.tree->count;
+}
+
+/* The order of keys in an object. */
+int
+mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_length)
+{
+	if (a_length != b_length)
+		return a_length < b_length ? -1 : 1;
+	return memcmp(a, b, a_length);
+}
+
+/* The number of a key in a stored object, or -1. */
+static int
+find_stored(const JsonbContainer *container, const char *data, const char *key, uint32 length)
+{
+	uint32		count = JsonContainerSize(container);
+	uint32		offset = 0;
+	int			low = 0;
+	int			high = (int) count;
+
+	if (count < MANY_MEMBERS)
+	{
+		for (uint32 i = 0; i < count; i++)
+		{
+			uint32		end = entry_end(container->children[i], offset);
+
+			if (end - offset > length)
+				return -1;
+			if (end - offset == length && memcmp(data + offset, key, length) == 0)
+				return (int) i;
+			offset = end;
+		}
+		return -1;
+	}
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+		int			order;
+
+		offset = entry_offset(container, middle);
+		order = mako_json_compare_keys(data + offset, entry_end(container->children[middle], offset) - offset, key, length);
+		if (order == 0)
+			return middle;
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return -1;
+}
+
+/* The number of a key in a tree, or -1. */
+static int
+find_member(const MakoJson *tree, const char *key, uint32 length)
+{
+	int			low = 0;
+	int			high = (int) tree->count;
+
+	if (high < MANY_MEMBERS)
+	{
+		for (int i = 0; i < high; i++)
+		{
+			const MakoJsonMember *member = &tree->members[i];
+
+			if (member->key_length > length)
+				return -1;
+			if (member->key_length == length && memcmp(member->key, key, length) == 0)
+				return i;
+		}
+		return -1;
+	}
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+		int			order = mako_json_compare_keys(tree->members[middle].key, tree->members[middle].key_length, key, length);
+
+		if (order == 0)
+			return middle;
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return -1;
+}
+
+/* The value of a key of an object; false when it has none. */
+bool
+mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field)
+{
+	int			index;
+
+	if (object->kind == MAKO_JSON_STORED)
+	{
+		const JsonbContainer *container = object->at.stored;
+		const char *data = data_of(container);
+
+		index = find_stored(container, data, key, length);
+		if (index >= 0)
+			set_from_index(field, container, data, index + JsonContainerSize(container));
+	}
+	else
+	{
+		index = find_member(object->at.tree, key, length);
+		if (index >= 0)
+			*field = object->at.tree->members[index].value;
+	}
+	return index >= 0;
+}
+
+/* An element of an array, which must have it. */
+void
+mako_json_element(const MakoJsonValue *array, uint32 index, MakoJsonValue *element)
+{
+	Assert(index < mako_json_count(array));
+	if (array->kind == MAKO_JSON_STORED)
+		set_from_index(element, array->at.stored, data_of(array->at.stored), index);
+	else
+		*element = array->at.tree->members[index].value;
+}
+
+/* All members of an object, or elements of an array, in order. */
+MakoJsonMembers
+mako_json_members(const MakoJsonValue *container)
+{
+	MakoJsonMembers result;
+	MakoJsonMember *members;
+	const JsonbContainer *stored;
+	const char *data;
+	const JEntry *entries;
+	uint32		offset = 0;
+
+	if (container->kind != MAKO_JSON_STORED)
+	{
+		result.members = container->at.tree->members;
+		result.count = container->at.tree->count;
+		return result;
+	}
+	stored = container->at.stored;
+	data = data_of(stored);
+	entries = stored->children;
+	result.count = JsonContainerSize(stored);
+	result.members = members = palloc(sizeof(MakoJsonMember) * result.count);
+	if (JsonContainerIsObject(stored))
+	{
+		for (uint32 i = 0; i < result.count; i++)
+		{
+			uint32		end = entry_end(entries[i], offset);
+
+			members[i].key = data + offset;
+			members[i].key_length = end - offset;
+			offset = end;
+		}
+		entries += result.count;
+	}
+	for (uint32 i = 0; i < result.count; i++)
+	{
+		uint32		end = entry_end(entries[i], offset);
+
+		set_from_entry(&members[i].value, entries[i], data, offset, end);
+		offset = end;
+	}
+	return result;
+}
+
+/* ---- making values ---------------------------------------------------------------------------------------------------------- */
+
+/* A value as a datum, without room for members. */
+static MakoJson *
+new_header(uint32 capacity)
+{
+	MakoJson   *json = palloc(offsetof(MakoJson, members) + sizeof(MakoJsonMember) * capacity);
+
+	EOH_init_header(&json->header, &methods, CurrentMemoryContext);
+	json->magic = MAGIC;
+	json->count = 0;
+	json->flat_size = 0;
+	return json;
+}
+
+/* A new, empty object or array with room for so many members; it must not change any more once it was handed out. */
+MakoJson *
+mako_json_new(MakoJsonKind kind, uint32 capacity)
+{
+	MakoJson   *tree = new_header(capacity);
+
+	tree->value.kind = kind;
+	tree->value.at.tree = tree;
+	return tree;
+}
+
+/* A value as a jsonb datum. */
+Datum
+mako_json_datum(const MakoJsonValue *value)
+{
+	MakoJson   *json;
+
+	if (value->kind == MAKO_JSON_OBJECT || value->kind == MAKO_JSON_ARRAY)
+		return EOHPGetRODatum(&value->at.tree->header);
+	json = new_header(0);
+	json->value = *value;
+	return EOHPGetRODatum(&json->header);
+}
+
+/* ---- to the format of jsonb ------------------------------------------------------------------------------------------------- */
+
+/*
+ * One function measures and writes: offsets count from the start of the jsonb, and nothing is written where base is NULL. The bytes
+ * are those that the server's own serialization makes: padding before numbers and containers, and every JB_OFFSET_STRIDEth entry with
+ * its end offset in the place of its length.
+ */
+static Size put_tree(char *base, Size offset, const MakoJson *tree);
+
+/* Pads up to the alignment of numbers and containers. */
+static inline Size
+put_padding(char *base, Size offset)
+{
+	Size		aligned = INTALIGN(offset);
+
+	if (base != NULL && aligned > offset)
+		memset(base + offset, 0, aligned - offset);
+	return aligned;
+}
+
+/* Puts bytes. */
+static inline Size
+put_bytes(char *base, Size offset, const void *bytes, Size length)
+{
+	if (base != NULL)
+		memcpy(base + offset, bytes, length);
+	return offset + length;
+}
+
+/* Puts a value's data; returns their end, and what kind of entry they need. */
+static Size
+put_value(char *base, Size offset, const MakoJsonValue *value, uint32 *entry_type)
+{
+	switch (value->kind)
+	{
+		case MAKO_JSON_NULL:
+			*entry_type = JENTRY_ISNULL;
+			break;
+		case MAKO_JSON_FALSE:
+			*entry_type = JENTRY_ISBOOL_FALSE;
+			break;
+		case MAKO_JSON_TRUE:
+			*entry_type = JENTRY_ISBOOL_TRUE;
+			break;
+		case MAKO_JSON_NUMBER:
+			*entry_type = JENTRY_ISNUMERIC;
+			offset = put_padding(base, offset);
+			offset = put_bytes(base, offset, value->at.number, VARSIZE_ANY(value->at.number));
+			break;
+		case MAKO_JSON_STRING:
+			*entry_type = JENTRY_ISSTRING;
+			offset = put_bytes(base, offset, value->at.string, value->length);
+			break;
+		case MAKO_JSON_STORED:
+			*entry_type = JENTRY_ISCONTAINER;
+			offset = put_padding(base, offset);
+			offset = put_bytes(base, offset, value->at.stored, value->length);
+			break;
+		case MAKO_JSON_OBJECT:
+		case MAKO_JSON_ARRAY:
+			*entry_type = JENTRY_ISCONTAINER;
+			offset = put_padding(base, offset);
+			offset = put_tree(base, offset, value->at.tree);
+			break;
+	}
+	return offset;
+}
+
+/* Puts the entry of this number, whose data lie between two offsets behind the start of all data. */
+static inline void
+put_entry(char *base, JEntry *entries, uint32 index, uint32 type, Size start, Size end)
+{
+	if (end > JENTRY_OFFLENMASK)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("total size of jsonb object elements exceeds the maximum of %d bytes", JENTRY_OFFLENMASK)));
+	if (base != NULL)
+		entries[index] = type | (index % JB_OFFSET_STRIDE == 0 ? end | JENTRY_HAS_OFF : end - start);
+}
+
+/* Puts an object or array. */
+static Size
+put_tree(char *base, Size offset, const MakoJson *tree)
+{
+	bool		is_object = tree->value.kind == MAKO_JSON_OBJECT;
+	JEntry	   *entries = base == NULL ? NULL : (JEntry *) (base + offset + sizeof(uint32));
+	uint32		index = 0;
+	Size		data = offset + sizeof(uint32) + sizeof(JEntry) * tree->count * (is_object ? 2 : 1);
+	Size		end = data;
+
+	check_stack_depth();
+	if (base != NULL)
+		*(uint32 *) (base + offset) = tree->count | (is_object ? JB_FOBJECT : JB_FARRAY);
+	for (uint32 i = 0; is_object && i < tree->count; i++)
+	{
+		Size		start = end;
+
+		end = put_bytes(base, start, tree->members[i].key, tree->members[i].key_length);
+		put_entry(base, entries, index++, JENTRY_ISSTRING, start - data, end - data);
+	}
+	for (uint32 i = 0; i < tree->count; i++)
+	{
+		Size		start = end;
+		uint32		type;
+
+		end = put_value(base, start, &tree->members[i].value, &type);
+		put_entry(base, entries, index++, type, start - data, end - data);
+	}
+	return end;
+}
+
+/* Puts a whole jsonb; returns its size. */
+static Size
+put_jsonb(char *base, const MakoJsonValue *value)
+{
+	Size		size;
+
+	switch (value->kind)
+	{
+		case MAKO_JSON_OBJECT:
+		case MAKO_JSON_ARRAY:
+			size = put_tree(base, VARHDRSZ, value->at.tree);
+			break;
+		case MAKO_JSON_STORED:
+			size = put_bytes(base, VARHDRSZ, value->at.stored, value->length);
+			break;
+		default:
+			{
+				/* A scalar is the only element of an array that is none. */
+				Size		data = VARHDRSZ + sizeof(uint32) + sizeof(JEntry);
+				uint32		type;
+
+				size = put_value(base, data, value, &type);
+				if (base != NULL)
+					*(uint32 *) (base + VARHDRSZ) = 1 | JB_FARRAY | JB_FSCALAR;
+				put_entry(base, base == NULL ? NULL : (JEntry *) (base + VARHDRSZ + sizeof(uint32)), 0, type, 0, size - data);
+			}
+	}
+	if (base != NULL)
+		SET_VARSIZE(base, size);
+	return size;
+}
+
+/* The size of the flat form; a method of expanded objects. */
+static Size
+flat_size(ExpandedObjectHeader *header)
+{
+	MakoJson   *json = (MakoJson *) header;
+
+	if (json->flat_size == 0)
+		json->flat_size = put_jsonb(NULL, &json->value);
+	return json->flat_size;
+}
+
+/* Writes the flat form; a method of expanded objects. */
+static void
+flatten_into(ExpandedObjectHeader *header, void *result, Size size)
+{
+	(void) put_jsonb(result, &((MakoJson *) header)->value);
+}
+
+/* A value as a flat jsonb in the current memory context. */
+Jsonb *
+mako_json_flatten(const MakoJsonValue *value)
+{
+	char	   *jsonb = palloc(put_jsonb(NULL, value));
+
+	(void) put_jsonb(jsonb, value);
+	return (Jsonb *) jsonb;
+}

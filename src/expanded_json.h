@@ -1,0 +1,86 @@
+/*
+ * expanded_json.h
+ *	  The expanded JSON value: what a jsonb looks like while programs work on it. For expanded_json.c and json_functions.c.
+ *
+ * A value is two words: what it is, and where. Scalars and whole stored containers stay where they are, in the bytes of a payload, a
+ * state or a constant; an object or array that a function has made is a tree of such values. As a datum, a value travels in a MakoJson,
+ * which every function of the server takes for a jsonb: it detoasts it, and gets the flat form.
+ */
+#ifndef MAKO_EXPANDED_JSON_H
+#define MAKO_EXPANDED_JSON_H
+
+#include "mako_migration.h"
+
+#include "utils/expandeddatum.h"
+#include "utils/numeric.h"
+
+typedef enum MakoJsonKind
+{
+	MAKO_JSON_NULL,
+	MAKO_JSON_FALSE,
+	MAKO_JSON_TRUE,
+	MAKO_JSON_NUMBER,
+	MAKO_JSON_STRING,
+	MAKO_JSON_STORED,			/* an object or array in the format of jsonb */
+	MAKO_JSON_OBJECT,			/* a tree, like the next */
+	MAKO_JSON_ARRAY,
+} MakoJsonKind;
+
+typedef struct MakoJson MakoJson;
+
+/* Points to what must live as long as the value: it is never copied, and never written to. */
+typedef struct MakoJsonValue
+{
+	MakoJsonKind kind;
+	uint32		length;			/* bytes of a string or a stored container */
+	union
+	{
+		const char *string;		/* not terminated */
+		Numeric		number;
+		JsonbContainer *stored;
+		const MakoJson *tree;
+	}			at;
+} MakoJsonValue;
+
+/* A member of an object, or an element of an array, which has no key. */
+typedef struct MakoJsonMember
+{
+	const char *key;
+	uint32		key_length;
+	MakoJsonValue value;
+} MakoJsonMember;
+
+/* Lives in the memory context in which it was made, and is read-only from then on: only read-only pointers to it are handed out. */
+struct MakoJson
+{
+	ExpandedObjectHeader header;
+	uint32		magic;
+	uint32		count;			/* of members */
+	Size		flat_size;		/* 0: not yet known */
+	MakoJsonValue value;		/* of a tree: the tree itself */
+	MakoJsonMember members[FLEXIBLE_ARRAY_MEMBER];	/* of objects in the order of jsonb: by length, then bytes; each key once */
+};
+
+/* The members of a container, and how many. */
+typedef struct MakoJsonMembers
+{
+	const MakoJsonMember *members;
+	uint32		count;
+} MakoJsonMembers;
+
+extern MakoJsonValue mako_json_read(Datum datum);
+extern Datum mako_json_datum(const MakoJsonValue *value);
+extern Jsonb *mako_json_flatten(const MakoJsonValue *value);
+
+extern bool mako_json_is_object(const MakoJsonValue *value);
+extern bool mako_json_is_array(const MakoJsonValue *value);
+extern uint32 mako_json_count(const MakoJsonValue *value);
+extern bool mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field);
+extern void mako_json_element(const MakoJsonValue *array, uint32 index, MakoJsonValue *element);
+extern MakoJsonMembers mako_json_members(const MakoJsonValue *container);
+
+extern MakoJson *mako_json_new(MakoJsonKind kind, uint32 capacity);
+extern int	mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_length);
+extern void mako_json_set_string(MakoJsonValue *value, const char *string, uint32 length);
+
+#endif							/* MAKO_EXPANDED_JSON_H */
