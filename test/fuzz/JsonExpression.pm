@@ -168,9 +168,9 @@ sub variable
 # An expression of a type that may fail, guarded by a condition most of the time. Both may use {1}; it is written twice.
 sub guarded
 {
-	my ($type, $op, $condition, $sql, @kids) = @_;
+	my ($g, $type, $op, $condition, $sql, @kids) = @_;
 
-	return node($type, $op, chance(0.75) ? "(CASE WHEN $condition THEN $sql END)" : $sql, @kids);
+	return node($type, $op, chance($g->{careful}) ? "(CASE WHEN $condition THEN $sql END)" : $sql, @kids);
 }
 
 # An expression that gives an object most of the time.
@@ -213,8 +213,8 @@ sub at
 	return node('jsonb', 'jsonb_extract_path', 'jsonb_extract_path({1}, VARIADIC {2})', $source, path_of($g, $kind)) if $way < 0.88;
 	return node('jsonb', '->', '({1} -> {2})', $source, text($g, 1)) if $way < 0.92;
 	return node('jsonb', '->', 'jsonb_object_field({1}, {2})', $source, key_leaf($kind)) if $way < 0.94;
-	return guarded('jsonb', 'mako_required', '{1} ? {2}', 'mako_required({1}, {2})', $source, key_leaf($kind)) if $way < 0.97;
-	return guarded('jsonb', 'mako_required', '({1} #> {2}) IS NOT NULL', 'mako_required({1}, VARIADIC {2})', $source, path_of($g, $kind));
+	return guarded($g, 'jsonb', 'mako_required', '{1} ? {2}', 'mako_required({1}, {2})', $source, key_leaf($kind)) if $way < 0.97;
+	return guarded($g, 'jsonb', 'mako_required', '({1} #> {2}) IS NOT NULL', 'mako_required({1}, VARIADIC {2})', $source, path_of($g, $kind));
 }
 
 # The same as text.
@@ -350,6 +350,7 @@ sub jsonb
 	return build_array($g, $depth) if $way < 0.55 && $kind ne 'object';
 	return changed($g, $depth) if $way < 0.85;
 	return node('jsonb', 'to_jsonb', 'to_jsonb({1})', value($g, $depth - 1, 'typed')) if $way < 0.93;
+	return node('jsonb', 'mako_reject', 'mako_reject({1})', text($g, 1)) if $way > 0.995;
 	return node('jsonb', 'mako_reject', "(CASE WHEN {1} THEN mako_reject({2}) ELSE {3} END)",
 		node('boolean', '=', '({1} = {2})', at_text($g, 'string'), text_leaf()), text_leaf(), jsonb($g, $depth - 1, 'any')) if $way < 0.95;
 	return jsonb_leaf(value_of($kind, 2)) if $way < 0.98;
@@ -399,19 +400,19 @@ sub changed
 
 	return node('jsonb', '||', '({1} || {2})', $object, chance(0.6) ? build_object($g, $depth - 1) : jsonb($g, $depth - 1, 'object')) if $way < 0.25;
 	return node('jsonb', '||', '({1} || {2})', at($g, 'array'), jsonb($g, $depth - 1, 'any')) if $way < 0.3;
-	return guarded('jsonb', '- key', $is_object, '({1} - {2})', $object, chance(0.8) ? key_leaf(pick(@kinds)) : text($g, 0)) if $way < 0.38;
-	return guarded('jsonb', '- index', "jsonb_typeof({1}) = 'array'", '({1} - {2})', at($g, 'array'), int_value($g, 0)) if $way < 0.43;
-	return guarded('jsonb', '- array', $is_object, '({1} - {2})', $object, keys_of($g)) if $way < 0.49;
-	return guarded('jsonb', '#-', $is_object, '({1} #- {2})', $object, path_of($g, pick(@kinds))) if $way < 0.56;
-	return guarded('jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3})', $object, path_of($g, pick(@kinds)), jsonb($g, $depth - 1, 'any')) if $way < 0.69;
-	return guarded('jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3}, {4})', $object, path_of($g, pick(@kinds)), jsonb($g, $depth - 1, 'any'),
+	return guarded($g, 'jsonb', '- key', $is_object, '({1} - {2})', $object, chance(0.8) ? key_leaf(pick(@kinds)) : text($g, 0)) if $way < 0.38;
+	return guarded($g, 'jsonb', '- index', "jsonb_typeof({1}) = 'array'", '({1} - {2})', at($g, 'array'), int_value($g, 0)) if $way < 0.43;
+	return guarded($g, 'jsonb', '- array', $is_object, '({1} - {2})', $object, keys_of($g)) if $way < 0.49;
+	return guarded($g, 'jsonb', '#-', $is_object, '({1} #- {2})', $object, path_of($g, pick(@kinds))) if $way < 0.56;
+	return guarded($g, 'jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3})', $object, path_of($g, pick(@kinds)), jsonb($g, $depth - 1, 'any')) if $way < 0.69;
+	return guarded($g, 'jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3}, {4})', $object, path_of($g, pick(@kinds)), jsonb($g, $depth - 1, 'any'),
 		boolean($g, 0)) if $way < 0.76;
-	return guarded('jsonb', 'jsonb_insert', "$is_object AND ({1} #> {2}) IS NULL", 'jsonb_insert({1}, {2}, {3})', $object, path_of($g, 'array'),
+	return guarded($g, 'jsonb', 'jsonb_insert', "$is_object AND ({1} #> {2}) IS NULL", 'jsonb_insert({1}, {2}, {3})', $object, path_of($g, 'array'),
 		jsonb($g, $depth - 1, 'any')) if $way < 0.8;
-	return guarded('jsonb', 'jsonb_insert', "jsonb_typeof({1}) = 'array'", 'jsonb_insert({1}, {2}, {3}, {4})', at($g, 'array'),
+	return guarded($g, 'jsonb', 'jsonb_insert', "jsonb_typeof({1}) = 'array'", 'jsonb_insert({1}, {2}, {3}, {4})', at($g, 'array'),
 		leaf('text[]', pick("'{0}'", "'{-1}'", "'{7}'", "'{1}'") . '::text[]'), jsonb($g, $depth - 1, 'any'), boolean($g, 0)) if $way < 0.84;
 	return node('jsonb', 'jsonb_strip_nulls', 'jsonb_strip_nulls({1})', $object) if $way < 0.92;
-	return guarded('jsonb', 'jsonb_set', "jsonb_typeof({1}) = 'array'", 'jsonb_set({1}, {2}, {3}, {4})', at($g, 'array'),
+	return guarded($g, 'jsonb', 'jsonb_set', "jsonb_typeof({1}) = 'array'", 'jsonb_set({1}, {2}, {3}, {4})', at($g, 'array'),
 		leaf('text[]', pick("'{0}'", "'{-1}'", "'{7}'", "'{1,a}'") . '::text[]'), jsonb($g, $depth - 1, 'any'), boolean($g, 0)) if $way < 0.97;
 	return node('jsonb', '||', '({1} || {2})', jsonb($g, $depth - 1, 'any'), jsonb($g, $depth - 1, 'any'));
 }
@@ -497,7 +498,7 @@ sub boolean
 		return node('boolean', '?|', '({1} ?' . pick('|', '&') . ' {2})', object_source($g, 1), keys_of($g)) if $way < 0.55;
 		return node('boolean', 'IS NULL', '({1} IS ' . pick('', 'NOT ') . 'NULL)', at($g, 'any')) if $way < 0.7;
 		return node('boolean', 'IN', '({1} IN ({2}, {3}, {4}))', at_text($g, 'string'), text_leaf(), text_leaf(), text_leaf()) if $way < 0.8;
-		return guarded('boolean', '::boolean', "jsonb_typeof({1}) = 'boolean'", '({1})::boolean', at($g, 'boolean'));
+		return guarded($g, 'boolean', '::boolean', "jsonb_typeof({1}) = 'boolean'", '({1})::boolean', at($g, 'boolean'));
 	}
 	if ($way < 0.35)
 	{
@@ -551,11 +552,11 @@ sub int_value
 		return $chosen if $chosen;
 	}
 	return node('int', 'length', pick('length', 'octet_length') . '({1})', text($g, $depth - 1)) if $way < 0.3;
-	return guarded('int', 'jsonb_array_length', "jsonb_typeof({1}) = 'array'", 'jsonb_array_length({1})', at($g, 'array')) if $way < 0.45;
-	return guarded('int', '::int', "jsonb_typeof({1}) = 'number' AND abs(({1})::numeric) < 1e5", '({1})::int', at($g, 'number')) if $way < 0.6;
-	return guarded('int', 'text::int', "{1} ~ '^-?[0-9]{1,6}\$'", '({1})::int', at_text($g, 'number')) if $way < 0.7;
+	return guarded($g, 'int', 'jsonb_array_length', "jsonb_typeof({1}) = 'array'", 'jsonb_array_length({1})', at($g, 'array')) if $way < 0.45;
+	return guarded($g, 'int', '::int', "jsonb_typeof({1}) = 'number' AND abs(({1})::numeric) < 1e5", '({1})::int', at($g, 'number')) if $way < 0.6;
+	return guarded($g, 'int', 'text::int', "{1} ~ '^-?[0-9]{1,6}\$'", '({1})::int', at_text($g, 'number')) if $way < 0.7;
 	return node('int', '+', '({1} ' . pick('+', '-') . ' {2})', int_value($g, $depth - 1), int_value($g, 0)) if $way < 0.8;
-	return guarded('int', '/', '{2} <> 0', '({1} ' . pick('/', '%') . ' {2})', int_value($g, $depth - 1), int_value($g, 0)) if $way < 0.88;
+	return guarded($g, 'int', '/', '{2} <> 0', '({1} ' . pick('/', '%') . ' {2})', int_value($g, $depth - 1), int_value($g, 0)) if $way < 0.88;
 	return leaf('int', pick(@{ $constants{int} }));
 }
 
@@ -566,11 +567,11 @@ sub number
 	my $way = rand;
 
 	return leaf($type, pick(@{ $constants{$type} })) if $depth <= 0 && $way < 0.5;
-	return guarded($type, "::$type", "jsonb_typeof({1}) = 'number' AND abs(({1})::numeric) < $limits{$type}", "({1})::$type", at($g, 'number'))
+	return guarded($g, $type, "::$type", "jsonb_typeof({1}) = 'number' AND abs(({1})::numeric) < $limits{$type}", "({1})::$type", at($g, 'number'))
 	  if $depth <= 0 || $way < 0.45;
-	return guarded($type, "text::$type", "{1} ~ '^-?[0-9]{1,4}\$'", "({1})::$type", at_text($g, 'number')) if $way < 0.55;
+	return guarded($g, $type, "text::$type", "{1} ~ '^-?[0-9]{1,4}\$'", "({1})::$type", at_text($g, 'number')) if $way < 0.55;
 	return node($type, '+', '({1} ' . pick('+', '-') . ' {2})', number($g, $type, $depth - 1), leaf($type, pick(@{ $constants{$type} }[ 0, 0, 1 ]))) if $way < 0.75;
-	return guarded($type, '/', '{2} <> 0', '({1} / {2})', number($g, $type, $depth - 1), number($g, $type, 0)) if $way < 0.8;
+	return guarded($g, $type, '/', '{2} <> 0', '({1} / {2})', number($g, $type, $depth - 1), number($g, $type, 0)) if $way < 0.8;
 	return node($type, "int::$type", "({1})::$type", int_value($g, $depth - 1)) if $way < 0.9;
 	return choice($g, $type, $depth) // leaf($type, pick(@{ $constants{$type} }));
 }
@@ -600,7 +601,7 @@ sub next_state
 	elsif ($way < 0.75) { $result = changed($g, 4) }
 	elsif ($way < 0.8) { $result = let($g, 'jsonb', 4) }
 	else { $result = jsonb($g, 4, 'object') }
-	return chance(0.9) ? node('jsonb', 'COALESCE', '(COALESCE({1}, {2}))', $result, $state) : $result;
+	return chance(0.85) ? node('jsonb', 'COALESCE', '(COALESCE({1}, {2}))', $result, $state) : $result;
 }
 
 # A helper function: how it is written decides who can inline it.
@@ -622,7 +623,7 @@ sub helper
 sub program
 {
 	my ($version) = @_;
-	my $g = { version => $version, exotic => chance(0.15), helpers => [], names => [0] };
+	my $g = { version => $version, exotic => chance(0.15), careful => pick(0.5, 0.7, 0.9), helpers => [], names => [0] };
 	my $variables = sub { my %types = @_; return [ map { { type => $types{$_}, op => $_, sql => $_, kids => [] } } sort { $b cmp $a } keys %types ] };
 	my $program = { initial_state => document(2) };
 
