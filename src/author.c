@@ -85,7 +85,7 @@ mako_fold(PG_FUNCTION_ARGS)
 		fold->phase = MAKO_PHASE_LOAD;
 		fold->sequence_number = i + 1;
 		event = read_event(getIthJsonbValueFromContainer(&events->root, i), i + 1);
-		mako_fold_event(fold, &event);
+		(void) mako_fold_event(fold, &event);
 	}
 	state = DatumGetJsonbPCopy(fold->state);
 	error_context_stack = context.previous;
@@ -106,7 +106,7 @@ mako_migrate_state(PG_FUNCTION_ARGS)
 
 	error_context_stack = &context;
 	mako_fold_begin(fold, PG_GETARG_DATUM(2), 0);
-	mako_fold_migrate(fold);
+	(void) mako_fold_migrate(fold);
 	state = DatumGetJsonbPCopy(fold->state);
 	error_context_stack = context.previous;
 	mako_sql_disconnect(connection);

@@ -60,14 +60,20 @@ count_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	MakoFold   *fold = count->fold;
 	const MakoWorkflow *workflow = fold->plan->workflows[0];
 
+	bool		in_flight;
+
 	if (stream->version > 0 && reader != NULL)
-		mako_replay_stream(count->replay, fold, stream, reader);
+	{
+		if (!mako_replay_stream(count->replay, fold, stream, reader))
+			return true;
+	}
 	else if (stream->version > 0)
 		mako_replay_stored(fold, stream);
 	else if (workflow->initial_state != NULL)
 		mako_fold_begin(fold, JsonbPGetDatum(workflow->initial_state), 0);
-	if ((stream->version == 0 && workflow->initial_state == NULL) || mako_fold_is_in_flight(fold))
-		count->in_flight++;
+	in_flight = (stream->version == 0 && workflow->initial_state == NULL) || mako_fold_is_in_flight(fold);
+	/* One that is refused counts as a failure. */
+	count->in_flight += in_flight && fold->refusal.sqlerrcode == 0;
 	return true;
 }
 

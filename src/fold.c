@@ -123,6 +123,7 @@ mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number)
 
 	MemoryContextReset(fold->stream_context);
 	ResetExprContext(fold->expression_context);
+	fold->refusal.sqlerrcode = 0;
 	fold->phase = MAKO_PHASE_LOAD;
 	fold->sequence_number = sequence_number;
 	old = MemoryContextSwitchTo(fold->stream_context);
@@ -130,41 +131,28 @@ mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number)
 	MemoryContextSwitchTo(old);
 }
 
-/* Raises that a function returned null, which is how an unhandled case looks. */
-static void
-raise_null_result(const MakoFunction *function, const char *hint)
+/* Evaluates a function's program in a phase; false when it refuses. Null is a refusal: that is how an unhandled case looks. */
+static bool
+call(MakoFold *fold, MakoPhase phase, MakoProgram *program, const MakoFunction *function, const char *null_hint, Datum *result)
 {
-	ereport(ERROR,
-			(errcode(MAKO_ERRCODE_NULL_RESULT),
-			 errmsg("function %s returned null", function->signature),
-			 errhint("%s", hint)));
-}
-
-/* Evaluates a function's program in a phase. */
-static Datum
-call(MakoFold *fold, MakoPhase phase, MakoProgram *program, const MakoFunction *function, const char *null_hint)
-{
+	MakoRefusal *refusal = fold->takes_refusals ? &fold->refusal : NULL;
 	bool		isnull;
-	Datum		result;
 
 	fold->phase = phase;
-	result = mako_program_evaluate(program, NULL, &isnull);
+	*result = mako_program_evaluate(program, refusal, &isnull);
 	if (isnull)
-		raise_null_result(function, null_hint);
-	return result;
+		mako_refuse(refusal, MAKO_ERRCODE_NULL_RESULT, psprintf("function %s returned null", function->signature),
+					unconstify(char *, null_hint));
+	return fold->refusal.sqlerrcode == 0;
 }
 
-/* Folds one event into the state. */
-void
-mako_fold_event(MakoFold *fold, const MakoEvent *event)
+/* Takes an event's payload to its present schema version and checks it; false when upcast refuses. */
+static bool
+read_payload(MakoFold *fold, const MakoEvent *event)
 {
 	const MakoWorkflow *source = fold->plan->workflows[0];
-	MemoryContext old = MemoryContextSwitchTo(fold->stream_context);
 	Datum		payload;
 
-	CHECK_FOR_INTERRUPTS();
-	fold->phase = MAKO_PHASE_LOAD;
-	fold->sequence_number = event->sequence_number;
 	/* Copied, because the state may come to point into them, and the reader's memory is gone by the next event. */
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE, PointerGetDatum(DatumGetTextPCopy(event->event_type)));
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_SCHEMA_VERSION, Int32GetDatum(event->schema_version));
@@ -174,8 +162,9 @@ mako_fold_event(MakoFold *fold, const MakoEvent *event)
 	fold->phase = MAKO_PHASE_UPCAST;
 	if (fold->upcast != NULL)
 	{
-		payload = call(fold, MAKO_PHASE_UPCAST, fold->upcast, source->upcast,
-					   "Handle every event type and schema version, or refuse it with mako_reject().");
+		if (!call(fold, MAKO_PHASE_UPCAST, fold->upcast, source->upcast,
+				  "Handle every event type and schema version, or refuse it with mako_reject().", &payload))
+			return false;
 		mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, payload);
 	}
 	else if (event->schema_version != 1)
@@ -189,21 +178,47 @@ mako_fold_event(MakoFold *fold, const MakoEvent *event)
 	fold->phase = MAKO_PHASE_EVENT;
 	if (source->event_type != NULL)
 		mako_type_definition_require_event(source->event_type, DatumGetTextPP(event->event_type), DatumGetJsonbP(payload));
-	set_state(fold, call(fold, MAKO_PHASE_APPLY, fold->apply, source->apply,
-						 "A CASE without ELSE is null for an event type that it does not handle."));
+	return true;
+}
+
+/* Moves the state to the spare context when the stream's context has grown, so that payloads do not pile up. */
+static void
+limit_memory(MakoFold *fold)
+{
+	MemoryContext full = fold->stream_context;
+	MemoryContext old;
+
+	if (MemoryContextMemAllocated(full, false) <= STREAM_CONTEXT_LIMIT)
+		return;
+	old = MemoryContextSwitchTo(fold->spare_context);
+	set_state(fold, datumCopy(fold->state, false, -1));
 	MemoryContextSwitchTo(old);
+	MemoryContextReset(full);
+	fold->stream_context = fold->spare_context;
+	fold->spare_context = full;
+}
 
-	if (MemoryContextMemAllocated(fold->stream_context, false) > STREAM_CONTEXT_LIMIT)
+/* Folds one event into the state; false when the stream is refused. */
+bool
+mako_fold_event(MakoFold *fold, const MakoEvent *event)
+{
+	MemoryContext old = MemoryContextSwitchTo(fold->stream_context);
+	Datum		state;
+	bool		accepted;
+
+	CHECK_FOR_INTERRUPTS();
+	fold->phase = MAKO_PHASE_LOAD;
+	fold->sequence_number = event->sequence_number;
+	accepted = read_payload(fold, event) &&
+		call(fold, MAKO_PHASE_APPLY, fold->apply, fold->plan->workflows[0]->apply,
+			 "A CASE without ELSE is null for an event type that it does not handle.", &state);
+	MemoryContextSwitchTo(old);
+	if (accepted)
 	{
-		MemoryContext full = fold->stream_context;
-
-		old = MemoryContextSwitchTo(fold->spare_context);
-		set_state(fold, datumCopy(fold->state, false, -1));
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(full);
-		fold->stream_context = fold->spare_context;
-		fold->spare_context = full;
+		set_state(fold, state);
+		limit_memory(fold);
 	}
+	return accepted;
 }
 
 /* Raises unless the state fits the domain that apply declares for it. */
@@ -217,45 +232,63 @@ mako_fold_check_domain(MakoFold *fold)
 		(void) mako_program_evaluate(fold->state_check, NULL, &isnull);
 }
 
-/* Is the process in flight, as its workflow's own predicate says? Without a predicate every one is. */
+/* Is the process in flight, as its workflow's own predicate says? Without a predicate, or if it refuses, it is. */
 bool
 mako_fold_is_in_flight(MakoFold *fold)
 {
 	MemoryContext old;
-	bool		in_flight;
+	Datum		in_flight;
 
 	if (fold->in_flight == NULL)
 		return true;
 	old = MemoryContextSwitchTo(fold->stream_context);
-	in_flight = DatumGetBool(call(fold, MAKO_PHASE_STATE, fold->in_flight, fold->plan->workflows[0]->in_flight,
-								  "The predicate must be true or false for every state."));
+	if (!call(fold, MAKO_PHASE_STATE, fold->in_flight, fold->plan->workflows[0]->in_flight,
+			  "The predicate must be true or false for every state.", &in_flight))
+		in_flight = BoolGetDatum(true);
 	MemoryContextSwitchTo(old);
-	return in_flight;
+	return DatumGetBool(in_flight);
 }
 
-/* Takes the state through every step of the plan, and checks it after each. */
-void
+/* Takes the state through one step of the plan, and checks it; false when it is refused. */
+static bool
+migrate_step(MakoFold *fold, int step)
+{
+	const MakoWorkflow *target = fold->plan->workflows[step + 1];
+	bool		isnull;
+
+	CHECK_FOR_INTERRUPTS();
+	if (fold->migrate[step] != NULL)
+	{
+		Datum		state;
+
+		if (!call(fold, MAKO_PHASE_MIGRATE, fold->migrate[step], fold->plan->migrations[step]->migrate,
+				  "Handle every state, or refuse it with mako_reject().", &state))
+			return false;
+		set_state(fold, state);
+	}
+	fold->phase = MAKO_PHASE_STATE;
+	if (target->state_type != NULL)
+	{
+		Jsonb	   *state = DatumGetJsonbP(fold->state);
+
+		/* Flat now, and it will be needed so. */
+		set_state(fold, JsonbPGetDatum(state));
+		mako_type_definition_require_state(target->state_type, target->workflow_id, state);
+	}
+	if (fold->check[step] != NULL)
+		(void) mako_program_evaluate(fold->check[step], NULL, &isnull);
+	return true;
+}
+
+/* Takes the state through every step of the plan, and checks it after each; false when it is refused. */
+bool
 mako_fold_migrate(MakoFold *fold)
 {
 	MemoryContext old = MemoryContextSwitchTo(fold->stream_context);
+	bool		accepted = fold->refusal.sqlerrcode == 0;
 
-	for (int i = 0; i < fold->plan->steps; i++)
-	{
-		const MakoWorkflow *target = fold->plan->workflows[i + 1];
-
-		CHECK_FOR_INTERRUPTS();
-		if (fold->migrate[i] != NULL)
-			set_state(fold, call(fold, MAKO_PHASE_MIGRATE, fold->migrate[i], fold->plan->migrations[i]->migrate,
-								 "Handle every state, or refuse it with mako_reject()."));
-		fold->phase = MAKO_PHASE_STATE;
-		if (target->state_type != NULL)
-			mako_type_definition_require_state(target->state_type, target->workflow_id, DatumGetJsonbP(fold->state));
-		if (fold->check[i] != NULL)
-		{
-			bool		isnull;
-
-			(void) mako_program_evaluate(fold->check[i], NULL, &isnull);
-		}
-	}
+	for (int i = 0; i < fold->plan->steps && accepted; i++)
+		accepted = migrate_step(fold, i);
 	MemoryContextSwitchTo(old);
+	return accepted;
 }

@@ -358,7 +358,7 @@ typedef struct MakoRefusal
 } MakoRefusal;
 
 extern MakoRefusal *mako_refusal_divert(MakoRefusal *refusal);
-extern void mako_refuse(bool divert, int sqlerrcode, char *message, char *hint);
+extern void mako_refuse(MakoRefusal *refusal, int sqlerrcode, char *message, char *hint);
 extern ErrorData *mako_refusal_to_error(const MakoRefusal *refusal);
 extern Datum mako_reject(PG_FUNCTION_ARGS);
 extern Datum mako_reject_in_program(PG_FUNCTION_ARGS);
@@ -425,7 +425,9 @@ typedef struct MakoFold
 	ExprContext *expression_context;	/* there */
 	MemoryContext stream_context;	/* state and payloads of the stream at hand */
 	MemoryContext spare_context;	/* takes over when stream_context has grown */
-	Datum		state;			/* jsonb in stream_context */
+	Datum		state;			/* jsonb in stream_context, flat or expanded */
+	bool		takes_refusals; /* down in refusal, instead of raising them */
+	MakoRefusal refusal;		/* of the stream at hand */
 	MemoryContext context;		/* of a cached fold: its own; see fold_cache.c, like the next */
 	uint64		generation;
 	MakoPhase	phase;			/* where the fold is; read by the handler of an error */
@@ -438,10 +440,10 @@ extern void mako_fold_release(MakoFold *fold);
 extern void mako_fold_require_apply(const MakoFold *fold);
 extern void mako_fold_context(void *argument);
 extern void mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number);
-extern void mako_fold_event(MakoFold *fold, const MakoEvent *event);
+extern bool mako_fold_event(MakoFold *fold, const MakoEvent *event);
 extern void mako_fold_check_domain(MakoFold *fold);
 extern bool mako_fold_is_in_flight(MakoFold *fold);
-extern void mako_fold_migrate(MakoFold *fold);
+extern bool mako_fold_migrate(MakoFold *fold);
 
 /* ---- fold_cache.c: compiled folds, kept for the session -------------------------------------------------------------------- */
 
@@ -510,7 +512,7 @@ extern void mako_replay_check_schema_version(const MakoWorkflow *workflow, const
 extern bool mako_replay_is_needed(const MakoStream *stream);
 extern void mako_replay_stored(MakoFold *fold, const MakoStream *stream);
 extern void mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader);
-extern void mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader);
+extern bool mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader);
 extern Datum mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback callback, void *argument);
 
 /* ---- batch.c: some streams in as few subtransactions as possible ----------------------------------------------------------- */
@@ -578,7 +580,7 @@ typedef struct MakoWriter
 } MakoWriter;
 
 extern MakoWriter *mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry);
-extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, const Jsonb *state, bool counts);
+extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, Datum state, bool counts);
 extern void mako_writer_rehearse(const MakoWriter *writer);
 extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);

@@ -82,31 +82,34 @@ migrate_stream(Run *run, const MakoStream *stream, MakoReader *reader)
 		/* Nothing happened yet, so there is no state to migrate; the stream moves, so that nothing is left behind. */
 		if (reader != NULL)
 			mako_replay_empty(fold, stream, reader);
-		mako_writer_add(run->writer, stream, 0, NULL, false);
+		mako_writer_add(run->writer, stream, 0, (Datum) 0, false);
 		return;
 	}
 
 	if (reader != NULL)
-		mako_replay_stream(run->replay, fold, stream, reader);
+	{
+		if (!mako_replay_stream(run->replay, fold, stream, reader))
+			return;
+	}
 	else if (run->needs_state || stream->boundary_missing)
 		mako_replay_stored(fold, stream);
 	else if (stream->start > 0)
 	{
 		/* The boundary holds for the target too: the events behind it belong to the same state as before. */
 		mako_replay_check_schema_version(run->plan->workflows[0], stream);
-		mako_writer_add(run->writer, stream, stream->start, DatumGetJsonbP(stream->start_state), true);
+		mako_writer_add(run->writer, stream, stream->start, stream->start_state, true);
 		return;
 	}
 	else
 	{
-		mako_writer_add(run->writer, stream, stream->version, NULL, true);
+		mako_writer_add(run->writer, stream, stream->version, (Datum) 0, true);
 		return;
 	}
 
 	if (run->request->in_flight_only && !mako_fold_is_in_flight(fold))
 		return;
-	mako_fold_migrate(fold);
-	mako_writer_add(run->writer, stream, stream->version, DatumGetJsonbP(fold->state), true);
+	if (mako_fold_migrate(fold))
+		mako_writer_add(run->writer, stream, stream->version, fold->state, true);
 }
 
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */

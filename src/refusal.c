@@ -29,20 +29,20 @@ mako_refusal_divert(MakoRefusal *refusal)
 	return before;
 }
 
-/* Raises a refusal, or takes it down in the current memory context if it may be diverted and somebody wants it. */
+/* Takes down a refusal in the current memory context; raises it where nobody wants it. */
 void
-mako_refuse(bool divert, int sqlerrcode, char *message, char *hint)
+mako_refuse(MakoRefusal *refusal, int sqlerrcode, char *message, char *hint)
 {
-	if (!divert || sink == NULL)
+	if (refusal == NULL)
 		ereport(ERROR,
 				(errcode(sqlerrcode),
 				 errmsg_internal("%s", message),
 				 hint != NULL ? errhint("%s", hint) : 0));
-	if (sink->sqlerrcode != 0)
+	if (refusal->sqlerrcode != 0)
 		return;
-	sink->sqlerrcode = sqlerrcode;
-	sink->message = message;
-	sink->hint = hint;
+	refusal->sqlerrcode = sqlerrcode;
+	refusal->message = message;
+	refusal->hint = hint;
 }
 
 /* A refusal as the error that it would have been, in the current memory context. */
@@ -61,17 +61,17 @@ mako_refusal_to_error(const MakoRefusal *refusal)
 
 /* Refuses, with a reason that the report shows. */
 static void
-reject(FunctionCallInfo fcinfo, bool divert)
+reject(FunctionCallInfo fcinfo, MakoRefusal *refusal)
 {
 	mako_require_value(!PG_ARGISNULL(0), "reason");
-	mako_refuse(divert, MAKO_ERRCODE_REJECTED, TextDatumGetCString(PG_GETARG_DATUM(0)), NULL);
+	mako_refuse(refusal, MAKO_ERRCODE_REJECTED, TextDatumGetCString(PG_GETARG_DATUM(0)), NULL);
 }
 
 /* See the install script. */
 Datum
 mako_reject(PG_FUNCTION_ARGS)
 {
-	reject(fcinfo, false);
+	reject(fcinfo, NULL);
 	PG_RETURN_NULL();
 }
 
@@ -79,7 +79,7 @@ mako_reject(PG_FUNCTION_ARGS)
 Datum
 mako_reject_in_program(PG_FUNCTION_ARGS)
 {
-	reject(fcinfo, true);
+	reject(fcinfo, sink);
 	PG_RETURN_NULL();
 }
 
@@ -101,7 +101,7 @@ path_to_text(ArrayType *path)
 
 /* The value at a path, which must be there. */
 static Datum
-required(FunctionCallInfo fcinfo, bool divert)
+required(FunctionCallInfo fcinfo, MakoRefusal *refusal)
 {
 	mako_require_value(!PG_ARGISNULL(1), "path");
 	if (!PG_ARGISNULL(0))
@@ -116,7 +116,7 @@ required(FunctionCallInfo fcinfo, bool divert)
 		if (!extract->isnull)
 			PG_RETURN_DATUM(value);
 	}
-	mako_refuse(divert, MAKO_ERRCODE_REQUIRED,
+	mako_refuse(refusal, MAKO_ERRCODE_REQUIRED,
 				psprintf("required path \"%s\" is missing", path_to_text(PG_GETARG_ARRAYTYPE_P(1))), NULL);
 	PG_RETURN_NULL();
 }
@@ -125,12 +125,12 @@ required(FunctionCallInfo fcinfo, bool divert)
 Datum
 mako_required(PG_FUNCTION_ARGS)
 {
-	return required(fcinfo, false);
+	return required(fcinfo, NULL);
 }
 
 /* The same in a program, where the refusal may be taken down. */
 Datum
 mako_required_in_program(PG_FUNCTION_ARGS)
 {
-	return required(fcinfo, true);
+	return required(fcinfo, sink);
 }

@@ -272,9 +272,9 @@ replay_missing(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, Mak
 
 /*
  * Folds a stream's events to its head, from where it starts: stream->start, or the initial state. The fold's source is the workflow
- * that the stream runs under, and the reader is at the stream's first event behind the start.
+ * that the stream runs under, and the reader is at the stream's first event behind the start. False when the stream is refused.
  */
-void
+bool
 mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader)
 {
 	const MakoWorkflow *workflow = fold->plan->workflows[0];
@@ -284,7 +284,7 @@ mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
 	if (stream->boundary_missing)
 	{
 		replay_missing(replay, fold, stream, reader);
-		return;
+		return true;
 	}
 	check_start(stream);
 	if (stream->start > 0)
@@ -302,13 +302,15 @@ mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
 		if (is_foreign(event, stream, reader))
 		{
 			replay_missing(replay, fold, stream, reader);
-			return;
+			return true;
 		}
-		mako_fold_event(fold, event);
+		if (!mako_fold_event(fold, event))
+			return false;
 		expected++;
 		fold->phase = MAKO_PHASE_LOAD;
 	}
 	check_end(stream, expected);
+	return true;
 }
 
 /* ---- the whole history ------------------------------------------------------------------------------------------------------ */
@@ -398,7 +400,7 @@ rebuild(Walk *walk, const char *workflow_id, int64 sequence_number)
 	if (!walk->known)
 		mako_fold_require_apply(walk->fold);
 	mako_fold_begin(steps, walk->fold->state, sequence_number);
-	mako_fold_migrate(steps);
+	(void) mako_fold_migrate(steps);
 	enter(walk, workflow_id, steps->state, sequence_number);
 	walk->rebuilt = true;
 	tell(walk, sequence_number, (Datum) 0, 0);
@@ -463,7 +465,7 @@ mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 		check_next(stream, expected, event);
 		walk.known = walk.known && walk.fold->apply != NULL;
 		if (walk.known)
-			mako_fold_event(walk.fold, event);
+			(void) mako_fold_event(walk.fold, event);
 		tell(&walk, event->sequence_number, event->event_type, 0);
 		take_moves(&walk, &moves, event->sequence_number);
 		expected++;

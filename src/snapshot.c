@@ -131,7 +131,7 @@ copy_uuid(const pg_uuid_t *uuid)
  * Adds a stream that is to be written. Without a state it moves without a snapshot; counts says whether it counts as migrated.
  */
 void
-mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, const Jsonb *state, bool counts)
+mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, Datum state, bool counts)
 {
 	MemoryContext old = MemoryContextSwitchTo(writer->context);
 	MakoResult *result;
@@ -149,7 +149,8 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 	result->process_id = copy_uuid(stream->process_id);
 	result->sequence_number = sequence_number;
 	result->version = stream->version;
-	result->state = state == NULL ? NULL : memcpy(palloc(VARSIZE(state)), state, VARSIZE(state));
+	/* Toasted and expanded ones become flat. */
+	result->state = state == (Datum) 0 ? NULL : DatumGetJsonbPCopy(state);
 	result->counts = counts;
 	writer->count++;
 	writer->report->migrated += counts;

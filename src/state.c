@@ -172,7 +172,7 @@ read_state(Reading *reading, Datum stream_id)
 
 		find_start(stream, reading->fold);
 		reader = mako_stream_open_events(stream, 1);
-		mako_replay_stream(reading->replay, reading->fold, stream, reader);
+		(void) mako_replay_stream(reading->replay, reading->fold, stream, reader);
 		mako_stream_close_events(reader);
 	}
 	error_context_stack = reading->context.previous;

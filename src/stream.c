@@ -319,24 +319,38 @@ event_value(const MakoReader *reader, int column, const char *name)
 	return value;
 }
 
-/* The next event of this stream, or NULL when it has no more; streams must be asked for in the order of the reader. */
+/* Goes to the first event that is not of a stream before this one; false at the end. */
+static bool
+go_to_stream(MakoReader *reader, int64 stream_no)
+{
+	for (; !reader->at_end; reader->next++)
+	{
+		if (reader->next == reader->rows.count)
+		{
+			mako_rows_free(&reader->rows);
+			reader->rows = mako_cursor_fetch(reader->cursor, EVENT_FETCH);
+			reader->next = 0;
+			reader->at_end = reader->rows.count == 0;
+			if (reader->at_end)
+				return false;
+		}
+		reader->event.stream_no = DatumGetInt64(event_value(reader, 1, "stream_no"));
+		if (reader->event.stream_no >= stream_no)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The next event of this stream, or NULL when it has no more; streams must be asked for in the order of the reader, and need not be
+ * read to their end.
+ */
 const MakoEvent *
 mako_stream_next_event(MakoReader *reader, int64 stream_no)
 {
 	MakoEvent  *event = &reader->event;
 
-	if (reader->next == reader->rows.count && !reader->at_end)
-	{
-		mako_rows_free(&reader->rows);
-		reader->rows = mako_cursor_fetch(reader->cursor, EVENT_FETCH);
-		reader->next = 0;
-		reader->at_end = reader->rows.count == 0;
-	}
-	if (reader->at_end)
-		return NULL;
-
-	event->stream_no = DatumGetInt64(event_value(reader, 1, "stream_no"));
-	if (event->stream_no != stream_no)
+	if (!go_to_stream(reader, stream_no) || event->stream_no != stream_no)
 		return NULL;
 	event->sequence_number = DatumGetInt64(event_value(reader, 2, "sequence_number"));
 	event->workflow_id = event_value(reader, 3, "workflow_id");
