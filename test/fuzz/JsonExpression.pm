@@ -316,9 +316,10 @@ sub value
 	my ($g, $depth, $typed) = @_;
 	my $way = rand;
 
-	return jsonb($g, $depth, 'any') if $way < 0.5;
-	return text($g, $depth) if $way < 0.65;
-	return expression($g, pick(qw(int bigint numeric float8 smallint real boolean)), $depth) if $way < 0.82;
+	return jsonb($g, $depth, 'any') if $way < 0.42;
+	return text($g, $depth) if $way < 0.54;
+	return boolean($g, $depth) if $way < 0.68;
+	return expression($g, pick(qw(int bigint numeric float8 smallint real)), $depth) if $way < 0.82;
 	return leaf('literal', pick('NULL::text', 'NULL::jsonb', 'NULL::int', 'NULL::json', $typed ? () : ("'abc'", 'NULL', "''"))) if $way < 0.86;
 	return node('array', 'array', 'ARRAY[{1}, {2}]', jsonb($g, $depth - 1, 'any'), jsonb($g, 0, 'any')) if $way < 0.89 && $depth > 0;
 	return node('row', 'ROW', 'ROW({1}, {2}, {3})', jsonb($g, $depth - 1, 'any'), int_value($g, 0), text($g, 0)) if $way < 0.91 && $depth > 0;

@@ -197,7 +197,7 @@ sub shrink
 			$events = \@others if $fails->($program, \@others);
 		}
 		$program = shrunk_program($program, sub { $fails->($_[0], $events) });
-		foreach my $i (0 .. $events ? $#$events : -1)
+		foreach my $i ($events ? 0 .. $#$events : ())
 		{
 			my $set = sub { my @others = @$events; $others[$i] = [ @{ $events->[$i] }[ 0, 1 ], $_[0] ]; return \@others };
 
@@ -251,7 +251,8 @@ sub show_difference
 	my ($small, $small_events, $difference) = shrink($program, $workflow, $change, $events);
 
 	return diag('it cannot be reproduced') unless $small;
-	diag("native: " . ($difference->[1] // 'nothing') . "\nplain:  " . ($difference->[2] // 'nothing') . "\n");
+	diag("native: " . ($difference->[1] // 'nothing') . "\nplain:  " . ($difference->[2] // 'nothing'));
+	diag('the texts are the same, but not the bytes') if ($difference->[1] // '') eq ($difference->[2] // '');
 	diag('only with the streams of this round') unless $small_events;
 	diag(script($small, $change, $small_events));
 }
