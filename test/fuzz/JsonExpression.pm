@@ -106,7 +106,7 @@ sub value_of
 	$kind = pick(@kinds) if $kind eq 'any' || chance(0.07);
 	return undef if chance(0.05);
 	return object_of($depth) if $kind eq 'object';
-	return [ map { value_of(chance(0.5) ? 'any' : 'number', $depth - 1) } 1 .. ($depth > 0 ? rand 5 : rand 2) ] if $kind eq 'array';
+	return [ map { value_of(pick('any', 'number', 'string'), $depth - 1) } 1 .. rand 5 ] if $kind eq 'array';
 	return scalar_of($kind);
 }
 
@@ -119,7 +119,7 @@ sub object_of
 	return {} if chance(0.08);
 	foreach my $kind (@kinds)
 	{
-		next if $depth <= 0 && ($kind eq 'object' || $kind eq 'array');
+		next if $depth <= 0 && $kind eq 'object';
 		foreach my $key (@{ $keys{$kind} })
 		{
 			$object{$key} = value_of($kind, $depth - 1) if chance($kind eq 'any' ? 0.12 : $depth > 1 ? 0.75 : 0.5);
@@ -156,11 +156,11 @@ sub jsonb_leaf { my ($value) = @_; return { %{ leaf('jsonb', quoted(json($value)
 sub key_of { my ($kind) = @_; return pick(@{ $keys{ chance(0.9) ? $kind : pick(@kinds) } }) }
 sub key_leaf { my ($kind) = @_; return leaf('key', quoted(key_of($kind))) }
 
-# The name of a value that can be read, of a type; or undef.
+# The name of a value that can be read, of a type; or undef. A payload has more to find than most states.
 sub variable
 {
 	my ($g, $type) = @_;
-	my @found = grep { $_->{type} eq $type } @{ $g->{variables} };
+	my @found = map { $_->{op} eq 'payload' ? ($_, $_) : $_ } grep { $_->{type} eq $type } @{ $g->{variables} };
 
 	return @found ? pick(@found) : undef;
 }
@@ -178,7 +178,7 @@ sub object_source
 {
 	my ($g, $depth) = @_;
 
-	return node('jsonb', '->', '({1} -> {2})', object_source($g, $depth - 1), key_leaf('object')) if $depth > 0 && chance(0.35);
+	return node('jsonb', '->', '({1} -> {2})', object_source($g, $depth - 1), key_leaf('object')) if $depth > 0 && chance(0.25);
 	return variable($g, 'jsonb') // jsonb_leaf(object_of(1));
 }
 
@@ -319,8 +319,8 @@ sub value
 	return jsonb($g, $depth, 'any') if $way < 0.42;
 	return text($g, $depth) if $way < 0.54;
 	return boolean($g, $depth) if $way < 0.68;
-	return expression($g, pick(qw(int bigint numeric float8 smallint real)), $depth) if $way < 0.82;
-	return leaf('literal', pick('NULL::text', 'NULL::jsonb', 'NULL::int', 'NULL::json', $typed ? () : ("'abc'", 'NULL', "''"))) if $way < 0.86;
+	return expression($g, pick(qw(int int bigint bigint numeric float8 float8 smallint smallint real real)), $depth) if $way < 0.85;
+	return leaf('literal', pick('NULL::text', 'NULL::jsonb', 'NULL::int', 'NULL::json', $typed ? () : ("'abc'", 'NULL', "''"))) if $way < 0.88;
 	return node('array', 'array', 'ARRAY[{1}, {2}]', jsonb($g, $depth - 1, 'any'), jsonb($g, 0, 'any')) if $way < 0.89 && $depth > 0;
 	return node('row', 'ROW', 'ROW({1}, {2}, {3})', jsonb($g, $depth - 1, 'any'), int_value($g, 0), text($g, 0)) if $way < 0.91 && $depth > 0;
 	return node('pair', 'ROW', 'ROW({1}, {2})::fuzz.pair', text($g, 0), jsonb($g, 0, 'any')) if $way < 0.92;
@@ -362,7 +362,7 @@ sub jsonb
 sub build_object
 {
 	my ($g, $depth) = @_;
-	my @kids = map { key_argument($g), value($g, $depth - 1) } 1 .. rand 5;
+	my @kids = map { key_argument($g), value($g, $depth - 1) } 1 .. (chance(0.08) ? 0 : 1 + rand 4);
 
 	return node('jsonb', 'jsonb_build_object', 'jsonb_build_object(VARIADIC {1})', leaf('text[]', "ARRAY['a', 'x', 'b', NULL, 'a', 'z']"))
 	  if chance(0.02);
@@ -385,9 +385,11 @@ sub key_argument
 sub build_array
 {
 	my ($g, $depth) = @_;
-	my @kids = map { value($g, $depth - 1) } 1 .. rand 5;
+	my @kids = map { value($g, $depth - 1) } 1 .. (chance(0.2) ? 0 : 1 + rand 4);
 
-	return node('jsonb', 'jsonb_build_array', 'jsonb_build_array(VARIADIC {1})', leaf('int[]', 'ARRAY[3, NULL, 1]')) if chance(0.02);
+	return node('jsonb', 'jsonb_build_array', 'jsonb_build_array(VARIADIC {1})', leaf('int[]', 'ARRAY[3, NULL, 1]')) if chance(0.03);
+	return node('jsonb', 'jsonb_build_array', 'jsonb_build_array(VARIADIC {1})', node('jsonb[]', 'array', 'ARRAY[{1}, {2}]', at($g, 'any'), object_source($g, 0)))
+	  if chance(0.03);
 	return node('jsonb', 'jsonb_build_array', 'jsonb_build_array(' . join(', ', map { "{$_}" } 1 .. @kids) . ')', @kids);
 }
 
@@ -396,27 +398,32 @@ sub changed
 {
 	my ($g, $depth) = @_;
 	my $object = chance(0.6) ? object_source($g, 1) : jsonb($g, $depth - 1, 'object');
-	my $is_object = "jsonb_typeof({1}) = 'object'";
+	my ($is_object, $is_array) = map { "jsonb_typeof({1}) = '$_'" } 'object', 'array';
 	my $way = rand;
 
-	return node('jsonb', '||', '({1} || {2})', $object, chance(0.6) ? build_object($g, $depth - 1) : jsonb($g, $depth - 1, 'object')) if $way < 0.25;
-	return node('jsonb', '||', '({1} || {2})', at($g, 'array'), jsonb($g, $depth - 1, 'any')) if $way < 0.3;
-	return guarded($g, 'jsonb', '- key', $is_object, '({1} - {2})', $object, chance(0.8) ? key_leaf(pick(@kinds)) : text($g, 0)) if $way < 0.38;
-	return guarded($g, 'jsonb', '- index', "jsonb_typeof({1}) = 'array'", '({1} - {2})', at($g, 'array'), int_value($g, 0)) if $way < 0.43;
+	return node('jsonb', '||', '({1} || {2})', $object, chance(0.6) ? build_object($g, $depth - 1) : jsonb($g, $depth - 1, 'object')) if $way < 0.2;
+	return node('jsonb', '||', '({1} || {2})', at($g, 'array'), jsonb($g, $depth - 1, 'any')) if $way < 0.25;
+	return guarded($g, 'jsonb', '- key', $is_object, '({1} - {2})', $object, chance(0.8) ? key_leaf(pick(@kinds)) : text($g, 0)) if $way < 0.31;
+	return guarded($g, 'jsonb', '- key', $is_array, '({1} - {2})', at($g, 'array'), text_leaf()) if $way < 0.33;
+	return guarded($g, 'jsonb', '- index', $is_array, '({1} - {2})', at($g, 'array'), int_value($g, 0)) if $way < 0.44;
 	return guarded($g, 'jsonb', '- array', $is_object, '({1} - {2})', $object, keys_of($g)) if $way < 0.49;
-	return guarded($g, 'jsonb', '#-', $is_object, '({1} #- {2})', $object, path_of($g, pick(@kinds))) if $way < 0.56;
-	return guarded($g, 'jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3})', $object, path_of($g, pick(@kinds)), jsonb($g, $depth - 1, 'any')) if $way < 0.69;
+	return guarded($g, 'jsonb', '#-', $is_object, '({1} #- {2})', $object, path_of($g, pick(@kinds, 'array'))) if $way < 0.55;
+	return guarded($g, 'jsonb', '#-', $is_array, '({1} #- {2})', at($g, 'array'), leaf('text[]', index_path())) if $way < 0.57;
+	return guarded($g, 'jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3})', $object, path_of($g, pick(@kinds)), jsonb($g, $depth - 1, 'any')) if $way < 0.66;
 	return guarded($g, 'jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3}, {4})', $object, path_of($g, pick(@kinds)), jsonb($g, $depth - 1, 'any'),
-		boolean($g, 0)) if $way < 0.76;
-	return guarded($g, 'jsonb', 'jsonb_insert', "$is_object AND ({1} #> {2}) IS NULL", 'jsonb_insert({1}, {2}, {3})', $object, path_of($g, 'array'),
-		jsonb($g, $depth - 1, 'any')) if $way < 0.8;
-	return guarded($g, 'jsonb', 'jsonb_insert', "jsonb_typeof({1}) = 'array'", 'jsonb_insert({1}, {2}, {3}, {4})', at($g, 'array'),
-		leaf('text[]', pick("'{0}'", "'{-1}'", "'{7}'", "'{1}'") . '::text[]'), jsonb($g, $depth - 1, 'any'), boolean($g, 0)) if $way < 0.84;
-	return node('jsonb', 'jsonb_strip_nulls', 'jsonb_strip_nulls({1})', $object) if $way < 0.92;
-	return guarded($g, 'jsonb', 'jsonb_set', "jsonb_typeof({1}) = 'array'", 'jsonb_set({1}, {2}, {3}, {4})', at($g, 'array'),
-		leaf('text[]', pick("'{0}'", "'{-1}'", "'{7}'", "'{1,a}'") . '::text[]'), jsonb($g, $depth - 1, 'any'), boolean($g, 0)) if $way < 0.97;
+		boolean($g, 0)) if $way < 0.72;
+	return guarded($g, 'jsonb', 'jsonb_set', $is_array, 'jsonb_set({1}, {2}, {3}, {4})', at($g, 'array'), leaf('text[]', index_path()),
+		jsonb($g, $depth - 1, 'any'), leaf('boolean', pick('true', 'false'))) if $way < 0.76;
+	return guarded($g, 'jsonb', 'jsonb_insert', "$is_object AND ({1} #> {2}) IS NULL", 'jsonb_insert({1}, {2}, {3})', $object, path_of($g, pick(@kinds)),
+		jsonb($g, $depth - 1, 'any')) if $way < 0.83;
+	return guarded($g, 'jsonb', 'jsonb_insert', $is_array, 'jsonb_insert({1}, {2}, {3}, {4})', at($g, 'array'), leaf('text[]', index_path()),
+		jsonb($g, $depth - 1, 'any'), leaf('boolean', pick('true', 'false'))) if $way < 0.89;
+	return node('jsonb', 'jsonb_strip_nulls', 'jsonb_strip_nulls({1})', $object) if $way < 0.96;
 	return node('jsonb', '||', '({1} || {2})', jsonb($g, $depth - 1, 'any'), jsonb($g, $depth - 1, 'any'));
 }
+
+# A path into an array.
+sub index_path { return quoted(pick(('{0}', '{-1}', '{1}') x 3, '{7}', '{-7}', '{1,a}', '{0,0}', '{x}')) . '::text[]' }
 
 # Keys as an array of text.
 sub keys_of
@@ -477,9 +484,9 @@ sub text
 	return node('text', 'substr', 'substr({1}, {2}, 3)', text($g, $depth - 1), leaf('int', pick('1', '2', '0', '(-1)'))) if $way < 0.7;
 	return node('text', '|| text', '({1} || {2})', text($g, $depth - 1), text($g, 0)) if $way < 0.76;
 	return node('text', 'format', "format('%s-%s', {1}, {2})", text($g, $depth - 1), int_value($g, 0)) if $way < 0.81;
-	return node('text', '::text', '({1})::text', expression($g, pick(qw(int numeric boolean)), $depth - 1)) if $way < 0.87;
-	return text_leaf() if $way < 0.93 || !$g->{exotic};
-	return node('text', 'jsonb::text', '{1}::text', jsonb($g, $depth - 1, 'any')) if $way < 0.97;
+	return node('text', '::text', '({1})::text', expression($g, pick(qw(int numeric boolean)), $depth - 1)) if $way < 0.85;
+	return node('text', 'jsonb::text', '{1}::text', jsonb($g, $depth - 1, 'any')) if $way < 0.95;
+	return text_leaf() if $way < 0.97 || !$g->{exotic};
 	return node('text', 'jsonb_pretty', 'jsonb_pretty({1})', jsonb($g, $depth - 1, 'any'));
 }
 
@@ -492,13 +499,16 @@ sub boolean
 	{
 		$way = rand;
 		return node('boolean', '@>', '({1} @> {2})', object_source($g, 1), contained($g, 0)) if chance(0.12);
-		return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>') . ' {2})', at($g, 'any'), at($g, 'any')) if chance(0.12);
+		return node('boolean', '<@', '({1} <@ {2})', contained($g, 0), object_source($g, 1)) if chance(0.08);
+		return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>', '<>') . ' {2})', at($g, 'any'), at($g, 'any')) if chance(0.12);
+		return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>', '<>') . ' {2})', same_twice($g)) if chance(0.12);
+		return node('boolean', '?', '({1} ? {2})', at($g, 'array'), text_leaf()) if chance(0.05);
 		return leaf('boolean', pick('true', 'false', 'true', 'NULL::boolean')) if $way < 0.1;
 		return node('boolean', '?', '({1} ? {2})', object_source($g, 1), key_leaf(pick(@kinds))) if $way < 0.25;
-		return node('boolean', '=', '({1} = {2})', at_text($g, 'string'), text_leaf()) if $way < 0.4;
-		return node('boolean', '?|', '({1} ?' . pick('|', '&') . ' {2})', object_source($g, 1), keys_of($g)) if $way < 0.55;
-		return node('boolean', 'IS NULL', '({1} IS ' . pick('', 'NOT ') . 'NULL)', at($g, 'any')) if $way < 0.7;
-		return node('boolean', 'IN', '({1} IN ({2}, {3}, {4}))', at_text($g, 'string'), text_leaf(), text_leaf(), text_leaf()) if $way < 0.8;
+		return node('boolean', '=', '({1} = {2})', at_text($g, 'string'), text_leaf()) if $way < 0.35;
+		return node('boolean', '?|', '({1} ?' . pick('|', '&') . ' {2})', object_source($g, 1), keys_of($g)) if $way < 0.53;
+		return node('boolean', 'IS NULL', '({1} IS ' . pick('', 'NOT ') . 'NULL)', at($g, 'any')) if $way < 0.6;
+		return node('boolean', 'IN', '({1} IN ({2}, {3}, {4}))', at_text($g, 'string'), text_leaf(), text_leaf(), text_leaf()) if $way < 0.65;
 		return guarded($g, 'boolean', '::boolean', "jsonb_typeof({1}) = 'boolean'", '({1})::boolean', at($g, 'boolean'));
 	}
 	if ($way < 0.35)
@@ -513,7 +523,7 @@ sub boolean
 	return node('boolean', 'IS TRUE', '({1} IS ' . pick('TRUE', 'NOT FALSE', 'UNKNOWN') . ')', boolean($g, $depth - 1)) if $way < 0.2;
 	return node('boolean', '@>', '({1} @> {2})', jsonb($g, $depth - 1, 'object'), contained($g, $depth)) if $way < 0.3;
 	return node('boolean', '<@', '({1} <@ {2})', contained($g, $depth), jsonb($g, $depth - 1, 'object')) if $way < 0.36;
-	return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>') . ' {2})', jsonb($g, $depth - 1, 'any'), jsonb($g, $depth - 1, 'any')) if $way < 0.48;
+	return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>', '<>') . ' {2})', jsonb($g, $depth - 1, 'any'), jsonb($g, $depth - 1, 'any')) if $way < 0.48;
 	return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>') . ' {2})', at($g, 'number'), jsonb_leaf(scalar_of('number'))) if $way < 0.53;
 	return node('boolean', 'jsonb IN', '({1} IN ({2}, {3}))', at($g, 'any'), jsonb_leaf(scalar_of('any')), jsonb_leaf(scalar_of('any'))) if $way < 0.58;
 	return node('boolean', 'IS DISTINCT FROM', '({1} IS DISTINCT FROM {2})', jsonb($g, $depth - 1, 'any'), jsonb($g, 0, 'any')) if $way < 0.66;
@@ -523,6 +533,22 @@ sub boolean
 	return node('boolean', 'jsonb <', '({1} ' . pick('<', '>', '<=', '>=') . ' {2})', jsonb($g, $depth - 1, 'any'), at($g, 'any')) if $way < 0.92 && $g->{exotic};
 	return node('boolean', 'jsonpath', "({1} " . pick(q(@? '$.data.n'), q(@@ '$.n > 1')) . ')', jsonb($g, $depth - 1, 'object')) if $way < 0.95 && $g->{exotic};
 	return node('boolean', 'compare', '({1} ' . pick('=', '<', 'LIKE') . ' {2})', text($g, $depth - 1), text($g, 0));
+}
+
+# Two values that are equal at times: the same one made in two ways.
+sub same_twice
+{
+	my ($g) = @_;
+	my $kind = pick('number', 'string', 'object', 'array');
+	my $value = at($g, $kind);
+	my $way = rand;
+
+	return map { node('jsonb', 'jsonb_build_array', "jsonb_build_array({1}, $_)", $value) } '1', '1.0' if $way < 0.3;
+	return (node('jsonb', 'jsonb_build_object', "jsonb_build_object('a', {1}, 'b', 1.0)", $value),
+		node('jsonb', '||', "(jsonb_build_object('b', 1) || jsonb_build_object('a', {1}))", $value)) if $way < 0.6;
+	return ($value, node('jsonb', 'to_jsonb', 'to_jsonb({1} #>> \'{}\')', $value)) if $kind eq 'string';
+	return ($value, node('jsonb', '||', "({1} || '{}')", $value)) if $kind eq 'object';
+	return ($value, node('jsonb', '-> index', '(jsonb_build_array({1}) -> 0)', $value));
 }
 
 # What an object contains at times.
@@ -544,7 +570,12 @@ sub int_value
 	{
 		my $variable = $way < 0.3 ? variable($g, 'int') : undef;
 
-		return $variable // leaf('int', pick(@{ $constants{int} }[ 0 .. 6 ]));
+		return $variable if $variable;
+		return leaf('int', pick(@{ $constants{int} }[ 0 .. 6 ])) if $way < 0.6;
+		return guarded($g, 'int', '::int', "jsonb_typeof({1}) = 'number' AND abs(({1})::numeric) < 1e5", '({1})::int',
+			node('jsonb', '->', '({1} -> {2})', object_source($g, 0), key_leaf('number'))) if $way < 0.85;
+		return guarded($g, 'int', 'jsonb_array_length', "jsonb_typeof({1}) = 'array'", 'jsonb_array_length({1})',
+			node('jsonb', '->', '({1} -> {2})', object_source($g, 0), key_leaf('array')));
 	}
 	if ($way < 0.12)
 	{
@@ -567,13 +598,13 @@ sub number
 	my ($g, $type, $depth) = @_;
 	my $way = rand;
 
-	return leaf($type, pick(@{ $constants{$type} })) if $depth <= 0 && $way < 0.5;
+	return leaf($type, pick(@{ $constants{$type} })) if $depth <= 0 && $way < 0.3;
 	return guarded($g, $type, "::$type", "jsonb_typeof({1}) = 'number' AND abs(({1})::numeric) < $limits{$type}", "({1})::$type", at($g, 'number'))
-	  if $depth <= 0 || $way < 0.45;
-	return guarded($g, $type, "text::$type", "{1} ~ '^-?[0-9]{1,4}\$'", "({1})::$type", at_text($g, 'number')) if $way < 0.55;
-	return node($type, '+', '({1} ' . pick('+', '-') . ' {2})', number($g, $type, $depth - 1), leaf($type, pick(@{ $constants{$type} }[ 0, 0, 1 ]))) if $way < 0.75;
-	return guarded($g, $type, '/', '{2} <> 0', '({1} / {2})', number($g, $type, $depth - 1), number($g, $type, 0)) if $way < 0.8;
-	return node($type, "int::$type", "({1})::$type", int_value($g, $depth - 1)) if $way < 0.9;
+	  if $depth <= 0 || $way < 0.65;
+	return guarded($g, $type, "text::$type", "{1} ~ '^-?[0-9]{1,4}\$'", "({1})::$type", at_text($g, 'number')) if $way < 0.72;
+	return node($type, '+', '({1} ' . pick('+', '-') . ' {2})', number($g, $type, $depth - 1), leaf($type, pick(@{ $constants{$type} }[ 0, 0, 1 ]))) if $way < 0.82;
+	return guarded($g, $type, '/', '{2} <> 0', '({1} / {2})', number($g, $type, $depth - 1), number($g, $type, 0)) if $way < 0.86;
+	return node($type, "int::$type", "({1})::$type", int_value($g, $depth - 1)) if $way < 0.93;
 	return choice($g, $type, $depth) // leaf($type, pick(@{ $constants{$type} }));
 }
 
