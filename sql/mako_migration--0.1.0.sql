@@ -543,6 +543,12 @@ LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_migrate_state(mako_workflow_id, mako_workflow_id, jsonb) IS
 'a state taken through the registered steps from one workflow version to another; needs no store';
 
+CREATE FUNCTION mako_explain_function(function regprocedure)
+RETURNS TABLE (call text, evaluation text, calls integer, reason text, hint text)
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_explain_function(regprocedure) IS
+'how a function will run: inlined, bound (inlined, with values that are evaluated once), native, server or called, and what to change';
+
 CREATE FUNCTION mako_is_valid(type_definition jsonb, instance jsonb) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_is_valid(jsonb, jsonb) IS

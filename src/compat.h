@@ -23,12 +23,12 @@
 #define MakoQualifiedNameList(name) stringToQualifiedNameList(name)
 #endif
 
-/* 14 tells an index whether a new version of a tuple has the same keys. */
+/* 14 tells an index whether a row is the new version of one with the same keys. */
 #if PG_VERSION_NUM >= 140000
-#define MakoIndexInsert(index, values, nulls, tid, relation, unique, info) \
-	index_insert(index, values, nulls, tid, relation, unique, true, info)
+#define MakoIndexInsert(index, values, nulls, tid, relation, unique, unchanged, info) \
+	index_insert(index, values, nulls, tid, relation, unique, unchanged, info)
 #else
-#define MakoIndexInsert(index, values, nulls, tid, relation, unique, info) \
+#define MakoIndexInsert(index, values, nulls, tid, relation, unique, unchanged, info) \
 	index_insert(index, values, nulls, tid, relation, unique, info)
 #endif
 
@@ -58,6 +58,22 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 	(simple_heap_update(relation, tid, tuple), *(only_summarizing) = false, !HeapTupleIsHeapOnly(tuple))
 #endif
 
+/* 16 keeps the columns of summarizing indexes, which do not forbid heap-only tuples, apart. */
+#if PG_VERSION_NUM >= 160000
+#define MakoIndexedAttributes(relation) \
+	bms_join(RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_HOT_BLOCKING), \
+			 RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_SUMMARIZED))
+#else
+#define MakoIndexedAttributes(relation) RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_ALL)
+#endif
+
+/* 18 has generated columns that are computed when they are read. */
+#if PG_VERSION_NUM >= 180000
+#define MakoHasGenerated(constraints) ((constraints)->has_generated_stored || (constraints)->has_generated_virtual)
+#else
+#define MakoHasGenerated(constraints) ((constraints)->has_generated_stored)
+#endif
+
 /* 14 stores SQL-standard bodies (BEGIN ATOMIC) as parse trees. */
 #if PG_VERSION_NUM >= 140000
 #define MAKO_SQL_BODY 1
@@ -73,6 +89,36 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 /* 18 has steps of their own for strict functions of one and two arguments. */
 #if PG_VERSION_NUM >= 180000
 #define MAKO_STRICT_STEPS 1
+#endif
+
+/* 14 lets types say how they are subscripted; before, only arrays are. */
+#if PG_VERSION_NUM >= 140000
+#define MakoSubscriptHandler(type) get_typsubscript(type, NULL)
+#else
+#define MakoSubscriptHandler(type) InvalidOid
+#endif
+
+/* 16 asks for the privileges on all kinds of objects in one way. */
+#if PG_VERSION_NUM >= 160000
+#define MakoFunctionAclCheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#else
+#define MakoFunctionAclCheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
+#endif
+
+/* 17 asks for the kind of routine, 18 no longer offers a target list. */
+#if PG_VERSION_NUM >= 180000
+#define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, PROKIND_FUNCTION, false)
+#elif PG_VERSION_NUM >= 170000
+#define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, PROKIND_FUNCTION, false, NULL)
+#else
+#define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, false, NULL)
+#endif
+
+/* 18 has generated columns that are not stored. */
+#if PG_VERSION_NUM >= 180000
+#define MakoIsVirtual(attribute) ((attribute)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#else
+#define MakoIsVirtual(attribute) false
 #endif
 
 /* 18 marks functions that do not return in front of their declaration, as C11 does. */

@@ -79,7 +79,7 @@ count_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 
 /* Counts a stream whose state cannot be told. */
 static void
-count_failure(void *argument, const MakoStream *stream, const ErrorData *error)
+count_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
 {
 	((Count *) argument)->in_flight++;
 }
@@ -92,19 +92,22 @@ count_in_flight(const char *workflow_id)
 	MemoryContext batch_context = AllocSetContextCreate(context, "mako batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Count		count = {.replay = mako_replay_create()};
-	MakoCursor *heads = mako_stream_open_heads(workflow_id, NULL, false);
-	MakoBatch	batch = {.replay = count.replay,.take = count_stream,.fail = count_failure,.argument = &count};
+	MakoCursor *heads = mako_stream_open_heads(&workflow_id, 1, NULL, false);
+	MakoBatch	batch = {.folds = &count.fold,.replays = &count.replay,.sources = 1,.take = count_stream,.fail = count_failure,
+	.argument = &count};
 
-	batch.fold = count.fold = mako_replay_fold(count.replay, workflow_id, workflow_id);
+	count.fold = mako_replay_fold(count.replay, workflow_id, workflow_id);
 	do
 	{
 		MemoryContextReset(batch_context);
 		MemoryContextSwitchTo(batch_context);
 		batch.streams = palloc(sizeof(MakoStream) * mako_batch_size);
-		batch.count = mako_stream_fetch_heads(heads, workflow_id, batch.streams, mako_batch_size);
+		batch.count = mako_stream_fetch_heads(heads, &workflow_id, 1, batch.streams, mako_batch_size);
 		if (batch.count > 0)
 		{
-			mako_stream_load_states(batch.streams, batch.count, workflow_id, count.fold->apply == NULL);
+			for (int i = 0; i < batch.count; i++)
+				batch.streams[i].periodic_too = count.fold->apply == NULL;
+			mako_stream_load_states(batch.streams, batch.count);
 			mako_batch_run(&batch);
 		}
 	} while (batch.count > 0);

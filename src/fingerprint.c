@@ -161,6 +161,16 @@ note_helpers(Description *description, HeapTuple tuple, const char *signature, c
 	error_context_stack = context.previous;
 }
 
+/* Do the types of a function's arguments depend on the call? */
+static bool
+is_polymorphic(Form_pg_proc form)
+{
+	for (int i = 0; i < form->pronargs; i++)
+		if (IsPolymorphicType(form->proargtypes.values[i]))
+			return true;
+	return false;
+}
+
 /* A text attribute of a function's row; empty for null. */
 static char *
 text_attribute(HeapTuple tuple, int attribute)
@@ -195,7 +205,7 @@ add_function(Description *description, Oid oid)
 		note_type(description, form->proargtypes.values[i]);
 	note_type(description, form->prorettype);
 
-	if (form->prolang == SQLlanguageId)
+	if (form->prolang == SQLlanguageId && !is_polymorphic(form))
 	{
 #ifdef MAKO_SQL_BODY
 		Datum		body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
@@ -213,6 +223,8 @@ add_function(Description *description, Oid oid)
 	else if (description->tell_unseen && getExtensionOfObject(ProcedureRelationId, oid) != get_extension_oid("mako_migration", false))
 		ereport(NOTICE,
 				(errmsg("the fingerprint of function %s does not cover what it calls", signature),
+				 form->prolang == SQLlanguageId ?
+				 errdetail("Its argument types are polymorphic, so its body cannot be parsed by itself.") :
 				 errdetail("It is written in %s; only the bodies of SQL functions can be seen through.",
 						   get_language_name(form->prolang, false))));
 	ReleaseSysCache(tuple);

@@ -36,6 +36,7 @@ mako_fold_create(const MakoPlan *plan)
 	const MakoWorkflow *source = plan->workflows[0];
 
 	fold->plan = plan;
+	fold->native = mako_native_evaluation;
 	fold->parameters = mako_program_parameters();
 	fold->upcast = mako_program_compile(source->upcast);
 	fold->apply = mako_program_compile(source->apply);

@@ -46,7 +46,7 @@ take(const char *workflow_id)
 	for (int i = list_length(cache) - 1; i >= 0; i--)
 	{
 		MakoFold   *fold = list_nth(cache, i);
-		bool		old = fold->generation != generation;
+		bool		old = fold->generation != generation || fold->native != mako_native_evaluation;
 
 		if (!old && strcmp(fold->plan->workflows[0]->workflow_id, workflow_id) != 0)
 			continue;

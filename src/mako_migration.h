@@ -5,12 +5,15 @@
  * Words. A *stream* is the events of one process; its *head* says which workflow it runs under now and its last sequence number.
  * *Folding* applies the events in order to a state, from the initial state or from the *boundary*: the newest unreverted migration
  * snapshot whose workflow is the head's. A *state migration* is one registered step from a workflow version to another; the *path*
- * is the shortest chain of steps from source to target. A *run* is one call of mako_migrate().
+ * is the shortest chain of steps from source to target. A *run* migrates one source to one target; a *pass* reads heads and events once
+ * for all runs of a call, which is one of mako_migrate(), or one a workflow of mako_migrate_version().
  *
  * Flow of a run; each arrow is a file below, and files call downwards only.
  *
- *	  migrate.c    guard -> plan -> lock heads -> batches of streams -> report
+ *	  migrate.c    the call: arguments, guards, reports as rows
+ *	  run.c        plan -> lock heads -> batches of streams -> report          (MakoRequest)
  *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
+ *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
  *	  stream.c     heads in stream_no order, locked; boundaries; events        (MakoStream, MakoEvent)
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
  *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
@@ -22,8 +25,8 @@
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; coverage.c tells what is left
  * on a version, and retires it.
  *
- * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the
- * fold's two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the
+ * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), what is
+ * gathered (freed stream by stream), the fold's two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the
  * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for
  * longer than one allocation. A cached fold has a context of its own, which hangs below its borrower's.
  *
@@ -54,6 +57,7 @@
 #define MAKO_REPORT_ERRORS 1000		/* errors in the report's array; the table has all of them */
 #define MAKO_DETAIL_ERRORS 20		/* errors in the detail of a run ended by max_errors */
 #define MAKO_ERROR_TEXT 1024		/* bytes of each text of an error in the report's array */
+#define MAKO_INLINE_NODES 20000	/* of an expression into which functions are inlined */
 
 /* Error codes of our own; the others are the server's. */
 #define MAKO_ERRCODE_NULL_RESULT MAKE_SQLSTATE('M','K','0','0','1')	/* a function returned null */
@@ -66,9 +70,18 @@
 typedef struct MakoStream MakoStream;	/* below: stream.c */
 
 /* Settings: mako_migration.c. */
-extern int	mako_max_memory;	/* kB for states that wait to be written */
+extern int	mako_max_memory;	/* kB for events that wait for others and states that wait to be written */
 extern int	mako_batch_size;	/* heads locked and read at once */
 extern bool mako_native_evaluation; /* programs run on expanded values */
+extern int	mako_scan_order;	/* MakoScanOrder */
+
+/* In which order a pass reads events. */
+typedef enum MakoScanOrder
+{
+	MAKO_SCAN_AUTO,
+	MAKO_SCAN_HEAP,				/* wherever it is possible */
+	MAKO_SCAN_KEY,
+} MakoScanOrder;
 
 /*
  * Where a stream is on its way; the phase of an error is where it happened.
@@ -92,6 +105,7 @@ extern const char *const mako_phase_name[];
 extern char *mako_workflow_id_at(const char *workflow_id, const char *format_version);
 extern const char *mako_workflow_id_version(const char *workflow_id);
 extern bool mako_workflow_id_same_name(const char *a, const char *b);
+extern bool mako_workflow_id_has_name(const char *workflow_id, const text *name);
 extern Datum mako_assert_workflow_id(PG_FUNCTION_ARGS);
 
 /* ---- sql.c: the only file with SPI ----------------------------------------------------------------------------------------- */
@@ -138,6 +152,7 @@ extern void mako_sql_rehearse(const MakoStatement *statement);
 pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expected);
 extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
+extern double mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
 extern Datum mako_rows_get(const MakoRows *rows, uint64 row, int column, bool *isnull);
 extern char *mako_rows_text(const MakoRows *rows, uint64 row, int column);
@@ -193,9 +208,25 @@ extern void mako_fence_close(const char *format_version);
 extern const char *mako_fence_status(const char *format_version);
 extern const char *mako_fence_closed(const char *format_version);
 
-/* ---- head.c: advances one head --------------------------------------------------------------------------------------------- */
+/* ---- direct.c: writing rows without a statement ---------------------------------------------------------------------------- */
 
-extern bool mako_head_advance(ItemPointer tid, int64 version);
+typedef struct MakoDirect MakoDirect;
+
+typedef struct MakoDirectColumn
+{
+	const char *name;
+	Oid			type;
+} MakoDirectColumn;
+
+extern MakoDirect *mako_direct_open(const char *table, CmdType command, const MakoDirectColumn *columns, int count);
+extern void mako_direct_insert(MakoDirect *direct, const Datum *values);
+extern bool mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value);
+extern void mako_direct_close(MakoDirect *direct);
+
+/* ---- head.c: changes heads ------------------------------------------------------------------------------------------------- */
+
+extern bool mako_head_advance(const ItemPointerData *tid, int64 version);
+extern MakoDirect *mako_head_open(void);
 
 /* ---- invariants.c: the store's triggers ------------------------------------------------------------------------------------ */
 
@@ -224,6 +255,14 @@ typedef struct MakoError
 
 #define MAKO_REPORT_COLUMNS 9	/* of mako_migration_report */
 
+/* What the runs of a call have in common: how many streams may fail. */
+typedef struct MakoTally
+{
+	int64		max_errors;		/* -1: any number */
+	int64		failed;			/* in all runs */
+	List	   *reports;		/* in the order of the runs */
+} MakoTally;
+
 typedef struct MakoReport
 {
 	int64		run_id;
@@ -232,21 +271,21 @@ typedef struct MakoReport
 	int64		migrated;
 	int64		skipped;
 	int64		failed;
-	List	   *errors;			/* the first MAKO_REPORT_ERRORS, cut */
-	List	   *unsaved;		/* errors not yet in mako.migration_error, in full */
+	MakoTally  *tally;
+	List	   *errors;			/* the first MAKO_REPORT_ERRORS in the order of the streams, cut */
+	List	   *unsaved;		/* errors not yet in mako.migration_error, in that order, in full */
 	int64		saved;			/* errors there */
-	int64		max_errors;		/* -1: any number */
-	int64		failed_before;	/* in other runs of the call; they count for max_errors */
 	TimestampTz started_at;
 	TimestampTz finished_at;
 	MemoryContext context;		/* of the report and its errors */
 	MemoryContext unsaved_context;	/* of the errors not yet saved */
 } MakoReport;
 
-extern MakoReport *mako_report_create(const char *source_wf, const char *target_wf, int64 max_errors);
+extern MakoReport *mako_report_create(const char *source_wf, const char *target_wf, MakoTally *tally);
 extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
+extern bool mako_report_has(MakoReport *report, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
 /* ---- function.c: registered functions, found and checked ------------------------------------------------------------------- */
@@ -370,6 +409,33 @@ extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 extern bool mako_json_function_is_native(Oid function);
 extern void mako_json_functions_replace(ExprState *state);
 
+/* ---- inline.c: SQL functions as expressions -------------------------------------------------------------------------------- */
+
+/* A value that is evaluated at most once per evaluation of a program, and only where it is used. */
+typedef struct MakoBinding
+{
+	Expr	   *expression;		/* planned; may refer to other bindings */
+	int16		typlen;			/* of its type */
+	const struct MakoProgram *program;
+	ExprState  *state;			/* lives as long as the program's */
+	uint64		evaluation;		/* of the program, whose value this is */
+	Datum		value;			/* in the memory context of that evaluation */
+	bool		isnull;
+} MakoBinding;
+
+/* What became of a call of an SQL function. */
+typedef struct MakoInlineNote
+{
+	Oid			function;
+	Oid			caller;			/* in whose body it stands; InvalidOid for the expression itself */
+	bool		bound;			/* inlined with bindings */
+	bool		is_void;		/* the caller is called after all */
+	const char *reason;			/* why it is still called; NULL when it is inlined */
+	const char *hint;			/* what to change; may be NULL */
+} MakoInlineNote;
+
+extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
+
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 
 /* What the expressions refer to, as $1 to $4. */
@@ -383,7 +449,10 @@ typedef enum MakoParameter
 
 typedef struct MakoProgram
 {
-	Expr	   *expression;		/* planned: simple SQL functions are inlined */
+	Expr	   *expression;		/* planned: SQL functions are inlined */
+	bool		is_inlined;		/* by inline.c */
+	List	   *bindings;		/* of MakoBinding; $5 and so on */
+	uint64		evaluation;		/* number of the one at hand */
 	ExprState  *state;			/* lives as long as the expression context */
 	ExprContext *context;
 	Oid			owner;			/* evaluates it, in a security-restricted operation */
@@ -392,6 +461,7 @@ typedef struct MakoProgram
 
 extern ParamListInfo mako_program_parameters(void);
 extern void mako_program_bind(ParamListInfo parameters, MakoParameter parameter, Datum value);
+extern MakoProgram *mako_program_plan(Expr *expression, Oid owner, List **notes);
 extern MakoProgram *mako_program_compile(const MakoFunction *function);
 extern MakoProgram *mako_program_compile_check(const MakoFunction *function);
 extern ExprContext *mako_program_context(ParamListInfo parameters);
@@ -430,6 +500,7 @@ typedef struct MakoFold
 	MakoRefusal refusal;		/* of the stream at hand */
 	MemoryContext context;		/* of a cached fold: its own; see fold_cache.c, like the next */
 	uint64		generation;
+	bool		native;			/* compiled with mako_native_evaluation */
 	MakoPhase	phase;			/* where the fold is; read by the handler of an error */
 	int64		sequence_number;	/* of the event at hand or folded last */
 } MakoFold;
@@ -453,13 +524,21 @@ extern void mako_fold_return(MakoFold *fold);
 
 /* ---- stream.c: heads, boundaries, events ----------------------------------------------------------------------------------- */
 
+/* An event that has been gathered; lives as long as its stream is being gathered. */
+typedef struct MakoGathered
+{
+	struct MakoGathered *next;	/* of the stream; NULL for the last one */
+	MakoEvent	event;
+} MakoGathered;
+
 /* A stream: its head and where folding starts. Those of a run are locked and live in the batch context. */
 struct MakoStream
 {
 	int64		stream_no;
 	char	   *stream_id;
 	const char *workflow_id;	/* what it runs under */
-	ItemPointerData tid;		/* of one head that is locked */
+	int			source;			/* in a pass: which of its workflows that is */
+	ItemPointerData tid;		/* of a head that is locked; invalid where it is not known */
 	pg_uuid_t  *tenant_id;		/* NULL where the stream has none, like process_id */
 	pg_uuid_t  *process_id;
 	int64		version;		/* last sequence number */
@@ -467,20 +546,52 @@ struct MakoStream
 	Datum		start_state;	/* jsonb, possibly toasted */
 	int			start_schema_version;
 	bool		boundary_missing;	/* the newest migration snapshot is of another workflow */
+	bool		periodic_too;	/* it may start from a periodic snapshot */
+	const MakoGathered *gathered;	/* its events in order, where they have been gathered */
 };
 
 typedef struct MakoReader MakoReader;
 
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
-extern MakoCursor *mako_stream_open_heads(const char *source_wf, const pg_uuid_t *tenant_id, bool lock);
-extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *source_wf, MakoStream *streams, int capacity);
-extern void mako_stream_load_states(MakoStream *streams, int count, const char *source_wf, bool periodic_too);
+extern MakoCursor *mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool lock);
+extern double mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
+extern double mako_stream_count_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
+extern double mako_stream_estimate_all(void);
+extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams,
+									int capacity);
+extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count,
+										  MakoStream *streams);
+extern void mako_stream_load_states(MakoStream *streams, int count);
 extern void mako_stream_rehearse(void);
-extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count);
+extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count, MakoFold *const *folds);
+extern MakoReader *mako_stream_open_gathered(const MakoStream *streams, int count);
 extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_no);
 extern const char *mako_stream_folding_workflow(MakoReader *reader);
 extern void mako_stream_close_events(MakoReader *reader);
+
+/* ---- gather.c: events in heap order, for many streams at once ---------------------------------------------------------------- */
+
+typedef struct MakoGather MakoGather;
+
+/* What gathering needs next. */
+typedef enum MakoGatherNeed
+{
+	MAKO_GATHER_HEADS,			/* more heads: mako_gather_expect() */
+	MAKO_GATHER_TAKE,			/* that streams that are complete are taken: mako_gather_take() */
+	MAKO_GATHER_END,			/* nothing more: mako_gather_close() */
+} MakoGatherNeed;
+
+extern bool mako_gather_is_possible(const char **why_not);
+extern MakoGather *mako_gather_open(void);
+extern MakoGatherNeed mako_gather_advance(MakoGather *gather);
+extern void mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, MakoFold *const *folds);
+extern MakoStream *mako_gather_take(MakoGather *gather, int *count);
+extern void mako_gather_release(MakoGather *gather);
+extern void mako_gather_forget(MakoGather *gather, int64 stream_no);
+extern const int64 *mako_gather_doubtful(const MakoGather *gather, int *count);
+extern void mako_gather_leave(MakoGather *gather, int64 stream_no);
+extern int64 *mako_gather_close(MakoGather *gather, int *count);
 
 /* ---- replay.c: the state of a stream, from what it starts from to its head ------------------------------------------------- */
 
@@ -521,15 +632,19 @@ typedef struct MakoBatch
 {
 	MakoStream *streams;		/* with the states that they start from */
 	int			count;
-	MakoFold   *fold;			/* from the workflow that they run under */
-	MakoReplay *replay;
+	bool		gathered;		/* with their events */
+	MakoFold  **folds;			/* by the source of a stream: from the workflow that it runs under */
+	MakoReplay **replays;		/* the same */
+	int			sources;
 	/* Takes a stream, which may fail; false asks for a pause. The reader is NULL where the workflow has no apply. */
 	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
 	void		(*pause) (void *argument);	/* between subtransactions; or NULL */
-	void		(*fail) (void *argument, const MakoStream *stream, const ErrorData *error);
+	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
 	void	   *argument;
+	List	   *refused;		/* streams that were refused in the subtransaction at hand */
+	int			begin;			/* where the subtransaction at hand began */
 	int			next;			/* the stream at hand */
-	int			end;			/* where the subtransaction at hand stops */
+	int			end;			/* where the subtransaction stops */
 } MakoBatch;
 
 extern void mako_batch_run(MakoBatch *batch);
@@ -554,16 +669,24 @@ extern const char *mako_coverage_obstacles(List *list, bool undecided_only);
 
 /* ---- snapshot.c: writing snapshots, heads, dependents ---------------------------------------------------------------------- */
 
+/* What a stream is known by to dependents; lives in the writer's context. */
+typedef struct MakoStreamName
+{
+	char	   *stream_id;
+	pg_uuid_t  *tenant_id;		/* NULL where the stream has none, like process_id */
+	pg_uuid_t  *process_id;
+} MakoStreamName;
+
 /* A stream that waits to be written; lives in the writer's context. */
 typedef struct MakoResult
 {
 	int64		stream_no;
-	char	   *stream_id;
-	pg_uuid_t  *tenant_id;
-	pg_uuid_t  *process_id;
 	int64		sequence_number;	/* of the state */
 	int64		version;		/* of the head */
 	Jsonb	   *state;			/* NULL: the stream moves without a snapshot */
+	MakoStreamName *name;		/* NULL without dependents */
+	ItemPointerData tid;		/* of the head */
+	bool		repointed;		/* is the head, without a statement */
 	bool		counts;			/* as migrated; a stream without events is skipped */
 } MakoResult;
 
@@ -572,11 +695,13 @@ typedef struct MakoWriter
 	MakoReport *report;			/* has the ids of run, source and target */
 	int			state_schema_version;	/* of the target */
 	bool		update_registry;
+	bool		is_direct;		/* snapshots will not have to be copied to be written */
 	List	   *dependents;		/* MakoStatement, one a dependent */
 	MemoryContext context;		/* of the results */
 	MakoResult *results;
 	int			count;
 	int			capacity;
+	bool		in_order;		/* of stream_no, are the results */
 } MakoWriter;
 
 extern MakoWriter *mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry);
@@ -584,8 +709,30 @@ extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 
 extern void mako_writer_rehearse(const MakoWriter *writer);
 extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
+extern bool mako_writer_withdraw(MakoWriter *writer, int64 stream_no);
 
-/* ---- migrate.c: the run ---------------------------------------------------------------------------------------------------- */
+/* ---- run.c: the runs of a call, in one pass -------------------------------------------------------------------------------- */
+
+/* What the caller asked for. */
+typedef struct MakoRequest
+{
+	const char *source_wf;
+	const char *target_wf;
+	pg_uuid_t  *tenant_id;		/* NULL: all */
+	bool		update_registry;
+	bool		in_flight_only;
+	int64		max_errors;		/* -1: any number */
+	const char *expect;			/* fingerprint, or NULL */
+	text	   *reason;			/* or NULL */
+	bool		one_of_version; /* skipped counts this workflow's streams only */
+} MakoRequest;
+
+#define MAKO_UNEXPECTED_DEFINITIONS "the definitions are not those that were expected"
+
+extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected, const char *message);
+extern List *mako_run(const MakoRequest *requests, int count);
+
+/* ---- migrate.c: the call --------------------------------------------------------------------------------------------------- */
 
 extern void mako_migrate_init(void);
 

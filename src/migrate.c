@@ -1,9 +1,7 @@
 /*
  * migrate.c
- *	  mako_migrate(), mako_migrate_version() and their loop: guard, plan, lock, fold, write, report.
- *
- * The heads come from one cursor over the run, a batch at a time; the batch's events are read with a snapshot taken after its heads
- * were locked, so that nothing is missed that others committed while we waited. What fails alone, batch.c isolates.
+ *	  The call: mako_migrate(), mako_migrate_version(). Reads the arguments, keeps out what must not run twice or inside another run, and
+ *	  turns reports into rows; run.c does the work. Memory is that of the call.
  */
 #include "mako_migration.h"
 
@@ -16,277 +14,12 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-static MakoStatement insert_run = {
-	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, max_errors, reason,"
-	" fingerprint, extension_version, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING run_id",
-	11, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
-};
-
-static MakoStatement finish_run = {
-	"UPDATE mako.migration_run SET finished_at = $2, migrated = $3, skipped = $4, failed = $5"
-	" WHERE run_id OPERATOR(pg_catalog.=) $1",
-	5, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}
-};
-
-static MakoStatement count_streams = {
-	"SELECT pg_catalog.count(*) FROM mako.stream s WHERE ($1 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $1)"
-	" AND ($2 IS NULL OR pg_catalog.split_part(s.workflow_id, '@', 1) OPERATOR(pg_catalog.=) pg_catalog.split_part($2, '@', 1))",
-	2, {UUIDOID, TEXTOID}, true
-};
-
 /* The workflows of a format version that are to be migrated, if a way leads on. */
 static MakoStatement select_workflows = {
 	"SELECT w.workflow_id::text FROM %s.mako_workflow w WHERE mako_workflow_version(w.workflow_id) = $1"
 	" AND NOT EXISTS (SELECT FROM %s.mako_exemption x WHERE x.workflow_id = w.workflow_id) ORDER BY w.workflow_id",
 	1, {TEXTOID}
 };
-
-/* What the caller asked for. */
-typedef struct Request
-{
-	const char *source_wf;
-	const char *target_wf;
-	pg_uuid_t  *tenant_id;		/* NULL: all */
-	bool		update_registry;
-	bool		in_flight_only;
-	int64		max_errors;		/* -1: any number */
-	const char *expect;			/* fingerprint, or NULL */
-	text	   *reason;			/* or NULL */
-	bool		one_of_version; /* skipped counts this workflow's streams only */
-	int64		failed_before;	/* streams of the workflows before it; they count for max_errors */
-} Request;
-
-/* A run under way; lives in the run context. */
-typedef struct Run
-{
-	const Request *request;
-	const MakoPlan *plan;
-	MakoReport *report;
-	MakoWriter *writer;
-	MakoFold   *fold;
-	MakoReplay *replay;
-	bool		needs_state;	/* false: an identity migration without apply only repoints */
-	MemoryContext batch_context;	/* heads and boundaries */
-} Run;
-
-/* ---- one stream ------------------------------------------------------------------------------------------------------------- */
-
-/* Takes one stream from its events to a result that waits to be written. */
-static void
-migrate_stream(Run *run, const MakoStream *stream, MakoReader *reader)
-{
-	MakoFold   *fold = run->fold;
-
-	if (stream->version == 0)
-	{
-		/* Nothing happened yet, so there is no state to migrate; the stream moves, so that nothing is left behind. */
-		if (reader != NULL)
-			mako_replay_empty(fold, stream, reader);
-		mako_writer_add(run->writer, stream, 0, (Datum) 0, false);
-		return;
-	}
-
-	if (reader != NULL)
-	{
-		if (!mako_replay_stream(run->replay, fold, stream, reader))
-			return;
-	}
-	else if (run->needs_state || stream->boundary_missing)
-		mako_replay_stored(fold, stream);
-	else if (stream->start > 0)
-	{
-		/* The boundary holds for the target too: the events behind it belong to the same state as before. */
-		mako_replay_check_schema_version(run->plan->workflows[0], stream);
-		mako_writer_add(run->writer, stream, stream->start, stream->start_state, true);
-		return;
-	}
-	else
-	{
-		mako_writer_add(run->writer, stream, stream->version, (Datum) 0, true);
-		return;
-	}
-
-	if (run->request->in_flight_only && !mako_fold_is_in_flight(fold))
-		return;
-	if (mako_fold_migrate(fold))
-		mako_writer_add(run->writer, stream, stream->version, fold->state, true);
-}
-
-/* ---- one batch -------------------------------------------------------------------------------------------------------------- */
-
-/* Migrates a stream; false when the results so far must be written first. */
-static bool
-take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
-{
-	Run		   *run = argument;
-
-	migrate_stream(run, stream, reader);
-	return !mako_writer_is_full(run->writer);
-}
-
-/* Writes what waits, when it is time to. */
-static void
-write_results(void *argument)
-{
-	Run		   *run = argument;
-
-	if (mako_writer_is_full(run->writer))
-		mako_writer_flush(run->writer);
-}
-
-/* Reports a stream that failed. */
-static void
-fail_stream(void *argument, const MakoStream *stream, const ErrorData *error)
-{
-	Run		   *run = argument;
-
-	mako_report_error(run->report, stream->stream_no, stream->stream_id, run->fold->phase, run->fold->sequence_number, error);
-}
-
-/* Migrates a batch of streams whose heads are locked. */
-static void
-migrate_batch(Run *run, MakoStream *streams, int count)
-{
-	const MakoWorkflow *source = run->plan->workflows[0];
-	MakoBatch	batch = {streams, count, run->fold, run->replay, take_stream, write_results, fail_stream, run};
-
-	/* A snapshot of after the locks, for states, events and whatever the functions read. */
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	mako_stream_load_states(streams, count, source->workflow_id, source->apply == NULL && run->needs_state);
-	mako_batch_run(&batch);
-	PopActiveSnapshot();
-}
-
-/* Migrates every matching stream. */
-static void
-migrate_all(Run *run, MakoCursor *heads)
-{
-	for (;;)
-	{
-		MemoryContext old;
-		MakoStream *streams;
-		int			count;
-
-		MemoryContextReset(run->batch_context);
-		old = MemoryContextSwitchTo(run->batch_context);
-		streams = palloc(sizeof(MakoStream) * mako_batch_size);
-		count = mako_stream_fetch_heads(heads, run->request->source_wf, streams, mako_batch_size);
-		if (count > 0)
-			migrate_batch(run, streams, count);
-		MemoryContextSwitchTo(old);
-		if (count == 0)
-			break;
-		mako_report_save_errors(run->report);
-	}
-	mako_writer_flush(run->writer);
-	mako_report_save_errors(run->report);
-	mako_cursor_close(heads);
-}
-
-/* ---- the run ---------------------------------------------------------------------------------------------------------------- */
-
-#define UNEXPECTED_DEFINITIONS "the definitions are not those that were expected"
-
-/* Raises unless the definitions are those that were reviewed. */
-static void
-check_fingerprint(const char *fingerprint, const char *expected, const char *message)
-{
-	if (expected != NULL && strcmp(fingerprint, expected) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg_internal("%s", message),
-				 errdetail("Expected fingerprint %s, found %s.", expected, fingerprint),
-				 errhint("Review the definitions again; mako_fingerprint() and mako_version_fingerprint() show the fingerprints.")));
-}
-
-/* Opens the run in the audit trail. */
-static int64
-start_run(const Request *request, const MakoPlan *plan, TimestampTz started_at)
-{
-	Datum		values[] = {
-		CStringGetTextDatum(request->source_wf), CStringGetTextDatum(request->target_wf), mako_plan_path(plan),
-		UUIDPGetDatum(request->tenant_id), BoolGetDatum(request->update_registry), BoolGetDatum(request->in_flight_only),
-		Int64GetDatum(request->max_errors), PointerGetDatum(request->reason), CStringGetTextDatum(plan->fingerprint),
-		CStringGetTextDatum(mako_sql_extension_version()), TimestampTzGetDatum(started_at)
-	};
-	char		nulls[] = "           ";
-	MakoRows	rows;
-	bool		isnull;
-	int64		run_id;
-
-	if (request->tenant_id == NULL)
-		nulls[3] = 'n';
-	if (request->max_errors < 0)
-		nulls[6] = 'n';
-	if (request->reason == NULL)
-		nulls[7] = 'n';
-	rows = mako_invariants_query(&insert_run, values, nulls);
-	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
-	mako_rows_free(&rows);
-	return run_id;
-}
-
-/* Counts what was skipped, and closes the run in the audit trail. */
-static void
-end_run(const Request *request, MakoReport *report)
-{
-	Datum		scope[] = {UUIDPGetDatum(request->tenant_id), CStringGetTextDatum(request->source_wf)};
-	char		nulls[] = {request->tenant_id == NULL ? 'n' : ' ', request->one_of_version ? ' ' : 'n', '\0'};
-	MakoRows	rows = mako_sql_query(&count_streams, scope, nulls);
-	bool		isnull;
-
-	/* Everything in scope that was neither migrated nor failed, whichever the reason. */
-	report->skipped = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull)) - report->migrated - report->failed;
-	mako_rows_free(&rows);
-	report->finished_at = GetCurrentTimestamp();
-	{
-		Datum		values[] = {
-			Int64GetDatum(report->run_id), TimestampTzGetDatum(report->finished_at), Int64GetDatum(report->migrated),
-			Int64GetDatum(report->skipped), Int64GetDatum(report->failed)
-		};
-
-		(void) mako_invariants_write(&finish_run, values, NULL);
-	}
-}
-
-/* The whole run; the current memory context is the run's. */
-static MakoReport *
-run_migration(const Request *request)
-{
-	Run			run = {request};
-	const MakoWorkflow *source;
-	MakoCursor *heads;
-
-	run.report = mako_report_create(request->source_wf, request->target_wf, request->max_errors);
-	run.report->failed_before = request->failed_before;
-	mako_fence_lock_source(request->source_wf);
-	run.plan = mako_plan_create(request->source_wf, request->target_wf);
-	check_fingerprint(run.plan->fingerprint, request->expect, UNEXPECTED_DEFINITIONS);
-	mako_fence_lock(request->source_wf);
-	mako_fence_pass(request->target_wf, MAKO_FENCE_ENTER);
-
-	source = run.plan->workflows[0];
-	run.needs_state = source->apply != NULL || !run.plan->identity || (request->in_flight_only && source->in_flight != NULL);
-	/* In this order: then the runs that have moved a stream to our source before all have smaller numbers than ours. */
-	heads = mako_stream_open_heads(request->source_wf, request->tenant_id, true);
-	run.report->run_id = start_run(request, run.plan, run.report->started_at);
-	run.writer = mako_writer_create(run.report, run.plan->workflows[run.plan->steps], request->update_registry);
-	run.fold = mako_fold_create(run.plan);
-	run.replay = mako_replay_create();
-	run.batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
-	/* What is refused to the caller ends the run here, instead of failing every stream. */
-	if (source->apply != NULL)
-		mako_stream_rehearse();
-	mako_writer_rehearse(run.writer);
-	migrate_all(&run, heads);
-
-	check_fingerprint(mako_plan_create(request->source_wf, request->target_wf)->fingerprint, run.plan->fingerprint,
-					  "the definitions have changed during the migration");
-	end_run(request, run.report);
-	mako_replay_warn(run.replay, NULL);
-	return run.report;
-}
 
 /* ---- the call --------------------------------------------------------------------------------------------------------------- */
 
@@ -320,7 +53,7 @@ mako_migrate_init(void)
  * so a later statement of the transaction sees a later command.
  */
 static void
-check_once_per_statement(const Request *request, CommandId command)
+check_once_per_statement(const MakoRequest *request, CommandId command)
 {
 	ListCell   *cell;
 
@@ -340,7 +73,7 @@ check_once_per_statement(const Request *request, CommandId command)
 
 /* Remembers a call that has succeeded. */
 static void
-remember_call(const Request *request, CommandId command)
+remember_call(const MakoRequest *request, CommandId command)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	Call	   *call = palloc(sizeof(Call));
@@ -353,11 +86,11 @@ remember_call(const Request *request, CommandId command)
 }
 
 /* Reads and checks the arguments; source and target are two workflow ids or two format versions. */
-static Request
+static MakoRequest
 read_request(FunctionCallInfo fcinfo, const char *source_name, const char *target_name)
 {
 	const char *const names[] = {source_name, target_name, NULL, "update_registry", "in_flight_only"};
-	Request		request = {0};
+	MakoRequest request = {0};
 
 	for (size_t i = 0; i < lengthof(names); i++)
 		mako_require_value(names[i] == NULL || !PG_ARGISNULL(i), names[i]);
@@ -395,25 +128,27 @@ check_call(const char *function)
 				 errmsg("%s cannot be called while a migration is under way in this session", function)));
 }
 
-/* Runs one migration, in the current memory context. */
-static MakoReport *
-run_one(const Request *request, CommandId command)
+/* Carries out the runs of a call, in the current memory context; returns their reports. */
+static List *
+run(const MakoRequest *requests, int count, CommandId command)
 {
-	MakoReport *report = NULL;
+	List	   *reports = NIL;
 
-	check_once_per_statement(request, command);
+	for (int i = 0; i < count; i++)
+		check_once_per_statement(&requests[i], command);
 	running = true;
 	PG_TRY();
 	{
-		report = run_migration(request);
+		reports = mako_run(requests, count);
 	}
 	PG_FINALLY();
 	{
 		running = false;
 	}
 	PG_END_TRY();
-	remember_call(request, command);
-	return report;
+	for (int i = 0; i < count; i++)
+		remember_call(&requests[i], command);
+	return reports;
 }
 
 MAKO_FUNCTION(mako_migrate);
@@ -428,7 +163,7 @@ mako_migrate(PG_FUNCTION_ARGS)
 	MemoryContext context;
 	MemoryContext old;
 	MakoConnection connection;
-	Request		request;
+	MakoRequest request;
 	TupleDesc	tupdesc;
 	Datum		values[MAKO_REPORT_COLUMNS];
 	bool		nulls[MAKO_REPORT_COLUMNS];
@@ -442,7 +177,7 @@ mako_migrate(PG_FUNCTION_ARGS)
 	old = MemoryContextSwitchTo(context);
 	connection = mako_sql_connect();
 	mako_invariants_check_store();
-	mako_report_columns(run_one(&request, command), tupdesc, values, nulls);
+	mako_report_columns(linitial(run(&request, 1, command)), tupdesc, values, nulls);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
 	row = heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls);
@@ -502,17 +237,47 @@ check_decisions(const char *source_fv, const char *target_fv)
 				 errhint("Register a way to \"%s\" with mako_register_migration(), or exempt them with mako_exempt().", target_fv)));
 }
 
+/* Migrates these workflows of a format version in one pass, one report a row. */
+static void
+migrate_workflows(const MakoRequest *version, List *workflows, CommandId command, MakoRowSet *result)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	MakoRequest *requests = palloc(sizeof(MakoRequest) * list_length(workflows));
+	int			count = 0;
+	ListCell   *cell;
+
+	foreach(cell, workflows)
+	{
+		MakoRequest *request = &requests[count++];
+
+		*request = *version;
+		request->source_wf = lfirst(cell);
+		request->target_wf = mako_workflow_id_at(request->source_wf, version->target_wf);
+		request->expect = NULL;
+		request->one_of_version = true;
+	}
+	foreach(cell, run(requests, count, command))
+	{
+		Datum		values[MAKO_REPORT_COLUMNS];
+		bool		nulls[MAKO_REPORT_COLUMNS];
+
+		mako_report_columns(lfirst(cell), mako_rowset_type(result), values, nulls);
+		mako_rowset_add(result, values, nulls);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
 /* Migrates every workflow of a format version for which a way is registered, one report a row. */
 Datum
 mako_migrate_version(PG_FUNCTION_ARGS)
 {
 	CommandId	command = GetActiveSnapshot()->curcid;
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
-	Request		version;
+	MakoRequest version;
 	MakoConnection connection;
 	List	   *workflows;
-	ListCell   *cell;
-	int64		failed = 0;
 
 	check_call("mako_migrate_version()");
 	version = read_request(fcinfo, "source_fv", "target_fv");
@@ -523,28 +288,9 @@ mako_migrate_version(PG_FUNCTION_ARGS)
 	check_decisions(version.source_wf, version.target_wf);
 	workflows = workflows_on_the_way(version.source_wf, version.target_wf);
 	if (version.expect != NULL)
-		check_fingerprint(version_fingerprint(workflows, version.target_wf), version.expect, UNEXPECTED_DEFINITIONS);
-	foreach(cell, workflows)
-	{
-		MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
-		MemoryContext old = MemoryContextSwitchTo(context);
-		Request		request = version;
-		MakoReport *report;
-		Datum		values[MAKO_REPORT_COLUMNS];
-		bool		nulls[MAKO_REPORT_COLUMNS];
-
-		request.source_wf = lfirst(cell);
-		request.target_wf = mako_workflow_id_at(request.source_wf, version.target_wf);
-		request.expect = NULL;
-		request.one_of_version = true;
-		request.failed_before = failed;
-		report = run_one(&request, command);
-		failed += report->failed;
-		mako_report_columns(report, mako_rowset_type(result), values, nulls);
-		mako_rowset_add(result, values, nulls);
-		MemoryContextSwitchTo(old);
-		MemoryContextDelete(context);
-	}
+		mako_run_check_fingerprint(version_fingerprint(workflows, version.target_wf), version.expect, MAKO_UNEXPECTED_DEFINITIONS);
+	if (workflows != NIL)
+		migrate_workflows(&version, workflows, command, result);
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }

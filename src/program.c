@@ -2,8 +2,8 @@
  * program.c
  *	  A registered function as a planned expression over parameters.
  *
- * The server's planner turns the call f($1, $2, $4) into an expression, in which a simple SQL function is inlined; the executor
- * evaluates it. Both happen as the function's owner in a security-restricted operation, so that nobody who runs a migration lends
+ * The server's planner and inline.c turn the call f($1, $2, $4) into an expression, in which SQL functions are inlined; the executor
+ * evaluates it, and parameters above the fold's own are bindings: what inline.c wants evaluated once. Both happen as the function's owner in a security-restricted operation, so that nobody who runs a migration lends
  * his rights to the author of a function. The planned expression lasts for the run; its evaluation state is made anew after an
  * error, because a function that was left in the middle has left its caches there too.
  */
@@ -14,12 +14,14 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "executor/execExpr.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
+#include "utils/expandeddatum.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -39,6 +41,48 @@ static const MakoParameter role_parameters[][3] = {
 	[MAKO_ROLE_IN_FLIGHT] = {MAKO_PARAMETER_STATE},
 };
 
+/* Puts a binding's value where a step wants it, evaluated at its first use in an evaluation of the program. */
+static void
+evaluate_binding(ExprState *state, struct ExprEvalStep *step, ExprContext *context)
+{
+	MakoBinding *binding = step->d.cparam.paramarg;
+
+	if (binding->evaluation != binding->program->evaluation)
+	{
+		check_stack_depth();
+		binding->value = ExecEvalExpr(binding->state, context, &binding->isnull);
+		/* Whoever may write to an expanded value would change it for the next user. */
+		binding->value = MakeExpandedObjectReadOnly(binding->value, binding->isnull, binding->typlen);
+		binding->evaluation = binding->program->evaluation;
+	}
+	*step->resvalue = binding->value;
+	*step->resnull = binding->isnull;
+}
+
+/* A ParamCompileHook: the step that evaluates a parameter of the program that is being prepared. */
+static void
+compile_parameter(ParamListInfo parameters, Param *param, ExprState *state, Datum *value, bool *isnull)
+{
+	const MakoProgram *program = parameters->paramCompileArg;
+	ExprEvalStep step = {.resvalue = value,.resnull = isnull};
+
+	if (param->paramid > MAKO_PARAMETER_PAYLOAD)
+	{
+		step.opcode = EEOP_PARAM_CALLBACK;
+		step.d.cparam.paramfunc = evaluate_binding;
+		step.d.cparam.paramarg = list_nth(program->bindings, param->paramid - MAKO_PARAMETER_PAYLOAD - 1);
+		step.d.cparam.paramid = param->paramid;
+		step.d.cparam.paramtype = param->paramtype;
+	}
+	else
+	{
+		step.opcode = EEOP_PARAM_EXTERN;
+		step.d.param.paramid = param->paramid;
+		step.d.param.paramtype = param->paramtype;
+	}
+	ExprEvalPushStep(state, &step);
+}
+
 /* The parameters that all programs of a fold share. */
 ParamListInfo
 mako_program_parameters(void)
@@ -50,6 +94,7 @@ mako_program_parameters(void)
 		parameters->params[i].ptype = parameter_type[i + 1];
 		parameters->params[i].isnull = true;
 	}
+	parameters->paramCompile = compile_parameter;
 	return parameters;
 }
 
@@ -129,16 +174,38 @@ calls_foreign_function(Node *node, void *argument)
 		 expression_tree_walker(node, calls_foreign_function, NULL));
 }
 
-/* Plans an expression as the role that will evaluate it: planning evaluates immutable functions. */
-static MakoProgram *
-plan_expression(Expr *expression, Oid owner)
+/*
+ * Plans an expression as the role that will evaluate it: planning evaluates immutable functions. Notes on SQL functions go to notes,
+ * unless that is NULL.
+ */
+MakoProgram *
+mako_program_plan(Expr *expression, Oid owner, List **notes)
 {
 	MakoProgram *program = palloc0(sizeof(MakoProgram));
 	Rights		before = become_owner(owner);
+	List	   *bindings = NIL;
+	Expr	   *inlined = NULL;
+	ListCell   *cell;
 
+	/* Even where the result is not used: a function that the server cannot make sense of fails here, in every setting. */
 	program->expression = expression_planner(expression);
-	program->plain = !calls_foreign_function((Node *) program->expression, NULL);
 	program->owner = owner;
+	if (mako_native_evaluation || notes != NULL)
+		inlined = mako_inline(expression, &bindings, notes);
+	if (mako_native_evaluation && inlined != NULL)
+	{
+		program->is_inlined = true;
+		program->expression = inlined;
+		program->bindings = bindings;
+	}
+	program->plain = !calls_foreign_function((Node *) program->expression, NULL);
+	foreach(cell, program->bindings)
+	{
+		MakoBinding *binding = lfirst(cell);
+
+		binding->program = program;
+		program->plain = program->plain && !calls_foreign_function((Node *) binding->expression, NULL);
+	}
 	become_caller(&before);
 	return program;
 }
@@ -156,9 +223,9 @@ mako_program_compile(const MakoFunction *function)
 	(void) get_func_signature(function->oid, &argtypes, &nargs);
 	for (int i = 0; i < nargs; i++)
 		arguments = lappend(arguments, parameter_as(role_parameters[function->role][i], argtypes[i]));
-	return plan_expression((Expr *) makeFuncExpr(function->oid, get_func_rettype(function->oid), arguments,
-												 InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL),
-						   function->owner);
+	return mako_program_plan((Expr *) makeFuncExpr(function->oid, get_func_rettype(function->oid), arguments,
+												   InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL),
+							 function->owner, NULL);
 }
 
 /* The program that checks a state against the domain that a function declares for it; NULL where it declares none. */
@@ -169,7 +236,7 @@ mako_program_compile_check(const MakoFunction *function)
 
 	if (type == JSONBOID)
 		return NULL;
-	return plan_expression((Expr *) parameter_as(MAKO_PARAMETER_STATE, type), function->owner);
+	return mako_program_plan((Expr *) parameter_as(MAKO_PARAMETER_STATE, type), function->owner, NULL);
 }
 
 /* What the programs of a fold are evaluated in, in the current memory context. */
@@ -182,16 +249,41 @@ mako_program_context(ParamListInfo parameters)
 	return context;
 }
 
-/* Makes a program ready for evaluation, in the current memory context. */
+/* An expression ready for evaluation, with drop-ins in their places. */
+static ExprState *
+prepare(Expr *expression, ParamListInfo parameters)
+{
+	ExprState  *state = ExecInitExprWithParams(expression, parameters);
+
+	if (mako_native_evaluation)
+		mako_json_functions_replace(state);
+	return state;
+}
+
+/*
+ * Makes a program ready for evaluation, in the current memory context. Here the executor checks who may call the functions that are
+ * left: the owner, not whoever runs a migration.
+ */
 void
 mako_program_prepare(MakoProgram *program, ExprContext *context)
 {
+	ParamListInfo parameters = context->ecxt_param_list_info;
+	Rights		before;
+	ListCell   *cell;
+
 	if (program == NULL)
 		return;
+	before = become_owner(program->owner);
+	parameters->paramCompileArg = program;
 	program->context = context;
-	program->state = ExecInitExprWithParams(program->expression, context->ecxt_param_list_info);
-	if (mako_native_evaluation)
-		mako_json_functions_replace(program->state);
+	program->state = prepare(program->expression, parameters);
+	foreach(cell, program->bindings)
+	{
+		MakoBinding *binding = lfirst(cell);
+
+		binding->state = prepare(binding->expression, parameters);
+	}
+	become_caller(&before);
 }
 
 /*
@@ -204,6 +296,7 @@ mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 	MakoRefusal *diverted = mako_refusal_divert(refusal);
 	Datum		result;
 
+	program->evaluation++;
 	if (program->plain)
 	{
 		/* What is put back is the role only: settings have not changed, and looking for changes takes longer than most programs. */

@@ -212,7 +212,7 @@ is_foreign(const MakoEvent *event, const MakoStream *stream, MakoReader *reader)
 bool
 mako_replay_is_needed(const MakoStream *stream)
 {
-	MakoReader *reader = mako_stream_open_events(stream, 1);
+	MakoReader *reader = mako_stream_open_events(stream, 1, NULL);
 	const MakoEvent *event;
 	int64		expected = stream->start + 1;
 	bool		needed = stream->boundary_missing;
@@ -450,7 +450,7 @@ mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 
 	error_context_stack = &context;
 	whole.start = 0;
-	reader = mako_stream_open_events(&whole, 1);
+	reader = mako_stream_open_events(&whole, 1, NULL);
 	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
 	{
 		const char *workflow_id = mako_stream_folding_workflow(reader);

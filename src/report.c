@@ -28,6 +28,14 @@ static MakoStatement insert_errors = {
 	TEXTARRAYOID, TEXTARRAYOID}
 };
 
+static MakoStatement select_error = {
+	"SELECT FROM mako.migration_error e WHERE e.run_id OPERATOR(pg_catalog.=) $1 AND e.stream_no OPERATOR(pg_catalog.=) $2 LIMIT 1",
+	2, {INT8OID, INT8OID}
+};
+
+/* What errors may need before they are saved. */
+#define UNSAVED_LIMIT (1024 * 1024)
+
 /* Columns of mako_migration_error, in order. */
 enum
 {
@@ -42,16 +50,20 @@ enum
 	ERROR_COLUMNS
 };
 
-/* A report without counts or errors, in a context below the current one. */
+/*
+ * A report without counts or errors, in a context below the current one. The tally is that of the call, whose reports are made in the
+ * order of its runs.
+ */
 MakoReport *
-mako_report_create(const char *source_wf, const char *target_wf, int64 max_errors)
+mako_report_create(const char *source_wf, const char *target_wf, MakoTally *tally)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako report", ALLOCSET_DEFAULT_SIZES);
 	MakoReport *report = MemoryContextAllocZero(context, sizeof(MakoReport));
 
 	report->source_wf = source_wf;
 	report->target_wf = target_wf;
-	report->max_errors = max_errors;
+	report->tally = tally;
+	tally->reports = lappend(tally->reports, report);
 	report->context = context;
 	report->unsaved_context = AllocSetContextCreate(context, "mako unsaved errors", ALLOCSET_DEFAULT_SIZES);
 	report->started_at = GetCurrentTimestamp();
@@ -85,10 +97,41 @@ copy_error(const MakoError *error, int limit)
 	return copy;
 }
 
-/* Ends the run because of max_errors; the detail has the counts and the first errors as JSON. */
-static void
-raise_too_many_errors(const MakoReport *report)
+/* The report at which the runs of a call, one after the other, have more errors than they may. */
+static const MakoReport *
+first_above(const MakoTally *tally)
 {
+	const MakoReport *report = NULL;
+	int64		failed = 0;
+	ListCell   *cell;
+
+	foreach(cell, tally->reports)
+	{
+		report = lfirst(cell);
+		failed += report->failed;
+		if (failed > tally->max_errors)
+			break;
+	}
+	return report;
+}
+
+/* Frees such a copy. */
+static void
+free_error(MakoError *error)
+{
+	char	   *const texts[] = {error->stream_id, error->message, error->detail, error->hint, error->context};
+
+	for (size_t i = 0; i < lengthof(texts); i++)
+		if (texts[i] != NULL)
+			pfree(texts[i]);
+	pfree(error);
+}
+
+/* Ends the call because of max_errors; the detail has the counts and the first errors of one run as JSON. */
+static void
+raise_too_many_errors(const MakoTally *tally)
+{
+	const MakoReport *report = first_above(tally);
 	StringInfoData json;
 	ListCell   *cell;
 	int			shown = 0;
@@ -116,9 +159,31 @@ raise_too_many_errors(const MakoReport *report)
 	appendStringInfoString(&json, "]}");
 	ereport(ERROR,
 			(errcode(MAKO_ERRCODE_NOT_OK),
-			 errmsg("more than " INT64_FORMAT " streams could not be migrated", report->max_errors),
+			 errmsg("more than " INT64_FORMAT " streams could not be migrated", tally->max_errors),
 			 errdetail_internal("%s", json.data),
 			 errhint("Nothing was changed. Correct the cause, or allow more with max_errors.")));
+}
+
+/*
+ * Adds an error to a list in the order of the streams. They come nearly in that order, or from a part that is written after the next
+ * one has been folded.
+ */
+static List *
+add_error(List *list, MakoError *error)
+{
+	int			place = list_length(list);
+
+	while (place > 0 && ((const MakoError *) list_nth(list, place - 1))->stream_no > error->stream_no)
+		place--;
+	return list_insert_nth(list, place, error);
+}
+
+/* Is there room in the report's array for an error of this stream, before others if need be? */
+static bool
+is_among_first(const MakoReport *report, int64 stream_no)
+{
+	return list_length(report->errors) < MAKO_REPORT_ERRORS ||
+		((const MakoError *) llast(report->errors))->stream_no > stream_no;
 }
 
 /* Records that a stream could not be migrated; if it had been counted as migrated, the caller takes that back first. */
@@ -136,15 +201,25 @@ mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, Ma
 	error.context = data->context;
 
 	report->failed++;
+	report->tally->failed++;
 	old = MemoryContextSwitchTo(report->context);
-	if (list_length(report->errors) < MAKO_REPORT_ERRORS)
-		report->errors = lappend(report->errors, copy_error(&error, MAKO_ERROR_TEXT));
+	if (is_among_first(report, stream_no))
+	{
+		report->errors = add_error(report->errors, copy_error(&error, MAKO_ERROR_TEXT));
+		if (list_length(report->errors) > MAKO_REPORT_ERRORS)
+		{
+			free_error(llast(report->errors));
+			report->errors = list_truncate(report->errors, MAKO_REPORT_ERRORS);
+		}
+	}
 	MemoryContextSwitchTo(report->unsaved_context);
-	report->unsaved = lappend(report->unsaved, copy_error(&error, MaxAllocSize - 1));
+	report->unsaved = add_error(report->unsaved, copy_error(&error, MaxAllocSize - 1));
 	MemoryContextSwitchTo(old);
 
-	if (report->max_errors >= 0 && report->failed_before + report->failed > report->max_errors)
-		raise_too_many_errors(report);
+	if (report->tally->max_errors >= 0 && report->tally->failed > report->tally->max_errors)
+		raise_too_many_errors(report->tally);
+	if (MemoryContextMemAllocated(report->unsaved_context, false) > UNSAVED_LIMIT)
+		mako_report_save_errors(report);
 }
 
 /* The columns of an error, in the order of mako_migration_error. */
@@ -189,43 +264,59 @@ void
 mako_report_save_errors(MakoReport *report)
 {
 	int			count = list_length(report->unsaved);
-	MemoryContext old = MemoryContextSwitchTo(report->unsaved_context);
+	MemoryContext old;
 	Datum		parameters[3 + ERROR_COLUMNS] = {Int64GetDatum(report->run_id), Int64GetDatum(report->saved)};
-	Datum	   *stream_nos = palloc(sizeof(Datum) * (count + 1));
+	Datum	   *stream_nos;
 	Datum	   *values[ERROR_COLUMNS];
 	bool	   *nulls[ERROR_COLUMNS];
 
-	if (count > 0)
+	if (count == 0)
+		return;
+	old = MemoryContextSwitchTo(report->unsaved_context);
+	stream_nos = palloc(sizeof(Datum) * count);
+	for (int column = 0; column < ERROR_COLUMNS; column++)
 	{
-		for (int column = 0; column < ERROR_COLUMNS; column++)
-		{
-			values[column] = palloc(sizeof(Datum) * count);
-			nulls[column] = palloc(sizeof(bool) * count);
-		}
-		for (int i = 0; i < count; i++)
-		{
-			const MakoError *error = list_nth(report->unsaved, i);
-			Datum		row[ERROR_COLUMNS];
-			bool		row_nulls[ERROR_COLUMNS];
-
-			stream_nos[i] = Int64GetDatum(error->stream_no);
-			error_columns(error, row, row_nulls);
-			for (int column = 0; column < ERROR_COLUMNS; column++)
-			{
-				values[column][i] = row[column];
-				nulls[column][i] = row_nulls[column];
-			}
-		}
-		parameters[2] = nullable_array(stream_nos, NULL, count, INT8OID);
-		for (int column = 0; column < ERROR_COLUMNS; column++)
-			parameters[3 + column] = nullable_array(values[column], nulls[column], count,
-													column == ERROR_SEQUENCE_NUMBER ? INT8OID : TEXTOID);
-		(void) mako_invariants_write(&insert_errors, parameters, NULL);
-		report->saved += count;
+		values[column] = palloc(sizeof(Datum) * count);
+		nulls[column] = palloc(sizeof(bool) * count);
 	}
+	for (int i = 0; i < count; i++)
+	{
+		const MakoError *error = list_nth(report->unsaved, i);
+		Datum		row[ERROR_COLUMNS];
+		bool		row_nulls[ERROR_COLUMNS];
+
+		stream_nos[i] = Int64GetDatum(error->stream_no);
+		error_columns(error, row, row_nulls);
+		for (int column = 0; column < ERROR_COLUMNS; column++)
+		{
+			values[column][i] = row[column];
+			nulls[column][i] = row_nulls[column];
+		}
+	}
+	parameters[2] = nullable_array(stream_nos, NULL, count, INT8OID);
+	for (int column = 0; column < ERROR_COLUMNS; column++)
+		parameters[3 + column] = nullable_array(values[column], nulls[column], count,
+												column == ERROR_SEQUENCE_NUMBER ? INT8OID : TEXTOID);
+	(void) mako_invariants_write(&insert_errors, parameters, NULL);
+	report->saved += count;
 	MemoryContextSwitchTo(old);
 	report->unsaved = NIL;
 	MemoryContextReset(report->unsaved_context);
+}
+
+/* Has an error of this stream been recorded? */
+bool
+mako_report_has(MakoReport *report, int64 stream_no)
+{
+	Datum		values[] = {Int64GetDatum(report->run_id), Int64GetDatum(stream_no)};
+	MakoRows	rows;
+	bool		found;
+
+	mako_report_save_errors(report);
+	rows = mako_sql_query(&select_error, values, NULL);
+	found = rows.count > 0;
+	mako_rows_free(&rows);
+	return found;
 }
 
 /* The report's errors as mako_migration_error[]. */

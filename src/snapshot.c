@@ -5,10 +5,14 @@
  * Results wait in the writer's context until there are enough of them. A flush is one subtransaction; only when it fails is it
  * halved, again and again, until the stream that cannot be written stands alone. So a run of a million streams has some dozens of
  * writing subtransactions, not a million.
+ *
+ * Snapshots and heads go straight to their tables (direct.c), and by a statement where somebody has given a table more to do. Either
+ * way of the one goes with either way of the other, and is chosen at every flush.
  */
 #include "mako_migration.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -35,6 +39,10 @@ static MakoStatement update_heads = {
 	4, {INT8ARRAYOID, TEXTOID, INT8OID, INT8OID}, true
 };
 
+static MakoStatement select_stream_id = {
+	"SELECT s.stream_id FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 1, {INT8OID}
+};
+
 /* With the oid of the relation, the base type of the process column, and what is missing of them. */
 static MakoStatement select_dependents = {
 	"WITH RECURSIVE d AS ("
@@ -55,6 +63,24 @@ static MakoStatement select_dependents = {
 	"         ORDER BY c.ordinal LIMIT 1) END"
 	" FROM d ORDER BY d.relation, d.process_column, d.workflow_column",
 	0, {0}
+};
+
+/* What undoes the writing of one stream. */
+static MakoStatement delete_snapshot = {
+	"DELETE FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1 AND n.stream_no OPERATOR(pg_catalog.=) $2",
+	2, {INT8OID, INT8OID}
+};
+
+static MakoStatement delete_repointed = {
+	"DELETE FROM mako.repointed p WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.stream_no OPERATOR(pg_catalog.=) $2",
+	2, {INT8OID, INT8OID}
+};
+
+static MakoStatement put_head_back = {
+	"UPDATE mako.stream AS s SET workflow_id = $3"
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) $1 AND s.workflow_id OPERATOR(pg_catalog.=) $2"
+	" RETURNING s.stream_id, s.tenant_id, s.process_id, s.version",
+	3, {INT8OID, TEXTOID, TEXTOID}
 };
 
 /* The statement that lets one dependent follow; its parameters are those of write_dependents(). */
@@ -99,6 +125,30 @@ dependent_statement(const MakoRows *rows, uint64 row)
 	return statement;
 }
 
+/* Opens the snapshots to insert those of a run; NULL where only a statement can do it. */
+static MakoDirect *
+open_snapshots(void)
+{
+	static const MakoDirectColumn columns[] = {
+		{"stream_no", INT8OID}, {"sequence_number", INT8OID}, {"run_id", INT8OID}, {"workflow_id", TEXTOID},
+		{"state_schema_version", INT4OID}, {"state", JSONBOID}
+	};
+
+	return mako_direct_open("snapshot", CMD_INSERT, columns, lengthof(columns));
+}
+
+/* Will the snapshots go straight to their table? */
+static bool
+is_direct(void)
+{
+	MakoDirect *snapshots = open_snapshots();
+
+	if (snapshots == NULL)
+		return false;
+	mako_direct_close(snapshots);
+	return true;
+}
+
 /* A writer without results, in the current memory context. */
 MakoWriter *
 mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry)
@@ -108,6 +158,8 @@ mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_r
 	writer->report = report;
 	writer->state_schema_version = target->state_schema_version;
 	writer->update_registry = update_registry;
+	writer->is_direct = is_direct();
+	writer->in_order = true;
 	writer->context = AllocSetContextCreate(CurrentMemoryContext, "mako results", ALLOCSET_DEFAULT_SIZES);
 	if (update_registry)
 	{
@@ -127,6 +179,18 @@ copy_uuid(const pg_uuid_t *uuid)
 	return uuid == NULL ? NULL : memcpy(palloc(sizeof(pg_uuid_t)), uuid, sizeof(pg_uuid_t));
 }
 
+/* What dependents know a stream by, in the current memory context. */
+static MakoStreamName *
+copy_name(const MakoStream *stream)
+{
+	MakoStreamName *name = palloc(sizeof(MakoStreamName));
+
+	name->stream_id = pstrdup(stream->stream_id);
+	name->tenant_id = copy_uuid(stream->tenant_id);
+	name->process_id = copy_uuid(stream->process_id);
+	return name;
+}
+
 /*
  * Adds a stream that is to be written. Without a state it moves without a snapshot; counts says whether it counts as migrated.
  */
@@ -144,24 +208,30 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 	}
 	result = &writer->results[writer->count];
 	result->stream_no = stream->stream_no;
-	result->stream_id = pstrdup(stream->stream_id);
-	result->tenant_id = copy_uuid(stream->tenant_id);
-	result->process_id = copy_uuid(stream->process_id);
 	result->sequence_number = sequence_number;
 	result->version = stream->version;
 	/* Toasted and expanded ones become flat. */
 	result->state = state == (Datum) 0 ? NULL : DatumGetJsonbPCopy(state);
+	result->name = writer->dependents == NIL ? NULL : copy_name(stream);
+	result->tid = stream->tid;
+	result->repointed = false;
 	result->counts = counts;
+	writer->in_order = writer->in_order && (writer->count == 0 || result[-1].stream_no < result->stream_no);
 	writer->count++;
 	writer->report->migrated += counts;
 	MemoryContextSwitchTo(old);
 }
 
-/* Is it time to flush? Writing needs the states twice more, as an array and as rows. */
+/*
+ * Is it time to flush? A statement needs the states twice more, as an array and as rows; the table itself takes them as they are, but
+ * a few at once.
+ */
 bool
 mako_writer_is_full(const MakoWriter *writer)
 {
-	return MemoryContextMemAllocated(writer->context, false) > (Size) mako_max_memory * 1024 / 4;
+	Size		limit = (Size) mako_max_memory * 1024 / 4;
+
+	return MemoryContextMemAllocated(writer->context, false) > (writer->is_direct ? limit * 3 : limit);
 }
 
 /* A part of the results, as columns for the statements. */
@@ -178,6 +248,7 @@ typedef enum Which
 {
 	WITH_STATE,					/* the snapshots */
 	REPOINTED,					/* what moved without a snapshot of its last event */
+	LEFT,						/* heads that a statement must repoint */
 	ALL,
 } Which;
 
@@ -191,6 +262,8 @@ wants(Which which, const MakoResult *result)
 			return result->state != NULL;
 		case REPOINTED:
 			return result->state == NULL || result->sequence_number < result->version;
+		case LEFT:
+			return !result->repointed;
 		case ALL:
 			return true;
 	}
@@ -238,13 +311,13 @@ column_array(const Part *part, Which which, Column column, int *count)
 				value = Int64GetDatum(result->stream_no);
 				break;
 			case STREAM_ID:
-				value = CStringGetTextDatum(result->stream_id);
+				value = CStringGetTextDatum(result->name->stream_id);
 				break;
 			case TENANT_ID:
-				value = UUIDPGetDatum(result->tenant_id);
+				value = UUIDPGetDatum(result->name->tenant_id);
 				break;
 			case PROCESS_ID:
-				value = UUIDPGetDatum(result->process_id);
+				value = UUIDPGetDatum(result->name->process_id);
 				break;
 			case SEQUENCE_NUMBER:
 				value = Int64GetDatum(result->sequence_number);
@@ -273,9 +346,33 @@ write_rows(MakoStatement *statement, Datum *values, int count, const char *table
 		mako_sql_raise_swallowed(table, count);
 }
 
-/* Writes the snapshots of a part. */
+/* Writes the snapshots of a part straight to their table. */
 static void
-write_snapshots(const Part *part)
+insert_directly(const Part *part, MakoDirect *snapshots)
+{
+	const MakoWriter *writer = part->writer;
+	Datum		values[] = {
+		(Datum) 0, (Datum) 0, Int64GetDatum(writer->report->run_id), CStringGetTextDatum(writer->report->target_wf),
+		Int32GetDatum(writer->state_schema_version), (Datum) 0
+	};
+
+	for (int i = part->first; i < part->first + part->count; i++)
+	{
+		const MakoResult *result = &writer->results[i];
+
+		if (result->state == NULL)
+			continue;
+		values[0] = Int64GetDatum(result->stream_no);
+		values[1] = Int64GetDatum(result->sequence_number);
+		values[5] = JsonbPGetDatum(result->state);
+		mako_direct_insert(snapshots, values);
+	}
+	mako_direct_close(snapshots);
+}
+
+/* Writes the snapshots of a part by a statement. */
+static void
+insert_by_statement(const Part *part)
 {
 	const MakoWriter *writer = part->writer;
 	int			count;
@@ -289,6 +386,18 @@ write_snapshots(const Part *part)
 	};
 
 	write_rows(&insert_snapshots, values, count, "snapshot");
+}
+
+/* Writes the snapshots of a part. */
+static void
+write_snapshots(const Part *part)
+{
+	MakoDirect *snapshots = open_snapshots();
+
+	if (snapshots != NULL)
+		insert_directly(part, snapshots);
+	else
+		insert_by_statement(part);
 }
 
 /* Records the streams of a part that move without a snapshot of their last event: older events belong to what comes then. */
@@ -305,20 +414,43 @@ write_repointed(const Part *part)
 	write_rows(&insert_repointed, values, count, "repointed");
 }
 
+/* Repoints the heads of a part straight in their table, as far as that is possible. */
+static void
+repoint_directly(const Part *part)
+{
+	MakoDirect *heads = mako_head_open();
+	Datum		target = CStringGetTextDatum(part->writer->report->target_wf);
+
+	for (int i = part->first; i < part->first + part->count; i++)
+	{
+		MakoResult *result = &part->writer->results[i];
+		ItemPointerData tid = result->tid;
+
+		CHECK_FOR_INTERRUPTS();
+		result->repointed = heads != NULL && mako_direct_update(heads, &tid, target);
+	}
+	if (heads != NULL)
+		mako_direct_close(heads);
+}
+
 /* Repoints the heads of a part, and with them every routing key. */
 static void
 write_heads(const Part *part)
 {
 	const MakoResult *results = &part->writer->results[part->first];
 	int			count;
-	Datum		values[] = {
-		column_array(part, ALL, STREAM_NO, &count),
-		CStringGetTextDatum(part->writer->report->target_wf),
-		Int64GetDatum(results[0].stream_no),
-		Int64GetDatum(results[part->count - 1].stream_no),
-	};
 
-	write_rows(&update_heads, values, count, "stream");
+	repoint_directly(part);
+	{
+		Datum		values[] = {
+			column_array(part, LEFT, STREAM_NO, &count),
+			CStringGetTextDatum(part->writer->report->target_wf),
+			Int64GetDatum(results[0].stream_no),
+			Int64GetDatum(results[part->count - 1].stream_no),
+		};
+
+		write_rows(&update_heads, values, count, "stream");
+	}
 }
 
 /* Lets the dependents of a part follow. */
@@ -378,6 +510,18 @@ mako_writer_rehearse(const MakoWriter *writer)
 		mako_sql_rehearse(lfirst(cell));
 }
 
+/* The id of a stream, in the current memory context. */
+static const char *
+stream_id_of(int64 stream_no)
+{
+	Datum		value = Int64GetDatum(stream_no);
+	MakoRows	rows = mako_sql_query(&select_stream_id, &value, NULL);
+	const char *stream_id = mako_rows_text(&rows, 0, 1);
+
+	mako_rows_free(&rows);
+	return stream_id;
+}
+
 /* Writes a part of the results, and where that fails its halves, down to the streams that cannot be written. */
 static void
 flush_part(MakoWriter *writer, int first, int count)
@@ -392,7 +536,8 @@ flush_part(MakoWriter *writer, int first, int count)
 		const MakoResult *result = &writer->results[first];
 
 		writer->report->migrated -= result->counts;
-		mako_report_error(writer->report, result->stream_no, result->stream_id, part.phase, result->sequence_number, error);
+		mako_report_error(writer->report, result->stream_no, stream_id_of(result->stream_no), part.phase, result->sequence_number,
+						  error);
 	}
 	else
 	{
@@ -402,12 +547,24 @@ flush_part(MakoWriter *writer, int first, int count)
 	FreeErrorData(error);
 }
 
+/* Orders results by stream. */
+static int
+compare_results(const void *a, const void *b)
+{
+	int64		x = ((const MakoResult *) a)->stream_no;
+	int64		y = ((const MakoResult *) b)->stream_no;
+
+	return x < y ? -1 : x > y;
+}
+
 /* Writes everything that waits. */
 void
 mako_writer_flush(MakoWriter *writer)
 {
 	MemoryContext old = MemoryContextSwitchTo(writer->context);
 
+	if (!writer->in_order)
+		qsort(writer->results, writer->count, sizeof(MakoResult), compare_results);
 	if (writer->count > 0)
 		flush_part(writer, 0, writer->count);
 	MemoryContextSwitchTo(old);
@@ -415,4 +572,83 @@ mako_writer_flush(MakoWriter *writer)
 	writer->results = NULL;
 	writer->count = 0;
 	writer->capacity = 0;
+	writer->in_order = true;
+}
+
+/* ---- withdrawing ------------------------------------------------------------------------------------------------------------ */
+
+/* Lets the dependents of one stream, whose head was put back, follow it back. */
+static void
+put_dependents_back(const MakoWriter *writer, MakoResult *result)
+{
+	MakoReport	back = {.source_wf = writer->report->target_wf,.target_wf = writer->report->source_wf};
+	MakoWriter	alone = *writer;
+	Part		part = {&alone, 0, 1, MAKO_PHASE_REGISTRY};
+
+	alone.report = &back;
+	alone.results = result;
+	if (writer->dependents != NIL)
+		write_dependents(&part);
+}
+
+/* Puts the head of a stream back, if it was repointed; returns whether it counted as migrated. */
+static bool
+put_back(const MakoWriter *writer, int64 stream_no)
+{
+	Datum		values[] = {
+		Int64GetDatum(stream_no), CStringGetTextDatum(writer->report->target_wf), CStringGetTextDatum(writer->report->source_wf)
+	};
+	MakoRows	rows = mako_invariants_query(&put_head_back, values, NULL);
+	MakoStreamName name;
+	MakoResult	result = {.stream_no = stream_no,.name = &name};
+	bool		isnull;
+	Datum		uuid;
+
+	if (rows.count > 0)
+	{
+		name.stream_id = mako_rows_text(&rows, 0, 1);
+		uuid = mako_rows_get(&rows, 0, 2, &isnull);
+		name.tenant_id = isnull ? NULL : copy_uuid(DatumGetUUIDP(uuid));
+		uuid = mako_rows_get(&rows, 0, 3, &isnull);
+		name.process_id = isnull ? NULL : copy_uuid(DatumGetUUIDP(uuid));
+		result.version = DatumGetInt64(mako_rows_get(&rows, 0, 4, &isnull));
+		put_dependents_back(writer, &result);
+	}
+	mako_rows_free(&rows);
+	return result.version > 0;
+}
+
+/*
+ * Takes back what was made of a stream, whether it still waits or is written, which is the same as if it had never been added. Returns
+ * false when there is nothing. What the caller wrote in this transaction, the tables' owner deletes: a caller need not be allowed to.
+ */
+bool
+mako_writer_withdraw(MakoWriter *writer, int64 stream_no)
+{
+	Datum		values[] = {Int64GetDatum(writer->report->run_id), Int64GetDatum(stream_no)};
+	MakoUser	user;
+	bool		counts;
+
+	for (int i = 0; i < writer->count; i++)
+	{
+		if (writer->results[i].stream_no != stream_no)
+			continue;
+		writer->report->migrated -= writer->results[i].counts;
+		writer->count--;
+		memmove(&writer->results[i], &writer->results[i + 1], sizeof(MakoResult) * (writer->count - i));
+		return true;
+	}
+
+	user = mako_become_owner(mako_store_table("snapshot"));
+	counts = mako_invariants_write(&delete_snapshot, values, NULL) > 0;
+	mako_become(&user);
+	if (writer->update_registry)
+	{
+		user = mako_become_owner(mako_store_table("repointed"));
+		(void) mako_invariants_write(&delete_repointed, values, NULL);
+		mako_become(&user);
+		counts = put_back(writer, stream_no) || counts;
+	}
+	writer->report->migrated -= counts;
+	return counts;
 }

@@ -250,6 +250,17 @@ mako_sql_rehearse(const MakoStatement *statement)
 	mako_rows_free(&rows);
 }
 
+/* How many rows the server expects of a query with these parameters; it is planned and started, but not executed. */
+double
+mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls)
+{
+	MakoCursor *cursor = mako_cursor_open(statement, values, nulls, true);
+	double		rows = linitial_node(PlannedStmt, cursor->portal->stmts)->planTree->plan_rows;
+
+	mako_cursor_close(cursor);
+	return rows;
+}
+
 /* Reads with the active snapshot. */
 MakoRows
 mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls)

@@ -95,7 +95,7 @@ find_start(MakoStream *stream, MakoFold *fold)
 	const MakoWorkflow *workflow = fold == NULL ? NULL : fold->plan->workflows[0];
 	int64		newest = stream->version;
 
-	mako_stream_load_states(stream, 1, stream->workflow_id, false);
+	mako_stream_load_states(stream, 1);
 	/* A boundary is never ignored, whatever lies behind it. */
 	if (workflow != NULL && stream->start > 0 && !stream->boundary_missing)
 		mako_replay_check_schema_version(workflow, stream);
@@ -154,7 +154,7 @@ read_state(Reading *reading, Datum stream_id)
 
 	if (stream->version == 0)
 	{
-		MakoReader *reader = mako_stream_open_events(stream, 1);
+		MakoReader *reader = mako_stream_open_events(stream, 1, NULL);
 
 		mako_replay_empty(reading->fold, stream, reader);
 		mako_stream_close_events(reader);
@@ -163,7 +163,8 @@ read_state(Reading *reading, Datum stream_id)
 	}
 	else if (workflow->apply == NULL)
 	{
-		mako_stream_load_states(stream, 1, stream->workflow_id, true);
+		stream->periodic_too = true;
+		mako_stream_load_states(stream, 1);
 		mako_replay_stored(reading->fold, stream);
 	}
 	else
@@ -171,7 +172,7 @@ read_state(Reading *reading, Datum stream_id)
 		MakoReader *reader;
 
 		find_start(stream, reading->fold);
-		reader = mako_stream_open_events(stream, 1);
+		reader = mako_stream_open_events(stream, 1, NULL);
 		(void) mako_replay_stream(reading->replay, reading->fold, stream, reader);
 		mako_stream_close_events(reader);
 	}
@@ -440,7 +441,7 @@ mako_save_snapshot(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("mako_save_snapshot()");
 	connection = mako_sql_connect_visible();
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
-	mako_stream_load_states(&stream, 1, stream.workflow_id, false);
+	mako_stream_load_states(&stream, 1);
 	check_snapshot(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
 	save(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
 	mako_sql_disconnect(connection);

@@ -2,24 +2,28 @@
  * stream.c
  *	  Reading: the matching heads, locked in stream_no order; the states they start from; their events in key order.
  *
- * Heads come from one cursor over the whole run, so that they are found in one pass whichever plan the server takes. Events come
+ * Heads come from one cursor over the whole pass, so that they are found in one pass whichever plan the server takes. Events come
  * from one cursor a batch: the heads of the batch drive one index lookup each, so that few matches cost little and memory stays
- * bounded however long a stream is. The lookups come in the order of the heads, and within a stream in the order of the events.
+ * bounded however long a stream is. The lookups come in the order of the heads, and within a stream in the order of the events. Where
+ * many streams match, gather.c has collected the events, and a reader only hands them out.
  */
 #include "mako_migration.h"
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rls.h"
 
 /* Events fetched at once. */
 #define EVENT_FETCH 256
 
-#define SELECT_HEAD \
-	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id, s.ctid FROM mako.stream s"
+#define HEAD_COLUMNS(tid) "s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, " tid ", s.workflow_id"
+#define NO_TID "NULL::pg_catalog.tid"
+#define SELECT_HEAD "SELECT " HEAD_COLUMNS("s.ctid") " FROM mako.stream s"
 
 static MakoStatement select_head = {
 	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
@@ -29,15 +33,31 @@ static MakoStatement lock_head = {
 	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE", 1, {TEXTOID}
 };
 
-#define SELECT_HEADS \
-	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version" \
-	" FROM mako.stream s" \
-	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
+#define SELECT_HEADS(tid) \
+	"SELECT " HEAD_COLUMNS(tid) " FROM mako.stream s" \
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
 	" ORDER BY s.stream_no"
 
-static MakoStatement select_heads = {SELECT_HEADS, 2, {TEXTOID, UUIDOID}, true};
+static MakoStatement select_heads = {SELECT_HEADS(NO_TID), 2, {TEXTARRAYOID, UUIDOID}, true};
 
-static MakoStatement lock_heads = {SELECT_HEADS " FOR NO KEY UPDATE", 2, {TEXTOID, UUIDOID}, true};
+static MakoStatement lock_heads = {SELECT_HEADS("s.ctid") " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true};
+
+/* For views, and for whom column privileges let read the named columns only. */
+static MakoStatement lock_heads_by_name = {SELECT_HEADS(NO_TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true};
+
+/* Heads that are locked already, once more. */
+static MakoStatement select_heads_again = {
+	"SELECT " HEAD_COLUMNS(NO_TID) " FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY s.stream_no",
+	1, {INT8ARRAYOID}, true
+};
+
+static MakoStatement select_all_heads = {"SELECT FROM mako.stream", 0, {0}, true};
+
+static MakoStatement count_heads = {
+	"SELECT pg_catalog.count(*) FROM mako.stream s"
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)",
+	2, {TEXTARRAYOID, UUIDOID}, true
+};
 
 /*
  * The state that a stream starts from. Newest first: what was folded furthest, and of that what was written last. A snapshot of a run
@@ -45,29 +65,31 @@ static MakoStatement lock_heads = {SELECT_HEADS " FOR NO KEY UPDATE", 2, {TEXTOI
  * streams, the range lets the planner read a dense batch in one index scan instead of looking up every stream; the plan for one can be
  * kept.
  */
-#define STATE_COLUMNS \
-	"n.stream_no, n.sequence_number, n.state, n.state_schema_version, n.workflow_id OPERATOR(pg_catalog.<>) $3"
-#define IS_STATE(version, moved) \
+#define STATE_COLUMNS(workflow_id) \
+	"n.stream_no, n.sequence_number, n.state, n.state_schema_version, n.workflow_id OPERATOR(pg_catalog.<>) " workflow_id
+#define IS_STATE(version, workflow_id, periodic_too, moved) \
 	"n.reverted_by IS NULL" \
-	" AND CASE n.run_id WHEN 0 THEN $4 AND n.sequence_number OPERATOR(pg_catalog.<=) " version \
-	" AND n.workflow_id OPERATOR(pg_catalog.=) $3" \
+	" AND CASE n.run_id WHEN 0 THEN " periodic_too " AND n.sequence_number OPERATOR(pg_catalog.<=) " version \
+	" AND n.workflow_id OPERATOR(pg_catalog.=) " workflow_id \
 	" ELSE " moved " END"
 
 static MakoStatement select_state = {
-	"SELECT " STATE_COLUMNS " FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND " IS_STATE("$2",
+	"SELECT " STATE_COLUMNS("$3") " FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND " IS_STATE("$2", "$3", "$4",
 	"EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry)")
 	" ORDER BY n.sequence_number DESC, n.run_id DESC LIMIT 1",
 	4, {INT8OID, INT8OID, TEXTOID, BOOLOID}
 };
 
 static MakoStatement select_states = {
-	"SELECT DISTINCT ON (n.stream_no) " STATE_COLUMNS
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version)"
+	"SELECT DISTINCT ON (n.stream_no) " STATE_COLUMNS("h.workflow_id")
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
+	" AS h (stream_no, version, workflow_id, periodic_too)"
 	" JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6 AND " IS_STATE("h.version",
+	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6 AND "
+	IS_STATE("h.version", "h.workflow_id", "h.periodic_too",
 	"n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r WHERE r.update_registry)")
 	" ORDER BY n.stream_no, n.sequence_number DESC, n.run_id DESC",
-	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTOID, BOOLOID, INT8OID, INT8OID}, true
+	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, INT8OID, INT8OID}, true
 };
 
 #define EVENT_COLUMNS "v.stream_no, v.sequence_number, v.workflow_id, v.event_type, v.schema_version, v.payload"
@@ -112,10 +134,12 @@ struct MakoReader
 {
 	const MakoStream *streams;
 	int			count;
+	int			at;				/* the stream that was asked for last, where events are gathered */
+	const MakoGathered *gathered;	/* its next event */
 	Repointing *repointings;	/* of all streams; NULL until somebody asks */
 	int			repointing_count;
 	MemoryContext context;
-	MakoCursor *cursor;
+	MakoCursor *cursor;			/* NULL where events are gathered */
 	MakoRows	rows;
 	uint64		next;			/* row of rows */
 	MakoEvent	event;			/* the one at next, unless at_end */
@@ -137,22 +161,67 @@ row_uuid(const MakoRows *rows, uint64 row, int column)
 	return uuid;
 }
 
+/* A text[] of these strings. */
+static Datum
+text_array(const char *const *strings, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * (count + 1));
+
+	for (int i = 0; i < count; i++)
+		values[i] = CStringGetTextDatum(strings[i]);
+	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 /*
- * Opens the cursor over the matching heads: for a run on a new snapshot, each locked when it is fetched; otherwise with the active
- * snapshot.
+ * Opens the cursor over the heads that run under one of these workflows: for a run on a new snapshot, each locked when it is fetched;
+ * otherwise with the active snapshot.
  */
 MakoCursor *
-mako_stream_open_heads(const char *source_wf, const pg_uuid_t *tenant_id, bool lock)
+mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool lock)
 {
-	Datum		values[] = {CStringGetTextDatum(source_wf), UUIDPGetDatum(tenant_id)};
+	Oid			relation = mako_store_table("stream");
+	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
+		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
 
-	return mako_cursor_open(lock ? &lock_heads : &select_heads, values, tenant_id == NULL ? " n" : NULL, lock);
+	return mako_cursor_open(!lock ? &select_heads : has_tid ? &lock_heads : &lock_heads_by_name, values,
+							tenant_id == NULL ? " n" : NULL, lock);
+}
+
+/* Roughly how many heads the cursor of the same arguments has, as the server's statistics say. */
+double
+mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id)
+{
+	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
+
+	return mako_sql_estimate(&select_heads, values, tenant_id == NULL ? " n" : NULL);
+}
+
+/* How many it has. */
+double
+mako_stream_count_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id)
+{
+	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
+	MakoRows	rows = mako_sql_query(&count_heads, values, tenant_id == NULL ? " n" : NULL);
+	bool		isnull;
+	double		heads = (double) DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+
+	mako_rows_free(&rows);
+	return heads;
+}
+
+/* Roughly how many heads there are. */
+double
+mako_stream_estimate_all(void)
+{
+	return mako_sql_estimate(&select_all_heads, NULL, NULL);
 }
 
 /* Reads a head from a row of the statements above. */
 static void
 read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
 {
+	ItemPointer tid;
 	bool		isnull;
 
 	memset(stream, 0, sizeof(MakoStream));
@@ -161,6 +230,9 @@ read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
 	stream->tenant_id = row_uuid(rows, row, 3);
 	stream->process_id = row_uuid(rows, row, 4);
 	stream->version = DatumGetInt64(mako_rows_get(rows, row, 5, &isnull));
+	tid = (ItemPointer) DatumGetPointer(mako_rows_get(rows, row, 6, &isnull));
+	if (!isnull)
+		stream->tid = *tid;
 }
 
 /* Raises that there is no stream of this id, or none that the caller may see. */
@@ -177,13 +249,10 @@ raise_no_stream(Datum stream_id)
 static void
 read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
 {
-	bool		isnull;
-
 	if (rows.count == 0)
 		raise_no_stream(stream_id);
 	read_head(&rows, 0, stream);
-	stream->workflow_id = mako_rows_text(&rows, 0, 6);
-	stream->tid = *(ItemPointer) DatumGetPointer(mako_rows_get(&rows, 0, 7, &isnull));
+	stream->workflow_id = mako_rows_text(&rows, 0, 7);
 	mako_rows_free(&rows);
 }
 
@@ -216,47 +285,128 @@ mako_stream_lock(Datum stream_id, MakoStream *stream)
 		mako_become(&user);
 }
 
-/* Fetches (and locks, if the cursor does) the next heads; they are allocated in the current memory context. Returns how many; 0 at the end. */
-int
-mako_stream_fetch_heads(MakoCursor *cursor, const char *source_wf, MakoStream *streams, int capacity)
+/* Which of some workflows, in the order of their names, is the one in a row? */
+static int
+find_source(const MakoRows *rows, uint64 row, int column, const char *const *sources, int count)
 {
-	MakoRows	rows = mako_cursor_fetch(cursor, capacity);
+	bool		isnull;
+	const text *workflow_id = (const text *) DatumGetTextPP(mako_rows_get(rows, row, column, &isnull));
+	int			length = VARSIZE_ANY_EXHDR(workflow_id);
+	int			low = 0;
+	int			high = count - 1;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+		int			order = strncmp(sources[middle], VARDATA_ANY(workflow_id), length);
+
+		if (order < 0)
+			low = middle + 1;
+		else if (order > 0 || sources[middle][length] != '\0')
+			high = middle;
+		else
+			return middle;
+	}
+	return low;
+}
+
+/* Reads the heads of a result; sources are the workflows that they run under. Returns how many there are. */
+static int
+read_heads(MakoRows rows, const char *const *sources, int source_count, MakoStream *streams)
+{
 	int			count = (int) rows.count;
 
 	for (int i = 0; i < count; i++)
 	{
 		read_head(&rows, i, &streams[i]);
-		streams[i].workflow_id = source_wf;
+		streams[i].source = find_source(&rows, i, 7, sources, source_count);
+		streams[i].workflow_id = sources[streams[i].source];
 	}
 	mako_rows_free(&rows);
 	return count;
 }
 
-/* One bigint of every stream as a statement's parameter: bigint[], or bigint where the statement is for one stream. */
+/*
+ * Fetches (and locks, if the cursor does) the next heads; they are allocated in the current memory context. The sources are those of
+ * the cursor, in the order of their names. Returns how many; 0 at the end.
+ */
+int
+mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams, int capacity)
+{
+	return read_heads(mako_cursor_fetch(cursor, capacity), sources, source_count, streams);
+}
+
+/* Reads heads that are locked already once more, with the active snapshot. */
+int
+mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count, MakoStream *streams)
+{
+	Datum	   *values = palloc(sizeof(Datum) * count);
+	Datum		parameter;
+
+	for (int i = 0; i < count; i++)
+		values[i] = Int64GetDatum(stream_nos[i]);
+	parameter = PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter, NULL), sources, source_count, streams);
+}
+
+/* A statement's parameter: an array, or the value itself where the statement is for one stream. */
 static Datum
-bigint_parameter(const MakoStream *streams, int count, size_t offset)
+parameter_of(Datum *values, int count, Oid type, int length, bool by_value, char align)
+{
+	return count == 1 ? values[0] : PointerGetDatum(construct_array(values, count, type, length, by_value, align));
+}
+
+/* One bigint of every stream as a statement's parameter; with folds, of those whose workflow has an apply. */
+static Datum
+bigint_parameter(const MakoStream *streams, int count, MakoFold *const *folds, size_t offset)
+{
+	Datum	   *values = palloc(sizeof(Datum) * count);
+	int			wanted = 0;
+
+	for (int i = 0; i < count; i++)
+		if (folds == NULL || folds[streams[i].source]->plan->workflows[0]->apply != NULL)
+			values[wanted++] = Int64GetDatum(*(const int64 *) ((const char *) &streams[i] + offset));
+	/* Which statement it is for, count says. */
+	if (count == 1)
+		return wanted == 1 ? values[0] : Int64GetDatum(0);
+	return PointerGetDatum(construct_array(values, wanted, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* The workflow of every stream as a statement's parameter. */
+static Datum
+workflow_parameter(const MakoStream *streams, int count)
 {
 	Datum	   *values = palloc(sizeof(Datum) * count);
 
 	for (int i = 0; i < count; i++)
-		values[i] = Int64GetDatum(*(const int64 *) ((const char *) &streams[i] + offset));
-	if (count == 1)
-		return values[0];
-	return PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		values[i] = i > 0 && streams[i].workflow_id == streams[i - 1].workflow_id ? values[i - 1] :
+			CStringGetTextDatum(streams[i].workflow_id);
+	return parameter_of(values, count, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
+/* Whether every stream may start from a periodic snapshot, as a statement's parameter. */
+static Datum
+periodic_parameter(const MakoStream *streams, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * count);
+
+	for (int i = 0; i < count; i++)
+		values[i] = BoolGetDatum(streams[i].periodic_too);
+	return parameter_of(values, count, BOOLOID, sizeof(bool), true, TYPALIGN_CHAR);
 }
 
 /*
- * Finds the stored state that each stream starts from: its boundary, or with periodic_too the newest state there is. Reads with the
- * active snapshot.
+ * Finds the stored state that each stream starts from: its boundary, or where periodic_too is set the newest state there is. Reads with
+ * the active snapshot.
  */
 void
-mako_stream_load_states(MakoStream *streams, int count, const char *source_wf, bool periodic_too)
+mako_stream_load_states(MakoStream *streams, int count)
 {
 	Datum		values[] = {
-		bigint_parameter(streams, count, offsetof(MakoStream, stream_no)),
-		bigint_parameter(streams, count, offsetof(MakoStream, version)),
-		CStringGetTextDatum(source_wf),
-		BoolGetDatum(periodic_too),
+		bigint_parameter(streams, count, NULL, offsetof(MakoStream, stream_no)),
+		bigint_parameter(streams, count, NULL, offsetof(MakoStream, version)),
+		workflow_parameter(streams, count),
+		periodic_parameter(streams, count),
 		Int64GetDatum(streams[0].stream_no),
 		Int64GetDatum(streams[count - 1].stream_no),
 	};
@@ -288,17 +438,30 @@ mako_stream_rehearse(void)
 	mako_sql_rehearse(&select_events);
 }
 
-/* Opens a reader of the events of these streams behind the states that they start from, with the active snapshot. */
+/* A reader of the events of these streams that have been gathered. */
 MakoReader *
-mako_stream_open_events(const MakoStream *streams, int count)
+mako_stream_open_gathered(const MakoStream *streams, int count)
 {
-	Datum		values[] = {bigint_parameter(streams, count, offsetof(MakoStream, stream_no)),
-		bigint_parameter(streams, count, offsetof(MakoStream, start))};
 	MakoReader *reader = palloc0(sizeof(MakoReader));
 
 	reader->streams = streams;
 	reader->count = count;
 	reader->context = CurrentMemoryContext;
+	reader->gathered = streams[0].gathered;
+	return reader;
+}
+
+/*
+ * Opens a reader of the events of these streams behind the states that they start from, with the active snapshot. Where folds are
+ * given, by the source of a stream, streams whose workflow has no apply are left out.
+ */
+MakoReader *
+mako_stream_open_events(const MakoStream *streams, int count, MakoFold *const *folds)
+{
+	Datum		values[] = {bigint_parameter(streams, count, folds, offsetof(MakoStream, stream_no)),
+		bigint_parameter(streams, count, folds, offsetof(MakoStream, start))};
+	MakoReader *reader = mako_stream_open_gathered(streams, count);
+
 	reader->cursor = mako_cursor_open(count == 1 ? &select_events_of_one : &select_events, values, NULL, false);
 	return reader;
 }
@@ -341,6 +504,22 @@ go_to_stream(MakoReader *reader, int64 stream_no)
 	return false;
 }
 
+/* The next gathered event of this stream. */
+static const MakoEvent *
+next_gathered(MakoReader *reader, int64 stream_no)
+{
+	const MakoGathered *gathered;
+
+	while (reader->streams[reader->at].stream_no != stream_no)
+		reader->gathered = reader->streams[++reader->at].gathered;
+	gathered = reader->gathered;
+	if (gathered == NULL)
+		return NULL;
+	reader->event = gathered->event;
+	reader->gathered = gathered->next;
+	return &reader->event;
+}
+
 /*
  * The next event of this stream, or NULL when it has no more; streams must be asked for in the order of the reader, and need not be
  * read to their end.
@@ -350,6 +529,8 @@ mako_stream_next_event(MakoReader *reader, int64 stream_no)
 {
 	MakoEvent  *event = &reader->event;
 
+	if (reader->cursor == NULL)
+		return next_gathered(reader, stream_no);
 	if (!go_to_stream(reader, stream_no) || event->stream_no != stream_no)
 		return NULL;
 	event->sequence_number = DatumGetInt64(event_value(reader, 2, "sequence_number"));
@@ -437,7 +618,10 @@ mako_stream_folding_workflow(MakoReader *reader)
 void
 mako_stream_close_events(MakoReader *reader)
 {
-	mako_rows_free(&reader->rows);
-	mako_cursor_close(reader->cursor);
+	if (reader->cursor != NULL)
+	{
+		mako_rows_free(&reader->rows);
+		mako_cursor_close(reader->cursor);
+	}
 	pfree(reader);
 }

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(105);
+SELECT plan(106);
 
 -- Everything that is a member of the extension.
 CREATE TEMPORARY VIEW member AS
@@ -67,6 +67,8 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_required', 'value jsonb, VARIADIC path text[]', 'jsonb', 'f', 's', false, 's'),
   ('mako_fold', 'workflow_id mako_workflow_id, events jsonb', 'jsonb', 'f', 's', true, 's'),
   ('mako_migrate_state', 'source_wf mako_workflow_id, target_wf mako_workflow_id, state jsonb', 'jsonb', 'f', 's', true, 's'),
+  ('mako_explain_function', 'function regprocedure',
+   'TABLE(call text, evaluation text, calls integer, reason text, hint text)', 'f', 's', true, 'u'),
   ('mako_is_valid', 'type_definition jsonb, instance jsonb', 'boolean', 'f', 'i', true, 's'),
   ('mako_validate', 'type_definition jsonb, instance jsonb', 'TABLE(instance_path text, schema_path text)', 'f', 'i', true, 's'),
   -- processes, routing, format versions, import

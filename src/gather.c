@@ -1,0 +1,807 @@
+/*
+ * gather.c
+ *	  Many matches: one pass over the events in heap order, which collects them until a stream has all of them.
+ *
+ * A stream is open from the moment its head is locked until there are as many events behind its start as its head's version says; then
+ * it is complete, is handed out to be folded like any other, and its memory is freed. Heads come in stream_no order, whenever an event
+ * of a stream behind the last one arrives: numbers are given in the order of the first events, so that the open streams are a window
+ * that moves over the table. Events may lie in any order; that costs memory, and then time.
+ *
+ * Whatever is out of the ordinary is not judged here. A stream whose events are not exactly those that its head speaks of, that is
+ * not complete when the scan ends (events that the scan's snapshot does not see), or that needs too much memory, is left: its number is
+ * remembered, and the caller reads it in key order. So errors are the same in both orders. A stream that was complete, and of which one
+ * more event comes, is doubtful: what was made of it must be withdrawn, before it is read again.
+ *
+ * The scan runs in subtransactions of its own, so that a damaged page ends the scan and not the run; what it holds (pins, snapshot, the
+ * relation) belongs to a resource owner below that of the caller. All memory is in one context below the caller's: a chunk a stream, a
+ * chunk an event, sets of stream numbers.
+ */
+#include "mako_migration.h"
+
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+
+/* Names and types of the columns that are read, by their place in Columns. */
+enum
+{
+	STREAM_NO,
+	SEQUENCE_NUMBER,
+	WORKFLOW_ID,
+	EVENT_TYPE,
+	SCHEMA_VERSION,
+	PAYLOAD,
+	COLUMNS
+};
+
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			columns[COLUMNS] = {
+	[STREAM_NO] = {"stream_no", INT8OID},
+	[SEQUENCE_NUMBER] = {"sequence_number", INT8OID},
+	[WORKFLOW_ID] = {"workflow_id", TEXTOID},
+	[EVENT_TYPE] = {"event_type", TEXTOID},
+	[SCHEMA_VERSION] = {"schema_version", INT4OID},
+	[PAYLOAD] = {"payload", JSONBOID},
+};
+
+/* A stream that is being gathered, in one chunk with everything that its head points to. */
+typedef struct OpenStream
+{
+	MakoStream	stream;
+	int64		missing;		/* events */
+	MakoGathered *first;
+	MakoGathered *last;
+	bool		in_order;		/* they came in the order of their numbers */
+	Size		size;			/* of this chunk and those of the events */
+} OpenStream;
+
+/* The open streams by number. */
+typedef struct OpenEntry
+{
+	int64		stream_no;
+	OpenStream *open;
+	char		status;
+} OpenEntry;
+
+#define SH_PREFIX open_table
+#define SH_ELEMENT_TYPE OpenEntry
+#define SH_KEY_TYPE int64
+#define SH_KEY stream_no
+#define SH_HASH_KEY(table, key) hash_number(key)
+#define SH_EQUAL(table, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DEFINE
+#define SH_DECLARE
+
+/* Spreads numbers that follow one another. */
+static inline uint32
+hash_number(int64 number)
+{
+	return (uint32) (((uint64) number * UINT64CONST(0x9E3779B97F4A7C15)) >> 32);
+}
+
+#include "lib/simplehash.h"
+
+/* A set of streams that were complete, as pages of neighbours. */
+#define PAGE_STREAMS 512
+
+typedef struct CompletePage
+{
+	int64		page_no;
+	uint64		members[PAGE_STREAMS / 64];
+	uint32	   *starts;			/* where each of them started; NULL while all started with their first event */
+	char		status;
+} CompletePage;
+
+#define SH_PREFIX complete_table
+#define SH_ELEMENT_TYPE CompletePage
+#define SH_KEY_TYPE int64
+#define SH_KEY page_no
+#define SH_HASH_KEY(table, key) hash_number(key)
+#define SH_EQUAL(table, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DEFINE
+#define SH_DECLARE
+#include "lib/simplehash.h"
+
+/* Stream numbers, in no order. */
+typedef struct Numbers
+{
+	int64	   *numbers;
+	int			count;
+	int			capacity;
+} Numbers;
+
+/* Texts that many events have in common. */
+#define SHARED_TEXTS 256
+#define SHARED_LENGTH 256
+
+struct MakoGather
+{
+	MemoryContext context;		/* of everything here */
+	ResourceOwner owner;		/* of what the scan holds */
+	Relation	relation;
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	AttrNumber	attributes[COLUMNS];
+	AttrNumber	last_attribute;
+	bool		pending;		/* the slot's event waits for its head */
+	bool		ended;			/* at the last event, or because gathering is not worth its memory, or by an error */
+	bool		broken;			/* by an error */
+	MakoGatherNeed need;
+
+	int64		covered;		/* heads up to this number are known */
+	int64		heads;			/* that wait for events, or waited */
+	open_table_hash *open;
+	OpenStream *last_open;		/* the stream of the last event, if it is open */
+	complete_table_hash *complete;
+	OpenStream **ready;			/* streams that are complete */
+	int			ready_count;
+	int			ready_capacity;
+	MakoStream *taken;			/* those that are being taken, or NULL */
+	Numbers		left;
+	Numbers		doubtful;
+	struct varlena *shared[SHARED_TEXTS];	/* by hash */
+	Size		size;			/* of chunks that are freed again, and of the sets */
+};
+
+/* What may be gathered; the rest of the setting is for results. */
+#define GATHER_LIMIT ((Size) mako_max_memory * 1024 / 2)
+
+/* ---- can it be done --------------------------------------------------------------------------------------------------------- */
+
+/* Where a column is, or InvalidAttrNumber where there is none of this name and type. */
+static AttrNumber
+find_column(Relation relation, int column)
+{
+	TupleDesc	tupdesc = RelationGetDescr(relation);
+
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(tupdesc, i);
+
+		if (!attribute->attisdropped && strcmp(NameStr(attribute->attname), columns[column].name) == 0)
+			return attribute->atttypid == columns[column].type && !MakoIsVirtual(attribute) ? attribute->attnum : InvalidAttrNumber;
+	}
+	return InvalidAttrNumber;
+}
+
+/* Finds the columns; false when the table is not what it should be. */
+static bool
+find_columns(Relation relation, AttrNumber *attributes)
+{
+	for (int i = 0; i < COLUMNS; i++)
+	{
+		attributes[i] = find_column(relation, i);
+		if (attributes[i] == InvalidAttrNumber)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Can events be read in heap order: is mako.event a plain table, and may the caller read all of it? A statement that meets the
+ * privileges has been rehearsed.
+ */
+bool
+mako_gather_is_possible(const char **why_not)
+{
+	Oid			oid = mako_store_table("event");
+	Relation	relation = table_open(oid, AccessShareLock);
+	AttrNumber	attributes[COLUMNS];
+
+	*why_not = NULL;
+	if (relation->rd_rel->relkind != RELKIND_RELATION || relation->rd_rel->relam != HEAP_TABLE_AM_OID)
+		*why_not = "mako.event is not a plain table";
+	else if (relation->rd_rel->relhassubclass)
+		*why_not = "mako.event has had children";
+	else if (!find_columns(relation, attributes))
+		*why_not = "mako.event has other columns";
+	else if (pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		*why_not = "the privilege to read mako.event covers columns only";
+	else if (check_enable_rls(oid, InvalidOid, true) != RLS_NONE)
+		*why_not = "row security applies";
+	table_close(relation, NoLock);
+	return *why_not == NULL;
+}
+
+/* ---- sets of stream numbers ------------------------------------------------------------------------------------------------- */
+
+/* Adds a stream to such a list. */
+static void
+add_number(MakoGather *gather, Numbers *list, int64 stream_no)
+{
+	if (list->count == list->capacity)
+	{
+		gather->size += sizeof(int64) * (Max(list->capacity * 2, 128) - list->capacity);
+		list->capacity = Max(list->capacity * 2, 128);
+		list->numbers = list->numbers == NULL ? MemoryContextAlloc(gather->context, sizeof(int64) * list->capacity) :
+			repalloc_huge(list->numbers, sizeof(int64) * list->capacity);
+	}
+	list->numbers[list->count++] = stream_no;
+}
+
+/* For qsort(): the order of stream numbers. */
+static int
+compare_numbers(const void *a, const void *b)
+{
+	int64		one = *(const int64 *) a;
+	int64		other = *(const int64 *) b;
+
+	return one < other ? -1 : one > other;
+}
+
+/* Remembers that a stream is complete, so that one more event of it is noticed. */
+static void
+add_complete(MakoGather *gather, const MakoStream *stream)
+{
+	int64		page_no = stream->stream_no / PAGE_STREAMS;
+	int			place = (int) (stream->stream_no - page_no * PAGE_STREAMS);
+	bool		found;
+	CompletePage *page;
+
+	if (place < 0)
+	{
+		page_no--;
+		place += PAGE_STREAMS;
+	}
+	page = complete_table_insert(gather->complete, page_no, &found);
+	if (!found)
+	{
+		memset(page->members, 0, sizeof(page->members));
+		page->starts = NULL;
+		gather->size += sizeof(CompletePage) * 2;
+	}
+	if (stream->start > 0 && page->starts == NULL)
+	{
+		page->starts = MemoryContextAllocZero(gather->context, sizeof(uint32) * PAGE_STREAMS);
+		gather->size += sizeof(uint32) * PAGE_STREAMS;
+	}
+	if (page->starts != NULL)
+		page->starts[place] = (uint32) Min(stream->start, (int64) PG_UINT32_MAX);
+	page->members[place / 64] |= UINT64CONST(1) << place % 64;
+}
+
+/* Where a stream started that was complete; -1 for another one. With forget it is another one from now on. */
+static int64
+start_of_complete(MakoGather *gather, int64 stream_no, bool forget)
+{
+	int64		page_no = stream_no / PAGE_STREAMS;
+	int			place = (int) (stream_no - page_no * PAGE_STREAMS);
+	uint64		bit;
+	CompletePage *page;
+
+	if (place < 0)
+	{
+		page_no--;
+		place += PAGE_STREAMS;
+	}
+	bit = UINT64CONST(1) << place % 64;
+	page = complete_table_lookup(gather->complete, page_no);
+	if (page == NULL || (page->members[place / 64] & bit) == 0)
+		return -1;
+	if (forget)
+		page->members[place / 64] &= ~bit;
+	return page->starts == NULL ? 0 : page->starts[place];
+}
+
+/* Lets a stream go that was complete and has failed: whatever its other events are, they change nothing. */
+void
+mako_gather_forget(MakoGather *gather, int64 stream_no)
+{
+	(void) start_of_complete(gather, stream_no, true);
+}
+
+/* ---- open streams ----------------------------------------------------------------------------------------------------------- */
+
+/* Frees a stream's memory. */
+static void
+free_stream(MakoGather *gather, OpenStream *open)
+{
+	MakoGathered *next;
+
+	gather->size -= open->size;
+	for (MakoGathered *gathered = open->first; gathered != NULL; gathered = next)
+	{
+		next = gathered->next;
+		pfree(gathered);
+	}
+	pfree(open);
+}
+
+/* Leaves an open stream to be read in key order. */
+static void
+leave(MakoGather *gather, OpenStream *open)
+{
+	add_number(gather, &gather->left, open->stream.stream_no);
+	(void) open_table_delete(gather->open, open->stream.stream_no);
+	if (gather->last_open == open)
+		gather->last_open = NULL;
+	free_stream(gather, open);
+}
+
+/* Hands out a stream that is complete. */
+static void
+add_ready(MakoGather *gather, OpenStream *open)
+{
+	if (gather->ready_count == gather->ready_capacity)
+	{
+		gather->ready_capacity = Max(gather->ready_capacity * 2, 1024);
+		gather->ready = gather->ready == NULL ? MemoryContextAlloc(gather->context, sizeof(OpenStream *) * gather->ready_capacity) :
+			repalloc(gather->ready, sizeof(OpenStream *) * gather->ready_capacity);
+	}
+	gather->ready[gather->ready_count++] = open;
+}
+
+/* Copies a value of variable length to a place, and moves the place on. */
+static void *
+put(char **place, const void *value, Size length)
+{
+	char	   *copy = *place;
+
+	memcpy(copy, value, length);
+	*place += MAXALIGN(length);
+	return copy;
+}
+
+/* A copy of a stream in one chunk. */
+static OpenStream *
+copy_stream(MakoGather *gather, const MakoStream *stream)
+{
+	struct varlena *state = (struct varlena *) DatumGetPointer(stream->start_state);
+	Size		id_size = strlen(stream->stream_id) + 1;
+	Size		state_size = state == NULL ? 0 : VARSIZE_ANY(state);
+	OpenStream *open;
+	char	   *place;
+
+	open = MemoryContextAlloc(gather->context, MAXALIGN(sizeof(OpenStream)) + MAXALIGN(state_size) + 2 * MAXALIGN(sizeof(pg_uuid_t)) +
+							  MAXALIGN(id_size));
+	place = (char *) open + MAXALIGN(sizeof(OpenStream));
+	memset(open, 0, sizeof(OpenStream));
+	open->stream = *stream;
+	if (state != NULL)
+		open->stream.start_state = PointerGetDatum(put(&place, state, state_size));
+	if (stream->tenant_id != NULL)
+		open->stream.tenant_id = put(&place, stream->tenant_id, sizeof(pg_uuid_t));
+	if (stream->process_id != NULL)
+		open->stream.process_id = put(&place, stream->process_id, sizeof(pg_uuid_t));
+	open->stream.stream_id = put(&place, stream->stream_id, id_size);
+	open->in_order = true;
+	open->size = GetMemoryChunkSpace(open);
+	gather->size += open->size;
+	return open;
+}
+
+/* For qsort(): the largest first, by what it will need when it is complete, as far as that can be told. */
+static int
+compare_sizes(const void *a, const void *b)
+{
+	const OpenStream *one = *(OpenStream *const *) a;
+	const OpenStream *other = *(OpenStream *const *) b;
+	double		size = (double) one->size * (one->stream.version - one->stream.start) /
+		(one->stream.version - one->stream.start - one->missing + 1);
+	double		other_size = (double) other->size * (other->stream.version - other->stream.start) /
+		(other->stream.version - other->stream.start - other->missing + 1);
+
+	return size > other_size ? -1 : size < other_size;
+}
+
+/* Leaves the largest open streams until there is room again; gives the scan up when most streams had to be left. */
+static void
+make_room(MakoGather *gather)
+{
+	OpenStream **streams = MemoryContextAllocHuge(gather->context, sizeof(OpenStream *) * (gather->open->members + 1));
+	open_table_iterator iterator;
+	OpenEntry  *entry;
+	int			count = 0;
+
+	open_table_start_iterate(gather->open, &iterator);
+	while ((entry = open_table_iterate(gather->open, &iterator)) != NULL)
+		streams[count++] = entry->open;
+	qsort(streams, count, sizeof(OpenStream *), compare_sizes);
+	for (int i = 0; i < count && gather->size > GATHER_LIMIT / 4 * 3; i++)
+		leave(gather, streams[i]);
+	pfree(streams);
+	if (gather->left.count > gather->heads / 2 || gather->size > GATHER_LIMIT)
+	{
+		ereport(DEBUG1,
+				(errmsg_internal("stopped reading events in heap order: %d of " INT64_FORMAT " streams had no room",
+								 gather->left.count, gather->heads)));
+		gather->ended = true;
+	}
+}
+
+/*
+ * Takes the next heads, with the states that they start from, in the order of their numbers; without any, there are no more. The folds
+ * go by the source of a stream. What waits for no event is complete at once.
+ */
+void
+mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, MakoFold *const *folds)
+{
+	for (int i = 0; i < count; i++)
+	{
+		const MakoStream *stream = &streams[i];
+		OpenStream *open = copy_stream(gather, stream);
+		OpenEntry  *entry;
+		bool		found;
+
+		if (folds[stream->source]->plan->workflows[0]->apply == NULL || stream->boundary_missing || stream->start > stream->version)
+			add_ready(gather, open);
+		else if (stream->start == stream->version)
+		{
+			add_complete(gather, stream);
+			add_ready(gather, open);
+		}
+		else
+		{
+			gather->heads++;
+			open->missing = stream->version - stream->start;
+			entry = open_table_insert(gather->open, stream->stream_no, &found);
+			entry->open = open;
+		}
+	}
+	gather->covered = count == 0 ? PG_INT64_MAX : streams[count - 1].stream_no;
+}
+
+/* ---- events ----------------------------------------------------------------------------------------------------------------- */
+
+/* A text that many events have in common, kept for all of them; NULL when it is not one of those. */
+static struct varlena *
+share(MakoGather *gather, struct varlena *value, Size size)
+{
+	struct varlena **place;
+
+	if (size > SHARED_LENGTH)
+		return NULL;
+	place = &gather->shared[hash_bytes((unsigned char *) value, (int) size) % SHARED_TEXTS];
+	if (*place == NULL)
+		*place = memcpy(MemoryContextAlloc(gather->context, size), value, size);
+	return VARSIZE_ANY(*place) == size && memcmp(*place, value, size) == 0 ? *place : NULL;
+}
+
+/* Adds the event in the slot to its stream; false when it lacks a value. Values are copied as they are stored. */
+static bool
+add_event(MakoGather *gather, OpenStream *open, int64 sequence_number)
+{
+	TupleTableSlot *slot = gather->slot;
+	struct varlena *values[COLUMNS] = {NULL};
+	struct varlena *kept[COLUMNS] = {NULL};
+	static const int variable[] = {PAYLOAD, WORKFLOW_ID, EVENT_TYPE};
+	Size		size = MAXALIGN(sizeof(MakoGathered));
+	MakoGathered *gathered;
+	char	   *place;
+
+	slot_getsomeattrs(slot, gather->last_attribute);
+	for (int i = 0; i < COLUMNS; i++)
+		if (slot->tts_isnull[gather->attributes[i] - 1])
+			return false;
+	for (size_t i = 0; i < lengthof(variable); i++)
+	{
+		int			column = variable[i];
+
+		values[column] = (struct varlena *) DatumGetPointer(slot->tts_values[gather->attributes[column] - 1]);
+		if (column != PAYLOAD)
+			kept[column] = share(gather, values[column], VARSIZE_ANY(values[column]));
+		if (kept[column] == NULL)
+			size += MAXALIGN(VARSIZE_ANY(values[column]));
+	}
+	gathered = MemoryContextAllocHuge(gather->context, size);
+	place = (char *) gathered + MAXALIGN(sizeof(MakoGathered));
+	for (size_t i = 0; i < lengthof(variable); i++)
+		if (kept[variable[i]] == NULL)
+			kept[variable[i]] = put(&place, values[variable[i]], VARSIZE_ANY(values[variable[i]]));
+	gathered->next = NULL;
+	gathered->event.stream_no = open->stream.stream_no;
+	gathered->event.sequence_number = sequence_number;
+	gathered->event.workflow_id = PointerGetDatum(kept[WORKFLOW_ID]);
+	gathered->event.event_type = PointerGetDatum(kept[EVENT_TYPE]);
+	gathered->event.schema_version = DatumGetInt32(slot->tts_values[gather->attributes[SCHEMA_VERSION] - 1]);
+	gathered->event.payload = PointerGetDatum(kept[PAYLOAD]);
+
+	if (open->last == NULL)
+		open->first = gathered;
+	else
+	{
+		open->in_order = open->in_order && open->last->event.sequence_number < sequence_number;
+		open->last->next = gathered;
+	}
+	open->last = gathered;
+	size = GetMemoryChunkSpace(gathered);
+	open->size += size;
+	gather->size += size;
+	return true;
+}
+
+/* For qsort(): the order of events. */
+static int
+compare_events(const void *a, const void *b)
+{
+	return compare_numbers(&(*(MakoGathered *const *) a)->event.sequence_number, &(*(MakoGathered *const *) b)->event.sequence_number);
+}
+
+/* Puts the events of a stream into the order of their numbers. */
+static void
+sort_events(OpenStream *open)
+{
+	int64		count = open->stream.version - open->stream.start;
+	MakoGathered **events = palloc_extended(sizeof(MakoGathered *) * count, MCXT_ALLOC_HUGE);
+	int64		i = 0;
+
+	for (MakoGathered *gathered = open->first; gathered != NULL; gathered = gathered->next)
+		events[i++] = gathered;
+	qsort(events, count, sizeof(MakoGathered *), compare_events);
+	for (i = 0; i < count; i++)
+		events[i]->next = i + 1 < count ? events[i + 1] : NULL;
+	open->first = events[0];
+	open->last = events[count - 1];
+	open->in_order = true;
+	pfree(events);
+}
+
+/* Are the events of a stream those that its head speaks of? */
+static bool
+is_without_gap(const OpenStream *open)
+{
+	int64		expected = open->stream.start + 1;
+
+	for (const MakoGathered *gathered = open->first; gathered != NULL; gathered = gathered->next)
+		if (gathered->event.sequence_number != expected++)
+			return false;
+	return true;
+}
+
+/* Closes a stream that has as many events as it should. */
+static void
+complete_stream(MakoGather *gather, OpenStream *open)
+{
+	if (!open->in_order)
+		sort_events(open);
+	if (!is_without_gap(open))
+	{
+		leave(gather, open);
+		return;
+	}
+	(void) open_table_delete(gather->open, open->stream.stream_no);
+	gather->last_open = NULL;
+	open->stream.gathered = open->first;
+	add_complete(gather, &open->stream);
+	add_ready(gather, open);
+}
+
+/* The open stream of a number, or NULL. */
+static OpenStream *
+find_open(MakoGather *gather, int64 stream_no)
+{
+	OpenEntry  *entry;
+
+	if (gather->last_open != NULL && gather->last_open->stream.stream_no == stream_no)
+		return gather->last_open;
+	entry = open_table_lookup(gather->open, stream_no);
+	gather->last_open = entry == NULL ? NULL : entry->open;
+	return gather->last_open;
+}
+
+/* Takes the event in the slot; false when its head is not known yet. */
+static bool
+take_event(MakoGather *gather)
+{
+	bool		isnull;
+	bool		number_isnull;
+	int64		stream_no = DatumGetInt64(slot_getattr(gather->slot, gather->attributes[STREAM_NO], &isnull));
+	int64		sequence_number;
+	OpenStream *open;
+
+	if (isnull)
+		return true;
+	if (stream_no > gather->covered)
+		return false;
+	open = find_open(gather, stream_no);
+	sequence_number = DatumGetInt64(slot_getattr(gather->slot, gather->attributes[SEQUENCE_NUMBER], &number_isnull));
+	if (open == NULL)
+	{
+		int64		start = start_of_complete(gather, stream_no, false);
+
+		if (start >= 0 && (number_isnull || sequence_number > start || sequence_number < 1))
+		{
+			(void) start_of_complete(gather, stream_no, true);
+			add_number(gather, &gather->doubtful, stream_no);
+		}
+	}
+	else if (number_isnull || sequence_number > open->stream.version)
+		leave(gather, open);
+	else if (sequence_number > open->stream.start)
+	{
+		if (!add_event(gather, open, sequence_number))
+			leave(gather, open);
+		else if (--open->missing == 0)
+			complete_stream(gather, open);
+	}
+	return true;
+}
+
+/* ---- the scan --------------------------------------------------------------------------------------------------------------- */
+
+/* Starts the scan, with a snapshot of now. */
+MakoGather *
+mako_gather_open(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako gather", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ResourceOwner outer = CurrentResourceOwner;
+	MakoGather *gather = palloc0(sizeof(MakoGather));
+
+	gather->context = context;
+	gather->open = open_table_create(context, 1024, NULL);
+	gather->complete = complete_table_create(context, 128, NULL);
+	gather->covered = PG_INT64_MIN;
+	gather->owner = ResourceOwnerCreate(outer, "mako gather");
+	CurrentResourceOwner = gather->owner;
+	gather->relation = table_open(mako_store_table("event"), AccessShareLock);
+	if (!find_columns(gather->relation, gather->attributes))
+		elog(ERROR, "mako.event has changed under a lock");	/* cannot happen */
+	for (int i = 0; i < COLUMNS; i++)
+		gather->last_attribute = Max(gather->last_attribute, gather->attributes[i]);
+	gather->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	/* A synchronized scan could start in the middle of the table. */
+	gather->scan = table_beginscan_strat(gather->relation, gather->snapshot, 0, NULL, true, false);
+	gather->slot = table_slot_create(gather->relation, NULL);
+	CurrentResourceOwner = outer;
+	MemoryContextSwitchTo(old);
+	return gather;
+}
+
+/* Reads on until something is needed; runs in a subtransaction. */
+static void
+scan(void *argument)
+{
+	MakoGather *gather = argument;
+	ResourceOwner outer = CurrentResourceOwner;
+	MemoryContext old = MemoryContextSwitchTo(gather->context);
+
+	CurrentResourceOwner = gather->owner;
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!gather->pending && !table_scan_getnextslot(gather->scan, ForwardScanDirection, gather->slot))
+		{
+			gather->ended = true;
+			gather->need = MAKO_GATHER_END;
+			break;
+		}
+		gather->pending = !take_event(gather);
+		if (gather->pending)
+		{
+			gather->need = MAKO_GATHER_HEADS;
+			break;
+		}
+		if (gather->ready_count >= mako_batch_size || gather->size > GATHER_LIMIT)
+		{
+			gather->need = MAKO_GATHER_TAKE;
+			break;
+		}
+	}
+	CurrentResourceOwner = outer;
+	MemoryContextSwitchTo(old);
+}
+
+/* Reads on, and tells what is needed before the next call. */
+MakoGatherNeed
+mako_gather_advance(MakoGather *gather)
+{
+	if (gather->size > GATHER_LIMIT && gather->ready_count == 0 && !gather->ended)
+		make_room(gather);
+	if (gather->ended)
+		gather->need = MAKO_GATHER_END;
+	else if (gather->ready_count >= mako_batch_size || gather->size > GATHER_LIMIT)
+		gather->need = MAKO_GATHER_TAKE;
+	else
+	{
+		ErrorData  *error = mako_isolation_run(scan, gather);
+
+		if (error != NULL)
+		{
+			ereport(DEBUG1, (errmsg_internal("stopped reading events in heap order: %s", error->message)));
+			FreeErrorData(error);
+			gather->ended = gather->broken = true;
+			gather->need = MAKO_GATHER_END;
+		}
+	}
+	if (gather->need == MAKO_GATHER_END && gather->ready_count > 0)
+		return MAKO_GATHER_TAKE;
+	return gather->need;
+}
+
+/* The streams that are complete, as a batch that lives until it is released. */
+MakoStream *
+mako_gather_take(MakoGather *gather, int *count)
+{
+	gather->taken = MemoryContextAlloc(gather->context, sizeof(MakoStream) * (gather->ready_count + 1));
+	for (int i = 0; i < gather->ready_count; i++)
+		gather->taken[i] = gather->ready[i]->stream;
+	*count = gather->ready_count;
+	return gather->taken;
+}
+
+/* Frees a batch that was taken. */
+void
+mako_gather_release(MakoGather *gather)
+{
+	for (int i = 0; i < gather->ready_count; i++)
+		free_stream(gather, gather->ready[i]);
+	gather->ready_count = 0;
+	pfree(gather->taken);
+	gather->taken = NULL;
+}
+
+/* The streams that were complete before one more event of them came. */
+const int64 *
+mako_gather_doubtful(const MakoGather *gather, int *count)
+{
+	*count = gather->doubtful.count;
+	return gather->doubtful.numbers;
+}
+
+/* Leaves a stream to be read in key order. */
+void
+mako_gather_leave(MakoGather *gather, int64 stream_no)
+{
+	add_number(gather, &gather->left, stream_no);
+}
+
+/* Ends the scan. After an error nobody knows what it still holds, so that is just let go. */
+static void
+end_scan(MakoGather *gather)
+{
+	ResourceOwner outer = CurrentResourceOwner;
+
+	if (!gather->broken)
+	{
+		CurrentResourceOwner = gather->owner;
+		ExecDropSingleTupleTableSlot(gather->slot);
+		table_endscan(gather->scan);
+		UnregisterSnapshot(gather->snapshot);
+		table_close(gather->relation, NoLock);
+		CurrentResourceOwner = outer;
+	}
+	ResourceOwnerRelease(gather->owner, RESOURCE_RELEASE_BEFORE_LOCKS, !gather->broken, false);
+	ResourceOwnerRelease(gather->owner, RESOURCE_RELEASE_LOCKS, !gather->broken, false);
+	ResourceOwnerRelease(gather->owner, RESOURCE_RELEASE_AFTER_LOCKS, !gather->broken, false);
+	CurrentResourceOwner = outer;
+	ResourceOwnerDelete(gather->owner);
+}
+
+/* Ends gathering. Returns the numbers of the streams that are left, in order, in the current memory context. */
+int64 *
+mako_gather_close(MakoGather *gather, int *count)
+{
+	open_table_iterator iterator;
+	OpenEntry  *entry;
+	int64	   *left;
+
+	open_table_start_iterate(gather->open, &iterator);
+	while ((entry = open_table_iterate(gather->open, &iterator)) != NULL)
+		add_number(gather, &gather->left, entry->stream_no);
+	qsort(gather->left.numbers, gather->left.count, sizeof(int64), compare_numbers);
+	*count = gather->left.count;
+	left = palloc_extended(sizeof(int64) * (gather->left.count + 1), MCXT_ALLOC_HUGE);
+	memcpy(left, gather->left.numbers, sizeof(int64) * gather->left.count);
+	end_scan(gather);
+	MemoryContextDelete(gather->context);
+	return left;
+}
