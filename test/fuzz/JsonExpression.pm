@@ -701,7 +701,8 @@ sub sql
 	{
 		my $helper = $how->{helpers}{ $node->{helper} };
 
-		return $helper->{name} . '(' . join(', ', @kids) . ')' unless $how->{inline} && $helper->{form} ne 'PL/pgSQL';
+		# While shrinking, a helper may be gone.
+		return "$node->{helper}(" . join(', ', @kids) . ')' unless $how->{inline} && $helper && $helper->{form} ne 'PL/pgSQL';
 		my $body = sql($helper->{body}, { %$how, arguments => [ map { "($_)" } @kids ], bound => {} });
 		$body = 'CASE WHEN ' . join(' OR ', map { "($_) IS NULL" } @kids) . " THEN NULL ELSE $body END" if $helper->{form} =~ /strict/;
 		return "($body)::$helper->{returns}";
