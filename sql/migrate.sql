@@ -297,10 +297,12 @@ ALTER TABLE mako.event ENABLE TRIGGER USER;
 ALTER TABLE mako.stream ENABLE TRIGGER USER;
 COMMIT;
 
--- More failures than are allowed: nothing happens; the detail is JSON
+-- More failures than are allowed: nothing happens; the detail is JSON, and names the stream that came first
+SET mako_migration.scan_order = key;
 SELECT test.failure($$ SELECT mako_migrate('err@FV2024-10-01', 'err@FV2025-10-01', max_errors => 0) $$);
 SELECT jsonb_array_length((regexp_match(test.failure($$ SELECT mako_migrate('err@FV2024-10-01', 'err@FV2025-10-01',
   max_errors => 20) $$), 'detail: ([^\n]*)'))[1]::jsonb -> 'errors');
+RESET mako_migration.scan_order;
 SELECT count(*) FROM mako.stream WHERE workflow_id = 'err@FV2025-10-01';
 
 -- A bad stream never stops the others

@@ -169,6 +169,7 @@ open_indexes(MakoDirect *direct)
 {
 	List	   *oids = RelationGetIndexList(direct->relation);
 	ListCell   *cell;
+	bool		without_exclusion = true;
 
 	direct->estate = CreateExecutorState();
 	direct->indexes = palloc(sizeof(TableIndex) * (list_length(oids) + 1));
@@ -186,10 +187,9 @@ open_indexes(MakoDirect *direct)
 		}
 		index->predicate = ExecPrepareQual(index->info->ii_Predicate, direct->estate);
 		direct->index_count++;
-		if (index->info->ii_ExclusionOps != NULL)
-			return false;
+		without_exclusion = without_exclusion && index->info->ii_ExclusionOps == NULL;
 	}
-	return true;
+	return without_exclusion;
 }
 
 /* Adds the index entries of a row; is_update: it is the new version of one with the same keys. */
@@ -312,7 +312,7 @@ mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value)
 	if (MakoHeapUpdate(relation, tid, tuple, &only_summarizing))
 	{
 		if (direct->estate == NULL)
-			(void) open_indexes(direct);	/* exclusion constraints were met by the former version */
+			(void) open_indexes(direct);	/* the former version has met exclusion constraints */
 		ExecForceStoreHeapTuple(tuple, slot, false);
 		slot->tts_tid = tuple->t_self;
 		insert_index_entries(direct, slot, true, only_summarizing);

@@ -344,6 +344,31 @@ mako_json_new(MakoJsonKind kind, uint32 capacity)
 	return tree;
 }
 
+/* Puts a member in its place in an object, which must have room; in the place of one of the same key if there is one. */
+void
+mako_json_put(MakoJson *object, const MakoJsonMember *member)
+{
+	uint32		place = object->count;
+
+	while (place > 0)
+	{
+		const MakoJsonMember *before = &object->members[place - 1];
+		int			order = mako_json_compare_keys(before->key, before->key_length, member->key, member->key_length);
+
+		if (order == 0)
+		{
+			object->members[place - 1].value = member->value;
+			return;
+		}
+		if (order < 0)
+			break;
+		place--;
+	}
+	memmove(&object->members[place + 1], &object->members[place], sizeof(MakoJsonMember) * (object->count - place));
+	object->members[place] = *member;
+	object->count++;
+}
+
 /* A value as a jsonb datum. */
 Datum
 mako_json_datum(const MakoJsonValue *value)

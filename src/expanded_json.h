@@ -80,6 +80,7 @@ extern void mako_json_element(const MakoJsonValue *array, uint32 index, MakoJson
 extern MakoJsonMembers mako_json_members(const MakoJsonValue *container);
 
 extern MakoJson *mako_json_new(MakoJsonKind kind, uint32 capacity);
+extern void mako_json_put(MakoJson *object, const MakoJsonMember *member);
 extern int	mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_length);
 extern void mako_json_set_string(MakoJsonValue *value, const char *string, uint32 length);
 

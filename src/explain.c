@@ -110,7 +110,7 @@ json_reason(const List *arguments, Oid result)
 
 /* Why an SQL function is called; NULL where we would inline it. */
 static const MakoInlineNote *
-refusal(const Explanation *explanation, Oid function)
+obstacle(const Explanation *explanation, Oid function)
 {
 	ListCell   *cell;
 
@@ -118,7 +118,7 @@ refusal(const Explanation *explanation, Oid function)
 	{
 		const MakoInlineNote *note = lfirst(cell);
 
-		if (note->function == function && note->reason != NULL)
+		if (note->function == function && note->obstacle.reason != NULL)
 			return note;
 	}
 	return NULL;
@@ -148,8 +148,8 @@ add_call(Explanation *explanation, const char *call, Oid function, const List *a
 	else if (language != SQLlanguageId)
 		add_row(explanation, call, is_first, EVALUATION_CALLED, psprintf("language %s", get_language_name(language, false)),
 				"Write it in SQL, as one SELECT of one expression.");
-	else if ((note = refusal(explanation, function)) != NULL)
-		add_row(explanation, call, is_first, EVALUATION_CALLED, note->reason, note->hint);
+	else if ((note = obstacle(explanation, function)) != NULL)
+		add_row(explanation, call, is_first, EVALUATION_CALLED, note->obstacle.reason, note->obstacle.hint);
 	else
 		add_row(explanation, call, is_first, EVALUATION_CALLED, "mako_migration.native_evaluation is off", "Set it to on.");
 }
@@ -244,7 +244,7 @@ static bool
 is_inlined(const Explanation *explanation, const MakoInlineNote *note, const List *inlined)
 {
 	if (explanation->is_ours)
-		return note->reason == NULL && !note->is_void;
+		return note->obstacle.reason == NULL && !note->is_void;
 	return list_member_oid(inlined, note->caller) && !list_member_oid(explanation->called, note->function);
 }
 

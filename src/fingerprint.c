@@ -161,16 +161,6 @@ note_helpers(Description *description, HeapTuple tuple, const char *signature, c
 	error_context_stack = context.previous;
 }
 
-/* Do the types of a function's arguments depend on the call? */
-static bool
-is_polymorphic(Form_pg_proc form)
-{
-	for (int i = 0; i < form->pronargs; i++)
-		if (IsPolymorphicType(form->proargtypes.values[i]))
-			return true;
-	return false;
-}
-
 /* A text attribute of a function's row; empty for null. */
 static char *
 text_attribute(HeapTuple tuple, int attribute)
@@ -205,7 +195,7 @@ add_function(Description *description, Oid oid)
 		note_type(description, form->proargtypes.values[i]);
 	note_type(description, form->prorettype);
 
-	if (form->prolang == SQLlanguageId && !is_polymorphic(form))
+	if (form->prolang == SQLlanguageId && !mako_sql_body_is_polymorphic(tuple))
 	{
 #ifdef MAKO_SQL_BODY
 		Datum		body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);

@@ -727,10 +727,18 @@ mako_gather_advance(MakoGather *gather)
 	return gather->need;
 }
 
-/* The streams that are complete, as a batch that lives until it is released. */
+/* For qsort(): the order of streams. */
+static int
+compare_streams(const void *a, const void *b)
+{
+	return compare_numbers(&(*(OpenStream *const *) a)->stream.stream_no, &(*(OpenStream *const *) b)->stream.stream_no);
+}
+
+/* The streams that are complete, in the order of their numbers, as a batch that lives until it is released. */
 MakoStream *
 mako_gather_take(MakoGather *gather, int *count)
 {
+	qsort(gather->ready, gather->ready_count, sizeof(OpenStream *), compare_streams);
 	gather->taken = MemoryContextAlloc(gather->context, sizeof(MakoStream) * (gather->ready_count + 1));
 	for (int i = 0; i < gather->ready_count; i++)
 		gather->taken[i] = gather->ready[i]->stream;

@@ -23,18 +23,13 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "executor/functions.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
-#include "parser/analyze.h"
-#include "parser/parse_node.h"
 #include "parser/parsetree.h"
-#include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -42,13 +37,13 @@
 #include "utils/syscache.h"
 
 /* An argument or a column that is more than a constant or a parameter; references to it are parameters. */
-typedef struct Value
+typedef struct InlineValue
 {
 	Oid			function;		/* whose argument or column it is */
 	Expr	   *expression;		/* planned; may refer to other values */
 	int			uses;			/* in what is evaluated */
 	int			binding;		/* number among the bindings, from 1; 0 for none yet */
-} Value;
+} InlineValue;
 
 /* The first parameter that stands for a value, and after the last step for a binding. */
 #define FIRST_VALUE (MAKO_PARAMETER_PAYLOAD + 1)
@@ -56,13 +51,13 @@ typedef struct Value
 /* An inlining, from a call to an expression. */
 typedef struct Inliner
 {
-	List	   *values;			/* of Value */
+	List	   *values;			/* of InlineValue */
+	List	   *bodies;			/* of MakoSqlBody, those that calls can share */
 	List	   *active;			/* functions whose bodies are being inlined */
 	List	   *notes;			/* of MakoInlineNote */
 	int			nodes;			/* in all expressions so far */
 	int			inlined;		/* calls, ever */
-	const char *reason;			/* why the call at hand cannot be inlined; NULL while it can */
-	const char *hint;			/* what would help; may be NULL */
+	MakoObstacle obstacle;		/* why the call at hand cannot be inlined */
 } Inliner;
 
 /* A body that is being turned into an expression. */
@@ -87,7 +82,7 @@ typedef struct Scope
 	Body	   *body;
 	struct Scope *outer;
 	const Query *query;
-	struct Scope **subqueries;	/* by range table index - 1; NULL where the entry is none */
+	struct Scope **subqueries;	/* by range table index - 1; NULL where nobody has looked yet */
 	List	   *columns;		/* of Column */
 } Scope;
 
@@ -102,19 +97,6 @@ typedef struct Attempt
 
 static Node *inline_calls(Node *node, void *context);
 static Node *substitute(Node *node, void *context);
-static bool check_query(Scope *scope);
-
-/* States why the call at hand is left as it is; always false. */
-static bool
-refuse(Inliner *inliner, const char *reason, const char *hint)
-{
-	if (inliner->reason == NULL)
-	{
-		inliner->reason = reason;
-		inliner->hint = hint;
-	}
-	return false;
-}
 
 /* ---- planning ---- */
 
@@ -191,7 +173,7 @@ finish(Inliner *inliner, Node *expression)
 	(void) count_nodes(planned, &inliner->nodes);
 	if (inliner->nodes > MAKO_INLINE_NODES)
 	{
-		refuse(inliner, "too large", "Split what it does, or call fewer functions.");
+		mako_obstruct(&inliner->obstacle, "too large", "Split what it does, or call fewer functions.");
 		return NULL;
 	}
 	planned = inline_calls(planned, inliner);
@@ -214,12 +196,12 @@ is_free(const Node *node)
 static Node *
 value_of(Inliner *inliner, Node *expression)
 {
-	Value	   *value;
+	InlineValue *value;
 	Param	   *reference;
 
 	if (is_free(expression))
 		return expression;
-	value = palloc0(sizeof(Value));
+	value = palloc0(sizeof(InlineValue));
 	value->function = llast_oid(inliner->active);
 	value->expression = (Expr *) expression;
 	inliner->values = lappend(inliner->values, value);
@@ -235,7 +217,7 @@ value_of(Inliner *inliner, Node *expression)
 }
 
 /* The value that a node refers to; NULL where it is no reference. */
-static Value *
+static InlineValue *
 referenced_value(const Inliner *inliner, const Node *node)
 {
 	const Param *param = (const Param *) node;
@@ -246,15 +228,6 @@ referenced_value(const Inliner *inliner, const Node *node)
 }
 
 /* ---- a body without tables as an expression ---- */
-
-/* Is a condition missing, or true? */
-static bool
-is_true(const Node *condition)
-{
-	const Const *constant = (const Const *) condition;
-
-	return condition == NULL || (IsA(condition, Const) && !constant->constisnull && DatumGetBool(constant->constvalue));
-}
 
 /* Begins a query level. */
 static Scope *
@@ -269,109 +242,19 @@ open_scope(Body *body, Scope *outer, const Query *query)
 	return scope;
 }
 
-/* Is a function in FROM one value, so that it is like a column? */
-static bool
-is_one_value(const RangeTblEntry *entry)
-{
-	const RangeTblFunction *function = linitial(entry->functions);
-
-	return list_length(entry->functions) == 1 && !entry->funcordinality && function->funccolcount == 1 &&
-		function->funccolnames == NIL && !expression_returns_set(function->funcexpr) &&
-		!type_is_rowtype(exprType(function->funcexpr));
-}
-
-/* Checks that an item of FROM is exactly one row, whatever happens. */
-static bool
-check_from(Scope *scope, const Node *item)
-{
-	Inliner    *inliner = scope->body->inliner;
-	const JoinExpr *join;
-	const RangeTblEntry *entry;
-	Index		relation;
-
-	if (IsA(item, JoinExpr))
-	{
-		join = (const JoinExpr *) item;
-		if (!is_true(join->quals))
-			return refuse(inliner, "JOIN with a condition", "Join without one, and use CASE.");
-		return check_from(scope, join->larg) && check_from(scope, join->rarg);
-	}
-	relation = ((const RangeTblRef *) item)->rtindex;
-	entry = rt_fetch(relation, scope->query->rtable);
-	switch (entry->rtekind)
-	{
-		case RTE_SUBQUERY:
-			scope->subqueries[relation - 1] = open_scope(scope->body, scope, entry->subquery);
-			return check_query(scope->subqueries[relation - 1]);
-		case RTE_VALUES:
-			return list_length(entry->values_lists) == 1 || refuse(inliner, "VALUES with several rows", NULL);
-		case RTE_FUNCTION:
-			return is_one_value(entry) ||
-				refuse(inliner, "FROM with a function that returns rows", "Use functions that return one value.");
-		case RTE_CTE:
-			return refuse(inliner, "WITH", "Use a subselect.");
-		case RTE_RELATION:
-			return refuse(inliner, "FROM with a table", "Depend on the arguments only.");
-		default:
-			return refuse(inliner, "FROM with more than subselects", NULL);
-	}
-}
-
-/* Checks that a query is exactly one row, computed from what it is given. */
-static bool
-check_query(Scope *scope)
-{
-	const Query *query = scope->query;
-	const char *reason = NULL;
-	ListCell   *cell;
-
-	check_stack_depth();
-	if (query->commandType != CMD_SELECT || query->utilityStmt != NULL)
-		reason = "not a SELECT";
-	else if (query->cteList != NIL)
-		reason = "WITH";
-	else if (query->setOperations != NULL)
-		reason = "UNION, INTERSECT or EXCEPT";
-	else if (query->hasAggs)
-		reason = "an aggregate";
-	else if (query->hasWindowFuncs)
-		reason = "a window function";
-	else if (query->hasTargetSRFs)
-		reason = "a function that returns rows";
-	else if (query->groupClause != NIL || query->groupingSets != NIL || query->havingQual != NULL)
-		reason = "GROUP BY or HAVING";
-	else if (query->distinctClause != NIL)
-		reason = "DISTINCT";
-	else if (query->sortClause != NIL)
-		reason = "ORDER BY";
-	else if (query->limitOffset != NULL || query->limitCount != NULL)
-		reason = "LIMIT or OFFSET";
-	else if (query->rowMarks != NIL)
-		reason = "FOR UPDATE or FOR SHARE";
-
-	/* Tables first: that is what an author has to change. */
-	if (query->commandType == CMD_SELECT)
-		foreach(cell, query->jointree->fromlist)
-			if (!check_from(scope, lfirst(cell)))
-				return false;
-	if (reason == NULL && !is_true(query->jointree->quals))
-		reason = "WHERE";
-	if (reason != NULL)
-		return refuse(scope->body->inliner, reason, "Write one SELECT of one expression.");
-	return true;
-}
-
 /* What a column of a FROM item is computed from, in the scope that it belongs to. */
 static Node *
 column_source(Scope *scope, Index relation, AttrNumber number)
 {
 	const RangeTblEntry *entry = rt_fetch(relation, scope->query->rtable);
-	Scope	   *subquery = scope->subqueries[relation - 1];
+	Scope	  **subquery = &scope->subqueries[relation - 1];
 
 	switch (entry->rtekind)
 	{
 		case RTE_SUBQUERY:
-			return substitute((Node *) get_tle_by_resno(subquery->query->targetList, number)->expr, subquery);
+			if (*subquery == NULL)
+				*subquery = open_scope(scope->body, scope, entry->subquery);
+			return substitute((Node *) get_tle_by_resno(entry->subquery->targetList, number)->expr, *subquery);
 		case RTE_VALUES:
 			return substitute(list_nth(linitial(entry->values_lists), number - 1), scope);
 		case RTE_FUNCTION:
@@ -379,7 +262,7 @@ column_source(Scope *scope, Index relation, AttrNumber number)
 		case RTE_JOIN:
 			return substitute(list_nth(entry->joinaliasvars, number - 1), scope);
 		default:
-			Assert(false);		/* check_from() lets nothing else in */
+			Assert(false);		/* mako_sql_query_check() lets nothing else in */
 			return NULL;
 	}
 }
@@ -400,9 +283,9 @@ column_value(Scope *scope, Index relation, AttrNumber number)
 			return copyObject(column->expression);
 	}
 	expression = column_source(scope, relation, number);
-	if (inliner->reason == NULL)
+	if (inliner->obstacle.reason == NULL)
 		expression = finish(inliner, expression);
-	if (inliner->reason != NULL)
+	if (inliner->obstacle.reason != NULL)
 		return NULL;
 	column = palloc(sizeof(Column));
 	column->relation = relation;
@@ -421,7 +304,7 @@ row_value(Scope *scope, const Var *var)
 
 	if (entry->rtekind == RTE_FUNCTION || var->vartype != RECORDOID)
 	{
-		refuse(scope->body->inliner, "a whole row", "Name the columns.");
+		mako_obstruct(&scope->body->inliner->obstacle, "a whole row", "Name the columns.");
 		return NULL;
 	}
 	row->row_typeid = RECORDOID;
@@ -440,7 +323,7 @@ substitute(Node *node, void *context)
 	Scope	   *scope = context;
 	Body	   *body = scope->body;
 
-	if (node == NULL || body->inliner->reason != NULL)
+	if (node == NULL || body->inliner->obstacle.reason != NULL)
 		return NULL;
 	if (IsA(node, Param))
 	{
@@ -448,7 +331,7 @@ substitute(Node *node, void *context)
 
 		if (param->paramkind != PARAM_EXTERN || param->paramid < 1 || param->paramid > list_length(body->arguments))
 		{
-			refuse(body->inliner, "a parameter that it does not have", NULL);
+			mako_obstruct(&body->inliner->obstacle, "a parameter that it does not have", NULL);
 			return NULL;
 		}
 		body->used = bms_add_member(body->used, param->paramid - 1);
@@ -465,12 +348,13 @@ substitute(Node *node, void *context)
 	if (IsA(node, SubLink))
 	{
 		const SubLink *link = (const SubLink *) node;
-		Scope	   *inner = open_scope(body, scope, (const Query *) link->subselect);
+		const Query *query = (const Query *) link->subselect;
 
-		if (!check_query(inner) ||
-			(link->subLinkType != EXPR_SUBLINK && !refuse(body->inliner, "EXISTS, IN or ARRAY with a subselect", NULL)))
+		if (!mako_sql_query_check(query, &body->inliner->obstacle) ||
+			(link->subLinkType != EXPR_SUBLINK &&
+			 !mako_obstruct(&body->inliner->obstacle, "EXISTS, IN or ARRAY with a subselect", NULL)))
 			return NULL;
-		return substitute((Node *) linitial_node(TargetEntry, inner->query->targetList)->expr, inner);
+		return substitute((Node *) linitial_node(TargetEntry, query->targetList)->expr, open_scope(body, scope, query));
 	}
 	return expression_tree_mutator(node, substitute, context);
 }
@@ -496,27 +380,6 @@ depends_on_context(Node *node, void *context)
 		return depends_on_context((Node *) ((ArrayCoerceExpr *) node)->arg, context) ||
 			expression_tree_walker(node, depends_on_context, node);
 	return expression_tree_walker(node, depends_on_context, context);
-}
-
-/* A check_function_callback: notes a function that is volatile. */
-static bool
-note_volatile(Oid function, void *context)
-{
-	if (func_volatile(function) != PROVOLATILE_VOLATILE)
-		return false;
-	*(Oid *) context = function;
-	return true;
-}
-
-/* Finds a volatile function in a tree. */
-static bool
-find_volatile(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, find_volatile, context, 0);
-	return check_functions_in_node(node, note_volatile, context) || expression_tree_walker(node, find_volatile, context);
 }
 
 /* A check_function_callback: notes a function that the current role must not call. */
@@ -552,90 +415,45 @@ check_function(Inliner *inliner, const FuncExpr *call, HeapTuple tuple)
 	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
 
 	if (form->prokind != PROKIND_FUNCTION || form->pronargs != list_length(call->args))
-		return refuse(inliner, "not an ordinary function", NULL);
+		return mako_obstruct(&inliner->obstacle, "not an ordinary function", NULL);
 	if (form->provolatile == PROVOLATILE_VOLATILE)
-		return refuse(inliner, "VOLATILE", "Declare it STABLE.");
+		return mako_obstruct(&inliner->obstacle, "VOLATILE", "Declare it STABLE.");
 	if (form->prosecdef)
-		return refuse(inliner, "SECURITY DEFINER", "Registered functions run as their owner anyway.");
+		return mako_obstruct(&inliner->obstacle, "SECURITY DEFINER", "Registered functions run as their owner anyway.");
 	if (!heap_attisnull(tuple, Anum_pg_proc_proconfig, NULL))
-		return refuse(inliner, "SET clause", "Qualify the names in the body, and remove it.");
+		return mako_obstruct(&inliner->obstacle, "SET clause", "Qualify the names in the body, and remove it.");
 	if (form->proretset)
-		return refuse(inliner, "returns a set", "Return one value.");
+		return mako_obstruct(&inliner->obstacle, "returns a set", "Return one value.");
 	if (form->prorettype == RECORDOID)
-		return refuse(inliner, "returns a record", "Return jsonb.");
+		return mako_obstruct(&inliner->obstacle, "returns a record", "Return jsonb.");
 	if (list_member_oid(inliner->active, call->funcid))
-		return refuse(inliner, "calls itself", NULL);
+		return mako_obstruct(&inliner->obstacle, "calls itself", NULL);
 	if (MakoFunctionAclCheck(call->funcid, GetUserId()) != ACLCHECK_OK)
-		return refuse(inliner, "permission denied", grant_hint());
+		return mako_obstruct(&inliner->obstacle, "permission denied", grant_hint());
 	if (is_watched(call->funcid))
-		return refuse(inliner, "another extension watches its calls", NULL);
+		return mako_obstruct(&inliner->obstacle, "another extension watches its calls", NULL);
 	if (depends_on_context((Node *) call->args, NULL))
-		return refuse(inliner, "part of a conversion", NULL);
+		return mako_obstruct(&inliner->obstacle, "part of a conversion", NULL);
 	return true;
 }
 
-/* The one query that is the body of a function. */
-static Query *
-parse_body(Inliner *inliner, FuncExpr *call, HeapTuple tuple)
+/* The body of a function, parsed once for all calls for which it means the same; NULL where it is no expression. */
+static const MakoSqlBody *
+body_of(Inliner *inliner, FuncExpr *call, HeapTuple tuple)
 {
-	char	   *source;
-	List	   *statements;
-	ParseState *state;
-	Query	   *query;
-	bool		isnull;
-	Datum		body;
+	const MakoSqlBody *body;
+	ListCell   *cell;
 
-#ifdef MAKO_SQL_BODY
-	body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
-	if (!isnull)
+	foreach(cell, inliner->bodies)
 	{
-		Node	   *tree = stringToNode(TextDatumGetCString(body));
-
-		statements = IsA(tree, List) ? linitial_node(List, (List *) tree) : list_make1(tree);
-		if (list_length(statements) != 1)
-		{
-			refuse(inliner, "not one statement", "Write one SELECT of one expression.");
-			return NULL;
-		}
-		return linitial_node(Query, statements);
+		body = lfirst(cell);
+		if (body->function == call->funcid && body->collation == call->inputcollid)
+			return body;
 	}
-#endif
-	body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
-	source = TextDatumGetCString(body);
-	statements = pg_parse_query(source);
-	if (list_length(statements) != 1)
-	{
-		refuse(inliner, "not one statement", "Write one SELECT of one expression.");
-		return NULL;
-	}
-	state = make_parsestate(NULL);
-	state->p_sourcetext = source;
-	sql_fn_parser_setup(state, prepare_sql_fn_parse_info(tuple, (Node *) call, call->inputcollid));
-	query = transformTopLevelStmt(state, linitial_node(RawStmt, statements));
-	free_parsestate(state);
-	return query;
-}
-
-/* The query's only column, of the type that the function declares. */
-static Node *
-result_column(Inliner *inliner, FuncExpr *call, Query *query)
-{
-	List	   *queries = list_make1(query);
-	TupleDesc	rowtype;
-	Node	   *column;
-
-	(void) get_expr_result_type((Node *) call, NULL, &rowtype);
-	if (MakoCheckSqlReturn(queries, call->funcresulttype, rowtype) || linitial(queries) != query ||
-		list_length(query->targetList) != 1)
-	{
-		refuse(inliner, "returns a row", "Return jsonb.");
-		return NULL;
-	}
-	column = (Node *) linitial_node(TargetEntry, query->targetList)->expr;
-	/* A void function may select anything. */
-	if (exprType(column) != call->funcresulttype && !refuse(inliner, "returns void", NULL))
-		return NULL;
-	return column;
+	body = mako_sql_body_parse(call, tuple, &inliner->obstacle);
+	if (body != NULL && !mako_sql_body_is_polymorphic(tuple))
+		inliner->bodies = lappend(inliner->bodies, unconstify(MakoSqlBody *, body));
+	return body;
 }
 
 /* A strict function's body, which is null when an argument is. */
@@ -699,8 +517,7 @@ inline_call(void *argument)
 	FuncExpr   *call = attempt->call;
 	Body		body = {inliner};
 	Scope	   *scope;
-	Query	   *query;
-	Node	   *column;
+	const MakoSqlBody *parsed = body_of(inliner, call, attempt->tuple);
 	Node	   *expression;
 	Oid			function = InvalidOid;
 	bool		denied;
@@ -708,26 +525,15 @@ inline_call(void *argument)
 	int			arguments_end;
 	ListCell   *cell;
 
-	query = parse_body(inliner, call, attempt->tuple);
-	if (query == NULL)
+	if (parsed == NULL)
 		return;
-	scope = open_scope(&body, NULL, query);
-	if (!check_query(scope) || (column = result_column(inliner, call, query)) == NULL)
-		return;
-	if (contain_volatile_functions((Node *) query))
-	{
-		(void) find_volatile((Node *) query, &function);
-		refuse(inliner, OidIsValid(function) ? psprintf("calls %s, which is volatile", format_procedure(function)) :
-			   "takes the next value of a sequence", "If its result depends on its arguments only, declare it STABLE.");
-		return;
-	}
-
+	scope = open_scope(&body, NULL, parsed->query);
 	inliner->active = lappend_oid(inliner->active, call->funcid);
 	foreach(cell, call->args)
 		body.arguments = lappend(body.arguments, value_of(inliner, lfirst(cell)));
 	arguments_end = list_length(inliner->values);
-	expression = substitute(column, scope);
-	if (inliner->reason != NULL)
+	expression = substitute(parsed->column, scope);
+	if (inliner->obstacle.reason != NULL)
 		return;
 	/* The server's test of strictness cannot see through columns. */
 	if (((Form_pg_proc) GETSTRUCT(attempt->tuple))->proisstrict &&
@@ -738,9 +544,9 @@ inline_call(void *argument)
 	/* The executor would refuse the whole program, and not only the call. */
 	denied = find_denied(expression, &function);
 	for (int i = before; !denied && i < list_length(inliner->values); i++)
-		denied = find_denied((Node *) ((Value *) list_nth(inliner->values, i))->expression, &function);
+		denied = find_denied((Node *) ((InlineValue *) list_nth(inliner->values, i))->expression, &function);
 	if (denied)
-		refuse(inliner, psprintf("calls %s, for which permission is denied", format_procedure(function)), grant_hint());
+		mako_obstruct(&inliner->obstacle, psprintf("calls %s, for which permission is denied", format_procedure(function)), grant_hint());
 	attempt->result = (Expr *) expression;
 	inliner->active = list_delete_last(inliner->active);
 }
@@ -753,8 +559,7 @@ note(Inliner *inliner, Oid function)
 
 	note->function = function;
 	note->caller = inliner->active == NIL ? InvalidOid : llast_oid(inliner->active);
-	note->reason = inliner->reason;
-	note->hint = inliner->hint;
+	note->obstacle = inliner->obstacle;
 	inliner->notes = lappend(inliner->notes, note);
 }
 
@@ -776,10 +581,10 @@ try_call(Inliner *inliner, FuncExpr *call)
 	{
 		error = mako_isolation_run(inline_call, &attempt);
 		if (error != NULL)
-			refuse(inliner, psprintf("error: %s", error->message), NULL);
+			mako_obstruct(&inliner->obstacle, psprintf("error: %s", error->message), NULL);
 	}
 	ReleaseSysCache(attempt.tuple);
-	if (inliner->reason != NULL)
+	if (inliner->obstacle.reason != NULL)
 	{
 		attempt.result = NULL;
 		inliner->values = list_truncate(inliner->values, values);
@@ -791,8 +596,7 @@ try_call(Inliner *inliner, FuncExpr *call)
 	else
 		inliner->inlined++;
 	note(inliner, call->funcid);
-	inliner->reason = before.reason;
-	inliner->hint = before.hint;
+	inliner->obstacle = before.obstacle;
 	return attempt.result;
 }
 
@@ -828,7 +632,7 @@ inline_calls(Node *node, void *context)
 static bool
 count_uses(Node *node, void *context)
 {
-	Value	   *value;
+	InlineValue *value;
 
 	if (node == NULL)
 		return false;
@@ -855,7 +659,7 @@ note_bound(const Inliner *inliner, Oid function)
 	{
 		MakoInlineNote *note = lfirst(cell);
 
-		if (note->function == function && note->reason == NULL)
+		if (note->function == function && note->obstacle.reason == NULL)
 			note->bound = true;
 	}
 }
@@ -865,7 +669,7 @@ static Node *
 resolve(Node *node, void *context)
 {
 	Bindings   *bindings = context;
-	Value	   *value;
+	InlineValue *value;
 	Param	   *reference;
 
 	if (node == NULL)
@@ -904,7 +708,7 @@ mako_inline(Expr *expression, List **bindings, List **notes)
 	Node	   *result;
 	ListCell   *cell;
 
-	/* There are no subtransactions in parallel mode before PostgreSQL 17. */
+	/* Not every version allows subtransactions there. */
 	if (IsInParallelMode())
 		return NULL;
 	scratch = AllocSetContextCreate(context, "mako inline", ALLOCSET_DEFAULT_SIZES);
@@ -919,8 +723,10 @@ mako_inline(Expr *expression, List **bindings, List **notes)
 		MakoInlineNote *note = palloc(sizeof(MakoInlineNote));
 
 		*note = *(MakoInlineNote *) lfirst(cell);
-		note->reason = note->reason == NULL ? NULL : pstrdup(note->reason);
-		note->hint = note->hint == NULL ? NULL : pstrdup(note->hint);
+		if (note->obstacle.reason != NULL)
+			note->obstacle.reason = pstrdup(note->obstacle.reason);
+		if (note->obstacle.hint != NULL)
+			note->obstacle.hint = pstrdup(note->obstacle.hint);
 		*notes = lappend(*notes, note);
 	}
 	foreach(cell, made.list)

@@ -38,11 +38,13 @@
 
 #include "postgres.h"
 
+#include "access/htup.h"
 #include "access/tupdesc.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "nodes/execnodes.h"
 #include "nodes/params.h"
+#include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "storage/itemptr.h"
 #include "utils/jsonb.h"
@@ -272,7 +274,7 @@ typedef struct MakoReport
 	int64		skipped;
 	int64		failed;
 	MakoTally  *tally;
-	List	   *errors;			/* the first MAKO_REPORT_ERRORS in the order of the streams, cut */
+	List	   *errors;			/* the first MAKO_REPORT_ERRORS in an order that report.c knows, cut */
 	List	   *unsaved;		/* errors not yet in mako.migration_error, in that order, in full */
 	int64		saved;			/* errors there */
 	TimestampTz started_at;
@@ -310,6 +312,29 @@ extern MakoFunction *mako_function_resolve(const char *name, MakoRole role);
 extern MakoFunction *mako_function_lookup(const char *signature, MakoRole role, const char *registered_for);
 extern const char *mako_function_role(MakoRole role);
 extern Oid	mako_function_state_type(const MakoFunction *function);
+
+/* ---- sql_body.c: the body of an SQL function ------------------------------------------------------------------------------- */
+
+/* Why something is left as it is, for mako_explain_function(). */
+typedef struct MakoObstacle
+{
+	const char *reason;			/* NULL while there is none */
+	const char *hint;			/* what would help; may be NULL */
+} MakoObstacle;
+
+/* A body that is one expression. */
+typedef struct MakoSqlBody
+{
+	Oid			function;
+	Oid			collation;		/* of the call's arguments */
+	const Query *query;
+	Node	   *column;			/* of the query, its only one */
+} MakoSqlBody;
+
+extern bool mako_obstruct(MakoObstacle *obstacle, const char *reason, const char *hint);
+extern bool mako_sql_body_is_polymorphic(HeapTuple tuple);
+extern bool mako_sql_query_check(const Query *query, MakoObstacle *obstacle);
+extern MakoSqlBody *mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObstacle *obstacle);
 
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
 
@@ -404,9 +429,10 @@ extern Datum mako_reject_in_program(PG_FUNCTION_ARGS);
 extern Datum mako_required(PG_FUNCTION_ARGS);
 extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 
-/* ---- expanded_json.c, json_functions.c: jsonb without serializing ---------------------------------------------------------- */
+/* ---- expanded_json.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing --------------------- */
 
 extern bool mako_json_function_is_native(Oid function);
+extern Expr *mako_json_functions_rewrite(Expr *expression);
 extern void mako_json_functions_replace(ExprState *state);
 
 /* ---- inline.c: SQL functions as expressions -------------------------------------------------------------------------------- */
@@ -430,8 +456,7 @@ typedef struct MakoInlineNote
 	Oid			caller;			/* in whose body it stands; InvalidOid for the expression itself */
 	bool		bound;			/* inlined with bindings */
 	bool		is_void;		/* the caller is called after all */
-	const char *reason;			/* why it is still called; NULL when it is inlined */
-	const char *hint;			/* what to change; may be NULL */
+	MakoObstacle obstacle;		/* why it is still called; none when it is inlined */
 } MakoInlineNote;
 
 extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);

@@ -3,9 +3,10 @@
  *	  A registered function as a planned expression over parameters.
  *
  * The server's planner and inline.c turn the call f($1, $2, $4) into an expression, in which SQL functions are inlined; the executor
- * evaluates it, and parameters above the fold's own are bindings: what inline.c wants evaluated once. Both happen as the function's owner in a security-restricted operation, so that nobody who runs a migration lends
- * his rights to the author of a function. The planned expression lasts for the run; its evaluation state is made anew after an
- * error, because a function that was left in the middle has left its caches there too.
+ * evaluates it, and parameters above the fold's own are bindings: what inline.c wants evaluated once. All of it happens as the
+ * function's owner in a security-restricted operation, so that nobody who runs a migration lends his rights to the author of a
+ * function. The planned expression lasts for the run; its evaluation state is made anew after an error, because a function that was
+ * left in the middle has left its caches there too.
  */
 #include "mako_migration.h"
 
@@ -174,6 +175,15 @@ calls_foreign_function(Node *node, void *argument)
 		 expression_tree_walker(node, calls_foreign_function, NULL));
 }
 
+/* Finishes a planned expression of a program. */
+static void
+finish(MakoProgram *program, Expr **expression)
+{
+	if (mako_native_evaluation)
+		*expression = mako_json_functions_rewrite(*expression);
+	program->plain = program->plain && !calls_foreign_function((Node *) *expression, NULL);
+}
+
 /*
  * Plans an expression as the role that will evaluate it: planning evaluates immutable functions. Notes on SQL functions go to notes,
  * unless that is NULL.
@@ -187,24 +197,20 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 	Expr	   *inlined = NULL;
 	ListCell   *cell;
 
-	/* Even where the result is not used: a function that the server cannot make sense of fails here, in every setting. */
-	program->expression = expression_planner(expression);
 	program->owner = owner;
+	program->plain = true;
 	if (mako_native_evaluation || notes != NULL)
 		inlined = mako_inline(expression, &bindings, notes);
-	if (mako_native_evaluation && inlined != NULL)
-	{
-		program->is_inlined = true;
-		program->expression = inlined;
-		program->bindings = bindings;
-	}
-	program->plain = !calls_foreign_function((Node *) program->expression, NULL);
+	program->is_inlined = mako_native_evaluation && inlined != NULL;
+	program->expression = program->is_inlined ? inlined : expression_planner(expression);
+	program->bindings = program->is_inlined ? bindings : NIL;
+	finish(program, &program->expression);
 	foreach(cell, program->bindings)
 	{
 		MakoBinding *binding = lfirst(cell);
 
 		binding->program = program;
-		program->plain = program->plain && !calls_foreign_function((Node *) binding->expression, NULL);
+		finish(program, &binding->expression);
 	}
 	become_caller(&before);
 	return program;

@@ -97,6 +97,18 @@ copy_error(const MakoError *error, int limit)
 	return copy;
 }
 
+/* Frees such a copy. */
+static void
+free_error(MakoError *error)
+{
+	char	   *const texts[] = {error->stream_id, error->message, error->detail, error->hint, error->context};
+
+	for (size_t i = 0; i < lengthof(texts); i++)
+		if (texts[i] != NULL)
+			pfree(texts[i]);
+	pfree(error);
+}
+
 /* The report at which the runs of a call, one after the other, have more errors than they may. */
 static const MakoReport *
 first_above(const MakoTally *tally)
@@ -113,18 +125,6 @@ first_above(const MakoTally *tally)
 			break;
 	}
 	return report;
-}
-
-/* Frees such a copy. */
-static void
-free_error(MakoError *error)
-{
-	char	   *const texts[] = {error->stream_id, error->message, error->detail, error->hint, error->context};
-
-	for (size_t i = 0; i < lengthof(texts); i++)
-		if (texts[i] != NULL)
-			pfree(texts[i]);
-	pfree(error);
 }
 
 /* Ends the call because of max_errors; the detail has the counts and the first errors of one run as JSON. */
@@ -165,25 +165,27 @@ raise_too_many_errors(const MakoTally *tally)
 }
 
 /*
- * Adds an error to a list in the order of the streams. They come nearly in that order, or from a part that is written after the next
- * one has been folded.
+ * Does an error stand before another one? What cannot be folded comes before what cannot be written, each in the order of the streams,
+ * whichever was met first.
  */
+static bool
+stands_before(const MakoError *error, const MakoError *other)
+{
+	bool		unwritten = error->phase >= MAKO_PHASE_SNAPSHOT;
+	bool		other_unwritten = other->phase >= MAKO_PHASE_SNAPSHOT;
+
+	return unwritten == other_unwritten ? error->stream_no < other->stream_no : other_unwritten;
+}
+
+/* Adds an error to a list in this order, which is nearly that in which they come. */
 static List *
 add_error(List *list, MakoError *error)
 {
 	int			place = list_length(list);
 
-	while (place > 0 && ((const MakoError *) list_nth(list, place - 1))->stream_no > error->stream_no)
+	while (place > 0 && stands_before(error, list_nth(list, place - 1)))
 		place--;
 	return list_insert_nth(list, place, error);
-}
-
-/* Is there room in the report's array for an error of this stream, before others if need be? */
-static bool
-is_among_first(const MakoReport *report, int64 stream_no)
-{
-	return list_length(report->errors) < MAKO_REPORT_ERRORS ||
-		((const MakoError *) llast(report->errors))->stream_no > stream_no;
 }
 
 /* Records that a stream could not be migrated; if it had been counted as migrated, the caller takes that back first. */
@@ -203,15 +205,13 @@ mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, Ma
 	report->failed++;
 	report->tally->failed++;
 	old = MemoryContextSwitchTo(report->context);
-	if (is_among_first(report, stream_no))
+	if (list_length(report->errors) == MAKO_REPORT_ERRORS && stands_before(&error, llast(report->errors)))
 	{
-		report->errors = add_error(report->errors, copy_error(&error, MAKO_ERROR_TEXT));
-		if (list_length(report->errors) > MAKO_REPORT_ERRORS)
-		{
-			free_error(llast(report->errors));
-			report->errors = list_truncate(report->errors, MAKO_REPORT_ERRORS);
-		}
+		free_error(llast(report->errors));
+		report->errors = list_truncate(report->errors, MAKO_REPORT_ERRORS - 1);
 	}
+	if (list_length(report->errors) < MAKO_REPORT_ERRORS)
+		report->errors = add_error(report->errors, copy_error(&error, MAKO_ERROR_TEXT));
 	MemoryContextSwitchTo(report->unsaved_context);
 	report->unsaved = add_error(report->unsaved, copy_error(&error, MaxAllocSize - 1));
 	MemoryContextSwitchTo(old);

@@ -137,15 +137,13 @@ open_snapshots(void)
 	return mako_direct_open("snapshot", CMD_INSERT, columns, lengthof(columns));
 }
 
-/* Will the snapshots go straight to their table? */
+/* Can rows go straight to this table? Closes it. */
 static bool
-is_direct(void)
+is_direct(MakoDirect *table)
 {
-	MakoDirect *snapshots = open_snapshots();
-
-	if (snapshots == NULL)
+	if (table == NULL)
 		return false;
-	mako_direct_close(snapshots);
+	mako_direct_close(table);
 	return true;
 }
 
@@ -158,7 +156,7 @@ mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_r
 	writer->report = report;
 	writer->state_schema_version = target->state_schema_version;
 	writer->update_registry = update_registry;
-	writer->is_direct = is_direct();
+	writer->is_direct = is_direct(open_snapshots());
 	writer->in_order = true;
 	writer->context = AllocSetContextCreate(CurrentMemoryContext, "mako results", ALLOCSET_DEFAULT_SIZES);
 	if (update_registry)
@@ -495,15 +493,17 @@ write_part(void *argument)
 	MemoryContextDelete(context);
 }
 
-/* Meets the privileges and policies that a flush needs. */
+/* Meets the privileges and policies that a flush needs, and tells how it will write. */
 void
 mako_writer_rehearse(const MakoWriter *writer)
 {
 	ListCell   *cell;
 
 	mako_sql_rehearse(&insert_snapshots);
+	ereport(DEBUG1, (errmsg_internal("snapshots are written by %s", writer->is_direct ? "bulk insert" : "statements")));
 	if (!writer->update_registry)
 		return;
+	ereport(DEBUG1, (errmsg_internal("heads are written by %s", is_direct(mako_head_open()) ? "row" : "statements")));
 	mako_sql_rehearse(&insert_repointed);
 	mako_sql_rehearse(&update_heads);
 	foreach(cell, writer->dependents)

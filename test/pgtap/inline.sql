@@ -221,8 +221,9 @@ SELECT pg_temp.runs('collation', pg_temp.events('{"a": "x"}'),
 CREATE TYPE t.pair AS (a int, b int);
 CREATE FUNCTION t.pair_to_text(p t.pair) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT p.a || '-' || p.b || '-' || p.a $$;
 CREATE CAST (t.pair AS text) WITH FUNCTION t.pair_to_text(t.pair);
-SELECT pg_temp.define('conversion', 'SELECT to_jsonb(ARRAY[ROW(1, (payload)::int)::t.pair, ROW(3, 4)::t.pair]::text[])');
-SELECT pg_temp.runs('conversion', pg_temp.events('2'), '["1-2-1", "3-4-3"]', 'pair_to_text 2');
+SELECT pg_temp.define('conversion', 'SELECT jsonb_build_array(a::text[], a[1]::text)
+  FROM (SELECT ARRAY[ROW(1, payload::int), ROW(3, payload::int)]::t.pair[] AS a) x');
+SELECT pg_temp.runs('conversion', pg_temp.events('2'), '[["1-2-1", "3-2-3"], "1-2-1"]', 'pair_to_text 2');
 
 CREATE FUNCTION t.case_inside(a jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT CASE a WHEN '1' THEN jsonb_build_array(a) ELSE a END $$;
 SELECT pg_temp.define('case_inside', $$ SELECT t.case_inside(CASE payload->>'k' WHEN 'x' THEN t.case_inside(t.probe(payload->'v')) ELSE '2' END) $$);
@@ -247,8 +248,16 @@ BEGIN
       ELSE 'AS $f$ SELECT jsonb_build_array(e, e, a) FROM (SELECT t.probe(a) AS e) x $f$' END;
 END
 $$;
-SELECT pg_temp.define('atomic', 'SELECT t.atomic(t.probe(payload))');
-SELECT pg_temp.runs('atomic', pg_temp.events('1'), '[1, 1, 1]', 'probe 2');
+DO $$
+BEGIN
+  EXECUTE 'CREATE FUNCTION t.returned(a jsonb) RETURNS jsonb LANGUAGE sql STABLE ' ||
+    CASE WHEN current_setting('server_version_num')::int >= 140000
+      THEN 'RETURN jsonb_build_array(a, a)'
+      ELSE 'AS $f$ SELECT jsonb_build_array(a, a) $f$' END;
+END
+$$;
+SELECT pg_temp.define('atomic', 'SELECT jsonb_build_array(t.atomic(t.probe(payload)), t.returned(t.probe(payload)))');
+SELECT pg_temp.runs('atomic', pg_temp.events('1'), '[[1, 1, 1], [1, 1]]', 'probe 3');
 
 CREATE FUNCTION t.said_immutable(a jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT jsonb_build_array(a, a) $$;
 SELECT pg_temp.define('immutable', 'SELECT t.said_immutable(t.probe(payload))');
