@@ -57,16 +57,12 @@ BEGIN
   RETURN last;
 END $$;
 
--- Can evaluation be switched?
-CREATE FUNCTION fuzz.can_switch() RETURNS boolean LANGUAGE sql AS
-$$ SELECT EXISTS (SELECT FROM pg_settings WHERE name = 'mako_migration.native_evaluation') $$;
-
 -- An error as text, in which fields may be missing.
 CREATE FUNCTION fuzz.error(VARIADIC fields text[]) RETURNS text LANGUAGE sql AS
 $$ SELECT 'error ' || string_agg(COALESCE(field, ''), '|' ORDER BY i) FROM unnest(fields) WITH ORDINALITY AS f (field, i) $$;
 
--- Makes a program's functions, registers them for a workflow and its successor, and switches evaluation. Raises what goes wrong.
--- A variant is {"statements": [...], "native": boolean}, a program {"workflow", "upcast": boolean, "migrate": boolean, "initial_state": text}.
+-- Makes a program's functions, registers them for a workflow and its successor, and sets what decides about evaluation. Raises what goes
+-- wrong. A program is {"workflow", "upcast": boolean, "migrate": boolean, "initial_state": text}, a variant {"statements": [...], "settings": {...}}.
 CREATE FUNCTION fuzz.prepare(program jsonb, variant jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   statement text;
@@ -80,9 +76,7 @@ BEGIN
                                  initial_state => (program->>'initial_state')::jsonb, replace => true);
   PERFORM mako_register_workflow(target, replace => true);
   PERFORM mako_register_migration(source, target, CASE WHEN (program->>'migrate')::boolean THEN 'fuzz.migrate' END, replace => true);
-  IF fuzz.can_switch() THEN
-    PERFORM set_config('mako_migration.native_evaluation', variant->>'native', true);
-  END IF;
+  PERFORM set_config('mako_migration.' || key, value, true) FROM jsonb_each_text(variant->'settings');
 END $$;
 
 -- Migrates the streams of a workflow: the number of the run as text, or the error that ended it.
@@ -119,15 +113,11 @@ $$;
 -- The calls that keep a program's functions from running natively. What cannot be planned does not run at all.
 CREATE FUNCTION fuzz.obstacles() RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
-  IF to_regprocedure('mako_explain_function(regprocedure)') IS NULL THEN
-    RETURN;
-  END IF;
-  RETURN QUERY EXECUTE $query$
+  RETURN QUERY
     SELECT DISTINCT e.evaluation || ' ' || e.call || ': ' || COALESCE(e.reason, '')
     FROM unnest(ARRAY['fuzz.apply(jsonb,text,jsonb)', 'fuzz.upcast(text,int,jsonb)', 'fuzz.migrate(jsonb)']) AS name,
          mako_explain_function(to_regprocedure(name)) AS e
-    WHERE to_regprocedure(name) IS NOT NULL AND (e.evaluation = 'called' OR (e.evaluation = 'server' AND e.reason IS NOT NULL))
-  $query$;
+    WHERE to_regprocedure(name) IS NOT NULL AND (e.evaluation = 'called' OR (e.evaluation = 'server' AND e.reason IS NOT NULL));
 EXCEPTION WHEN OTHERS THEN
   RETURN NEXT 'none: it cannot be planned';
 END $$;

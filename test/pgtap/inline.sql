@@ -176,10 +176,10 @@ SELECT pg_temp.runs('strict_body', pg_temp.events('{"a": 1, "b": 2}'), '[1, 2, 1
 SELECT pg_temp.runs('strict_body', pg_temp.events('{"a": 1}'), '"null"', 'probe 1');
 
 CREATE FUNCTION t.strict_column(a jsonb) RETURNS jsonb LANGUAGE sql STABLE STRICT AS $$
-  SELECT e || e || a FROM (SELECT coalesce(a, '"none"') AS e) x
+  SELECT e || e FROM (SELECT coalesce(a, '"none"') AS e) x
 $$;
 SELECT pg_temp.define('strict_column', $$ SELECT coalesce(t.strict_column(payload->'a'), '"null"') $$);
-SELECT pg_temp.runs('strict_column', pg_temp.events('{"a": 1}'), '[1, 1, 1]', '');
+SELECT pg_temp.runs('strict_column', pg_temp.events('{"a": 1}'), '[1, 1]', '');
 SELECT pg_temp.runs('strict_column', pg_temp.events('{}'), '"null"', '');
 
 CREATE FUNCTION t.nothing(a jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT NULL::jsonb FROM (SELECT a AS e) x $$;
@@ -383,6 +383,12 @@ SELECT results_eq($$ SELECT pg_temp.explained('t.apply_subselect(jsonb,text,json
   ARRAY['t.apply_subselect(jsonb,text,jsonb) | bound | 1',
         't.probe(jsonb) | called | 1 | language plpgsql | Write it in SQL, as one SELECT of one expression.'],
   'columns are bound, too');
+CREATE FUNCTION t.once(a jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT CASE WHEN is_known THEN e END FROM (SELECT true AS is_known, a AS e) x $$;
+CREATE FUNCTION t.uses_once(a jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT t.once(t.probe(a)) $$;
+SELECT results_eq($$ SELECT pg_temp.explained('t.uses_once(jsonb)') $$,
+  ARRAY['t.uses_once(jsonb) | inlined | 1', 't.once(jsonb) | inlined | 1',
+        't.probe(jsonb) | called | 1 | language plpgsql | Write it in SQL, as one SELECT of one expression.'],
+  'what is used once needs no binding');
 SELECT results_eq($$ SELECT pg_temp.explained('t.apply_recursive(jsonb,text,jsonb)') $$,
   ARRAY['t.apply_recursive(jsonb,text,jsonb) | inlined | 1', 't.recursive(jsonb) | inlined | 1', 't.recursive(jsonb) | called | 1 | calls itself'],
   'inlined once, called where it calls itself');
