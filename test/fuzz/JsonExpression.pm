@@ -9,6 +9,7 @@
 #   op          which operation it stands for, for statistics
 #   sql         its text, in which {1}, {2} ... are its children; for a leaf just its text
 #   kids        its children
+#   lazy_sql    another text for it, without the function or subselect in it
 #   value       of a leaf of type jsonb: a reference to the document
 # and instead of sql, in the places where values have names:
 #   param       the number of an argument of the helper around it
@@ -262,6 +263,9 @@ sub choice
 	return node($type, 'GREATEST', '(GREATEST({1}, {2}))', $make->(), $make->()) if $way < 0.82 && ($type ne 'jsonb' || $g->{exotic});
 	return node($type, 'LEAST', '(LEAST({1}, {2}, {3}))', $make->(), $make->(), $make->()) if $way < 0.84 && ($type ne 'jsonb' || $g->{exotic});
 	return let($g, $type, $depth) if $way < 0.9;
+	return { %{ node($type, '(SELECT x)', '(SELECT {1})', $make->()) }, lazy_sql => '({1})' } if $way < 0.93;
+	return { %{ node($type, 'polymorphic', 'fuzz.otherwise({1}, {2})', $make->(), $make->()) }, lazy_sql => '(CASE WHEN {1} IS NULL THEN {2} ELSE {1} END)' }
+	  if $way < 0.96;
 	return undef;
 }
 
@@ -270,10 +274,16 @@ sub call
 {
 	my ($g, $type, $depth) = @_;
 	my @found = grep { $_->{returns} eq $type } @{ $g->{helpers} };
-	my $helper = @found ? pick(@found) : return undef;
+	return @found ? call_of($g, pick(@found), $depth) : undef;
+}
+
+# A call of a helper.
+sub call_of
+{
+	my ($g, $helper, $depth) = @_;
 
 	return {
-		type => $type, op => "helper $helper->{form}", helper => $helper->{name},
+		type => $helper->{returns}, op => "helper $helper->{form}", helper => $helper->{name},
 		kids => [ map { $_ eq 'jsonb' && chance(0.5) ? object_source($g, 1) : expression($g, $_, $depth - 1) } @{ $helper->{arguments} } ] };
 }
 
@@ -633,6 +643,8 @@ sub next_state
 	elsif ($way < 0.75) { $result = changed($g, 4) }
 	elsif ($way < 0.8) { $result = let($g, 'jsonb', 4) }
 	else { $result = jsonb($g, 4, 'object') }
+	$result = node('jsonb', '||', '({1} || jsonb_build_object({2}, {3}))', $result, key_leaf(pick(@kinds)), call_of($g, pick(@{ $g->{helpers} }), 3))
+	  if @{ $g->{helpers} } && chance(0.6);
 	return chance(0.85) ? node('jsonb', 'COALESCE', '(COALESCE({1}, {2}))', $result, $state) : $result;
 }
 
@@ -642,12 +654,13 @@ sub helper
 	my ($g, $number) = @_;
 	my @arguments = some(1, 3, sub { pick('jsonb', 'jsonb', 'jsonb', 'text', 'int') });
 	my $returns = pick('jsonb', 'jsonb', 'jsonb', 'text', 'boolean', 'int');
-	my $form = pick('plain', 'plain', 'let', 'let', 'strict', 'strict let', $g->{exotic} ? 'PL/pgSQL' : 'plain');
+	my $form = pick('plain', 'plain', 'let', 'let', 'strict', 'strict let', $g->{version} >= 14 ? ('atomic', 'atomic let') : (), $g->{exotic} ? 'PL/pgSQL' : 'plain');
 	my $inner = {
 		%$g, variables => [ map { { type => $arguments[ $_ - 1 ], op => 'argument', param => $_, kids => [] } } 1 .. @arguments ] };
 
 	return {
 		name => "fuzz.h$number", arguments => \@arguments, returns => $returns, form => $form, volatility => chance(0.2) ? 'IMMUTABLE' : 'STABLE',
+		named => chance(0.5), # arguments
 		body => $form =~ /let|PL/ ? let($inner, $returns, 3) : expression($inner, $returns, chance(0.3) ? 1 : 3) };
 }
 
@@ -682,7 +695,7 @@ sub sql
 	my ($node, $how) = @_;
 	my @kids;
 
-	if (defined $node->{param}) { return $how->{arguments} ? $how->{arguments}[ $node->{param} - 1 ] : "\$$node->{param}" }
+	if (defined $node->{param}) { return $how->{arguments} ? $how->{arguments}[ $node->{param} - 1 ] : ($how->{named} ? 'p' : '$') . $node->{param} }
 	if (defined $node->{bound}) { return $how->{bound}{ $node->{bound} } // $node->{bound} }
 	if ($node->{let})
 	{
@@ -707,7 +720,7 @@ sub sql
 		$body = 'CASE WHEN ' . join(' OR ', map { "($_) IS NULL" } @kids) . " THEN NULL ELSE $body END" if $helper->{form} =~ /strict/;
 		return "($body)::$helper->{returns}";
 	}
-	my $text = $node->{sql};
+	my $text = $how->{inline} && $node->{lazy_sql} || $node->{sql};
 	$text =~ s/\{(\d+)\}/$kids[$1 - 1]/g if @kids;
 	return $text;
 }
@@ -740,9 +753,10 @@ sub statements
 
 	foreach my $helper (@{ $program->{helpers} })
 	{
-		my $head = "CREATE OR REPLACE FUNCTION $helper->{name}(" . join(', ', @{ $helper->{arguments} }) . ") RETURNS $helper->{returns}";
+		my @arguments = map { ($helper->{named} ? 'p' . ($_ + 1) . ' ' : '') . $helper->{arguments}[$_] } 0 .. $#{ $helper->{arguments} };
+		my $head = "CREATE OR REPLACE FUNCTION $helper->{name}(" . join(', ', @arguments) . ") RETURNS $helper->{returns}";
 		my $body = $helper->{body};
-		my $inside = { %$how, inline => 0, bound => {} };
+		my $inside = { %$how, inline => 0, bound => {}, named => $helper->{named} };
 
 		if ($helper->{form} eq 'PL/pgSQL')
 		{
@@ -754,8 +768,10 @@ sub statements
 		}
 		else
 		{
-			push @statements, "$head LANGUAGE sql $helper->{volatility}" . ($helper->{form} =~ /strict/ ? ' STRICT' : '') . ' AS $fuzz$ ' .
-			  ($body->{let} ? select_let($body, $inside) : 'SELECT ' . sql($body, $inside)) . ' $fuzz$';
+			my $select = $body->{let} ? select_let($body, $inside) : 'SELECT ' . sql($body, $inside);
+
+			push @statements, "$head LANGUAGE sql $helper->{volatility}" . ($helper->{form} =~ /strict/ ? ' STRICT' : '') .
+			  ($helper->{form} =~ /atomic/ ? " BEGIN ATOMIC $select; END" : " AS \$fuzz\$ $select \$fuzz\$");
 		}
 	}
 	foreach my $role (grep { $program->{$_} } sort keys %signatures)

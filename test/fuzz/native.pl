@@ -117,7 +117,7 @@ sub variants
 	my @variants = ({ statements => \@statements, settings => $native });
 
 	push @variants, { statements => $change ? [ map { $change->($_) } @statements ] : [], settings => $plain };
-	push @variants, { statements => \@written_out, settings => $plain } if !$change && @{ $program->{helpers} };
+	push @variants, { statements => \@written_out, settings => $plain } if !$change && "@written_out" ne "@statements";
 	return \@variants;
 }
 

@@ -57,6 +57,9 @@ BEGIN
   RETURN last;
 END $$;
 
+CREATE FUNCTION fuzz.otherwise(value anyelement, other anyelement) RETURNS anyelement LANGUAGE sql STABLE AS
+$$ SELECT CASE WHEN value IS NULL THEN other ELSE value END $$;
+
 -- An error as text, in which fields may be missing.
 CREATE FUNCTION fuzz.error(VARIADIC fields text[]) RETURNS text LANGUAGE sql AS
 $$ SELECT 'error ' || string_agg(COALESCE(field, ''), '|' ORDER BY i) FROM unnest(fields) WITH ORDINALITY AS f (field, i) $$;
