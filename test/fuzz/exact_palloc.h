@@ -89,7 +89,7 @@ exact_strndup(const char *text, Size length)
 	return copy;
 }
 
-/* An argument, alone in its memory. */
+/* A document, alone in its memory. */
 static inline Jsonb *
 exact_jsonb(Datum datum)
 {
@@ -100,6 +100,8 @@ exact_jsonb(Datum datum)
 
 #undef PG_GETARG_JSONB_P
 #define PG_GETARG_JSONB_P(n) exact_jsonb(PG_GETARG_DATUM(n))
+#undef DatumGetJsonbPCopy
+#define DatumGetJsonbPCopy(datum) exact_jsonb(datum)
 #define palloc(size) exact_alloc(size)
 #define palloc0(size) exact_alloc_zero(size)
 #define repalloc(memory, size) exact_realloc(memory, size)

@@ -32,7 +32,7 @@ $node->stop;
 SKIP:
 {
 	skip 'five minutes under valgrind: only with MAKO_SOAK', 1 unless $ENV{MAKO_SOAK};
-	$out = `$fuzz/run-valgrind 300`;
+	$out = `$fuzz/run-valgrind type_definition 300`;
 	skip 'no valgrind', 1 if $out =~ /^1\.\.0 # SKIP/m;
 	is($?, 0, 'five minutes under valgrind');
 	note($out);
