@@ -1,6 +1,6 @@
 /*
  * json_read.c
- *	  Drop-ins for the jsonb functions that read: looking into values, comparing and casting them.
+ *	  Drop-ins for the jsonb functions that read: looking into values, comparing and casting them. What is found is not copied.
  */
 #include "json_functions.h"
 

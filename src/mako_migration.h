@@ -8,30 +8,51 @@
  * is the shortest chain of steps from source to target. A *run* migrates one source to one target; a *pass* reads heads and events once
  * for all runs of a call, which is one of mako_migrate(), or one a workflow of mako_migrate_version().
  *
- * Flow of a run; each arrow is a file below, and files call downwards only.
+ * Flow of a run, from the call to the report. Further below, a file stands behind those that it calls.
  *
  *	  migrate.c    the call: arguments, guards, reports as rows
- *	  run.c        plan -> lock heads -> batches of streams -> report          (MakoRequest)
+ *	  run.c        plans -> heads -> events, in either order -> report         (MakoRequest)
  *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
+ *	  stream.c     heads in stream_no order, locked; boundaries; few matches:
+ *				   events in key order                                         (MakoStream, MakoEvent)
  *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
- *	  stream.c     heads in stream_no order, locked; boundaries; events        (MakoStream, MakoEvent)
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
  *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
  *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
- *	  snapshot.c   snapshots, heads, dependents: set-based, many streams       (MakoWriter)
+ *	  snapshot.c   snapshots, heads, dependents: many streams, in key order    (MakoWriter)
+ *	  direct.c     rows to tables that do nothing but hold rows                (MakoDirect)
  *	  report.c     counts and errors                                           (MakoReport)
+ *
+ * What fold.c calls, from a function's name to a value:
+ *
+ *	  function.c         registered functions, found and checked               (MakoFunction)
+ *	  inline.c           the call as one expression; what is used often, bound (MakoBinding)
+ *	  sql_body.c         ... and the bodies that it is made of                 (MakoSqlBody)
+ *	  program.c          planned, and evaluated as the function's owner        (MakoProgram)
+ *	  json_functions.c   ... with drop-ins for the server's jsonb functions:
+ *	  json_read.c, json_build.c, json_edit.c
+ *	  expanded_json.c    the values that those work on                         (MakoJson)
+ *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
+ *
+ * explain.c takes a function the same way and says what became of it, call by call.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; coverage.c tells what is left
  * on a version, and retires it.
  *
- * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), what is
- * gathered (freed stream by stream), the fold's two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the
- * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for
- * longer than one allocation. A cached fold has a context of its own, which hangs below its borrower's.
+ * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the
+ * gathering (a chunk a stream and a chunk an event, freed when the stream is folded or left; at most half of the setting), the fold's
+ * two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the contexts of
+ * the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than one
+ * allocation. A cached fold has a context of its own, which hangs below its borrower's.
+ *
+ * A state is an expanded value while its stream is folded. It has no context of its own but lies in the stream's, and points into the
+ * payloads there, into stored states and into constants of the programs; nothing changes once it is made. It becomes flat when it is
+ * checked, when the stream's context has grown too large, and when it waits to be written. What is bound is valid for one evaluation.
  *
  * Errors. What goes wrong in one stream is caught by batch.c (reading, folding) or snapshot.c (writing), becomes a MakoError and
- * ends nothing but that stream. fold.c and below raise ordinary errors and know nothing of transactions.
+ * ends nothing but that stream. fold.c and below raise ordinary errors and know nothing of transactions, with two exceptions: a refusal
+ * is taken down instead, where the caller wants it so; and inline.c isolates each call that it tries, which may never be made.
  */
 #ifndef MAKO_MIGRATION_H
 #define MAKO_MIGRATION_H
@@ -429,7 +450,7 @@ extern Datum mako_reject_in_program(PG_FUNCTION_ARGS);
 extern Datum mako_required(PG_FUNCTION_ARGS);
 extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 
-/* ---- expanded_json.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing --------------------- */
+/* ---- expanded_json.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing ------------------ */
 
 extern bool mako_json_function_is_native(Oid function);
 extern bool mako_json_function_is_lookup(Oid function);
@@ -605,7 +626,7 @@ extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_
 extern const char *mako_stream_folding_workflow(MakoReader *reader);
 extern void mako_stream_close_events(MakoReader *reader);
 
-/* ---- gather.c: events in heap order, for many streams at once ---------------------------------------------------------------- */
+/* ---- gather.c: events in heap order, for many streams at once -------------------------------------------------------------- */
 
 typedef struct MakoGather MakoGather;
 

@@ -5,8 +5,10 @@
  * The heads of all runs come from one cursor, a batch at a time, in stream_no order. Their events are read in one of two orders. In key
  * order, a batch's events are looked up with a snapshot taken after its heads were locked, so that nothing is missed that others
  * committed while we waited. In heap order, gather.c reads all events once, with a snapshot of its start, and asks for heads on its
- * way; whatever is not complete or not in order then is read again in key order. So the result is the same. What fails alone, batch.c
+ * way; whatever is not complete or without order then is looked up, too. So the result is the same. What fails alone, batch.c
  * isolates.
+ *
+ * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
 #include "mako_migration.h"
 
