@@ -28,6 +28,7 @@
  *	  function.c         registered functions, found and checked               (MakoFunction)
  *	  inline.c           the call as one expression; what is used often, bound (MakoBinding)
  *	  sql_body.c         ... and the bodies that it is made of                 (MakoSqlBody)
+ *	  share.c            ... in which no lookup stands twice
  *	  program.c          planned, and evaluated as the function's owner        (MakoProgram)
  *	  json_functions.c   ... with drop-ins for the server's jsonb functions:
  *	  json_read.c, json_build.c, json_edit.c
@@ -41,13 +42,13 @@
  * on a version, and retires it.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the
- * gathering (a chunk a stream and a chunk an event, freed when the stream is folded or left; at most half of the setting), the fold's
- * two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the contexts of
- * the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than one
+ * gathering (streams and events in chunks of its own, free for others when the stream is folded or left; about half of the setting), the
+ * fold's two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the contexts
+ * of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than one
  * allocation. A cached fold has a context of its own, which hangs below its borrower's.
  *
- * A state is an expanded value while its stream is folded. It has no context of its own but lies in the stream's, and points into the
- * payloads there, into stored states and into constants of the programs; nothing changes once it is made. It becomes flat when it is
+ * A state is an expanded value while its stream is folded. It has no context of its own but lies in the stream's, and points into
+ * payloads (there, or gathered), stored states and constants of the programs; nothing changes once it is made. It becomes flat when it is
  * checked, when the stream's context has grown too large, and when it waits to be written. What is bound is valid for one evaluation.
  *
  * Errors. What goes wrong in one stream is caught by batch.c (reading, folding) or snapshot.c (writing), becomes a MakoError and
@@ -483,7 +484,7 @@ typedef struct MakoInlineNote
 
 extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
 
-/* ---- share.c: lookups that an expression repeats ---------------------------------------------------------------------------- */
+/* ---- share.c: lookups that an expression repeats --------------------------------------------------------------------------- */
 
 extern void mako_share(Expr **expression, List **bindings);
 
