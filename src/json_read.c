@@ -1,6 +1,7 @@
 /*
  * json_read.c
- *	  Drop-ins for the jsonb functions that read: looking into values, comparing and casting them. What is found is not copied.
+ *	  Drop-ins for the jsonb functions that read: looking into values, comparing and casting them, and comparing texts found there.
+ *	  What is found is not copied.
  */
 #include "json_functions.h"
 
