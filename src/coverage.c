@@ -92,7 +92,7 @@ count_in_flight(const char *workflow_id)
 	MemoryContext batch_context = AllocSetContextCreate(context, "mako batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Count		count = {.replay = mako_replay_create()};
-	MakoCursor *heads = mako_stream_open_heads(&workflow_id, 1, NULL, false);
+	MakoCursor *heads = mako_stream_open_heads(&workflow_id, 1, NULL);
 	MakoBatch	batch = {.folds = &count.fold,.replays = &count.replay,.sources = 1,.take = count_stream,.fail = count_failure,
 	.argument = &count};
 

@@ -164,44 +164,58 @@ mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_l
 	return memcmp(a, b, a_length);
 }
 
-/* The number of a key in a stored object, or -1. */
-static int
-find_stored(const JsonbContainer *container, const char *data, const char *key, uint32 length)
+/* Finds a key in a stored object of few members: one walk over the lengths finds the key and where its value lies. */
+static bool
+find_in_few(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field)
 {
 	uint32		count = JsonContainerSize(container);
+	const JEntry *entries = container->children;
 	uint32		offset = 0;
-	int			low = 0;
-	int			high = (int) count;
 
-	if (count < MANY_MEMBERS)
+	/* Keys have lengths in all entries: the first one's end is its length, and the next end would come behind the last key. */
+	for (uint32 i = 0; i < count; i++)
 	{
-		for (uint32 i = 0; i < count; i++)
-		{
-			uint32		end = entry_end(container->children[i], offset);
+		uint32		key_length = JBE_OFFLENFLD(entries[i]);
 
-			if (end - offset > length)
-				return -1;
-			if (end - offset == length && memcmp(data + offset, key, length) == 0)
-				return (int) i;
-			offset = end;
+		if (key_length > length)
+			return false;
+		if (key_length == length && memcmp(data + offset, key, length) == 0)
+		{
+			for (uint32 j = i; j < count + i; j++)
+				offset = entry_end(entries[j], offset);
+			set_from_entry(field, entries[count + i], data, offset, entry_end(entries[count + i], offset));
+			return true;
 		}
-		return -1;
+		offset += key_length;
 	}
+	return false;
+}
+
+/* Finds a key in a stored object of many members. */
+static bool
+find_in_many(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field)
+{
+	uint32		count = JsonContainerSize(container);
+	uint32		low = 0;
+	uint32		high = count;
+
 	while (low < high)
 	{
-		int			middle = low + (high - low) / 2;
-		int			order;
+		uint32		middle = low + (high - low) / 2;
+		uint32		offset = entry_offset(container, middle);
+		int			order = mako_json_compare_keys(data + offset, entry_end(container->children[middle], offset) - offset, key, length);
 
-		offset = entry_offset(container, middle);
-		order = mako_json_compare_keys(data + offset, entry_end(container->children[middle], offset) - offset, key, length);
 		if (order == 0)
-			return middle;
+		{
+			set_from_index(field, container, data, count + middle);
+			return true;
+		}
 		if (order < 0)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return -1;
+	return false;
 }
 
 /* The number of a key in a tree, or -1. */
@@ -248,18 +262,13 @@ mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, Mak
 	if (object->kind == MAKO_JSON_STORED)
 	{
 		const JsonbContainer *container = object->at.stored;
-		const char *data = data_of(container);
+		bool		few = JsonContainerSize(container) < MANY_MEMBERS;
 
-		index = find_stored(container, data, key, length);
-		if (index >= 0)
-			set_from_index(field, container, data, index + JsonContainerSize(container));
+		return (few ? find_in_few : find_in_many) (container, data_of(container), key, length, field);
 	}
-	else
-	{
-		index = find_member(object->at.tree, key, length);
-		if (index >= 0)
-			*field = object->at.tree->members[index].value;
-	}
+	index = find_member(object->at.tree, key, length);
+	if (index >= 0)
+		*field = object->at.tree->members[index].value;
 	return index >= 0;
 }
 

@@ -4,7 +4,8 @@
  *
  * The fold owns two memory contexts for the stream at hand. States and payloads pile up in one of them; when it has grown, the state
  * moves to the other one and the first is emptied, so that a stream of any length folds in little memory. Nothing here knows of SQL
- * or transactions: what goes wrong is raised, and the caller reads the phase and the event from the fold.
+ * or transactions: what goes wrong is raised, or taken down if it is a refusal and the caller wants it so, and the caller reads the
+ * phase and the event from the fold.
  */
 #include "mako_migration.h"
 
@@ -147,6 +148,18 @@ call(MakoFold *fold, MakoPhase phase, MakoProgram *program, const MakoFunction *
 	return fold->refusal.sqlerrcode == 0;
 }
 
+/*
+ * A text or jsonb of an event as the state may come to point into it: detoasted, and a copy where the reader's memory is gone by the
+ * next event.
+ */
+static Datum
+lasting(const MakoEvent *event, Datum value)
+{
+	struct varlena *bytes = (struct varlena *) DatumGetPointer(value);
+
+	return event->lasts && !VARATT_IS_EXTENDED(bytes) ? value : PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+}
+
 /* Takes an event's payload to its present schema version and checks it; false when upcast refuses. */
 static bool
 read_payload(MakoFold *fold, const MakoEvent *event)
@@ -154,10 +167,9 @@ read_payload(MakoFold *fold, const MakoEvent *event)
 	const MakoWorkflow *source = fold->plan->workflows[0];
 	Datum		payload;
 
-	/* Copied, because the state may come to point into them, and the reader's memory is gone by the next event. */
-	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE, PointerGetDatum(DatumGetTextPCopy(event->event_type)));
+	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE, lasting(event, event->event_type));
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_SCHEMA_VERSION, Int32GetDatum(event->schema_version));
-	payload = JsonbPGetDatum(DatumGetJsonbPCopy(event->payload));
+	payload = lasting(event, event->payload);
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, payload);
 
 	fold->phase = MAKO_PHASE_UPCAST;

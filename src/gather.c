@@ -12,9 +12,13 @@
  * remembered, and the caller reads it in key order. So errors are the same in both orders. A stream that was complete, and of which one
  * more event comes, is doubtful: what was made of it must be withdrawn, before it is read again.
  *
+ * A scan that ends early, because too few streams have room or a page is damaged, does not see the rest of the events: then an index
+ * tells of which streams that were complete there are more.
+ *
  * The scan runs in subtransactions of its own, so that a damaged page ends the scan and not the run; what it holds (pins, snapshot, the
  * relation) belongs to a resource owner below that of the caller. All memory is in one context below the caller's: a chunk a stream, a
- * chunk an event, sets of stream numbers.
+ * chunk an event, sets of stream numbers. Chunks are small, many, and freed in another order than they were made, so they are cut from
+ * blocks here, in steps of a few bytes: a context would round them up to powers of two.
  */
 #include "mako_migration.h"
 
@@ -63,18 +67,21 @@ static const struct
 typedef struct OpenStream
 {
 	MakoStream	stream;
-	int64		missing;		/* events */
-	MakoGathered *first;
-	MakoGathered *last;
-	bool		in_order;		/* they came in the order of their numbers */
-	Size		size;			/* of this chunk and those of the events */
+	MakoGathered *first;		/* its events, once it is complete; stream.gathered is the same, for readers */
+	Size		size;			/* of the chunk */
 } OpenStream;
 
-/* The open streams by number. */
+/* The open streams by number, with what an event needs to know: other memory would have to be fetched for it. */
 typedef struct OpenEntry
 {
 	int64		stream_no;
+	int64		start;
+	int64		version;
+	int64		missing;		/* events */
+	int64		newest;			/* sequence number of the event that came last */
+	MakoGathered *events;		/* in the reverse order of their coming */
 	OpenStream *open;
+	bool		in_order;		/* they came in the order of their numbers */
 	char		status;
 } OpenEntry;
 
@@ -127,6 +134,11 @@ typedef struct Numbers
 	int			capacity;
 } Numbers;
 
+/* Chunks up to CHUNK_LIMIT are cut from blocks, in steps; those that are free hang in a list for each size. */
+#define CHUNK_STEP 32
+#define CHUNK_LIMIT 1024
+#define CHUNK_BLOCK (64 * 1024)
+
 /* Texts that many events have in common. */
 #define SHARED_TEXTS 256
 #define SHARED_LENGTH 256
@@ -142,14 +154,14 @@ struct MakoGather
 	AttrNumber	attributes[COLUMNS];
 	AttrNumber	last_attribute;
 	bool		pending;		/* the slot's event waits for its head */
-	bool		ended;			/* at the last event, or because gathering is not worth its memory, or by an error */
+	bool		ended;			/* at the last event, or early */
+	bool		early;			/* because gathering is not worth its memory, or by an error */
 	bool		broken;			/* by an error */
 	MakoGatherNeed need;
 
 	int64		covered;		/* heads up to this number are known */
 	int64		heads;			/* that wait for events, or waited */
 	open_table_hash *open;
-	OpenStream *last_open;		/* the stream of the last event, if it is open */
 	complete_table_hash *complete;
 	OpenStream **ready;			/* streams that are complete */
 	int			ready_count;
@@ -158,11 +170,82 @@ struct MakoGather
 	Numbers		left;
 	Numbers		doubtful;
 	struct varlena *shared[SHARED_TEXTS];	/* by hash */
-	Size		size;			/* of chunks that are freed again, and of the sets */
+	void	   *free_chunks[CHUNK_LIMIT / CHUNK_STEP + 1];	/* by size; a free chunk starts with a pointer to the next one */
+	char	   *block;			/* what is left of the last block */
+	Size		block_left;
+	Size		blocks;			/* memory of all blocks */
+	Size		size;			/* of chunks in use and of the sets */
 };
+
+/* How many streams are handed out together: few enough for the processor to have their events at hand, enough for a subtransaction. */
+#define TAKE_STREAMS 128
 
 /* What may be gathered; the rest of the setting is for results. */
 #define GATHER_LIMIT ((Size) mako_max_memory * 1024 / 2)
+
+/* ---- chunks ----------------------------------------------------------------------------------------------------------------- */
+
+/* The size of a chunk as it is cut. */
+static Size
+chunk_size(Size size)
+{
+	return TYPEALIGN(CHUNK_STEP, size);
+}
+
+/* A chunk for a stream or an event. */
+static void *
+allocate_chunk(MakoGather *gather, Size size)
+{
+	void	  **list;
+	void	   *chunk;
+
+	size = chunk_size(size);
+	gather->size += size;
+	if (size > CHUNK_LIMIT)
+		return MemoryContextAllocHuge(gather->context, size);
+	list = &gather->free_chunks[size / CHUNK_STEP];
+	chunk = *list;
+	if (chunk != NULL)
+	{
+		*list = *(void **) chunk;
+		return chunk;
+	}
+	if (gather->block_left < size)
+	{
+		gather->block = MemoryContextAlloc(gather->context, CHUNK_BLOCK);
+		gather->block_left = CHUNK_BLOCK;
+		gather->blocks += CHUNK_BLOCK;
+	}
+	chunk = gather->block;
+	gather->block += size;
+	gather->block_left -= size;
+	return chunk;
+}
+
+/* Frees a chunk of this size. */
+static void
+free_chunk(MakoGather *gather, void *chunk, Size size)
+{
+	void	  **list;
+
+	size = chunk_size(size);
+	gather->size -= size;
+	if (size > CHUNK_LIMIT)
+	{
+		pfree(chunk);
+		return;
+	}
+	list = &gather->free_chunks[size / CHUNK_STEP];
+	*(void **) chunk = *list;
+	*list = chunk;
+}
+
+/* Is it time to hand out what is complete, or to leave streams? Chunks of sizes that nobody needs any more count too, in the end. */
+static bool
+is_full(const MakoGather *gather)
+{
+	return gather->size > GATHER_LIMIT || gather->blocks > GATHER_LIMIT / 2 * 3;
+}
 
 /* ---- can it be done --------------------------------------------------------------------------------------------------------- */
 
@@ -310,30 +393,29 @@ mako_gather_forget(MakoGather *gather, int64 stream_no)
 
 /* ---- open streams ----------------------------------------------------------------------------------------------------------- */
 
-/* Frees a stream's memory. */
+/* Frees events of a stream. */
 static void
-free_stream(MakoGather *gather, OpenStream *open)
+free_events(MakoGather *gather, MakoGathered *events)
 {
-	MakoGathered *next;
-
-	gather->size -= open->size;
-	for (MakoGathered *gathered = open->first; gathered != NULL; gathered = next)
+	while (events != NULL)
 	{
-		next = gathered->next;
-		pfree(gathered);
+		MakoGathered *next = events->next;
+
+		free_chunk(gather, events, events->size);
+		events = next;
 	}
-	pfree(open);
 }
 
 /* Leaves an open stream to be read in key order. */
 static void
-leave(MakoGather *gather, OpenStream *open)
+leave(MakoGather *gather, int64 stream_no)
 {
-	add_number(gather, &gather->left, open->stream.stream_no);
-	(void) open_table_delete(gather->open, open->stream.stream_no);
-	if (gather->last_open == open)
-		gather->last_open = NULL;
-	free_stream(gather, open);
+	OpenEntry  *entry = open_table_lookup(gather->open, stream_no);
+
+	add_number(gather, &gather->left, stream_no);
+	free_events(gather, entry->events);
+	free_chunk(gather, entry->open, entry->open->size);
+	(void) open_table_delete(gather->open, stream_no);
 }
 
 /* Hands out a stream that is complete. */
@@ -365,65 +447,78 @@ static OpenStream *
 copy_stream(MakoGather *gather, const MakoStream *stream)
 {
 	struct varlena *state = (struct varlena *) DatumGetPointer(stream->start_state);
-	Size		id_size = strlen(stream->stream_id) + 1;
+	Size		id_size = stream->stream_id == NULL ? 0 : strlen(stream->stream_id) + 1;
 	Size		state_size = state == NULL ? 0 : VARSIZE_ANY(state);
-	OpenStream *open;
+	Size		size = MAXALIGN(sizeof(OpenStream)) + MAXALIGN(state_size) + 2 * MAXALIGN(sizeof(pg_uuid_t)) + MAXALIGN(id_size);
+	OpenStream *open = allocate_chunk(gather, size);
 	char	   *place;
 
-	open = MemoryContextAlloc(gather->context, MAXALIGN(sizeof(OpenStream)) + MAXALIGN(state_size) + 2 * MAXALIGN(sizeof(pg_uuid_t)) +
-							  MAXALIGN(id_size));
 	place = (char *) open + MAXALIGN(sizeof(OpenStream));
 	memset(open, 0, sizeof(OpenStream));
 	open->stream = *stream;
+	open->size = size;
 	if (state != NULL)
 		open->stream.start_state = PointerGetDatum(put(&place, state, state_size));
 	if (stream->tenant_id != NULL)
 		open->stream.tenant_id = put(&place, stream->tenant_id, sizeof(pg_uuid_t));
 	if (stream->process_id != NULL)
 		open->stream.process_id = put(&place, stream->process_id, sizeof(pg_uuid_t));
-	open->stream.stream_id = put(&place, stream->stream_id, id_size);
-	open->in_order = true;
-	open->size = GetMemoryChunkSpace(open);
-	gather->size += open->size;
+	if (stream->stream_id != NULL)
+		open->stream.stream_id = put(&place, stream->stream_id, id_size);
 	return open;
 }
 
-/* For qsort(): the largest first, by what it will need when it is complete, as far as that can be told. */
-static int
-compare_sizes(const void *a, const void *b)
+/* What an open stream will need. */
+typedef struct Need
 {
-	const OpenStream *one = *(OpenStream *const *) a;
-	const OpenStream *other = *(OpenStream *const *) b;
-	double		size = (double) one->size * (one->stream.version - one->stream.start) /
-		(one->stream.version - one->stream.start - one->missing + 1);
-	double		other_size = (double) other->size * (other->stream.version - other->stream.start) /
-		(other->stream.version - other->stream.start - other->missing + 1);
+	int64		stream_no;
+	double		size;
+} Need;
 
-	return size > other_size ? -1 : size < other_size;
+/* What a stream will need when it is complete, and the less the nearer it is to that. */
+static double
+need_of(const OpenEntry *entry)
+{
+	double		expected = entry->version - entry->start;
+	double		size = entry->open->size;
+
+	for (const MakoGathered *gathered = entry->events; gathered != NULL; gathered = gathered->next)
+		size += gathered->size;
+	return size * expected / Max(expected - entry->missing, 1) * entry->missing / expected;
 }
 
-/* Leaves the largest open streams until there is room again; gives the scan up when most streams had to be left. */
+/* For qsort(): the largest first. */
+static int
+compare_needs(const void *a, const void *b)
+{
+	double		one = ((const Need *) a)->size;
+	double		other = ((const Need *) b)->size;
+
+	return one > other ? -1 : one < other;
+}
+
+/* Leaves the open streams that need most until there is room again; gives the scan up when most streams had to be left. */
 static void
 make_room(MakoGather *gather)
 {
-	OpenStream **streams = MemoryContextAllocHuge(gather->context, sizeof(OpenStream *) * (gather->open->members + 1));
+	Need	   *needs = MemoryContextAllocHuge(gather->context, sizeof(Need) * (gather->open->members + 1));
 	open_table_iterator iterator;
 	OpenEntry  *entry;
 	int			count = 0;
 
 	open_table_start_iterate(gather->open, &iterator);
 	while ((entry = open_table_iterate(gather->open, &iterator)) != NULL)
-		streams[count++] = entry->open;
-	qsort(streams, count, sizeof(OpenStream *), compare_sizes);
+		needs[count++] = (Need) {entry->stream_no, need_of(entry)};
+	qsort(needs, count, sizeof(Need), compare_needs);
 	for (int i = 0; i < count && gather->size > GATHER_LIMIT / 4 * 3; i++)
-		leave(gather, streams[i]);
-	pfree(streams);
-	if (gather->left.count > gather->heads / 2 || gather->size > GATHER_LIMIT)
+		leave(gather, needs[i].stream_no);
+	pfree(needs);
+	if (gather->left.count > gather->heads / 2 || is_full(gather))
 	{
 		ereport(DEBUG1,
 				(errmsg_internal("stopped reading events in heap order: %d of " INT64_FORMAT " streams had no room",
 								 gather->left.count, gather->heads)));
-		gather->ended = true;
+		gather->ended = gather->early = true;
 	}
 }
 
@@ -451,9 +546,14 @@ mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, Mak
 		else
 		{
 			gather->heads++;
-			open->missing = stream->version - stream->start;
 			entry = open_table_insert(gather->open, stream->stream_no, &found);
+			entry->start = stream->start;
+			entry->version = stream->version;
+			entry->missing = stream->version - stream->start;
+			entry->newest = stream->start;
+			entry->events = NULL;
 			entry->open = open;
+			entry->in_order = true;
 		}
 	}
 	gather->covered = count == 0 ? PG_INT64_MAX : streams[count - 1].stream_no;
@@ -477,7 +577,7 @@ share(MakoGather *gather, struct varlena *value, Size size)
 
 /* Adds the event in the slot to its stream; false when it lacks a value. Values are copied as they are stored. */
 static bool
-add_event(MakoGather *gather, OpenStream *open, int64 sequence_number)
+add_event(MakoGather *gather, OpenEntry *entry, int64 sequence_number)
 {
 	TupleTableSlot *slot = gather->slot;
 	struct varlena *values[COLUMNS] = {NULL};
@@ -501,30 +601,25 @@ add_event(MakoGather *gather, OpenStream *open, int64 sequence_number)
 		if (kept[column] == NULL)
 			size += MAXALIGN(VARSIZE_ANY(values[column]));
 	}
-	gathered = MemoryContextAllocHuge(gather->context, size);
+	gathered = allocate_chunk(gather, size);
+	gathered->size = size;
 	place = (char *) gathered + MAXALIGN(sizeof(MakoGathered));
 	for (size_t i = 0; i < lengthof(variable); i++)
 		if (kept[variable[i]] == NULL)
 			kept[variable[i]] = put(&place, values[variable[i]], VARSIZE_ANY(values[variable[i]]));
-	gathered->next = NULL;
-	gathered->event.stream_no = open->stream.stream_no;
+	gathered->next = entry->events;
+	gathered->event.stream_no = entry->stream_no;
 	gathered->event.sequence_number = sequence_number;
 	gathered->event.workflow_id = PointerGetDatum(kept[WORKFLOW_ID]);
 	gathered->event.event_type = PointerGetDatum(kept[EVENT_TYPE]);
 	gathered->event.schema_version = DatumGetInt32(slot->tts_values[gather->attributes[SCHEMA_VERSION] - 1]);
 	gathered->event.payload = PointerGetDatum(kept[PAYLOAD]);
+	gathered->event.lasts = true;
 
-	if (open->last == NULL)
-		open->first = gathered;
-	else
-	{
-		open->in_order = open->in_order && open->last->event.sequence_number < sequence_number;
-		open->last->next = gathered;
-	}
-	open->last = gathered;
-	size = GetMemoryChunkSpace(gathered);
-	open->size += size;
-	gather->size += size;
+	entry->events = gathered;
+	entry->in_order = entry->in_order && entry->newest < sequence_number;
+	entry->newest = sequence_number;
+	entry->missing--;
 	return true;
 }
 
@@ -535,66 +630,67 @@ compare_events(const void *a, const void *b)
 	return compare_numbers(&(*(MakoGathered *const *) a)->event.sequence_number, &(*(MakoGathered *const *) b)->event.sequence_number);
 }
 
-/* Puts the events of a stream into the order of their numbers. */
-static void
-sort_events(OpenStream *open)
+/* The events of a stream in the order of their numbers. */
+static MakoGathered *
+sort_events(MakoGathered *first, int64 count)
 {
-	int64		count = open->stream.version - open->stream.start;
 	MakoGathered **events = palloc_extended(sizeof(MakoGathered *) * count, MCXT_ALLOC_HUGE);
 	int64		i = 0;
 
-	for (MakoGathered *gathered = open->first; gathered != NULL; gathered = gathered->next)
+	for (MakoGathered *gathered = first; gathered != NULL; gathered = gathered->next)
 		events[i++] = gathered;
 	qsort(events, count, sizeof(MakoGathered *), compare_events);
 	for (i = 0; i < count; i++)
 		events[i]->next = i + 1 < count ? events[i + 1] : NULL;
-	open->first = events[0];
-	open->last = events[count - 1];
-	open->in_order = true;
+	first = events[0];
 	pfree(events);
+	return first;
 }
 
-/* Are the events of a stream those that its head speaks of? */
-static bool
-is_without_gap(const OpenStream *open)
+/* The events of a stream the other way round. */
+static MakoGathered *
+reverse_events(MakoGathered *events)
 {
-	int64		expected = open->stream.start + 1;
+	MakoGathered *first = NULL;
 
-	for (const MakoGathered *gathered = open->first; gathered != NULL; gathered = gathered->next)
-		if (gathered->event.sequence_number != expected++)
+	while (events != NULL)
+	{
+		MakoGathered *next = events->next;
+
+		events->next = first;
+		first = events;
+		events = next;
+	}
+	return first;
+}
+
+/* Are these the events that the head of their stream speaks of? */
+static bool
+is_without_gap(const MakoGathered *events, int64 expected)
+{
+	for (; events != NULL; events = events->next)
+		if (events->event.sequence_number != expected++)
 			return false;
 	return true;
 }
 
 /* Closes a stream that has as many events as it should. */
 static void
-complete_stream(MakoGather *gather, OpenStream *open)
+complete_stream(MakoGather *gather, OpenEntry *entry)
 {
-	if (!open->in_order)
-		sort_events(open);
-	if (!is_without_gap(open))
+	OpenStream *open = entry->open;
+
+	entry->events = entry->in_order ? reverse_events(entry->events) : sort_events(entry->events, entry->version - entry->start);
+	if (!is_without_gap(entry->events, entry->start + 1))
 	{
-		leave(gather, open);
+		leave(gather, entry->stream_no);
 		return;
 	}
-	(void) open_table_delete(gather->open, open->stream.stream_no);
-	gather->last_open = NULL;
+	open->first = entry->events;
 	open->stream.gathered = open->first;
+	(void) open_table_delete(gather->open, entry->stream_no);
 	add_complete(gather, &open->stream);
 	add_ready(gather, open);
-}
-
-/* The open stream of a number, or NULL. */
-static OpenStream *
-find_open(MakoGather *gather, int64 stream_no)
-{
-	OpenEntry  *entry;
-
-	if (gather->last_open != NULL && gather->last_open->stream.stream_no == stream_no)
-		return gather->last_open;
-	entry = open_table_lookup(gather->open, stream_no);
-	gather->last_open = entry == NULL ? NULL : entry->open;
-	return gather->last_open;
 }
 
 /* Takes the event in the slot; false when its head is not known yet. */
@@ -605,33 +701,29 @@ take_event(MakoGather *gather)
 	bool		number_isnull;
 	int64		stream_no = DatumGetInt64(slot_getattr(gather->slot, gather->attributes[STREAM_NO], &isnull));
 	int64		sequence_number;
-	OpenStream *open;
+	OpenEntry  *entry;
 
 	if (isnull)
 		return true;
 	if (stream_no > gather->covered)
 		return false;
-	open = find_open(gather, stream_no);
+	entry = open_table_lookup(gather->open, stream_no);
 	sequence_number = DatumGetInt64(slot_getattr(gather->slot, gather->attributes[SEQUENCE_NUMBER], &number_isnull));
-	if (open == NULL)
+	if (entry == NULL)
 	{
 		int64		start = start_of_complete(gather, stream_no, false);
 
-		if (start >= 0 && (number_isnull || sequence_number > start || sequence_number < 1))
+		if (start >= 0 && (number_isnull || sequence_number > start))
 		{
 			(void) start_of_complete(gather, stream_no, true);
 			add_number(gather, &gather->doubtful, stream_no);
 		}
 	}
-	else if (number_isnull || sequence_number > open->stream.version)
-		leave(gather, open);
-	else if (sequence_number > open->stream.start)
-	{
-		if (!add_event(gather, open, sequence_number))
-			leave(gather, open);
-		else if (--open->missing == 0)
-			complete_stream(gather, open);
-	}
+	else if (number_isnull || sequence_number > entry->version ||
+			 (sequence_number > entry->start && !add_event(gather, entry, sequence_number)))
+		leave(gather, stream_no);
+	else if (entry->missing == 0)
+		complete_stream(gather, entry);
 	return true;
 }
 
@@ -690,7 +782,7 @@ scan(void *argument)
 			gather->need = MAKO_GATHER_HEADS;
 			break;
 		}
-		if (gather->ready_count >= mako_batch_size || gather->size > GATHER_LIMIT)
+		if (gather->ready_count >= TAKE_STREAMS || is_full(gather))
 		{
 			gather->need = MAKO_GATHER_TAKE;
 			break;
@@ -704,11 +796,11 @@ scan(void *argument)
 MakoGatherNeed
 mako_gather_advance(MakoGather *gather)
 {
-	if (gather->size > GATHER_LIMIT && gather->ready_count == 0 && !gather->ended)
+	if (is_full(gather) && gather->ready_count == 0 && !gather->ended)
 		make_room(gather);
 	if (gather->ended)
 		gather->need = MAKO_GATHER_END;
-	else if (gather->ready_count >= mako_batch_size || gather->size > GATHER_LIMIT)
+	else if (gather->ready_count >= TAKE_STREAMS || is_full(gather))
 		gather->need = MAKO_GATHER_TAKE;
 	else
 	{
@@ -718,7 +810,7 @@ mako_gather_advance(MakoGather *gather)
 		{
 			ereport(DEBUG1, (errmsg_internal("stopped reading events in heap order: %s", error->message)));
 			FreeErrorData(error);
-			gather->ended = gather->broken = true;
+			gather->ended = gather->early = gather->broken = true;
 			gather->need = MAKO_GATHER_END;
 		}
 	}
@@ -751,16 +843,69 @@ void
 mako_gather_release(MakoGather *gather)
 {
 	for (int i = 0; i < gather->ready_count; i++)
-		free_stream(gather, gather->ready[i]);
+	{
+		free_events(gather, gather->ready[i]->first);
+		free_chunk(gather, gather->ready[i], gather->ready[i]->size);
+	}
 	gather->ready_count = 0;
 	pfree(gather->taken);
 	gather->taken = NULL;
 }
 
-/* The streams that were complete before one more event of them came. */
-const int64 *
-mako_gather_doubtful(const MakoGather *gather, int *count)
+/* A page of streams that were complete, and what is found about it. */
+typedef struct Check
 {
+	int64		first;			/* stream on the page */
+	int			count;
+	int64		stream_nos[PAGE_STREAMS];	/* with more events */
+} Check;
+
+/* Looks for events beyond the heads of a page; runs in a subtransaction. */
+static void
+check_page(void *argument)
+{
+	Check	   *check = argument;
+	MakoRows	rows = mako_stream_find_beyond(check->first, check->first + PAGE_STREAMS - 1);
+	bool		isnull;
+
+	check->count = (int) rows.count;
+	for (int i = 0; i < check->count; i++)
+		check->stream_nos[i] = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+	mako_rows_free(&rows);
+}
+
+/* Looks for more events of the streams that were complete before the scan ended early. What cannot be told of a page is doubtful. */
+static void
+check_complete(MakoGather *gather)
+{
+	complete_table_iterator iterator;
+	CompletePage *page;
+
+	complete_table_start_iterate(gather->complete, &iterator);
+	while ((page = complete_table_iterate(gather->complete, &iterator)) != NULL)
+	{
+		Check		check = {page->page_no * PAGE_STREAMS};
+		ErrorData  *error = mako_isolation_run(check_page, &check);
+
+		CHECK_FOR_INTERRUPTS();
+		if (error != NULL)
+		{
+			FreeErrorData(error);
+			for (check.count = 0; check.count < PAGE_STREAMS; check.count++)
+				check.stream_nos[check.count] = check.first + check.count;
+		}
+		for (int i = 0; i < check.count; i++)
+			if (start_of_complete(gather, check.stream_nos[i], true) >= 0)
+				add_number(gather, &gather->doubtful, check.stream_nos[i]);
+	}
+}
+
+/* The streams that were complete before one more event of them came; reads with the active snapshot. */
+const int64 *
+mako_gather_doubtful(MakoGather *gather, int *count)
+{
+	if (gather->early)
+		check_complete(gather);
 	*count = gather->doubtful.count;
 	return gather->doubtful.numbers;
 }
@@ -805,6 +950,9 @@ mako_gather_close(MakoGather *gather, int *count)
 	open_table_start_iterate(gather->open, &iterator);
 	while ((entry = open_table_iterate(gather->open, &iterator)) != NULL)
 		add_number(gather, &gather->left, entry->stream_no);
+	ereport(DEBUG1,
+			(errmsg_internal("read events of " INT64_FORMAT " streams in heap order, %d of them are read again in key order; %zu kB of chunks",
+							 gather->heads, gather->left.count, gather->blocks / 1024)));
 	qsort(gather->left.numbers, gather->left.count, sizeof(int64), compare_numbers);
 	*count = gather->left.count;
 	left = palloc_extended(sizeof(int64) * (gather->left.count + 1), MCXT_ALLOC_HUGE);

@@ -202,6 +202,8 @@ static const struct
 	DROP_IN(jsonb_out),
 	DROP_IN(mako_required),
 	{mako_reject, mako_reject_in_program},
+	DROP_IN(texteq),
+	DROP_IN(textne),
 };
 
 /* The drop-in for a function, or the function itself. */
@@ -222,6 +224,23 @@ mako_json_function_is_native(Oid function)
 
 	fmgr_info(function, &info);
 	return replacement(info.fn_addr) != info.fn_addr;
+}
+
+/* Does a function just look into a value, whatever it is, so that it may as well do that once? */
+bool
+mako_json_function_is_lookup(Oid function)
+{
+	static const PGFunction lookups[] = {
+		jsonb_object_field, jsonb_object_field_text, jsonb_array_element, jsonb_array_element_text,
+		jsonb_extract_path, jsonb_extract_path_text, jsonb_typeof,
+	};
+	FmgrInfo	info;
+
+	fmgr_info(function, &info);
+	for (size_t i = 0; i < lengthof(lookups); i++)
+		if (info.fn_addr == lookups[i])
+			return true;
+	return false;
 }
 
 /* The text of a subscript: a key, or the number of an element. */
@@ -301,6 +320,9 @@ mako_json_functions_replace(ExprState *state)
 			case EEOP_NOT_DISTINCT:
 			case EEOP_NULLIF:
 				step->d.func.fn_addr = replacement(step->d.func.fn_addr);
+				break;
+			case EEOP_SCALARARRAYOP:
+				step->d.scalararrayop.fn_addr = replacement(step->d.scalararrayop.fn_addr);
 				break;
 			case EEOP_IOCOERCE:
 				step->d.iocoerce.finfo_out->fn_addr = replacement(step->d.iocoerce.finfo_out->fn_addr);

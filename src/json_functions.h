@@ -73,6 +73,8 @@ extern Datum native_jsonb_exists_any(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_exists_all(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_eq(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_ne(PG_FUNCTION_ARGS);
+extern Datum native_texteq(PG_FUNCTION_ARGS);
+extern Datum native_textne(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_contains(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_contained(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_numeric(PG_FUNCTION_ARGS);

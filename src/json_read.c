@@ -1,9 +1,10 @@
 /*
  * json_read.c
- *	  Drop-ins for the jsonb functions that read: looking into values, comparing and casting them.
+ *	  Drop-ins for the jsonb functions that read: looking into values, comparing and casting them. What is found is not copied.
  */
 #include "json_functions.h"
 
+#include "catalog/pg_collation.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
@@ -334,6 +335,53 @@ native_jsonb_ne(PG_FUNCTION_ARGS)
 	MakoJsonValue b = ARGUMENT_JSON(1);
 
 	PG_RETURN_BOOL(!equals(&a, &b));
+}
+
+/*
+ * Are two texts to be compared byte by byte, and at hand? So are those of most comparisons: with what ->> has just made, or with a
+ * constant. The server cannot know, and asks collations and compression each time.
+ */
+static bool
+are_plain_texts(FunctionCallInfo fcinfo)
+{
+	if (PG_GET_COLLATION() != DEFAULT_COLLATION_OID && PG_GET_COLLATION() != C_COLLATION_OID)
+		return false;
+	for (int i = 0; i < 2; i++)
+	{
+		struct varlena *text = (struct varlena *) DatumGetPointer(PG_GETARG_DATUM(i));
+
+		if (VARATT_IS_EXTERNAL(text) || VARATT_IS_COMPRESSED(text))
+			return false;
+	}
+	return true;
+}
+
+/* Are two such texts equal? */
+static bool
+texts_are_equal(FunctionCallInfo fcinfo)
+{
+	struct varlena *a = (struct varlena *) DatumGetPointer(PG_GETARG_DATUM(0));
+	struct varlena *b = (struct varlena *) DatumGetPointer(PG_GETARG_DATUM(1));
+
+	return mako_json_compare_keys(VARDATA_ANY(a), VARSIZE_ANY_EXHDR(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(b)) == 0;
+}
+
+/* text = text */
+Datum
+native_texteq(PG_FUNCTION_ARGS)
+{
+	if (!are_plain_texts(fcinfo))
+		return texteq(fcinfo);
+	PG_RETURN_BOOL(texts_are_equal(fcinfo));
+}
+
+/* text <> text */
+Datum
+native_textne(PG_FUNCTION_ARGS)
+{
+	if (!are_plain_texts(fcinfo))
+		return textne(fcinfo);
+	PG_RETURN_BOOL(!texts_are_equal(fcinfo));
 }
 
 /* Does a value contain another? */

@@ -8,30 +8,51 @@
  * is the shortest chain of steps from source to target. A *run* migrates one source to one target; a *pass* reads heads and events once
  * for all runs of a call, which is one of mako_migrate(), or one a workflow of mako_migrate_version().
  *
- * Flow of a run; each arrow is a file below, and files call downwards only.
+ * Flow of a run, from the call to the report. Further below, a file stands behind those that it calls.
  *
  *	  migrate.c    the call: arguments, guards, reports as rows
- *	  run.c        plan -> lock heads -> batches of streams -> report          (MakoRequest)
+ *	  run.c        plans -> heads -> events, in either order -> report         (MakoRequest)
  *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
+ *	  stream.c     heads in stream_no order, locked; boundaries; few matches:
+ *				   events in key order                                         (MakoStream, MakoEvent)
  *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
- *	  stream.c     heads in stream_no order, locked; boundaries; events        (MakoStream, MakoEvent)
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
  *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
  *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
- *	  snapshot.c   snapshots, heads, dependents: set-based, many streams       (MakoWriter)
+ *	  snapshot.c   snapshots, heads, dependents: many streams, in key order    (MakoWriter)
+ *	  direct.c     rows to tables that do nothing but hold rows                (MakoDirect)
  *	  report.c     counts and errors                                           (MakoReport)
+ *
+ * What fold.c calls, from a function's name to a value:
+ *
+ *	  function.c         registered functions, found and checked               (MakoFunction)
+ *	  inline.c           the call as one expression; what is used often, bound (MakoBinding)
+ *	  sql_body.c         ... and the bodies that it is made of                 (MakoSqlBody)
+ *	  program.c          planned, and evaluated as the function's owner        (MakoProgram)
+ *	  json_functions.c   ... with drop-ins for the server's jsonb functions:
+ *	  json_read.c, json_build.c, json_edit.c
+ *	  expanded_json.c    the values that those work on                         (MakoJson)
+ *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
+ *
+ * explain.c takes a function the same way and says what became of it, call by call.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; coverage.c tells what is left
  * on a version, and retires it.
  *
- * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), what is
- * gathered (freed stream by stream), the fold's two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the
- * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for
- * longer than one allocation. A cached fold has a context of its own, which hangs below its borrower's.
+ * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the
+ * gathering (a chunk a stream and a chunk an event, freed when the stream is folded or left; at most half of the setting), the fold's
+ * two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the contexts of
+ * the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than one
+ * allocation. A cached fold has a context of its own, which hangs below its borrower's.
+ *
+ * A state is an expanded value while its stream is folded. It has no context of its own but lies in the stream's, and points into the
+ * payloads there, into stored states and into constants of the programs; nothing changes once it is made. It becomes flat when it is
+ * checked, when the stream's context has grown too large, and when it waits to be written. What is bound is valid for one evaluation.
  *
  * Errors. What goes wrong in one stream is caught by batch.c (reading, folding) or snapshot.c (writing), becomes a MakoError and
- * ends nothing but that stream. fold.c and below raise ordinary errors and know nothing of transactions.
+ * ends nothing but that stream. fold.c and below raise ordinary errors and know nothing of transactions, with two exceptions: a refusal
+ * is taken down instead, where the caller wants it so; and inline.c isolates each call that it tries, which may never be made.
  */
 #ifndef MAKO_MIGRATION_H
 #define MAKO_MIGRATION_H
@@ -287,7 +308,7 @@ extern MakoReport *mako_report_create(const char *source_wf, const char *target_
 extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
-extern bool mako_report_has(MakoReport *report, int64 stream_no);
+extern bool mako_report_has(const MakoReport *report, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
 /* ---- function.c: registered functions, found and checked ------------------------------------------------------------------- */
@@ -429,9 +450,10 @@ extern Datum mako_reject_in_program(PG_FUNCTION_ARGS);
 extern Datum mako_required(PG_FUNCTION_ARGS);
 extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 
-/* ---- expanded_json.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing --------------------- */
+/* ---- expanded_json.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing ------------------ */
 
 extern bool mako_json_function_is_native(Oid function);
+extern bool mako_json_function_is_lookup(Oid function);
 extern Expr *mako_json_functions_rewrite(Expr *expression);
 extern void mako_json_functions_replace(ExprState *state);
 
@@ -460,6 +482,10 @@ typedef struct MakoInlineNote
 } MakoInlineNote;
 
 extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
+
+/* ---- share.c: lookups that an expression repeats ---------------------------------------------------------------------------- */
+
+extern void mako_share(Expr **expression, List **bindings);
 
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 
@@ -504,6 +530,7 @@ typedef struct MakoEvent
 	Datum		event_type;
 	int32		schema_version;
 	Datum		payload;		/* possibly toasted */
+	bool		lasts;			/* longer than the next one: as long as its stream is folded */
 } MakoEvent;
 
 typedef struct MakoFold
@@ -553,6 +580,7 @@ extern void mako_fold_return(MakoFold *fold);
 typedef struct MakoGathered
 {
 	struct MakoGathered *next;	/* of the stream; NULL for the last one */
+	Size		size;			/* with what the event points to */
 	MakoEvent	event;
 } MakoGathered;
 
@@ -560,7 +588,7 @@ typedef struct MakoGathered
 struct MakoStream
 {
 	int64		stream_no;
-	char	   *stream_id;
+	char	   *stream_id;		/* NULL where nobody needs names, like tenant_id and process_id */
 	const char *workflow_id;	/* what it runs under */
 	int			source;			/* in a pass: which of its workflows that is */
 	ItemPointerData tid;		/* of a head that is locked; invalid where it is not known */
@@ -579,7 +607,9 @@ typedef struct MakoReader MakoReader;
 
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
-extern MakoCursor *mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool lock);
+extern MakoCursor *mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
+extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool with_names);
+extern char *mako_stream_id(int64 stream_no);
 extern double mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
 extern double mako_stream_count_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
 extern double mako_stream_estimate_all(void);
@@ -588,6 +618,7 @@ extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *source
 extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count,
 										  MakoStream *streams);
 extern void mako_stream_load_states(MakoStream *streams, int count);
+extern MakoRows mako_stream_find_beyond(int64 first, int64 last);
 extern void mako_stream_rehearse(void);
 extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count, MakoFold *const *folds);
 extern MakoReader *mako_stream_open_gathered(const MakoStream *streams, int count);
@@ -595,7 +626,7 @@ extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_
 extern const char *mako_stream_folding_workflow(MakoReader *reader);
 extern void mako_stream_close_events(MakoReader *reader);
 
-/* ---- gather.c: events in heap order, for many streams at once ---------------------------------------------------------------- */
+/* ---- gather.c: events in heap order, for many streams at once -------------------------------------------------------------- */
 
 typedef struct MakoGather MakoGather;
 
@@ -614,7 +645,7 @@ extern void mako_gather_expect(MakoGather *gather, const MakoStream *streams, in
 extern MakoStream *mako_gather_take(MakoGather *gather, int *count);
 extern void mako_gather_release(MakoGather *gather);
 extern void mako_gather_forget(MakoGather *gather, int64 stream_no);
-extern const int64 *mako_gather_doubtful(const MakoGather *gather, int *count);
+extern const int64 *mako_gather_doubtful(MakoGather *gather, int *count);
 extern void mako_gather_leave(MakoGather *gather, int64 stream_no);
 extern int64 *mako_gather_close(MakoGather *gather, int *count);
 

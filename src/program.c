@@ -60,26 +60,34 @@ evaluate_binding(ExprState *state, struct ExprEvalStep *step, ExprContext *conte
 	*step->resnull = binding->isnull;
 }
 
-/* A ParamCompileHook: the step that evaluates a parameter of the program that is being prepared. */
+/* Puts a parameter where a step wants it. */
+static void
+fetch_parameter(ExprState *state, struct ExprEvalStep *step, ExprContext *context)
+{
+	const ParamExternData *parameter = step->d.cparam.paramarg;
+
+	*step->resvalue = parameter->value;
+	*step->resnull = parameter->isnull;
+}
+
+/* A ParamCompileHook: the step that evaluates a parameter or binding of the program that is being prepared. */
 static void
 compile_parameter(ParamListInfo parameters, Param *param, ExprState *state, Datum *value, bool *isnull)
 {
 	const MakoProgram *program = parameters->paramCompileArg;
-	ExprEvalStep step = {.resvalue = value,.resnull = isnull};
+	ExprEvalStep step = {.opcode = EEOP_PARAM_CALLBACK,.resvalue = value,.resnull = isnull};
 
+	step.d.cparam.paramid = param->paramid;
+	step.d.cparam.paramtype = param->paramtype;
 	if (param->paramid > MAKO_PARAMETER_PAYLOAD)
 	{
-		step.opcode = EEOP_PARAM_CALLBACK;
 		step.d.cparam.paramfunc = evaluate_binding;
 		step.d.cparam.paramarg = list_nth(program->bindings, param->paramid - MAKO_PARAMETER_PAYLOAD - 1);
-		step.d.cparam.paramid = param->paramid;
-		step.d.cparam.paramtype = param->paramtype;
 	}
 	else
 	{
-		step.opcode = EEOP_PARAM_EXTERN;
-		step.d.param.paramid = param->paramid;
-		step.d.param.paramtype = param->paramtype;
+		step.d.cparam.paramfunc = fetch_parameter;
+		step.d.cparam.paramarg = &parameters->params[param->paramid - 1];
 	}
 	ExprEvalPushStep(state, &step);
 }
@@ -175,15 +183,6 @@ calls_foreign_function(Node *node, void *argument)
 		 expression_tree_walker(node, calls_foreign_function, NULL));
 }
 
-/* Finishes a planned expression of a program. */
-static void
-finish(MakoProgram *program, Expr **expression)
-{
-	if (mako_native_evaluation)
-		*expression = mako_json_functions_rewrite(*expression);
-	program->plain = program->plain && !calls_foreign_function((Node *) *expression, NULL);
-}
-
 /*
  * Plans an expression as the role that will evaluate it: planning evaluates immutable functions. Notes on SQL functions go to notes,
  * unless that is NULL.
@@ -198,19 +197,29 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 	ListCell   *cell;
 
 	program->owner = owner;
-	program->plain = true;
 	if (mako_native_evaluation || notes != NULL)
 		inlined = mako_inline(expression, &bindings, notes);
 	program->is_inlined = mako_native_evaluation && inlined != NULL;
 	program->expression = program->is_inlined ? inlined : expression_planner(expression);
 	program->bindings = program->is_inlined ? bindings : NIL;
-	finish(program, &program->expression);
+	if (mako_native_evaluation)
+	{
+		program->expression = mako_json_functions_rewrite(program->expression);
+		foreach(cell, program->bindings)
+		{
+			MakoBinding *binding = lfirst(cell);
+
+			binding->expression = mako_json_functions_rewrite(binding->expression);
+		}
+		mako_share(&program->expression, &program->bindings);
+	}
+	program->plain = !calls_foreign_function((Node *) program->expression, NULL);
 	foreach(cell, program->bindings)
 	{
 		MakoBinding *binding = lfirst(cell);
 
 		binding->program = program;
-		finish(program, &binding->expression);
+		program->plain = program->plain && !calls_foreign_function((Node *) binding->expression, NULL);
 	}
 	become_caller(&before);
 	return program;

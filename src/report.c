@@ -306,13 +306,16 @@ mako_report_save_errors(MakoReport *report)
 
 /* Has an error of this stream been recorded? */
 bool
-mako_report_has(MakoReport *report, int64 stream_no)
+mako_report_has(const MakoReport *report, int64 stream_no)
 {
 	Datum		values[] = {Int64GetDatum(report->run_id), Int64GetDatum(stream_no)};
 	MakoRows	rows;
 	bool		found;
+	ListCell   *cell;
 
-	mako_report_save_errors(report);
+	foreach(cell, report->unsaved)
+		if (((const MakoError *) lfirst(cell))->stream_no == stream_no)
+			return true;
 	rows = mako_sql_query(&select_error, values, NULL);
 	found = rows.count > 0;
 	mako_rows_free(&rows);

@@ -5,8 +5,10 @@
  * The heads of all runs come from one cursor, a batch at a time, in stream_no order. Their events are read in one of two orders. In key
  * order, a batch's events are looked up with a snapshot taken after its heads were locked, so that nothing is missed that others
  * committed while we waited. In heap order, gather.c reads all events once, with a snapshot of its start, and asks for heads on its
- * way; whatever is not complete or not in order then is read again in key order. So the result is the same. What fails alone, batch.c
+ * way; whatever is not complete or without order then is looked up, too. So the result is the same. What fails alone, batch.c
  * isolates.
+ *
+ * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
 #include "mako_migration.h"
 
@@ -173,7 +175,7 @@ fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 seq
 
 	if (pass->gather != NULL)
 		mako_gather_forget(pass->gather, stream->stream_no);
-	mako_report_error(pass->runs[stream->source].report, stream->stream_no, stream->stream_id, phase, sequence_number, error);
+	mako_report_error(pass->runs[stream->source].report, stream->stream_no, mako_stream_id(stream->stream_no), phase, sequence_number, error);
 }
 
 /* Migrates some streams, with a snapshot of now for events and whatever the functions read. */
@@ -305,8 +307,12 @@ static void
 withdraw_doubtful(Pass *pass)
 {
 	int			count;
-	const int64 *stream_nos = mako_gather_doubtful(pass->gather, &count);
+	const int64 *stream_nos;
 
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	stream_nos = mako_gather_doubtful(pass->gather, &count);
+	PopActiveSnapshot();
 	for (int i = 0; i < count; i++)
 	{
 		bool		failed = false;
@@ -534,6 +540,7 @@ prepare_run(Pass *pass, int i, const MakoRequest *request)
 	source = run->plan->workflows[0];
 	run->needs_state = source->apply != NULL || !run->plan->identity || (request->in_flight_only && source->in_flight != NULL);
 	run->periodic_too = source->apply == NULL && run->needs_state;
+	run->writer = mako_writer_create(run->report, run->plan->workflows[run->plan->steps], request->update_registry);
 	pass->sources[i] = request->source_wf;
 }
 
@@ -544,7 +551,6 @@ begin_run(Pass *pass, int i)
 	Run		   *run = &pass->runs[i];
 
 	run->report->run_id = start_run(run->request, run->plan, run->report->started_at);
-	run->writer = mako_writer_create(run->report, run->plan->workflows[run->plan->steps], run->request->update_registry);
 	pass->folds[i] = mako_fold_create(run->plan);
 	pass->replays[i] = mako_replay_create();
 }
@@ -580,7 +586,7 @@ mako_run(const MakoRequest *requests, int count)
 	for (int i = 0; i < count; i++)
 		prepare_run(&pass, i, &requests[i]);
 	/* In this order: then the runs that have moved a stream to one of our sources before all have smaller numbers than ours. */
-	pass.heads = mako_stream_open_heads(pass.sources, count, pass.tenant_id, true);
+	pass.heads = mako_stream_open_locking(pass.sources, count, pass.tenant_id, pass.runs[0].writer->dependents != NIL);
 	for (int i = 0; i < count; i++)
 		begin_run(&pass, i);
 	pass.batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);

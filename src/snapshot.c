@@ -39,10 +39,6 @@ static MakoStatement update_heads = {
 	4, {INT8ARRAYOID, TEXTOID, INT8OID, INT8OID}, true
 };
 
-static MakoStatement select_stream_id = {
-	"SELECT s.stream_id FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 1, {INT8OID}
-};
-
 /* With the oid of the relation, the base type of the process column, and what is missing of them. */
 static MakoStatement select_dependents = {
 	"WITH RECURSIVE d AS ("
@@ -510,18 +506,6 @@ mako_writer_rehearse(const MakoWriter *writer)
 		mako_sql_rehearse(lfirst(cell));
 }
 
-/* The id of a stream, in the current memory context. */
-static const char *
-stream_id_of(int64 stream_no)
-{
-	Datum		value = Int64GetDatum(stream_no);
-	MakoRows	rows = mako_sql_query(&select_stream_id, &value, NULL);
-	const char *stream_id = mako_rows_text(&rows, 0, 1);
-
-	mako_rows_free(&rows);
-	return stream_id;
-}
-
 /* Writes a part of the results, and where that fails its halves, down to the streams that cannot be written. */
 static void
 flush_part(MakoWriter *writer, int first, int count)
@@ -536,7 +520,7 @@ flush_part(MakoWriter *writer, int first, int count)
 		const MakoResult *result = &writer->results[first];
 
 		writer->report->migrated -= result->counts;
-		mako_report_error(writer->report, result->stream_no, stream_id_of(result->stream_no), part.phase, result->sequence_number,
+		mako_report_error(writer->report, result->stream_no, mako_stream_id(result->stream_no), part.phase, result->sequence_number,
 						  error);
 	}
 	else

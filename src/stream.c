@@ -21,9 +21,12 @@
 /* Events fetched at once. */
 #define EVENT_FETCH 256
 
-#define HEAD_COLUMNS(tid) "s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, " tid ", s.workflow_id"
+#define HEAD_COLUMNS(names, tid) "s.stream_no, " names ", s.version, " tid ", s.workflow_id"
+#define NAMES "s.stream_id, s.tenant_id, s.process_id"
+#define NO_NAMES "NULL::pg_catalog.text, NULL::pg_catalog.uuid, NULL::pg_catalog.uuid"
+#define TID "s.ctid"
 #define NO_TID "NULL::pg_catalog.tid"
-#define SELECT_HEAD "SELECT " HEAD_COLUMNS("s.ctid") " FROM mako.stream s"
+#define SELECT_HEAD "SELECT " HEAD_COLUMNS(NAMES, TID) " FROM mako.stream s"
 
 static MakoStatement select_head = {
 	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
@@ -33,22 +36,29 @@ static MakoStatement lock_head = {
 	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE", 1, {TEXTOID}
 };
 
-#define SELECT_HEADS(tid) \
-	"SELECT " HEAD_COLUMNS(tid) " FROM mako.stream s" \
+#define SELECT_HEADS(names, tid) \
+	"SELECT " HEAD_COLUMNS(names, tid) " FROM mako.stream s" \
 	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
 	" ORDER BY s.stream_no"
 
-static MakoStatement select_heads = {SELECT_HEADS(NO_TID), 2, {TEXTARRAYOID, UUIDOID}, true};
+static MakoStatement select_heads = {SELECT_HEADS(NO_NAMES, NO_TID), 2, {TEXTARRAYOID, UUIDOID}, true};
 
-static MakoStatement lock_heads = {SELECT_HEADS("s.ctid") " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true};
-
-/* For views, and for whom column privileges let read the named columns only. */
-static MakoStatement lock_heads_by_name = {SELECT_HEADS(NO_TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true};
+/* Whether dependents need names; whether there is a tid: not for views, and for whom column privileges let read named columns only. */
+static MakoStatement lock_heads[2][2] = {
+	{{SELECT_HEADS(NO_NAMES, NO_TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true},
+	{SELECT_HEADS(NO_NAMES, TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}},
+	{{SELECT_HEADS(NAMES, NO_TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true},
+	{SELECT_HEADS(NAMES, TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}},
+};
 
 /* Heads that are locked already, once more. */
 static MakoStatement select_heads_again = {
-	"SELECT " HEAD_COLUMNS(NO_TID) " FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY s.stream_no",
+	"SELECT " HEAD_COLUMNS(NAMES, NO_TID) " FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY s.stream_no",
 	1, {INT8ARRAYOID}, true
+};
+
+static MakoStatement select_stream_id = {
+	"SELECT s.stream_id FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 1, {INT8OID}
 };
 
 static MakoStatement select_all_heads = {"SELECT FROM mako.stream", 0, {0}, true};
@@ -112,6 +122,15 @@ static MakoStatement select_events = {
 	2, {INT8ARRAYOID, INT8ARRAYOID}, true
 };
 
+/* Streams with events beyond their heads, in a range of numbers. */
+static MakoStatement select_beyond = {
+	"SELECT s.stream_no FROM mako.stream s"
+	" WHERE s.stream_no OPERATOR(pg_catalog.>=) $1 AND s.stream_no OPERATOR(pg_catalog.<=) $2 AND EXISTS ("
+	"  SELECT FROM mako.event v"
+	"  WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no AND v.sequence_number OPERATOR(pg_catalog.>) s.version)",
+	2, {INT8OID, INT8OID}, true
+};
+
 /* The moves of some streams without a snapshot of their last event, in the order of the runs. */
 static MakoStatement select_repointed = {
 	"SELECT p.stream_no, p.sequence_number, r.source_wf, r.target_wf"
@@ -172,20 +191,37 @@ text_array(const char *const *strings, int count)
 	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/*
- * Opens the cursor over the heads that run under one of these workflows: for a run on a new snapshot, each locked when it is fetched;
- * otherwise with the active snapshot.
- */
+/* Opens the cursor over the heads that run under one of these workflows, with the active snapshot. */
 MakoCursor *
-mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool lock)
+mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id)
+{
+	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
+
+	return mako_cursor_open(&select_heads, values, tenant_id == NULL ? " n" : NULL, false);
+}
+
+/* The same with a new snapshot: each head is locked when it is fetched. With names, the heads tell those of their streams. */
+MakoCursor *
+mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool with_names)
 {
 	Oid			relation = mako_store_table("stream");
 	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
 		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
 
-	return mako_cursor_open(!lock ? &select_heads : has_tid ? &lock_heads : &lock_heads_by_name, values,
-							tenant_id == NULL ? " n" : NULL, lock);
+	return mako_cursor_open(&lock_heads[with_names][has_tid], values, tenant_id == NULL ? " n" : NULL, true);
+}
+
+/* The id of a stream, in the current memory context. */
+char *
+mako_stream_id(int64 stream_no)
+{
+	Datum		value = Int64GetDatum(stream_no);
+	MakoRows	rows = mako_sql_query(&select_stream_id, &value, NULL);
+	char	   *stream_id = mako_rows_text(&rows, 0, 1);
+
+	mako_rows_free(&rows);
+	return stream_id;
 }
 
 /* Roughly how many heads the cursor of the same arguments has, as the server's statistics say. */
@@ -429,6 +465,15 @@ mako_stream_load_states(MakoStream *streams, int count)
 		streams[i].boundary_missing = DatumGetBool(mako_rows_get(&rows, row, 5, &isnull));
 	}
 	mako_rows_free(&rows);
+}
+
+/* The numbers of the streams in a range that have events beyond their heads, with the active snapshot. */
+MakoRows
+mako_stream_find_beyond(int64 first, int64 last)
+{
+	Datum		values[] = {Int64GetDatum(first), Int64GetDatum(last)};
+
+	return mako_sql_query_snapshot(&select_beyond, values, NULL);
 }
 
 /* Meets the privileges and policies that reading events needs. */

@@ -36,6 +36,8 @@ max_wal_size = 1GB
 autovacuum = off
 log_statement = none
 CONF
+	# test/check forces an order upon some of the tests
+	$node->append_conf('postgresql.conf', "mako_migration.scan_order = $ENV{MAKO_SCAN_ORDER}") if $ENV{MAKO_SCAN_ORDER};
 	$node->start;
 	return $node;
 }
