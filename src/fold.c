@@ -149,15 +149,16 @@ call(MakoFold *fold, MakoPhase phase, MakoProgram *program, const MakoFunction *
 }
 
 /*
- * A text or jsonb of an event as the state may come to point into it: detoasted, and a copy where the reader's memory is gone by the
- * next event.
+ * A value of an event as the state may come to point into it: detoasted, and a copy where the reader's memory is gone by the next event.
+ * A short header is as good as a long one for texts, but not for jsonb, which must be aligned.
  */
 static Datum
-lasting(const MakoEvent *event, Datum value)
+lasting(const MakoEvent *event, Datum value, bool is_text)
 {
 	struct varlena *bytes = (struct varlena *) DatumGetPointer(value);
 
-	return event->lasts && !VARATT_IS_EXTENDED(bytes) ? value : PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+	return event->lasts && (!VARATT_IS_EXTENDED(bytes) || (is_text && VARATT_IS_SHORT(bytes))) ? value :
+		PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
 }
 
 /* Takes an event's payload to its present schema version and checks it; false when upcast refuses. */
@@ -167,9 +168,9 @@ read_payload(MakoFold *fold, const MakoEvent *event)
 	const MakoWorkflow *source = fold->plan->workflows[0];
 	Datum		payload;
 
-	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE, lasting(event, event->event_type));
+	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE, lasting(event, event->event_type, true));
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_SCHEMA_VERSION, Int32GetDatum(event->schema_version));
-	payload = lasting(event, event->payload);
+	payload = lasting(event, event->payload, false);
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, payload);
 
 	fold->phase = MAKO_PHASE_UPCAST;

@@ -298,7 +298,7 @@ mako_gather_is_possible(const char **why_not)
 		*why_not = "mako.event has other columns";
 	else if (pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		*why_not = "the privilege to read mako.event covers columns only";
-	else if (check_enable_rls(oid, InvalidOid, true) != RLS_NONE)
+	else if (check_enable_rls(oid, InvalidOid, true) == RLS_ENABLED)
 		*why_not = "row security applies";
 	table_close(relation, NoLock);
 	return *why_not == NULL;
@@ -575,6 +575,16 @@ share(MakoGather *gather, struct varlena *value, Size size)
 	return VARSIZE_ANY(*place) == size && memcmp(*place, value, size) == 0 ? *place : NULL;
 }
 
+/* Like share(), for the workflow of an event, which is mostly that of its stream's event before. */
+static struct varlena *
+share_workflow(MakoGather *gather, const OpenEntry *entry, struct varlena *value, Size size)
+{
+	struct varlena *before = entry->events == NULL ? NULL : (struct varlena *) DatumGetPointer(entry->events->event.workflow_id);
+
+	return before != NULL && VARSIZE_ANY(before) == size && memcmp(before, value, size) == 0 && size <= SHARED_LENGTH ? before :
+		share(gather, value, size);
+}
+
 /* Adds the event in the slot to its stream; false when it lacks a value. Values are copied as they are stored. */
 static bool
 add_event(MakoGather *gather, OpenEntry *entry, int64 sequence_number)
@@ -596,7 +606,9 @@ add_event(MakoGather *gather, OpenEntry *entry, int64 sequence_number)
 		int			column = variable[i];
 
 		values[column] = (struct varlena *) DatumGetPointer(slot->tts_values[gather->attributes[column] - 1]);
-		if (column != PAYLOAD)
+		if (column == WORKFLOW_ID)
+			kept[column] = share_workflow(gather, entry, values[column], VARSIZE_ANY(values[column]));
+		else if (column == EVENT_TYPE)
 			kept[column] = share(gather, values[column], VARSIZE_ANY(values[column]));
 		if (kept[column] == NULL)
 			size += MAXALIGN(VARSIZE_ANY(values[column]));

@@ -48,7 +48,8 @@ _PG_init(void)
 
 	/*
 	 * Plain SQL functions are inlined, and jsonb functions in them work on expanded values. Off, functions are called and jsonb is
-	 * serialized in every step: several times slower, with the same results. To be switched off if a result is ever in doubt.
+	 * serialized in every step: several times slower, with the same results, except that a called function evaluates arguments that it
+	 * does not use, which may be errors. To be switched off if a result is ever in doubt.
 	 */
 	DefineCustomBoolVariable("mako_migration.native_evaluation",
 							 "Evaluates plain SQL functions without calling them, on expanded JSON values.",

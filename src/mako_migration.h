@@ -764,7 +764,7 @@ typedef struct MakoWriter
 extern MakoWriter *mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry);
 extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, Datum state, bool counts);
 extern void mako_writer_rehearse(const MakoWriter *writer);
-extern bool mako_writer_is_full(const MakoWriter *writer);
+extern Size mako_writer_limit(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
 extern bool mako_writer_withdraw(MakoWriter *writer, int64 stream_no);
 

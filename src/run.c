@@ -119,11 +119,11 @@ migrate_stream(Run *run, MakoFold *fold, MakoReplay *replay, const MakoStream *s
 
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
 
-/* Is it time to write? One run's results are many, or those of all runs together. */
+/* Is it time to write the results of all runs? */
 static bool
 results_are_many(const Pass *pass, const Run *run)
 {
-	return mako_writer_is_full(run->writer) || pass->waiting > (Size) mako_max_memory * 1024 / 4;
+	return pass->waiting > mako_writer_limit(run->writer);
 }
 
 /* Migrates a stream; false when the results so far must be written first. */

@@ -217,15 +217,14 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 }
 
 /*
- * Is it time to flush? A statement needs the states twice more, as an array and as rows; the table itself takes them as they are, but
- * a few at once.
+ * How much memory results may take before they must be written: a quarter of what a run has, because as much again, and more, may be
+ * needed for what is gathered. A statement needs the states twice more, as an array and as rows; the table itself takes them as they
+ * are, but a few at once.
  */
-bool
-mako_writer_is_full(const MakoWriter *writer)
+Size
+mako_writer_limit(const MakoWriter *writer)
 {
-	Size		limit = (Size) mako_max_memory * 1024 / 4;
-
-	return MemoryContextMemAllocated(writer->context, false) > (writer->is_direct ? limit * 3 : limit);
+	return (Size) mako_max_memory * 1024 / (writer->is_direct ? 4 : 12);
 }
 
 /* A part of the results, as columns for the statements. */

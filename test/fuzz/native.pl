@@ -291,7 +291,7 @@ sub test_comparison
 		my $output;
 
 		pass("a difference in $name is noticed, at try $try");
-		cmp_ok($size, '<=', 8, "... and shrunk from " . program_size($program) . " parts to $size");
+		cmp_ok($size, '<=', 20, "... and shrunk from " . program_size($program) . " parts to $size");
 		cmp_ok(scalar @{ $events || [ 1 .. 9 ] }, '<=', 2, '... and to one event or two');
 		$output = output_of_script(script($small, $change, $events));
 		isnt($output->[-2], $output->[-1], '... and shown by a script') or diag(script($small, $change, $events));
