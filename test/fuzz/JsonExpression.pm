@@ -39,7 +39,8 @@ my %keys = (
 	boolean => [qw(flag ok)],
 	object => [qw(data meta o)],
 	array => [qw(list items)],
-	any => [ 'a', 'b', 'aa', 'ab', 'ba', 'A', '', ' ', '0', '1', '-1', 'ä', "a\x{308}", '日本', '😀', '"', '\\', "tab\t", q{'}, 'k' x 40, 'long' x 75 ]);
+	any => [ 'a', 'b', 'aa', 'ab', 'ba', 'A', '', ' ', '0', '1', '-1', 'ä', "a\x{308}", '日本', '😀', '"', '\\', "tab\t",
+		q{'}, 'k' x 40, 'long' x 75 ]);
 my @kinds = sort keys %keys;
 
 my @strings = ('', 'a', 'b', 'abc', 'New', 'Active', 'Closed', 'true', 'null', '12', '-7', '1.50', '1e3', 'ß', '日本語', '😀😀', "line\nbreak",
@@ -255,16 +256,19 @@ sub choice
 		boolean($g, $depth - 1), $make->(), boolean($g, $depth - 1), $make->()) if $way < 0.25;
 	return node($type, 'CASE x', '(CASE {1} WHEN {2} THEN {3} WHEN {4} THEN {5} ELSE {6} END)',
 		at_text($g, 'string'), text_leaf(), $make->(), text($g, 1), $make->(), $make->()) if $way < 0.33;
-	return node($type, 'CASE x', '(CASE {1} WHEN {2} THEN {3} ELSE {4} END)', at($g, 'any'), jsonb_leaf(scalar_of('any')), $make->(), $make->())
+	return node($type, 'CASE x', '(CASE {1} WHEN {2} THEN {3} ELSE {4} END)', at($g, 'any'), jsonb_leaf(scalar_of('any')), $make->(),
+		$make->())
 	  if $way < 0.38;
 	return node($type, 'COALESCE', '(COALESCE({1}, {2}))', $make->(), $make->()) if $way < 0.65;
 	return node($type, 'COALESCE', '(COALESCE({1}, {2}, {3}))', $make->(), $make->(), $make->()) if $way < 0.7;
 	return node($type, 'NULLIF', '(NULLIF({1}, {2}))', $make->(), $make->()) if $way < 0.78;
 	return node($type, 'GREATEST', '(GREATEST({1}, {2}))', $make->(), $make->()) if $way < 0.82 && ($type ne 'jsonb' || $g->{exotic});
-	return node($type, 'LEAST', '(LEAST({1}, {2}, {3}))', $make->(), $make->(), $make->()) if $way < 0.84 && ($type ne 'jsonb' || $g->{exotic});
+	return node($type, 'LEAST', '(LEAST({1}, {2}, {3}))', $make->(), $make->(), $make->())
+	  if $way < 0.84 && ($type ne 'jsonb' || $g->{exotic});
 	return let($g, $type, $depth) if $way < 0.9;
 	return { %{ node($type, '(SELECT x)', '(SELECT {1})', $make->()) }, lazy_sql => '({1})' } if $way < 0.93;
-	return { %{ node($type, 'polymorphic', 'fuzz.otherwise({1}, {2})', $make->(), $make->()) }, lazy_sql => '(CASE WHEN {1} IS NULL THEN {2} ELSE {1} END)' }
+	return { %{ node($type, 'polymorphic', 'fuzz.otherwise({1}, {2})', $make->(), $make->()) },
+		lazy_sql => '(CASE WHEN {1} IS NULL THEN {2} ELSE {1} END)' }
 	  if $way < 0.96;
 	return undef;
 }
@@ -302,7 +306,8 @@ sub let
 		# Several times, so that they are used more often than what is outside.
 		push @{ $inner->{variables} }, map { { type => $of, op => 'bound', bound => $name, kids => [] } } 1 .. 2;
 	}
-	return { type => $type, op => 'let', let => \@values, style => pick('lateral', 'nested', 'values'), kids => [ expression($inner, $type, $depth - 1) ] };
+	return { type => $type, op => 'let', let => \@values, style => pick('lateral', 'nested', 'values'),
+		kids => [ expression($inner, $type, $depth - 1) ] };
 }
 
 # ---- expressions by type
@@ -387,7 +392,8 @@ sub key_argument
 
 	return key_leaf(pick(@kinds)) if chance(0.85);
 	return node('text', 'COALESCE', "(COALESCE({1}, 'none'))", text($g, 1)) if chance(0.6);
-	return leaf('literal', pick('1', '1.50', 'true', "date '2024-02-29'", "uuid '6ccd780c-baba-1026-9564-5b8c656024db'", '(-0.5)::float8')) if chance(0.9);
+	return leaf('literal', pick('1', '1.50', 'true', "date '2024-02-29'", "uuid '6ccd780c-baba-1026-9564-5b8c656024db'", '(-0.5)::float8'))
+	  if chance(0.9);
 	return text($g, 0) if chance(0.7);
 	return leaf('literal', pick('NULL', "'{}'::json", 'ARRAY[1]', "'{}'::jsonb", "'1'::jsonb", 'NULL::text'));
 }
@@ -398,7 +404,8 @@ sub build_array
 	my @kids = map { value($g, $depth - 1) } 1 .. (chance(0.2) ? 0 : 1 + rand 4);
 
 	return node('jsonb', 'jsonb_build_array', 'jsonb_build_array(VARIADIC {1})', leaf('int[]', 'ARRAY[3, NULL, 1]')) if chance(0.03);
-	return node('jsonb', 'jsonb_build_array', 'jsonb_build_array(VARIADIC {1})', node('jsonb[]', 'array', 'ARRAY[{1}, {2}]', at($g, 'any'), object_source($g, 0)))
+	return node('jsonb', 'jsonb_build_array', 'jsonb_build_array(VARIADIC {1})',
+		node('jsonb[]', 'array', 'ARRAY[{1}, {2}]', at($g, 'any'), object_source($g, 0)))
 	  if chance(0.03);
 	return node('jsonb', 'jsonb_build_array', 'jsonb_build_array(' . join(', ', map { "{$_}" } 1 .. @kids) . ')', @kids);
 }
@@ -411,20 +418,25 @@ sub changed
 	my ($is_object, $is_array) = map { "jsonb_typeof({1}) = '$_'" } 'object', 'array';
 	my $way = rand;
 
-	return node('jsonb', '||', '({1} || {2})', $object, chance(0.6) ? build_object($g, $depth - 1) : jsonb($g, $depth - 1, 'object')) if $way < 0.2;
+	return node('jsonb', '||', '({1} || {2})', $object, chance(0.6) ? build_object($g, $depth - 1) : jsonb($g, $depth - 1, 'object'))
+	  if $way < 0.2;
 	return node('jsonb', '||', '({1} || {2})', at($g, 'array'), jsonb($g, $depth - 1, 'any')) if $way < 0.25;
-	return guarded($g, 'jsonb', '- key', $is_object, '({1} - {2})', $object, chance(0.8) ? key_leaf(pick(@kinds)) : text($g, 0)) if $way < 0.31;
+	return guarded($g, 'jsonb', '- key', $is_object, '({1} - {2})', $object, chance(0.8) ? key_leaf(pick(@kinds)) : text($g, 0))
+	  if $way < 0.31;
 	return guarded($g, 'jsonb', '- key', $is_array, '({1} - {2})', at($g, 'array'), text_leaf()) if $way < 0.33;
 	return guarded($g, 'jsonb', '- index', $is_array, '({1} - {2})', at($g, 'array'), int_value($g, 0)) if $way < 0.44;
 	return guarded($g, 'jsonb', '- array', $is_object, '({1} - {2})', $object, keys_of($g)) if $way < 0.49;
 	return guarded($g, 'jsonb', '#-', $is_object, '({1} #- {2})', $object, path_of($g, pick(@kinds, 'array'))) if $way < 0.55;
 	return guarded($g, 'jsonb', '#-', $is_array, '({1} #- {2})', at($g, 'array'), leaf('text[]', index_path())) if $way < 0.57;
-	return guarded($g, 'jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3})', $object, path_of($g, pick(@kinds)), jsonb($g, $depth - 1, 'any')) if $way < 0.66;
-	return guarded($g, 'jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3}, {4})', $object, path_of($g, pick(@kinds)), jsonb($g, $depth - 1, 'any'),
+	return guarded($g, 'jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3})', $object, path_of($g, pick(@kinds)),
+		jsonb($g, $depth - 1, 'any')) if $way < 0.66;
+	return guarded($g, 'jsonb', 'jsonb_set', $is_object, 'jsonb_set({1}, {2}, {3}, {4})', $object, path_of($g, pick(@kinds)),
+		jsonb($g, $depth - 1, 'any'),
 		boolean($g, 0)) if $way < 0.72;
 	return guarded($g, 'jsonb', 'jsonb_set', $is_array, 'jsonb_set({1}, {2}, {3}, {4})', at($g, 'array'), leaf('text[]', index_path()),
 		jsonb($g, $depth - 1, 'any'), leaf('boolean', pick('true', 'false'))) if $way < 0.76;
-	return guarded($g, 'jsonb', 'jsonb_insert', "$is_object AND ({1} #> {2}) IS NULL", 'jsonb_insert({1}, {2}, {3})', $object, path_of($g, pick(@kinds)),
+	return guarded($g, 'jsonb', 'jsonb_insert', "$is_object AND ({1} #> {2}) IS NULL", 'jsonb_insert({1}, {2}, {3})', $object,
+		path_of($g, pick(@kinds)),
 		jsonb($g, $depth - 1, 'any')) if $way < 0.83;
 	return guarded($g, 'jsonb', 'jsonb_insert', $is_array, 'jsonb_insert({1}, {2}, {3}, {4})', at($g, 'array'), leaf('text[]', index_path()),
 		jsonb($g, $depth - 1, 'any'), leaf('boolean', pick('true', 'false'))) if $way < 0.89;
@@ -452,21 +464,26 @@ sub exotic_jsonb
 	my $inner = jsonb($g, $depth - 1, 'any');
 	my $way = int rand 16;
 
-	return node('jsonb', 'jsonpath', 'jsonb_path_query_first({1}, ' . pick(q('$.data.*'), q('$.list[last]'), q('$.a'), q('$.n ? (@ > 1)')) . ')', $inner) if $way == 0;
+	return node('jsonb', 'jsonpath', 'jsonb_path_query_first({1}, ' . pick(q('$.data.*'), q('$.list[last]'), q('$.a'),
+		q('$.n ? (@ > 1)')) . ')', $inner)
+	  if $way == 0;
 	return node('jsonb', '::text::jsonb', '{1}::text::jsonb', $inner) if $way == 1;
 	return node('jsonb', 'jsonb_pretty', 'jsonb_pretty({1})::jsonb', $inner) if $way == 2;
 	return node('jsonb', '::json', '{1}::json::jsonb', $inner) if $way == 3;
 	return node('jsonb', 'record', '((CASE WHEN {1} THEN ROW({2}, {3})::fuzz.pair ELSE ROW({2}, {4})::fuzz.pair END).value)',
 		boolean($g, 0), text($g, 0), $inner, jsonb($g, 0, 'any')) if $way == 4;
 	return node('jsonb', 'array', '((ARRAY[{1}, {2}])[{3}])', $inner, jsonb($g, 0, 'any'), leaf('int', pick(1, 2))) if $way == 5;
-	return node('jsonb', 'domain', '(CASE WHEN jsonb_typeof({1}) <> \'string\' THEN {1} END)::fuzz.document::jsonb', at($g, 'any')) if $way == 6;
+	return node('jsonb', 'domain', '(CASE WHEN jsonb_typeof({1}) <> \'string\' THEN {1} END)::fuzz.document::jsonb', at($g, 'any'))
+	  if $way == 6;
 	return node('jsonb', 'domain', '{1}::fuzz.document::jsonb', object_source($g, 1)) if $way == 7;
 	return node('jsonb', 'PL/pgSQL', 'fuzz.pl_echo({1})', $inner) if $way == 8;
 	return node('jsonb', 'PL/pgSQL', '(fuzz.pl_pair({1}, {2})).value', text($g, 0), $inner) if $way == 9;
 	return node('jsonb', 'PL/pgSQL', 'fuzz.pl_merge({1}, {2})', $inner, jsonb($g, 0, 'object')) if $way == 10;
 	return node('jsonb', 'PL/pgSQL', 'fuzz.pl_caught({1}, {2})', $inner, key_leaf('any')) if $way == 11;
 	return node('jsonb', 'PL/pgSQL', 'fuzz.pl_array(ARRAY[{1}, {2}])', $inner, jsonb($g, 0, 'any')) if $way == 12;
-	return node('jsonb', 'jsonb_set_lax', "jsonb_set_lax({1}, {2}, {3}, true, 'delete_key')", object_source($g, 0), path_of($g, 'string'), $inner) if $way == 13;
+	return node('jsonb', 'jsonb_set_lax', "jsonb_set_lax({1}, {2}, {3}, true, 'delete_key')", object_source($g, 0), path_of($g, 'string'),
+		$inner)
+	  if $way == 13;
 	return node('jsonb', 'populate', '((jsonb_populate_record(NULL::fuzz.pair, {1})).value)', build_object($g, 1)) if $way == 14;
 	return node('jsonb', 'GREATEST', '(GREATEST({1}, {2}))', $inner, jsonb($g, 0, 'any'));
 }
@@ -533,15 +550,23 @@ sub boolean
 	return node('boolean', 'IS TRUE', '({1} IS ' . pick('TRUE', 'NOT FALSE', 'UNKNOWN') . ')', boolean($g, $depth - 1)) if $way < 0.2;
 	return node('boolean', '@>', '({1} @> {2})', jsonb($g, $depth - 1, 'object'), contained($g, $depth)) if $way < 0.3;
 	return node('boolean', '<@', '({1} <@ {2})', contained($g, $depth), jsonb($g, $depth - 1, 'object')) if $way < 0.36;
-	return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>', '<>') . ' {2})', jsonb($g, $depth - 1, 'any'), jsonb($g, $depth - 1, 'any')) if $way < 0.48;
+	return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>', '<>') . ' {2})', jsonb($g, $depth - 1, 'any'), jsonb($g, $depth - 1, 'any'))
+	  if $way < 0.48;
 	return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>') . ' {2})', at($g, 'number'), jsonb_leaf(scalar_of('number'))) if $way < 0.53;
-	return node('boolean', 'jsonb IN', '({1} IN ({2}, {3}))', at($g, 'any'), jsonb_leaf(scalar_of('any')), jsonb_leaf(scalar_of('any'))) if $way < 0.58;
+	return node('boolean', 'jsonb IN', '({1} IN ({2}, {3}))', at($g, 'any'), jsonb_leaf(scalar_of('any')), jsonb_leaf(scalar_of('any')))
+	  if $way < 0.58;
 	return node('boolean', 'IS DISTINCT FROM', '({1} IS DISTINCT FROM {2})', jsonb($g, $depth - 1, 'any'), jsonb($g, 0, 'any')) if $way < 0.66;
-	return node('boolean', 'jsonb_typeof', '(jsonb_typeof({1}) = {2})', jsonb($g, $depth - 1, 'any'), leaf('text', quoted(pick(@typeofs)) . '::text')) if $way < 0.74;
-	return node('boolean', 'compare', '({1} ' . pick('<', '>', '<=', '>=', '=', '<>') . ' {2})', int_value($g, $depth - 1), int_value($g, 0)) if $way < 0.82;
-	return node('boolean', 'compare', '({1} ' . pick('<', '>', '=') . ' {2})', number($g, 'numeric', $depth - 1), number($g, 'numeric', 0)) if $way < 0.88;
-	return node('boolean', 'jsonb <', '({1} ' . pick('<', '>', '<=', '>=') . ' {2})', jsonb($g, $depth - 1, 'any'), at($g, 'any')) if $way < 0.92 && $g->{exotic};
-	return node('boolean', 'jsonpath', "({1} " . pick(q(@? '$.data.n'), q(@@ '$.n > 1')) . ')', jsonb($g, $depth - 1, 'object')) if $way < 0.95 && $g->{exotic};
+	return node('boolean', 'jsonb_typeof', '(jsonb_typeof({1}) = {2})', jsonb($g, $depth - 1, 'any'),
+		leaf('text', quoted(pick(@typeofs)) . '::text'))
+	  if $way < 0.74;
+	return node('boolean', 'compare', '({1} ' . pick('<', '>', '<=', '>=', '=', '<>') . ' {2})', int_value($g, $depth - 1), int_value($g, 0))
+	  if $way < 0.82;
+	return node('boolean', 'compare', '({1} ' . pick('<', '>', '=') . ' {2})', number($g, 'numeric', $depth - 1), number($g, 'numeric', 0))
+	  if $way < 0.88;
+	return node('boolean', 'jsonb <', '({1} ' . pick('<', '>', '<=', '>=') . ' {2})', jsonb($g, $depth - 1, 'any'), at($g, 'any'))
+	  if $way < 0.92 && $g->{exotic};
+	return node('boolean', 'jsonpath', "({1} " . pick(q(@? '$.data.n'), q(@@ '$.n > 1')) . ')', jsonb($g, $depth - 1, 'object'))
+	  if $way < 0.95 && $g->{exotic};
 	return node('boolean', 'compare', '({1} ' . pick('=', '<', 'LIKE') . ' {2})', text($g, $depth - 1), text($g, 0));
 }
 
@@ -566,7 +591,8 @@ sub contained
 {
 	my ($g, $depth) = @_;
 
-	return jsonb_leaf(pick({}, {}, [], { status => pick(@strings) }, { n => \pick(@numbers) }, { data => {} }, { flag => \'true' }, { list => [] }, scalar_of('any')))
+	return jsonb_leaf(pick({}, {}, [], { status => pick(@strings) }, { n => \pick(@numbers) }, { data => {} }, { flag => \'true' },
+		{ list => [] }, scalar_of('any')))
 	  if chance(0.7);
 	return jsonb($g, $depth - 1, 'object');
 }
@@ -595,7 +621,8 @@ sub int_value
 	}
 	return node('int', 'length', pick('length', 'octet_length') . '({1})', text($g, $depth - 1)) if $way < 0.3;
 	return guarded($g, 'int', 'jsonb_array_length', "jsonb_typeof({1}) = 'array'", 'jsonb_array_length({1})', at($g, 'array')) if $way < 0.45;
-	return guarded($g, 'int', '::int', "jsonb_typeof({1}) = 'number' AND abs(({1})::numeric) < 1e5", '({1})::int', at($g, 'number')) if $way < 0.6;
+	return guarded($g, 'int', '::int', "jsonb_typeof({1}) = 'number' AND abs(({1})::numeric) < 1e5", '({1})::int', at($g, 'number'))
+	  if $way < 0.6;
 	return guarded($g, 'int', 'text::int', "{1} ~ '^-?[0-9]{1,6}\$'", '({1})::int', at_text($g, 'number')) if $way < 0.7;
 	return node('int', '+', '({1} ' . pick('+', '-') . ' {2})', int_value($g, $depth - 1), int_value($g, 0)) if $way < 0.8;
 	return guarded($g, 'int', '/', '{2} <> 0', '({1} ' . pick('/', '%') . ' {2})', int_value($g, $depth - 1), int_value($g, 0)) if $way < 0.88;
@@ -609,10 +636,13 @@ sub number
 	my $way = rand;
 
 	return leaf($type, pick(@{ $constants{$type} })) if $depth <= 0 && $way < 0.3;
-	return guarded($g, $type, "::$type", "jsonb_typeof({1}) = 'number' AND abs(({1})::numeric) < $limits{$type}", "({1})::$type", at($g, 'number'))
+	return guarded($g, $type, "::$type", "jsonb_typeof({1}) = 'number' AND abs(({1})::numeric) < $limits{$type}", "({1})::$type",
+		at($g, 'number'))
 	  if $depth <= 0 || $way < 0.65;
 	return guarded($g, $type, "text::$type", "{1} ~ '^-?[0-9]{1,4}\$'", "({1})::$type", at_text($g, 'number')) if $way < 0.72;
-	return node($type, '+', '({1} ' . pick('+', '-') . ' {2})', number($g, $type, $depth - 1), leaf($type, pick(@{ $constants{$type} }[ 0, 0, 1 ]))) if $way < 0.82;
+	return node($type, '+', '({1} ' . pick('+', '-') . ' {2})', number($g, $type, $depth - 1),
+		leaf($type, pick(@{ $constants{$type} }[ 0, 0, 1 ])))
+	  if $way < 0.82;
 	return guarded($g, $type, '/', '{2} <> 0', '({1} / {2})', number($g, $type, $depth - 1), number($g, $type, 0)) if $way < 0.86;
 	return node($type, "int::$type", "({1})::$type", int_value($g, $depth - 1)) if $way < 0.93;
 	return choice($g, $type, $depth) // leaf($type, pick(@{ $constants{$type} }));
@@ -643,7 +673,8 @@ sub next_state
 	elsif ($way < 0.75) { $result = changed($g, 4) }
 	elsif ($way < 0.8) { $result = let($g, 'jsonb', 4) }
 	else { $result = jsonb($g, 4, 'object') }
-	$result = node('jsonb', '||', '({1} || jsonb_build_object({2}, {3}))', $result, key_leaf(pick(@kinds)), call_of($g, pick(@{ $g->{helpers} }), 3))
+	$result = node('jsonb', '||', '({1} || jsonb_build_object({2}, {3}))', $result, key_leaf(pick(@kinds)),
+		call_of($g, pick(@{ $g->{helpers} }), 3))
 	  if @{ $g->{helpers} } && chance(0.6);
 	return chance(0.85) ? node('jsonb', 'COALESCE', '(COALESCE({1}, {2}))', $result, $state) : $result;
 }
@@ -654,7 +685,8 @@ sub helper
 	my ($g, $number) = @_;
 	my @arguments = some(1, 3, sub { pick('jsonb', 'jsonb', 'jsonb', 'text', 'int') });
 	my $returns = pick('jsonb', 'jsonb', 'jsonb', 'text', 'boolean', 'int');
-	my $form = pick('plain', 'plain', 'let', 'let', 'strict', 'strict let', $g->{version} >= 14 ? ('atomic', 'atomic let') : (), $g->{exotic} ? 'PL/pgSQL' : 'plain');
+	my $form = pick('plain', 'plain', 'let', 'let', 'strict', 'strict let', $g->{version} >= 14 ? ('atomic', 'atomic let') : (),
+		$g->{exotic} ? 'PL/pgSQL' : 'plain');
 	my $inner = {
 		%$g, variables => [ map { { type => $arguments[ $_ - 1 ], op => 'argument', param => $_, kids => [] } } 1 .. @arguments ] };
 
@@ -669,7 +701,10 @@ sub program
 {
 	my ($version) = @_;
 	my $g = { version => $version, exotic => chance(0.15), careful => pick(0.5, 0.7, 0.9), helpers => [], names => [0] };
-	my $variables = sub { my %types = @_; return [ map { { type => $types{$_}, op => $_, sql => $_, kids => [] } } sort { $b cmp $a } keys %types ] };
+	my $variables = sub {
+		my %types = @_;
+		return [ map { { type => $types{$_}, op => $_, sql => $_, kids => [] } } sort { $b cmp $a } keys %types ];
+	};
 	my $program = { initial_state => document(2) };
 
 	push @{ $g->{helpers} }, helper($g, $_) foreach 1 .. (chance(0.5) ? 1 + rand 3 : 0);
@@ -695,8 +730,9 @@ sub sql
 	my ($node, $how) = @_;
 	my @kids;
 
-	if (defined $node->{param}) { return $how->{arguments} ? $how->{arguments}[ $node->{param} - 1 ] : ($how->{named} ? 'p' : '$') . $node->{param} }
-	if (defined $node->{bound}) { return $how->{bound}{ $node->{bound} } // $node->{bound} }
+	return $how->{arguments}[ $node->{param} - 1 ] if defined $node->{param} && $how->{arguments};
+	return ($how->{named} ? 'p' : '$') . $node->{param} if defined $node->{param};
+	return $how->{bound}{ $node->{bound} } // $node->{bound} if defined $node->{bound};
 	if ($node->{let})
 	{
 		if ($how->{inline})
@@ -797,7 +833,13 @@ sub walk
 	walk($_->[1], $visit) foreach @{ $node->{let} || [] };
 }
 
-sub trees { my ($program) = @_; return (map({ $_->{body} } @{ $program->{helpers} }), map { $program->{$_} // () } qw(apply upcast migrate)) }
+# The trees that a program consists of.
+sub trees
+{
+	my ($program) = @_;
+
+	return (map({ $_->{body} } @{ $program->{helpers} }), map { $program->{$_} // () } qw(apply upcast migrate));
+}
 
 # Which operations a program has, as the keys of a hash.
 sub operations
@@ -840,7 +882,8 @@ sub below
 	return sort { $size{$a} <=> $size{$b} } @found;
 }
 
-my %simplest = (jsonb => [ "'{}'::jsonb", "'1'::jsonb" ], text => ["'a'::text"], int => ['1'], boolean => [ 'true', 'false' ], numeric => ['1.0']);
+my %simplest = (jsonb => [ "'{}'::jsonb", "'1'::jsonb" ], text => ["'a'::text"], int => ['1'], boolean => [ 'true', 'false' ],
+	numeric => ['1.0']);
 
 # What is left of a tree when parts of it are replaced by less, as long as $try->(tree) likes it. $deep looks for less at any depth.
 sub shrunk_tree
@@ -919,7 +962,8 @@ sub shrunk_program
 		$take->($set->(undef));
 		$program = $set->(shrunk_tree($helper->{body}, sub { $try->($set->($_[0])) })) if grep { $_->{name} eq $name } @{ $program->{helpers} };
 	}
-	$program = { %$program, initial_state => shrunk_document($program->{initial_state}, sub { $try->({ %$program, initial_state => $_[0] }) }) };
+	$program = { %$program, initial_state => shrunk_document($program->{initial_state},
+		sub { $try->({ %$program, initial_state => $_[0] }) }) };
 	return $program;
 }
 
@@ -928,7 +972,8 @@ sub shrunk_document
 {
 	my ($value, $try) = @_;
 
-	foreach my $less (ref $value eq 'HASH' && %$value ? {} : (), ref $value eq 'ARRAY' && @$value ? [] : (), defined $value && !ref $value && length $value > 3 ? '' : ())
+	foreach my $less (ref $value eq 'HASH' && %$value ? {} : (), ref $value eq 'ARRAY' && @$value ? [] : (),
+		defined $value && !ref $value && length $value > 3 ? '' : ())
 	{
 		return $less if $try->($less);
 	}

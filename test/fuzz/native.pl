@@ -105,6 +105,15 @@ sub description
 		initial_state => json($program->{initial_state}) });
 }
 
+# Events as mako_fold() takes them.
+sub events_json
+{
+	my ($events) = @_;
+	my @events = map { sprintf '{"event_type":%s,"schema_version":%d,"payload":%s}', json($_->[0]), $_->[1], json($_->[2]) } @$events;
+
+	return '[' . join(',', @events) . ']';
+}
+
 # How a program is run: natively, plainly, and with no function called. $change makes the plain functions say something else, to
 # see that it is noticed.
 sub variants
@@ -141,7 +150,7 @@ sub compare
 	if ($events)
 	{
 		$function = 'compare_fold';
-		push @arguments, '[' . join(',', map { sprintf '{"event_type":%s,"schema_version":%d,"payload":%s}', json($_->[0]), $_->[1], json($_->[2]) } @$events) . ']';
+		push @arguments, events_json($events);
 	}
 	$output = query("SELECT fuzz.$function(" . join(', ', map { quoted($_) } @arguments) . ')');
 	if (!defined $output)
@@ -178,7 +187,8 @@ sub load_streams
 		push @rows, map { "($number, " . ($_ + 1) . ", '$workflow\@FV2024-10-01', " . quoted($events[$_][0]) . ", $events[$_][1], " .
 			  quoted(json($events[$_][2])) . ')' } 0 .. $#events;
 	}
-	run_sql('INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, schema_version, payload) VALUES ' . join(",\n", @rows));
+	run_sql('INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, schema_version, payload) VALUES ' . join(",\n",
+		@rows));
 	return \%streams;
 }
 
@@ -235,8 +245,7 @@ sub script
 	  "SELECT mako_register_workflow('$target', replace => true);\n" .
 	  "SELECT mako_register_migration('$source', '$target'" . ($program->{migrate} ? ", 'fuzz.migrate'" : '') . ", replace => true);\n";
 	my $fold = "SELECT mako_migrate_state('$source', '$target', mako_fold('$source', " .
-	  quoted('[' . join(',', map { sprintf '{"event_type":%s,"schema_version":%d,"payload":%s}', json($_->[0]), $_->[1], json($_->[2]) } @{ $events || [] }) . ']') .
-	  "));\n";
+	  quoted(events_json($events || [])) . "));\n";
 
 	return "CREATE EXTENSION mako_migration;\n\\i test/fuzz/native.sql\n" . join(";\n", @{ $native->{statements} }) . ";\n$register" .
 	  "SET mako_migration.native_evaluation = on;\n$fold" . join('', map { "$_;\n" } @{ $plain->{statements} }) . ($change ? $register : '') .
@@ -311,7 +320,8 @@ sub output_of_script
 	disconnect();
 	connect_to("$database-script");
 	$script =~ s/^CREATE EXTENSION.*\n\\i .*\n//;
-	@lines = map { s/^(?:psql:.*?: )?(?:ERROR: .*?: )?//r } grep { !/^(?:LOCATION|CONTEXT|DETAIL|HINT)/ } split /\n/, query("CREATE EXTENSION mako_migration; $fixture; $script");
+	@lines = grep { !/^(?:LOCATION|CONTEXT|DETAIL|HINT)/ } split /\n/, query("CREATE EXTENSION mako_migration; $fixture; $script");
+	s/^(?:psql:.*?: )?(?:ERROR: .*?: )?// foreach @lines;
 	disconnect();
 	system("dropdb $database-script");
 	connect_to($database);
@@ -371,7 +381,8 @@ cmp_ok($good / $pairs, '>=', 0.5, sprintf 'at least half of the pairs give a val
 cmp_ok($native_programs / ($programs || 1), '>=', 0.8,
 	sprintf 'at least four fifths of the programs run natively: %.1f %%', 100 * $native_programs / ($programs || 1));
 note(sprintf '%5d programs with %s', $obstacles{$_}, $_) foreach sort { $obstacles{$b} <=> $obstacles{$a} || $a cmp $b } keys %obstacles;
-note(sprintf '%6d pairs, %5d programs with %s', $pairs_with{$_}, $programs_with{$_}, $_) foreach sort { $pairs_with{$b} <=> $pairs_with{$a} } keys %pairs_with;
+note(sprintf '%6d pairs, %5d programs with %s', $pairs_with{$_}, $programs_with{$_}, $_)
+  foreach sort { $pairs_with{$b} <=> $pairs_with{$a} || $a cmp $b } keys %pairs_with;
 note('streams by error: ' . join ', ', map { "$_ $errors{$_}" } sort { $errors{$b} <=> $errors{$a} || $a cmp $b } keys %errors);
 note(sprintf '%d programs, %d pairs, %.0f s', $programs, $evaluated, time - $start);
 done_testing();

@@ -65,7 +65,8 @@ CREATE FUNCTION fuzz.error(VARIADIC fields text[]) RETURNS text LANGUAGE sql AS
 $$ SELECT 'error ' || string_agg(COALESCE(field, ''), '|' ORDER BY i) FROM unnest(fields) WITH ORDINALITY AS f (field, i) $$;
 
 -- Makes a program's functions, registers them for a workflow and its successor, and sets what decides about evaluation. Raises what goes
--- wrong. A program is {"workflow", "upcast": boolean, "migrate": boolean, "initial_state": text}, a variant {"statements": [...], "settings": {...}}.
+-- wrong. A program is {"workflow", "upcast": boolean, "migrate": boolean, "initial_state": text}, a variant
+-- {"statements": [...], "settings": {...}}.
 CREATE FUNCTION fuzz.prepare(program jsonb, variant jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   statement text;
@@ -146,7 +147,8 @@ BEGIN
     FROM fuzz.outcome(runs[1]));
   result := result || jsonb_build_object('errors', (
     SELECT jsonb_object_agg(code, number)
-    FROM (SELECT split_part(error, '|', 3) AS code, count(*) AS number FROM fuzz.outcome(runs[1]) WHERE error IS NOT NULL GROUP BY code) AS e));
+    FROM (SELECT split_part(error, '|', 3) AS code, count(*) AS number
+          FROM fuzz.outcome(runs[1]) WHERE error IS NOT NULL GROUP BY code) AS e));
   SELECT jsonb_agg(jsonb_build_array(stream_no, one, other) ORDER BY stream_no) INTO differences FROM fuzz.differences(runs[1], runs[2]);
 
   IF jsonb_array_length(variants) > 2 AND EXISTS (SELECT FROM jsonb_array_elements(differences) AS d WHERE d->>2 ~ '^error') THEN
@@ -197,5 +199,6 @@ BEGIN
   RAISE EXCEPTION USING ERRCODE = 'FUZZ0';
 EXCEPTION WHEN SQLSTATE 'FUZZ0' THEN
   RETURN jsonb_build_object('differences', CASE WHEN differ THEN
-    jsonb_build_array(jsonb_build_array(NULL, COALESCE(native.result::text, native.error), COALESCE(plain.result::text, plain.error))) ELSE '[]' END);
+    jsonb_build_array(jsonb_build_array(NULL, COALESCE(native.result::text, native.error), COALESCE(plain.result::text, plain.error)))
+    ELSE '[]' END);
 END $$;
