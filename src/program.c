@@ -257,12 +257,12 @@ mako_program_context(ParamListInfo parameters)
 
 /* An expression ready for evaluation, with drop-ins in their places. */
 static ExprState *
-prepare(Expr *expression, ParamListInfo parameters)
+prepare(MakoProgram *program, Expr *expression, ParamListInfo parameters)
 {
 	ExprState  *state = ExecInitExprWithParams(expression, parameters);
 
 	if (mako_native_evaluation)
-		mako_json_functions_replace(state);
+		mako_json_functions_replace(state, &program->sink);
 	return state;
 }
 
@@ -282,12 +282,12 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 	before = become_owner(program->owner);
 	parameters->paramCompileArg = program;
 	program->context = context;
-	program->state = prepare(program->expression, parameters);
+	program->state = prepare(program, program->expression, parameters);
 	foreach(cell, program->bindings)
 	{
 		MakoBinding *binding = lfirst(cell);
 
-		binding->state = prepare(binding->expression, parameters);
+		binding->state = prepare(program, binding->expression, parameters);
 	}
 	become_caller(&before);
 }
@@ -299,10 +299,10 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 Datum
 mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 {
-	MakoRefusal *diverted = mako_refusal_divert(refusal);
 	Datum		result;
 
 	program->evaluation++;
+	program->sink.refusal = refusal;
 	if (program->plain)
 	{
 		/* What is put back is the role only: settings have not changed, and looking for changes takes longer than most programs. */
@@ -321,6 +321,5 @@ mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 		result = ExecEvalExpr(program->state, program->context, isnull);
 		become_caller(&before);
 	}
-	(void) mako_refusal_divert(diverted);
 	return result;
 }
