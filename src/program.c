@@ -11,6 +11,7 @@
 #include "mako_migration.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
@@ -166,12 +167,39 @@ is_foreign_function(Oid function, void *argument)
 	return foreign && !mako_json_function_is_native(function);
 }
 
-/* Does an expression call functions that are not the server's own or drop-ins? The checks of a domain may. */
+/*
+ * Is a value of a type that is not the server's own? The server's functions call the functions that belong to such a type: casts to
+ * json, the comparison of its operator class, the checks of domains in it.
+ */
+static bool
+is_of_foreign_type(const Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_Const:
+		case T_Param:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_ConvertRowtypeExpr:
+		case T_RowExpr:
+		case T_ArrayExpr:
+		case T_FieldSelect:
+		case T_SubscriptingRef:
+			return exprType(node) >= FirstNormalObjectId;
+		default:
+			return false;		/* made of the others */
+	}
+}
+
+/* Does an expression call functions that are not the server's own or drop-ins? The checks of a domain may, and types of somebody's. */
 static bool
 calls_foreign_function(Node *node, void *argument)
 {
 	return node != NULL &&
-		(IsA(node, CoerceToDomain) || check_functions_in_node(node, is_foreign_function, NULL) ||
+		(IsA(node, CoerceToDomain) || is_of_foreign_type(node) || check_functions_in_node(node, is_foreign_function, NULL) ||
 		 expression_tree_walker(node, calls_foreign_function, NULL));
 }
 
