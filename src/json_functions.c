@@ -298,9 +298,9 @@ mako_json_functions_rewrite(Expr *expression)
 	return (Expr *) rewrite_subscripts((Node *) expression, NULL);
 }
 
-/* Lets a prepared expression call the drop-ins. */
+/* Lets a prepared expression call the drop-ins; those that refuse find the sink in the context of their call. */
 void
-mako_json_functions_replace(ExprState *state)
+mako_json_functions_replace(ExprState *state, MakoRefusalSink *sink)
 {
 	for (int i = 0; i < state->steps_len; i++)
 	{
@@ -320,6 +320,8 @@ mako_json_functions_replace(ExprState *state)
 			case EEOP_NOT_DISTINCT:
 			case EEOP_NULLIF:
 				step->d.func.fn_addr = replacement(step->d.func.fn_addr);
+				if (step->d.func.fn_addr == mako_reject_in_program || step->d.func.fn_addr == native_mako_required)
+					step->d.func.fcinfo_data->context = (fmNodePtr) sink;
 				break;
 			case EEOP_SCALARARRAYOP:
 				step->d.scalararrayop.fn_addr = replacement(step->d.scalararrayop.fn_addr);

@@ -443,7 +443,16 @@ typedef struct MakoRefusal
 	char	   *hint;			/* or NULL */
 } MakoRefusal;
 
-extern MakoRefusal *mako_refusal_divert(MakoRefusal *refusal);
+/*
+ * Where the refusals of a program go: the context of its calls that may refuse. Not a global variable, because programs can call others,
+ * and errors can end those.
+ */
+typedef struct MakoRefusalSink
+{
+	NodeTag		type;			/* none: T_Invalid */
+	MakoRefusal *refusal;		/* NULL: refusals are raised */
+} MakoRefusalSink;
+
 extern void mako_refuse(MakoRefusal *refusal, int sqlerrcode, char *message, char *hint);
 extern ErrorData *mako_refusal_to_error(const MakoRefusal *refusal);
 extern Datum mako_reject(PG_FUNCTION_ARGS);
@@ -456,7 +465,7 @@ extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 extern bool mako_json_function_is_native(Oid function);
 extern bool mako_json_function_is_lookup(Oid function);
 extern Expr *mako_json_functions_rewrite(Expr *expression);
-extern void mako_json_functions_replace(ExprState *state);
+extern void mako_json_functions_replace(ExprState *state, MakoRefusalSink *sink);
 
 /* ---- inline.c: SQL functions as expressions -------------------------------------------------------------------------------- */
 
@@ -507,6 +516,7 @@ typedef struct MakoProgram
 	uint64		evaluation;		/* number of the one at hand */
 	ExprState  *state;			/* lives as long as the expression context */
 	ExprContext *context;
+	MakoRefusalSink sink;		/* of the evaluation at hand */
 	Oid			owner;			/* evaluates it, in a security-restricted operation */
 	bool		plain;			/* calls nothing that could change a setting */
 } MakoProgram;

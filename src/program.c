@@ -11,6 +11,7 @@
 #include "mako_migration.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
@@ -174,12 +175,39 @@ is_foreign_function(Oid function, void *argument)
 	return foreign && !mako_json_function_is_native(function);
 }
 
-/* Does an expression call functions that are not the server's own or drop-ins? The checks of a domain may. */
+/*
+ * Is a value of a type that is not the server's own? The server's functions call the functions that belong to such a type: casts to
+ * json, the comparison of its operator class, the checks of domains in it.
+ */
+static bool
+is_of_foreign_type(const Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_Const:
+		case T_Param:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_ConvertRowtypeExpr:
+		case T_RowExpr:
+		case T_ArrayExpr:
+		case T_FieldSelect:
+		case T_SubscriptingRef:
+			return exprType(node) >= FirstNormalObjectId;
+		default:
+			return false;		/* made of the others */
+	}
+}
+
+/* Does an expression call functions that are not the server's own or drop-ins? The checks of a domain may, and types of somebody's. */
 static bool
 calls_foreign_function(Node *node, void *argument)
 {
 	return node != NULL &&
-		(IsA(node, CoerceToDomain) || check_functions_in_node(node, is_foreign_function, NULL) ||
+		(IsA(node, CoerceToDomain) || is_of_foreign_type(node) || check_functions_in_node(node, is_foreign_function, NULL) ||
 		 expression_tree_walker(node, calls_foreign_function, NULL));
 }
 
@@ -266,12 +294,12 @@ mako_program_context(ParamListInfo parameters)
 
 /* An expression ready for evaluation, with drop-ins in their places. */
 static ExprState *
-prepare(Expr *expression, ParamListInfo parameters)
+prepare(MakoProgram *program, Expr *expression, ParamListInfo parameters)
 {
 	ExprState  *state = ExecInitExprWithParams(expression, parameters);
 
 	if (mako_native_evaluation)
-		mako_json_functions_replace(state);
+		mako_json_functions_replace(state, &program->sink);
 	return state;
 }
 
@@ -291,12 +319,12 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 	before = become_owner(program->owner);
 	parameters->paramCompileArg = program;
 	program->context = context;
-	program->state = prepare(program->expression, parameters);
+	program->state = prepare(program, program->expression, parameters);
 	foreach(cell, program->bindings)
 	{
 		MakoBinding *binding = lfirst(cell);
 
-		binding->state = prepare(binding->expression, parameters);
+		binding->state = prepare(program, binding->expression, parameters);
 	}
 	become_caller(&before);
 }
@@ -308,10 +336,10 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 Datum
 mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 {
-	MakoRefusal *diverted = mako_refusal_divert(refusal);
 	Datum		result;
 
 	program->evaluation++;
+	program->sink.refusal = refusal;
 	if (program->plain)
 	{
 		/* What is put back is the role only: settings have not changed, and looking for changes takes longer than most programs. */
@@ -330,6 +358,5 @@ mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 		result = ExecEvalExpr(program->state, program->context, isnull);
 		become_caller(&before);
 	}
-	(void) mako_refusal_divert(diverted);
 	return result;
 }

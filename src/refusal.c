@@ -17,18 +17,6 @@
 MAKO_FUNCTION(mako_reject);
 MAKO_FUNCTION(mako_required);
 
-static MakoRefusal *sink = NULL;	/* of the program that runs; NULL: refusals are raised */
-
-/* Sets where refusals are taken down while a program runs; returns where they were before. */
-MakoRefusal *
-mako_refusal_divert(MakoRefusal *refusal)
-{
-	MakoRefusal *before = sink;
-
-	sink = refusal;
-	return before;
-}
-
 /* Takes down a refusal in the current memory context; raises it where nobody wants it. */
 void
 mako_refuse(MakoRefusal *refusal, int sqlerrcode, char *message, char *hint)
@@ -75,11 +63,18 @@ mako_reject(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* Where the refusal of a call goes. */
+static MakoRefusal *
+sink_of(FunctionCallInfo fcinfo)
+{
+	return ((const MakoRefusalSink *) fcinfo->context)->refusal;
+}
+
 /* The same in a program, where the refusal may be taken down. */
 Datum
 mako_reject_in_program(PG_FUNCTION_ARGS)
 {
-	reject(fcinfo, sink);
+	reject(fcinfo, sink_of(fcinfo));
 	PG_RETURN_NULL();
 }
 
@@ -132,5 +127,5 @@ mako_required(PG_FUNCTION_ARGS)
 Datum
 mako_required_in_program(PG_FUNCTION_ARGS)
 {
-	return required(fcinfo, sink);
+	return required(fcinfo, sink_of(fcinfo));
 }

@@ -7,10 +7,14 @@ CREATE EXTENSION mako_migration;
 SELECT plan(106);
 
 -- Everything that is a member of the extension.
+-- Some minor releases list the types that come with tables and types as members too, which says nothing more.
 CREATE TEMPORARY VIEW member AS
 SELECT d.classid, d.objid
 FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
-WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'mako_migration';
+WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'mako_migration'
+  AND NOT EXISTS (SELECT FROM pg_depend i
+                  WHERE d.classid = 'pg_type'::regclass AND i.classid = d.classid AND i.objid = d.objid AND i.deptype = 'i'
+                    AND (i.refclassid = d.classid OR (SELECT relkind FROM pg_class WHERE oid = i.refobjid) = 'r'));
 
 CREATE TEMPORARY VIEW member_function AS
 SELECT p.* FROM pg_proc p JOIN member m ON m.objid = p.oid AND m.classid = 'pg_proc'::regclass;

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(165);
+SELECT plan(166);
 
 SELECT mako_create_store();
 \ir ../examples/gpke/supplier_change.sql
@@ -614,6 +614,26 @@ SELECT is(pg_temp.rows($$ SELECT d->'failed' AS f, d ? 'migrated' AS m, jsonb_ar
 SELECT is(pg_temp.max_errors_detail(0)->'failed', '1', 'max_errors => 0: the first one ends it');
 SELECT is(split_part(pg_temp.run('max_errors => 30'), E'\n', 1), '30 0 30', 'as many as allowed do not');
 SELECT throws_ok($$ SELECT mako_migrate('t@FV2024-10-01', 't@FV2025-10-01', max_errors => -1) $$, '22023', 'max_errors must not be negative', 'fewer than none are nonsense');
+ROLLBACK;
+
+-- What a function refuses counts, although it has called other programs, which ended in an error.
+BEGIN;
+CREATE FUNCTION toy.flies(state jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT 1 / (state->>'n')::int = 1 $$;
+CREATE FUNCTION toy.looks_elsewhere() RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  PERFORM public.mako_coverage('FV2023-10-01');
+  RETURN NULL;
+END
+$$;
+CREATE FUNCTION toy.refuses(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT coalesce(toy.looks_elsewhere(), mako_reject('refused'), state) $$;
+SET LOCAL client_min_messages = error;
+SELECT mako_register_workflow('elsewhere@FV2023-10-01', 'toy.refuses', initial_state => '{"n": 0}', in_flight => 'toy.flies');
+SELECT mako_register_workflow('t@FV2024-10-01', 'toy.refuses', initial_state => '{"n": 0}', replace => true);
+RESET client_min_messages;
+INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('elsewhere', 'elsewhere@FV2023-10-01');
+SELECT toy.put('a', 'Add:1');
+SELECT is(pg_temp.run(), E'0 1 1\na apply 1 MK002 refused', 'a refusal behind an error of another program is not lost');
 ROLLBACK;
 
 -- Many errors, long ones.

@@ -139,6 +139,20 @@ is( $node->safe_psql('store', "$migrate_obey; SHOW search_path; SHOW row_securit
 	'1|' . @attempts . qq{\n"\$user", public\non},
 	'settings that apply() changes are as before after the run');
 
+# The same for functions that nobody calls by name: a cast that to_jsonb() looks for.
+as_role('author', <<'SQL');
+CREATE TYPE lib.mood AS ENUM ('good', 'bad');
+CREATE FUNCTION lib.to_json(mood lib.mood) RETURNS json LANGUAGE plpgsql STABLE AS
+  $$ BEGIN RETURN to_json(set_config('search_path', 'lib', false)); END $$;
+CREATE CAST (lib.mood AS json) WITH FUNCTION lib.to_json(lib.mood);
+CREATE FUNCTION lib.apply_cast(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
+  $$ SELECT jsonb_build_object('mood', event_type::lib.mood) $$;
+SQL
+$node->safe_psql('store', "SELECT mako_register_workflow('cast\@FV2024-10-01', apply => 'lib.apply_cast', initial_state => '{}')");
+is( $node->safe_psql('store', q{SELECT mako_fold('cast@FV2024-10-01', '[{"event_type": "good", "payload": {}}]'); SHOW search_path}),
+	qq[{"mood": "lib"}\n"\$user", public],
+	'settings that a cast changes are as before after mako_fold()');
+
 # The planner evaluates immutable functions before the first event, as author, too.
 as_role('author', <<'SQL');
 CREATE FUNCTION lib.planned() RETURNS text LANGUAGE plpgsql IMMUTABLE AS
