@@ -419,14 +419,27 @@ flush_part(MakoWriter *writer, int first, int count)
 	FreeErrorData(error);
 }
 
-/* Writes everything that waits. */
+/* For qsort(): the order of streams. */
+static int
+compare_results(const void *a, const void *b)
+{
+	int64		one = ((const MakoResult *) a)->stream_no;
+	int64		other = ((const MakoResult *) b)->stream_no;
+
+	return one < other ? -1 : one > other;
+}
+
+/* Writes everything that waits, in key order. */
 void
 mako_writer_flush(MakoWriter *writer)
 {
 	MemoryContext old = MemoryContextSwitchTo(writer->context);
 
 	if (writer->count > 0)
+	{
+		qsort(writer->results, writer->count, sizeof(MakoResult), compare_results);
 		flush_part(writer, 0, writer->count);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(writer->context);
 	writer->results = NULL;
