@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 /* The recorded moves of a stream with a snapshot, in order. */
 static MakoStatement select_moves = {
@@ -66,6 +67,7 @@ mako_replay_create(void)
 MakoFold *
 mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_wf)
 {
+	MemoryContext context;
 	MemoryContext old;
 	ListCell   *cell;
 	MakoFold   *fold;
@@ -77,8 +79,12 @@ mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_w
 			strcmp(fold->plan->workflows[fold->plan->steps]->workflow_id, target_wf) == 0)
 			return fold;
 	}
-	old = MemoryContextSwitchTo(replay->context);
+	/* Until it is complete, it belongs to the subtransaction: many streams may fail here, each with half a fold. */
+	context = AllocSetContextCreate(CurTransactionContext, "mako replayed fold", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
 	fold = mako_fold_create(mako_plan_create(source_wf, target_wf));
+	MemoryContextSetParent(context, replay->context);
+	MemoryContextSwitchTo(replay->context);
 	replay->folds = lappend(replay->folds, fold);
 	MemoryContextSwitchTo(old);
 	return fold;

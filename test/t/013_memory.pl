@@ -45,5 +45,23 @@ note($run->{out});
 
 my $growth = ($peak - $first) / 1024;
 cmp_ok($growth, '<', $limit, sprintf('%d streams need %.0f MB of anonymous memory', $streams + 1, $growth));
+# Streams of another workflow, from which no way leads on: each of them fails while its history is looked for.
+create_store($node, 'lost');
+generate($node, 'lost', 'generate_uniform(1500, 1)');
+$node->safe_psql('lost', <<'SQL');
+SELECT mako_register_workflow('lost@' || version, apply => 'gpke.supplier_change_apply_2024', initial_state => '{"status":"New"}')
+FROM unnest('{FV2024-10-01,FV2025-10-01}'::text[]) AS version;
+SELECT mako_register_migrations('FV2024-10-01', 'FV2025-10-01', '{lost}');
+ALTER TABLE mako.stream DISABLE TRIGGER USER;
+UPDATE mako.stream SET workflow_id = 'lost@FV2024-10-01';
+ALTER TABLE mako.stream ENABLE TRIGGER USER;
+SQL
+my ($failed, $peak_of_failures) = split /\|/, $node->safe_psql('lost', <<'SQL');
+SELECT failed, substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s+(\d+)')::int / 1024
+FROM (SELECT failed FROM mako_migrate('lost@FV2024-10-01', 'lost@FV2025-10-01') OFFSET 0) AS report;
+SQL
+is($failed, 1500, 'streams that come from nowhere fail');
+cmp_ok($peak_of_failures, '<', 300, "... and leave little behind: the session needed $peak_of_failures MB at most, 64 of them shared");
+
 $node->stop;
 done_testing();
