@@ -43,8 +43,8 @@ my %keys = (
 		q{'}, 'k' x 40, 'long' x 75 ]);
 my @kinds = sort keys %keys;
 
-my @strings = ('', 'a', 'b', 'abc', 'New', 'Active', 'Closed', 'true', 'null', '12', '-7', '1.50', '1e3', 'ß', '日本語', '😀😀', "line\nbreak",
-	"\x{1}", q{it's}, 'back\\slash', '"quoted"', '{"a": 1}', '[1, 2]', 'x' x 130, '2024-02-29');
+my @strings = ('', 'a', 'b', 'abc', 'New', 'NEW', 'Active', 'Closed', 'true', 'null', '12', '-7', '1.50', '1e3', 'ß', '日本語', '😀😀',
+	"line\nbreak", "\x{1}", q{it's}, 'back\\slash', '"quoted"', '{"a": 1}', '[1, 2]', 'x' x 130, '2024-02-29');
 my @numbers = ('0', '1', '2', '3', '-1', '7', '42', '1.0', '1.00', '1.50', '-2.5', '0.1', '1e5', '-0', '-0.0', '1E-7', '1e-20', '12345',
 	'2147483648', '9007199254740993', '123456789012345678901234567890', '0.00', '100.000', '1e30', '3.141592653589793238462643383279');
 my @event_types = qw(Opened Changed Noted Closed Failed);
@@ -532,7 +532,9 @@ sub boolean
 		return node('boolean', '?', '({1} ? {2})', at($g, 'array'), text_leaf()) if chance(0.05);
 		return leaf('boolean', pick('true', 'false', 'true', 'NULL::boolean')) if $way < 0.1;
 		return node('boolean', '?', '({1} ? {2})', object_source($g, 1), key_leaf(pick(@kinds))) if $way < 0.25;
-		return node('boolean', '=', '({1} = {2})', at_text($g, 'string'), text_leaf()) if $way < 0.35;
+		return node('boolean', '=', '({1} ' . pick('=', '<>') . ' {2})', at_text($g, 'string'), text_leaf()) if $way < 0.34;
+		return node('boolean', 'COLLATE', '({1} ' . pick('=', '<>') . ' {2} COLLATE fuzz.any_case)', at_text($g, 'string'), text_leaf())
+		  if $way < 0.36;
 		return node('boolean', '?|', '({1} ?' . pick('|', '&') . ' {2})', object_source($g, 1), keys_of($g)) if $way < 0.53;
 		return node('boolean', 'IS NULL', '({1} IS ' . pick('', 'NOT ') . 'NULL)', at($g, 'any')) if $way < 0.6;
 		return node('boolean', 'IN', '({1} IN ({2}, {3}, {4}))', at_text($g, 'string'), text_leaf(), text_leaf(), text_leaf()) if $way < 0.65;

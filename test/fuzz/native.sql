@@ -1,6 +1,14 @@
 -- What test/fuzz/native.pl calls: programs are run natively and plainly, and what becomes of each stream is compared.
 CREATE SCHEMA fuzz;
 
+-- Texts that are equal without being the same, where the server can compare them so.
+DO $$
+BEGIN
+  CREATE COLLATION fuzz.any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+  CREATE COLLATION fuzz.any_case FROM "C";
+END $$;
+
 -- Where values leave the expressions and come back.
 CREATE DOMAIN fuzz.document AS jsonb CHECK (jsonb_typeof(VALUE) <> 'string');
 CREATE TYPE fuzz.pair AS (name text, value jsonb);
