@@ -181,7 +181,7 @@ struct MakoGather
 #define TAKE_STREAMS 128
 
 /* What may be gathered; the rest of the setting is for results. */
-#define GATHER_LIMIT ((Size) mako_max_memory * 1024 / 2)
+#define GATHER_LIMIT ((Size) mako_max_memory * 1024 / 8 * 7)
 
 /* ---- chunks ----------------------------------------------------------------------------------------------------------------- */
 
@@ -244,7 +244,7 @@ free_chunk(MakoGather *gather, void *chunk, Size size)
 static bool
 is_full(const MakoGather *gather)
 {
-	return gather->size > GATHER_LIMIT || gather->blocks > GATHER_LIMIT / 2 * 3;
+	return gather->size > GATHER_LIMIT || gather->blocks > GATHER_LIMIT / 4 * 5;
 }
 
 /* ---- can it be done --------------------------------------------------------------------------------------------------------- */

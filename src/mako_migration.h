@@ -540,8 +540,8 @@ typedef struct MakoEvent
 	Datum		workflow_id;	/* the event was written under */
 	Datum		event_type;
 	int32		schema_version;
-	Datum		payload;		/* possibly toasted */
 	bool		lasts;			/* longer than the next one: as long as its stream is folded */
+	Datum		payload;		/* possibly toasted */
 } MakoEvent;
 
 typedef struct MakoFold

@@ -217,14 +217,14 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 }
 
 /*
- * How much memory results may take before they must be written: a quarter of what a run has, because as much again, and more, may be
- * needed for what is gathered. A statement needs the states twice more, as an array and as rows; the table itself takes them as they
+ * How much memory results may take before they must be written: an eighth of what a run has, because the rest may be needed for what is
+ * gathered. A statement needs the states twice more, as an array and as rows; the table itself takes them as they
  * are, but a few at once.
  */
 Size
 mako_writer_limit(const MakoWriter *writer)
 {
-	return (Size) mako_max_memory * 1024 / (writer->is_direct ? 4 : 12);
+	return (Size) mako_max_memory * 1024 / (writer->is_direct ? 8 : 24);
 }
 
 /* A part of the results, as columns for the statements. */
