@@ -286,7 +286,7 @@ sub test_comparison
 	my $workflow = "known-$name";
 	my $streams = load_streams($workflow, 20);
 
-	foreach my $try (1 .. 300)
+	foreach my $try (1 .. 2000)
 	{
 		my $program = some_program();
 		my $found;
