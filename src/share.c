@@ -117,7 +117,7 @@ count_in_binding(Sharing *sharing, int number)
 
 /* Makes a binding of a lookup. */
 static void
-bind(const Sharing *sharing, Lookup *lookup)
+bind_lookup(const Sharing *sharing, Lookup *lookup)
 {
 	MakoBinding *binding = palloc0(sizeof(MakoBinding));
 
@@ -142,7 +142,7 @@ replace_lookups(Node *node, void *context)
 	if (lookup->uses == 1)
 		return node;
 	if (lookup->reference == NULL)
-		bind(sharing, lookup);
+		bind_lookup(sharing, lookup);
 	sharing->changed = true;
 	return (Node *) lookup->reference;
 }
