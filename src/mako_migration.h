@@ -42,7 +42,7 @@
  * on a version, and retires it.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the
- * gathering (streams and events in chunks of its own, free for others when the stream is folded or left; about half of the setting), the
+ * gathering (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the
  * fold's two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the contexts
  * of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than one
  * allocation. A cached fold has a context of its own, which hangs below its borrower's.
