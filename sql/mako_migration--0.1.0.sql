@@ -639,14 +639,16 @@ COMMENT ON TABLE mako.snapshot IS 'states at a sequence number; those of a migra
 COMMENT ON COLUMN mako.snapshot.run_id IS 'the migration run that wrote it; 0 for a periodic snapshot';
 COMMENT ON COLUMN mako.snapshot.reverted_by IS 'the run that undid the migration' $$),
 
-    (5, 'table', 'repointed', 'repointed', '{run_id,stream_no,sequence_number}', $$
+    (5, 'table', 'repointed', 'repointed', '{run_id,stream_no,sequence_number,reverted_by}', $$
 CREATE TABLE mako.repointed (
   run_id           bigint NOT NULL,
   stream_no        bigint NOT NULL,
-  sequence_number  bigint NOT NULL
+  sequence_number  bigint NOT NULL,
+  reverted_by      bigint
 );
 COMMENT ON TABLE mako.repointed IS
-'streams that a run moved without a snapshot of their last event: those without events, and identity migrations without apply' $$),
+'streams that a run moved without a snapshot of their last event: those without events, and identity migrations without apply';
+COMMENT ON COLUMN mako.repointed.reverted_by IS 'the run that undid the migration' $$),
 
     (6, 'table', 'registry', 'registry', '{tenant_id,key,stream_no,expires_at}', $$
 CREATE TABLE mako.registry (
@@ -686,9 +688,10 @@ CREATE TABLE mako.dependent (
 COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()' $$),
 
     (10, 'table', 'migration_run', 'migration_run',
-     '{run_id,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,reason,fingerprint,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
+     '{run_id,kind,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,batch_size,through_stream_no,reverts,reason,fingerprint,definitions,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
+  kind               text NOT NULL DEFAULT 'single',
   source_wf          text COLLATE "C" NOT NULL,
   target_wf          text COLLATE "C" NOT NULL,
   path               text[] COLLATE "C" NOT NULL,
@@ -696,8 +699,12 @@ CREATE TABLE mako.migration_run (
   update_registry    boolean NOT NULL,
   in_flight_only     boolean NOT NULL,
   max_errors         bigint,
+  batch_size         integer,
+  through_stream_no  bigint,
+  reverts            bigint,
   reason             text,
   fingerprint        text NOT NULL,
+  definitions        text[] NOT NULL,
   session_role       text NOT NULL DEFAULT session_user,
   effective_role     text NOT NULL DEFAULT current_user,
   application_name   text NOT NULL DEFAULT current_setting('application_name'),
@@ -711,7 +718,14 @@ CREATE TABLE mako.migration_run (
   failed             bigint
 );
 COMMENT ON TABLE mako.migration_run IS 'audit trail: who migrated what, when, why and how it ended; final once finished';
-COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target' $$),
+COMMENT ON COLUMN mako.migration_run.kind IS 'single: one transaction; batched: one a batch; revert: undoes another run';
+COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target';
+COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is the next column';
+COMMENT ON COLUMN mako.migration_run.through_stream_no IS 'the last stream that there was when the run began: later ones are none of its business';
+COMMENT ON COLUMN mako.migration_run.reverts IS 'the run that this one undoes';
+COMMENT ON COLUMN mako.migration_run.fingerprint IS 'sha256 over the lines that are the sha256 of each definition';
+COMMENT ON COLUMN mako.migration_run.definitions IS
+'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers' $$),
 
     (11, 'table', 'migration_error', 'migration_error',
      '{run_id,error_no,stream_no,stream_id,phase,sequence_number,sqlstate,message,detail,hint,context}', $$
@@ -730,6 +744,22 @@ CREATE TABLE mako.migration_error (
 );
 COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full' $$),
 
+    (12, 'table', 'migration_batch', 'migration_batch',
+     '{run_id,batch_no,last_stream_no,migrated,failed,busy,started_at,finished_at}', $$
+CREATE TABLE mako.migration_batch (
+  run_id          bigint NOT NULL,
+  batch_no        bigint NOT NULL,
+  last_stream_no  bigint,
+  migrated        bigint NOT NULL,
+  failed          bigint NOT NULL,
+  busy            bigint NOT NULL,
+  started_at      timestamptz NOT NULL,
+  finished_at     timestamptz NOT NULL
+);
+COMMENT ON TABLE mako.migration_batch IS 'audit trail: the batches of batched runs, each of which was a transaction';
+COMMENT ON COLUMN mako.migration_batch.last_stream_no IS 'the run has come as far as this stream; null once it tries those again that were busy';
+COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that somebody else had locked' $$),
+
     -- The routers' and the caches' views.
     (20, 'view', 'process_identity', 'process_identity', NULL, pg_catalog.format($$
 CREATE VIEW mako.process_identity %1$s AS
@@ -745,7 +775,7 @@ FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
       WHERE n.run_id > 0 AND n.reverted_by IS NULL
         AND NOT EXISTS (SELECT FROM mako.repointed p WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
       UNION ALL
-      SELECT run_id, stream_no, sequence_number FROM mako.repointed) m
+      SELECT run_id, stream_no, sequence_number FROM mako.repointed WHERE reverted_by IS NULL) m
 JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
 JOIN mako.stream s ON s.stream_no = m.stream_no;
 COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches and projections that must follow' $$, v.invoker)),
@@ -807,6 +837,10 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
     (55, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey', NULL,
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no) $$),
+    (56, 'constraint', 'migration_batch', 'migration_batch_pkey', NULL,
+     $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey PRIMARY KEY (run_id, batch_no) $$),
+    (57, 'constraint', 'migration_run', 'migration_run_kind_check', NULL,
+     $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check CHECK (kind IN ('single', 'batched', 'revert')) $$),
 
     -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
     (80, 'constraint', 'stream', 'stream_workflow_id_check', NULL,
@@ -860,7 +894,10 @@ CREATE TRIGGER snapshot_saved BEFORE INSERT OR UPDATE ON mako.snapshot FOR EACH 
     (102, 'trigger', 'format_version', 'format_version_guard', NULL, $$
 CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A version must not change its status while somebody writes under it.',
-  'Use mako_drain(), mako_retire() or mako_reactivate().') $$)
+  'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
+    (103, 'trigger', 'migration_batch', 'migration_batch_guard', NULL, $$
+CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$)
   ) AS o (ordinal, kind, relation, name, columns, definition)
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS

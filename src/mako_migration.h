@@ -38,8 +38,8 @@
  * explain.c takes a function the same way and says what became of it, call by call.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
- * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; coverage.c tells what is left
- * on a version, and retires it.
+ * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
+ * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the
  * gathering (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the
@@ -401,7 +401,8 @@ typedef struct MakoWorkflow
 	MakoTypeDefinition *event_type; /* compiled */
 	MakoTypeDefinition *state_type;
 	int			state_schema_version;
-	char	   *fingerprint;
+	char	   *description;	/* all of it as text */
+	char	   *fingerprint;	/* sha256 of that */
 } MakoWorkflow;
 
 /* One registered step. */
@@ -410,6 +411,7 @@ typedef struct MakoStateMigration
 	char	   *source_wf;
 	char	   *target_wf;
 	MakoFunction *migrate;		/* NULL: identity */
+	char	   *description;	/* like those of a workflow */
 	char	   *fingerprint;
 } MakoStateMigration;
 
@@ -432,6 +434,7 @@ typedef struct MakoPlan
 extern MakoPlan *mako_plan_create(const char *source_wf, const char *target_wf);
 extern bool mako_plan_leads(const char *source_wf, const char *target_wf);
 extern Datum mako_plan_path(const MakoPlan *plan);
+extern Datum mako_plan_definitions(const MakoPlan *plan);
 
 /* ---- refusal.c: how a function refuses a stream ---------------------------------------------------------------------------- */
 
@@ -618,7 +621,8 @@ typedef struct MakoReader MakoReader;
 
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
-extern MakoCursor *mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
+extern MakoCursor *mako_stream_open_heads(const char *workflow_id, const pg_uuid_t *tenant_id, bool with_names);
+extern MakoCursor *mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed);
 extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool with_names);
 extern char *mako_stream_id(int64 stream_no);
 extern double mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
@@ -716,6 +720,25 @@ typedef struct MakoBatch
 
 extern void mako_batch_run(MakoBatch *batch);
 
+/* ---- survey.c: the streams of a workflow in passing -------------------------------------------------------------------------- */
+
+typedef struct MakoSurvey
+{
+	MakoFold   *fold;			/* from the workflow whose streams these are */
+	MakoReplay *replay;
+	const pg_uuid_t *tenant_id; /* NULL: all */
+	int64		sample;			/* so many streams, with names; -1: all */
+	int64		seed;			/* the same seed, the same sample */
+	bool		with_names;
+	bool		periodic_too;	/* streams may start from periodic snapshots */
+	/* Like those of a batch. */
+	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
+	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
+	void	   *argument;
+} MakoSurvey;
+
+extern void mako_survey_run(const MakoSurvey *survey);
+
 /* ---- coverage.c: what is left on a format version -------------------------------------------------------------------------- */
 
 /* A workflow that streams still run under. */
@@ -731,6 +754,7 @@ typedef struct MakoCoverage
 } MakoCoverage;
 
 extern List *mako_coverage_read(const char *format_version, const char *target_fv, bool count_undecided_only);
+extern int64 mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id);
 extern void mako_coverage_require_version(const char *format_version);
 extern const char *mako_coverage_obstacles(List *list, bool undecided_only);
 

@@ -183,6 +183,21 @@ mako_plan_path(const MakoPlan *plan)
 	return PointerGetDatum(construct_array(ids, plan->steps + 1, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
+/* The definitions on the path as text[], workflows and the steps between them: their digests are what the fingerprint is made of. */
+Datum
+mako_plan_definitions(const MakoPlan *plan)
+{
+	Datum	   *texts = palloc(sizeof(Datum) * (2 * plan->steps + 1));
+
+	for (int i = 0; i <= plan->steps; i++)
+	{
+		texts[2 * i] = CStringGetTextDatum(plan->workflows[i]->description);
+		if (i < plan->steps)
+			texts[2 * i + 1] = CStringGetTextDatum(plan->migrations[i]->description);
+	}
+	return PointerGetDatum(construct_array(texts, 2 * plan->steps + 1, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
 MAKO_FUNCTION(mako_fingerprint);
 
 /* sha256 over everything that a migration of this pair would use. */

@@ -30,7 +30,7 @@ static MakoStatement select_moves = {
 /* Have runs taken streams from one workflow to another and back? */
 static MakoStatement select_return = {
 	"SELECT pg_catalog.count(DISTINCT r.source_wf) OPERATOR(pg_catalog.=) 2 FROM mako.migration_run r"
-	" WHERE r.update_registry AND r.migrated OPERATOR(pg_catalog.>) 0"
+	" WHERE r.update_registry AND r.migrated OPERATOR(pg_catalog.>) 0 AND r.kind OPERATOR(pg_catalog.<>) 'revert'"
 	" AND (r.source_wf OPERATOR(pg_catalog.=) $1 AND r.target_wf OPERATOR(pg_catalog.=) $2"
 	"  OR r.source_wf OPERATOR(pg_catalog.=) $2 AND r.target_wf OPERATOR(pg_catalog.=) $1)",
 	2, {TEXTOID, TEXTOID}

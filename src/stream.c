@@ -41,7 +41,18 @@ static MakoStatement lock_head = {
 	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
 	" ORDER BY s.stream_no"
 
-static MakoStatement select_heads = {SELECT_HEADS(NO_NAMES, NO_TID), 2, {TEXTARRAYOID, UUIDOID}, true};
+static MakoStatement select_heads[2] = {
+	{SELECT_HEADS(NO_NAMES, NO_TID), 2, {TEXTARRAYOID, UUIDOID}, true},
+	{SELECT_HEADS(NAMES, NO_TID), 2, {TEXTARRAYOID, UUIDOID}, true},
+};
+
+/* Some of them, the same for the same seed. */
+static MakoStatement select_sample = {
+	"SELECT * FROM (SELECT " HEAD_COLUMNS(NAMES, NO_TID) " FROM mako.stream s"
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
+	" ORDER BY pg_catalog.hashint8extended(s.stream_no, $3), s.stream_no LIMIT $4) AS h ORDER BY h.stream_no",
+	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
+};
 
 /* Whether dependents need names; whether there is a tid: not for views, and for whom column privileges let read named columns only. */
 static MakoStatement lock_heads[2][2] = {
@@ -135,7 +146,7 @@ static MakoStatement select_beyond = {
 static MakoStatement select_repointed = {
 	"SELECT p.stream_no, p.sequence_number, r.source_wf, r.target_wf"
 	" FROM mako.repointed p JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) p.run_id"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY p.stream_no, p.run_id",
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL ORDER BY p.stream_no, p.run_id",
 	1, {INT8ARRAYOID}, true
 };
 
@@ -191,16 +202,25 @@ text_array(const char *const *strings, int count)
 	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* Opens the cursor over the heads that run under one of these workflows, with the active snapshot. */
+/* Opens the cursor over the heads that run under a workflow, with the active snapshot; with names, they tell those of their streams. */
 MakoCursor *
-mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id)
+mako_stream_open_heads(const char *workflow_id, const pg_uuid_t *tenant_id, bool with_names)
 {
-	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
+	Datum		values[] = {text_array(&workflow_id, 1), UUIDPGetDatum(tenant_id)};
 
-	return mako_cursor_open(&select_heads, values, tenant_id == NULL ? " n" : NULL, false);
+	return mako_cursor_open(&select_heads[with_names], values, tenant_id == NULL ? " n" : NULL, false);
 }
 
-/* The same with a new snapshot: each head is locked when it is fetched. With names, the heads tell those of their streams. */
+/* The same over some of them, with names: so many, chosen by a seed. */
+MakoCursor *
+mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed)
+{
+	Datum		values[] = {CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(seed), Int64GetDatum(size)};
+
+	return mako_cursor_open(&select_sample, values, tenant_id == NULL ? " n  " : NULL, false);
+}
+
+/* Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when it is fetched. */
 MakoCursor *
 mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool with_names)
 {
@@ -230,7 +250,7 @@ mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_
 {
 	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
 
-	return mako_sql_estimate(&select_heads, values, tenant_id == NULL ? " n" : NULL);
+	return mako_sql_estimate(&select_heads[false], values, tenant_id == NULL ? " n" : NULL);
 }
 
 /* How many it has. */
