@@ -17,7 +17,8 @@
  *				   events in key order                                         (MakoStream, MakoEvent)
  *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
- *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
+ *	  move.c       one stream, from its events to its state under the target   (MakoMover, MakoMove)
+ *	  replay.c     ... from what it starts from to its head                    (MakoReplay)
  *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
  *	  snapshot.c   snapshots, heads, dependents: many streams, in key order    (MakoWriter)
  *	  direct.c     rows to tables that do nothing but hold rows                (MakoDirect)
@@ -696,6 +697,30 @@ extern void mako_replay_stored(MakoFold *fold, const MakoStream *stream);
 extern void mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader);
 extern bool mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader);
 extern Datum mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback callback, void *argument);
+
+/* ---- move.c: one stream on its way to another workflow ---------------------------------------------------------------------- */
+
+/* How the streams of a workflow move along a plan. */
+typedef struct MakoMover
+{
+	const MakoPlan *plan;
+	bool		in_flight_only;
+	bool		needs_state;	/* false: an identity migration without apply only repoints */
+	bool		periodic_too;	/* the application's snapshots tell the states */
+} MakoMover;
+
+/* What becomes of a stream. */
+typedef struct MakoMove
+{
+	int64		sequence_number;	/* of the states */
+	Datum		old_state;		/* jsonb, flat or expanded; (Datum) 0: it moves without a state, like the next */
+	Datum		new_state;
+	bool		counts;			/* as migrated; a stream without events is skipped */
+} MakoMove;
+
+extern MakoMover mako_mover(const MakoPlan *plan, bool in_flight_only);
+extern bool mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader,
+							MakoMove *move);
 
 /* ---- batch.c: some streams in as few subtransactions as possible ----------------------------------------------------------- */
 

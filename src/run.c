@@ -53,8 +53,7 @@ typedef struct Run
 	const MakoPlan *plan;
 	MakoReport *report;
 	MakoWriter *writer;
-	bool		needs_state;	/* false: an identity migration without apply only repoints */
-	bool		periodic_too;	/* the application's snapshots tell the states */
+	MakoMover	mover;
 	Size		waiting;		/* memory of the results that wait to be written */
 } Run;
 
@@ -77,47 +76,6 @@ typedef struct Pass
 	Size		waiting;		/* memory of all results that wait to be written */
 } Pass;
 
-/* ---- one stream ------------------------------------------------------------------------------------------------------------- */
-
-/* Takes one stream from its events to a result that waits to be written. */
-static void
-migrate_stream(Run *run, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader)
-{
-	if (stream->version == 0)
-	{
-		/* Nothing happened yet, so there is no state to migrate; the stream moves, so that nothing is left behind. */
-		if (reader != NULL)
-			mako_replay_empty(fold, stream, reader);
-		mako_writer_add(run->writer, stream, 0, (Datum) 0, false);
-		return;
-	}
-
-	if (reader != NULL)
-	{
-		if (!mako_replay_stream(replay, fold, stream, reader))
-			return;
-	}
-	else if (run->needs_state || stream->boundary_missing)
-		mako_replay_stored(fold, stream);
-	else if (stream->start > 0)
-	{
-		/* The boundary holds for the target too: the events behind it belong to the same state as before. */
-		mako_replay_check_schema_version(run->plan->workflows[0], stream);
-		mako_writer_add(run->writer, stream, stream->start, stream->start_state, true);
-		return;
-	}
-	else
-	{
-		mako_writer_add(run->writer, stream, stream->version, (Datum) 0, true);
-		return;
-	}
-
-	if (run->request->in_flight_only && !mako_fold_is_in_flight(fold))
-		return;
-	if (mako_fold_migrate(fold))
-		mako_writer_add(run->writer, stream, stream->version, fold->state, true);
-}
-
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
 
 /* Is it time to write the results of all runs? */
@@ -133,8 +91,10 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	Pass	   *pass = argument;
 	Run		   *run = &pass->runs[stream->source];
+	MakoMove	move;
 
-	migrate_stream(run, pass->folds[stream->source], pass->replays[stream->source], stream, reader);
+	if (mako_mover_take(&run->mover, pass->folds[stream->source], pass->replays[stream->source], stream, reader, &move))
+		mako_writer_add(run->writer, stream, move.sequence_number, move.new_state, move.counts);
 	pass->waiting -= run->waiting;
 	run->waiting = MemoryContextMemAllocated(run->writer->context, false);
 	pass->waiting += run->waiting;
@@ -199,7 +159,7 @@ static void
 load_states(Pass *pass)
 {
 	for (int i = 0; i < pass->stream_count; i++)
-		pass->streams[i].periodic_too = pass->runs[pass->streams[i].source].periodic_too;
+		pass->streams[i].periodic_too = pass->runs[pass->streams[i].source].mover.periodic_too;
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	mako_stream_load_states(pass->streams, pass->stream_count);
@@ -528,7 +488,6 @@ static void
 prepare_run(Pass *pass, int i, const MakoRequest *request)
 {
 	Run		   *run = &pass->runs[i];
-	const MakoWorkflow *source;
 
 	run->request = request;
 	run->report = mako_report_create(request->source_wf, request->target_wf, &pass->tally);
@@ -538,9 +497,7 @@ prepare_run(Pass *pass, int i, const MakoRequest *request)
 	mako_fence_lock(request->source_wf);
 	mako_fence_pass(request->target_wf, MAKO_FENCE_ENTER);
 
-	source = run->plan->workflows[0];
-	run->needs_state = source->apply != NULL || !run->plan->identity || (request->in_flight_only && source->in_flight != NULL);
-	run->periodic_too = source->apply == NULL && run->needs_state;
+	run->mover = mako_mover(run->plan, request->in_flight_only);
 	run->writer = mako_writer_create(run->report, run->plan->workflows[run->plan->steps], request->update_registry);
 	pass->sources[i] = request->source_wf;
 }
