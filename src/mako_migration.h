@@ -19,7 +19,8 @@
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
  *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
  *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
- *	  snapshot.c   snapshots, heads, dependents: many streams, in key order    (MakoWriter)
+ *	  snapshot.c   snapshots, heads, dependents: many streams of all runs, in
+ *				   key order                                                   (MakoWriter)
  *	  direct.c     rows to tables that do nothing but hold rows                (MakoDirect)
  *	  report.c     counts and errors                                           (MakoReport)
  *
@@ -309,7 +310,7 @@ extern MakoReport *mako_report_create(const char *source_wf, const char *target_
 extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
-extern bool mako_report_has(const MakoReport *report, int64 stream_no);
+extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
 /* ---- function.c: registered functions, found and checked ------------------------------------------------------------------- */
@@ -744,9 +745,19 @@ typedef struct MakoStreamName
 	pg_uuid_t  *process_id;
 } MakoStreamName;
 
+/* Where the results of a run go. */
+typedef struct MakoDestination
+{
+	MakoReport *report;			/* has the number of the run */
+	Datum		source_wf;		/* text, like the next */
+	Datum		target_wf;
+	int			state_schema_version;	/* of the target */
+} MakoDestination;
+
 /* A stream that waits to be written; lives in the writer's context. */
 typedef struct MakoResult
 {
+	int			source;			/* of the stream: which of the destinations it has */
 	int64		stream_no;
 	int64		sequence_number;	/* of the state */
 	int64		version;		/* of the head */
@@ -759,8 +770,8 @@ typedef struct MakoResult
 
 typedef struct MakoWriter
 {
-	MakoReport *report;			/* has the ids of run, source and target */
-	int			state_schema_version;	/* of the target */
+	const MakoDestination *destinations;	/* by run; the writer's caller keeps them */
+	int			destination_count;
 	bool		update_registry;
 	bool		is_direct;		/* snapshots will not have to be copied to be written */
 	List	   *dependents;		/* MakoStatement, one a dependent */
@@ -771,10 +782,11 @@ typedef struct MakoWriter
 	bool		in_order;		/* of stream_no, are the results */
 } MakoWriter;
 
-extern MakoWriter *mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry);
+extern MakoDestination mako_writer_destination(MakoReport *report, const MakoWorkflow *target);
+extern MakoWriter *mako_writer_create(const MakoDestination *destinations, int count, bool update_registry);
 extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, Datum state, bool counts);
 extern void mako_writer_rehearse(const MakoWriter *writer);
-extern Size mako_writer_limit(const MakoWriter *writer);
+extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
 extern bool mako_writer_withdraw(MakoWriter *writer, int64 stream_no);
 
