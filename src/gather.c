@@ -165,6 +165,7 @@ struct MakoGather
 	complete_table_hash *complete;
 	OpenStream **ready;			/* streams that are complete */
 	int			ready_count;
+	int			take_streams;	/* so many are taken together */
 	int			ready_capacity;
 	MakoStream *taken;			/* those that are being taken, or NULL */
 	Numbers		left;
@@ -177,8 +178,13 @@ struct MakoGather
 	Size		size;			/* of chunks in use and of the sets */
 };
 
-/* How many streams are handed out together: few enough for the processor to have their events at hand, enough for a subtransaction. */
+/*
+ * How many streams are handed out together: few enough for the processor to have their events at hand, enough for a subtransaction; and
+ * enough of each workflow, one after the other, for the processor to have its program at hand, which is larger than many a stream.
+ */
 #define TAKE_STREAMS 128
+#define TAKE_STREAMS_OF_ONE 32
+#define MOST_TAKE_STREAMS 4096
 
 /* What may be gathered; the rest of the setting is for results. */
 #define GATHER_LIMIT ((Size) mako_max_memory * 1024 / 8 * 7)
@@ -208,6 +214,8 @@ allocate_chunk(MakoGather *gather, Size size)
 	if (chunk != NULL)
 	{
 		*list = *(void **) chunk;
+		/* The next one of this size, which was used long ago. */
+		mako_prefetch(*list, size);
 		return chunk;
 	}
 	if (gather->block_left < size)
@@ -741,9 +749,9 @@ take_event(MakoGather *gather)
 
 /* ---- the scan --------------------------------------------------------------------------------------------------------------- */
 
-/* Starts the scan, with a snapshot of now. */
+/* Starts the scan for the streams of some workflows, with a snapshot of now. */
 MakoGather *
-mako_gather_open(void)
+mako_gather_open(int sources)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako gather", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -751,6 +759,7 @@ mako_gather_open(void)
 	MakoGather *gather = palloc0(sizeof(MakoGather));
 
 	gather->context = context;
+	gather->take_streams = Max(TAKE_STREAMS, Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
 	gather->open = open_table_create(context, 1024, NULL);
 	gather->complete = complete_table_create(context, 128, NULL);
 	gather->covered = PG_INT64_MIN;
@@ -794,7 +803,7 @@ scan(void *argument)
 			gather->need = MAKO_GATHER_HEADS;
 			break;
 		}
-		if (gather->ready_count >= TAKE_STREAMS || is_full(gather))
+		if (gather->ready_count >= gather->take_streams || is_full(gather))
 		{
 			gather->need = MAKO_GATHER_TAKE;
 			break;
@@ -812,7 +821,7 @@ mako_gather_advance(MakoGather *gather)
 		make_room(gather);
 	if (gather->ended)
 		gather->need = MAKO_GATHER_END;
-	else if (gather->ready_count >= TAKE_STREAMS || is_full(gather))
+	else if (gather->ready_count >= gather->take_streams || is_full(gather))
 		gather->need = MAKO_GATHER_TAKE;
 	else
 	{
@@ -831,14 +840,17 @@ mako_gather_advance(MakoGather *gather)
 	return gather->need;
 }
 
-/* For qsort(): the order of streams. */
+/* For qsort(): the order of streams that are taken. */
 static int
 compare_streams(const void *a, const void *b)
 {
-	return compare_numbers(&(*(OpenStream *const *) a)->stream.stream_no, &(*(OpenStream *const *) b)->stream.stream_no);
+	const MakoStream *x = &(*(OpenStream *const *) a)->stream;
+	const MakoStream *y = &(*(OpenStream *const *) b)->stream;
+
+	return x->source != y->source ? x->source - y->source : compare_numbers(&x->stream_no, &y->stream_no);
 }
 
-/* The streams that are complete, in the order of their numbers, as a batch that lives until it is released. */
+/* The streams that are complete, by workflow and in the order of their numbers, as a batch that lives until it is released. */
 MakoStream *
 mako_gather_take(MakoGather *gather, int *count)
 {
@@ -856,6 +868,11 @@ mako_gather_release(MakoGather *gather)
 {
 	for (int i = 0; i < gather->ready_count; i++)
 	{
+		/* Cold by now: what the next streams need is asked for before. */
+		if (i + 4 < gather->ready_count)
+			mako_prefetch(gather->ready[i + 4], sizeof(OpenStream));
+		if (i + 2 < gather->ready_count)
+			mako_prefetch(gather->ready[i + 2]->first, sizeof(MakoGathered));
 		free_events(gather, gather->ready[i]->first);
 		free_chunk(gather, gather->ready[i], gather->ready[i]->size);
 	}

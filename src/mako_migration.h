@@ -361,6 +361,8 @@ extern MakoSqlBody *mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObs
 
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
 
+extern void mako_fingerprint_init(void);
+extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
 
@@ -563,7 +565,7 @@ typedef struct MakoFold
 	bool		takes_refusals; /* down in refusal, instead of raising them */
 	MakoRefusal refusal;		/* of the stream at hand */
 	MemoryContext context;		/* of a cached fold: its own; see fold_cache.c, like the next */
-	uint64		generation;
+	uint64		generation;		/* of what it was compiled from */
 	bool		native;			/* compiled with mako_native_evaluation */
 	MakoPhase	phase;			/* where the fold is; read by the handler of an error */
 	int64		sequence_number;	/* of the event at hand or folded last */
@@ -582,7 +584,6 @@ extern bool mako_fold_migrate(MakoFold *fold);
 
 /* ---- fold_cache.c: compiled folds, kept for the session -------------------------------------------------------------------- */
 
-extern void mako_fold_cache_init(void);
 extern MakoFold *mako_fold_borrow(const char *workflow_id);
 extern void mako_fold_return(MakoFold *fold);
 
@@ -616,6 +617,16 @@ struct MakoStream
 };
 
 typedef struct MakoReader MakoReader;
+
+/* Asks the processor for memory that will be used soon; nothing happens where there is none. */
+static inline void
+mako_prefetch(const void *start, Size size)
+{
+	const char *bytes = start;
+
+	for (Size offset = 0; bytes != NULL && offset < size; offset += 64)
+		__builtin_prefetch(bytes + offset);
+}
 
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
@@ -651,7 +662,7 @@ typedef enum MakoGatherNeed
 } MakoGatherNeed;
 
 extern bool mako_gather_is_possible(const char **why_not);
-extern MakoGather *mako_gather_open(void);
+extern MakoGather *mako_gather_open(int sources);
 extern MakoGatherNeed mako_gather_advance(MakoGather *gather);
 extern void mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, MakoFold *const *folds);
 extern MakoStream *mako_gather_take(MakoGather *gather, int *count);

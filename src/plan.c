@@ -10,7 +10,7 @@
 
 static MakoStatement select_edges = {
 	"SELECT source_wf::text, target_wf::text FROM %s.mako_state_migration"
-	" WHERE starts_with(source_wf::text, split_part($1, '@', 1) || '@') ORDER BY source_wf, target_wf",
+	" WHERE starts_with(source_wf::text, $1) ORDER BY source_wf, target_wf",
 	1, {TEXTOID}
 };
 
@@ -43,8 +43,8 @@ static Graph *
 read_graph(const char *source_wf)
 {
 	Graph	   *graph = palloc0(sizeof(Graph));
-	Datum		values[] = {CStringGetTextDatum(source_wf)};
-	MakoRows	rows = mako_sql_query(&select_edges, values, NULL);
+	Datum		name = PointerGetDatum(cstring_to_text_with_len(source_wf, mako_workflow_id_version(source_wf) - source_wf));
+	MakoRows	rows = mako_sql_query(&select_edges, &name, NULL);
 	int			most_nodes = 2 * (int) rows.count + 2;	/* of the edges, source and target */
 
 	graph->node = palloc(sizeof(char *) * most_nodes);

@@ -300,7 +300,7 @@ migrate_in_heap_order(Pass *pass)
 	int64	   *left;
 	int			count;
 
-	pass->gather = mako_gather_open();
+	pass->gather = mako_gather_open(pass->count);
 	expect_batch(pass);
 	while ((need = mako_gather_advance(pass->gather)) != MAKO_GATHER_END)
 	{
