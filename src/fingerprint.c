@@ -359,7 +359,8 @@ mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_uns
 		initStringInfo(&description);
 		describe(&description, function->oid, tell_unseen);
 		text = description.data;
-		keep(function->oid, text, begun);
+		if (!tell_unseen)
+			keep(function->oid, text, begun);
 	}
 	appendStringInfoString(out, text);
 }

@@ -42,11 +42,12 @@
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; coverage.c tells what is left
  * on a version, and retires it.
  *
- * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the
- * gathering (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the
- * fold's two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the contexts
- * of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than one
- * allocation. A cached fold has a context of its own, which hangs below its borrower's.
+ * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
+ * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
+ * two stream contexts (reset per stream), the writer's context (states of all runs that wait to be written; reset per flush) and the
+ * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than
+ * one allocation. A cached fold has a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the
+ * transaction's.
  *
  * A state is an expanded value while its stream is folded. It has no context of its own but lies in the stream's, and points into
  * payloads (there, or gathered), stored states and constants of the programs; nothing changes once it is made. It becomes flat when it is
