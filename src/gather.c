@@ -67,7 +67,8 @@ static const struct
 typedef struct OpenStream
 {
 	MakoStream	stream;
-	MakoGathered *first;		/* its events, once it is complete; stream.gathered is the same, for readers */
+	MakoGathered *events;		/* once it is complete */
+	bool		backwards;		/* until it is taken */
 	Size		size;			/* of the chunk */
 } OpenStream;
 
@@ -165,11 +166,13 @@ struct MakoGather
 	complete_table_hash *complete;
 	OpenStream **ready;			/* streams that are complete */
 	int			ready_count;
+	int			take_streams;	/* so many are taken together */
 	int			ready_capacity;
 	MakoStream *taken;			/* those that are being taken, or NULL */
 	Numbers		left;
 	Numbers		doubtful;
 	struct varlena *shared[SHARED_TEXTS];	/* by hash */
+	struct varlena *workflow;	/* of the last event, among them */
 	void	   *free_chunks[CHUNK_LIMIT / CHUNK_STEP + 1];	/* by size; a free chunk starts with a pointer to the next one */
 	char	   *block;			/* what is left of the last block */
 	Size		block_left;
@@ -177,8 +180,13 @@ struct MakoGather
 	Size		size;			/* of chunks in use and of the sets */
 };
 
-/* How many streams are handed out together: few enough for the processor to have their events at hand, enough for a subtransaction. */
+/*
+ * How many streams are handed out together: few enough for the processor to have their events at hand, enough for a subtransaction; and
+ * enough of each workflow, one after the other, for the processor to have its program at hand, which is larger than many a stream.
+ */
 #define TAKE_STREAMS 128
+#define TAKE_STREAMS_OF_ONE 32
+#define MOST_TAKE_STREAMS 4096
 
 /* What may be gathered; the rest of the setting is for results. */
 #define GATHER_LIMIT ((Size) mako_max_memory * 1024 / 8 * 7)
@@ -208,6 +216,8 @@ allocate_chunk(MakoGather *gather, Size size)
 	if (chunk != NULL)
 	{
 		*list = *(void **) chunk;
+		/* The next one of this size, which was used long ago. */
+		mako_prefetch(*list, size);
 		return chunk;
 	}
 	if (gather->block_left < size)
@@ -575,14 +585,19 @@ share(MakoGather *gather, struct varlena *value, Size size)
 	return VARSIZE_ANY(*place) == size && memcmp(*place, value, size) == 0 ? *place : NULL;
 }
 
-/* Like share(), for the workflow of an event, which is mostly that of its stream's event before. */
+/* Like share(), for the workflow of an event, which is mostly that of the event before. */
 static struct varlena *
-share_workflow(MakoGather *gather, const OpenEntry *entry, struct varlena *value, Size size)
+share_workflow(MakoGather *gather, struct varlena *value, Size size)
 {
-	struct varlena *before = entry->events == NULL ? NULL : (struct varlena *) DatumGetPointer(entry->events->event.workflow_id);
+	struct varlena *before = gather->workflow;
 
-	return before != NULL && VARSIZE_ANY(before) == size && memcmp(before, value, size) == 0 && size <= SHARED_LENGTH ? before :
-		share(gather, value, size);
+	if (before == NULL || VARSIZE_ANY(before) != size || memcmp(before, value, size) != 0)
+	{
+		before = share(gather, value, size);
+		if (before != NULL)
+			gather->workflow = before;
+	}
+	return before;
 }
 
 /* Adds the event in the slot to its stream; false when it lacks a value. Values are copied as they are stored. */
@@ -607,7 +622,7 @@ add_event(MakoGather *gather, OpenEntry *entry, int64 sequence_number)
 
 		values[column] = (struct varlena *) DatumGetPointer(slot->tts_values[gather->attributes[column] - 1]);
 		if (column == WORKFLOW_ID)
-			kept[column] = share_workflow(gather, entry, values[column], VARSIZE_ANY(values[column]));
+			kept[column] = share_workflow(gather, values[column], VARSIZE_ANY(values[column]));
 		else if (column == EVENT_TYPE)
 			kept[column] = share(gather, values[column], VARSIZE_ANY(values[column]));
 		if (kept[column] == NULL)
@@ -659,23 +674,6 @@ sort_events(MakoGathered *first, int64 count)
 	return first;
 }
 
-/* The events of a stream the other way round. */
-static MakoGathered *
-reverse_events(MakoGathered *events)
-{
-	MakoGathered *first = NULL;
-
-	while (events != NULL)
-	{
-		MakoGathered *next = events->next;
-
-		events->next = first;
-		first = events;
-		events = next;
-	}
-	return first;
-}
-
 /* Are these the events that the head of their stream speaks of? */
 static bool
 is_without_gap(const MakoGathered *events, int64 expected)
@@ -686,20 +684,23 @@ is_without_gap(const MakoGathered *events, int64 expected)
 	return true;
 }
 
-/* Closes a stream that has as many events as it should. */
+/* Closes a stream that has as many events as it should. If they came in order, they are those that its head speaks of. */
 static void
 complete_stream(MakoGather *gather, OpenEntry *entry)
 {
 	OpenStream *open = entry->open;
 
-	entry->events = entry->in_order ? reverse_events(entry->events) : sort_events(entry->events, entry->version - entry->start);
-	if (!is_without_gap(entry->events, entry->start + 1))
+	if (!entry->in_order)
 	{
-		leave(gather, entry->stream_no);
-		return;
+		entry->events = sort_events(entry->events, entry->version - entry->start);
+		if (!is_without_gap(entry->events, entry->start + 1))
+		{
+			leave(gather, entry->stream_no);
+			return;
+		}
 	}
-	open->first = entry->events;
-	open->stream.gathered = open->first;
+	open->events = entry->events;
+	open->backwards = entry->in_order;
 	(void) open_table_delete(gather->open, entry->stream_no);
 	add_complete(gather, &open->stream);
 	add_ready(gather, open);
@@ -741,9 +742,9 @@ take_event(MakoGather *gather)
 
 /* ---- the scan --------------------------------------------------------------------------------------------------------------- */
 
-/* Starts the scan, with a snapshot of now. */
+/* Starts the scan for the streams of some workflows, with a snapshot of now. */
 MakoGather *
-mako_gather_open(void)
+mako_gather_open(int sources)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako gather", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -751,6 +752,7 @@ mako_gather_open(void)
 	MakoGather *gather = palloc0(sizeof(MakoGather));
 
 	gather->context = context;
+	gather->take_streams = Max(TAKE_STREAMS, Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
 	gather->open = open_table_create(context, 1024, NULL);
 	gather->complete = complete_table_create(context, 128, NULL);
 	gather->covered = PG_INT64_MIN;
@@ -794,7 +796,7 @@ scan(void *argument)
 			gather->need = MAKO_GATHER_HEADS;
 			break;
 		}
-		if (gather->ready_count >= TAKE_STREAMS || is_full(gather))
+		if (gather->ready_count >= gather->take_streams || is_full(gather))
 		{
 			gather->need = MAKO_GATHER_TAKE;
 			break;
@@ -812,7 +814,7 @@ mako_gather_advance(MakoGather *gather)
 		make_room(gather);
 	if (gather->ended)
 		gather->need = MAKO_GATHER_END;
-	else if (gather->ready_count >= TAKE_STREAMS || is_full(gather))
+	else if (gather->ready_count >= gather->take_streams || is_full(gather))
 		gather->need = MAKO_GATHER_TAKE;
 	else
 	{
@@ -831,21 +833,67 @@ mako_gather_advance(MakoGather *gather)
 	return gather->need;
 }
 
-/* For qsort(): the order of streams. */
+/* For qsort(): the order of streams that are taken. */
 static int
 compare_streams(const void *a, const void *b)
 {
-	return compare_numbers(&(*(OpenStream *const *) a)->stream.stream_no, &(*(OpenStream *const *) b)->stream.stream_no);
+	const MakoStream *x = &(*(OpenStream *const *) a)->stream;
+	const MakoStream *y = &(*(OpenStream *const *) b)->stream;
+
+	return x->source != y->source ? x->source - y->source : compare_numbers(&x->stream_no, &y->stream_no);
 }
 
-/* The streams that are complete, in the order of their numbers, as a batch that lives until it is released. */
+/*
+ * Turns the events of the streams that are complete to the order of their numbers. Each event leads to the one before, all are long out
+ * of the processor's cache: so this goes over the streams again and again, one event of each at a time, and asks for the next ones.
+ */
+static void
+turn_events(MakoGather *gather)
+{
+	MakoGathered **rest = palloc(sizeof(MakoGathered *) * gather->ready_count);
+	bool		more = true;
+
+	for (int i = 0; i < gather->ready_count; i++)
+	{
+		OpenStream *open = gather->ready[i];
+
+		rest[i] = NULL;
+		if (!open->backwards)
+			continue;
+		rest[i] = open->events;
+		open->events = NULL;
+	}
+	while (more)
+	{
+		more = false;
+		for (int i = 0; i < gather->ready_count; i++)
+		{
+			MakoGathered *event = rest[i];
+
+			if (event == NULL)
+				continue;
+			rest[i] = event->next;
+			mako_prefetch(event->next, sizeof(MakoGathered));
+			event->next = gather->ready[i]->events;
+			gather->ready[i]->events = event;
+			more = true;
+		}
+	}
+	pfree(rest);
+}
+
+/* The streams that are complete, by workflow and in the order of their numbers, as a batch that lives until it is released. */
 MakoStream *
 mako_gather_take(MakoGather *gather, int *count)
 {
+	turn_events(gather);
 	qsort(gather->ready, gather->ready_count, sizeof(OpenStream *), compare_streams);
 	gather->taken = MemoryContextAlloc(gather->context, sizeof(MakoStream) * (gather->ready_count + 1));
 	for (int i = 0; i < gather->ready_count; i++)
+	{
 		gather->taken[i] = gather->ready[i]->stream;
+		gather->taken[i].gathered = gather->ready[i]->events;
+	}
 	*count = gather->ready_count;
 	return gather->taken;
 }
@@ -856,7 +904,12 @@ mako_gather_release(MakoGather *gather)
 {
 	for (int i = 0; i < gather->ready_count; i++)
 	{
-		free_events(gather, gather->ready[i]->first);
+		/* Cold by now: what the next streams need is asked for before. */
+		if (i + 4 < gather->ready_count)
+			mako_prefetch(gather->ready[i + 4], sizeof(OpenStream));
+		if (i + 2 < gather->ready_count)
+			mako_prefetch(gather->ready[i + 2]->events, sizeof(MakoGathered));
+		free_events(gather, gather->ready[i]->events);
 		free_chunk(gather, gather->ready[i], gather->ready[i]->size);
 	}
 	gather->ready_count = 0;

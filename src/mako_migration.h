@@ -19,7 +19,8 @@
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
  *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
  *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
- *	  snapshot.c   snapshots, heads, dependents: many streams, in key order    (MakoWriter)
+ *	  snapshot.c   snapshots, heads, dependents: many streams of all runs, in
+ *				   key order                                                   (MakoWriter)
  *	  direct.c     rows to tables that do nothing but hold rows                (MakoDirect)
  *	  report.c     counts and errors                                           (MakoReport)
  *
@@ -41,11 +42,12 @@
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; coverage.c tells what is left
  * on a version, and retires it.
  *
- * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the
- * gathering (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the
- * fold's two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the contexts
- * of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than one
- * allocation. A cached fold has a context of its own, which hangs below its borrower's.
+ * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
+ * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
+ * two stream contexts (reset per stream), the writer's context (states of all runs that wait to be written; reset per flush) and the
+ * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than
+ * one allocation. A cached fold has a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the
+ * transaction's.
  *
  * A state is an expanded value while its stream is folded. It has no context of its own but lies in the stream's, and points into
  * payloads (there, or gathered), stored states and constants of the programs; nothing changes once it is made. It becomes flat when it is
@@ -309,7 +311,7 @@ extern MakoReport *mako_report_create(const char *source_wf, const char *target_
 extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
-extern bool mako_report_has(const MakoReport *report, int64 stream_no);
+extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
 /* ---- function.c: registered functions, found and checked ------------------------------------------------------------------- */
@@ -360,6 +362,8 @@ extern MakoSqlBody *mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObs
 
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
 
+extern void mako_fingerprint_init(void);
+extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
 
@@ -562,7 +566,7 @@ typedef struct MakoFold
 	bool		takes_refusals; /* down in refusal, instead of raising them */
 	MakoRefusal refusal;		/* of the stream at hand */
 	MemoryContext context;		/* of a cached fold: its own; see fold_cache.c, like the next */
-	uint64		generation;
+	uint64		generation;		/* of what it was compiled from */
 	bool		native;			/* compiled with mako_native_evaluation */
 	MakoPhase	phase;			/* where the fold is; read by the handler of an error */
 	int64		sequence_number;	/* of the event at hand or folded last */
@@ -581,7 +585,6 @@ extern bool mako_fold_migrate(MakoFold *fold);
 
 /* ---- fold_cache.c: compiled folds, kept for the session -------------------------------------------------------------------- */
 
-extern void mako_fold_cache_init(void);
 extern MakoFold *mako_fold_borrow(const char *workflow_id);
 extern void mako_fold_return(MakoFold *fold);
 
@@ -615,6 +618,16 @@ struct MakoStream
 };
 
 typedef struct MakoReader MakoReader;
+
+/* Asks the processor for memory that will be used soon; nothing happens where there is none. */
+static inline void
+mako_prefetch(const void *start, Size size)
+{
+	const char *bytes = start;
+
+	for (Size offset = 0; bytes != NULL && offset < size; offset += 64)
+		__builtin_prefetch(bytes + offset);
+}
 
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
@@ -650,7 +663,7 @@ typedef enum MakoGatherNeed
 } MakoGatherNeed;
 
 extern bool mako_gather_is_possible(const char **why_not);
-extern MakoGather *mako_gather_open(void);
+extern MakoGather *mako_gather_open(int sources);
 extern MakoGatherNeed mako_gather_advance(MakoGather *gather);
 extern void mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, MakoFold *const *folds);
 extern MakoStream *mako_gather_take(MakoGather *gather, int *count);
@@ -744,9 +757,19 @@ typedef struct MakoStreamName
 	pg_uuid_t  *process_id;
 } MakoStreamName;
 
+/* Where the results of a run go. */
+typedef struct MakoDestination
+{
+	MakoReport *report;			/* has the number of the run */
+	Datum		source_wf;		/* text, like the next */
+	Datum		target_wf;
+	int			state_schema_version;	/* of the target */
+} MakoDestination;
+
 /* A stream that waits to be written; lives in the writer's context. */
 typedef struct MakoResult
 {
+	int			source;			/* of the stream: which of the destinations it has */
 	int64		stream_no;
 	int64		sequence_number;	/* of the state */
 	int64		version;		/* of the head */
@@ -759,8 +782,8 @@ typedef struct MakoResult
 
 typedef struct MakoWriter
 {
-	MakoReport *report;			/* has the ids of run, source and target */
-	int			state_schema_version;	/* of the target */
+	const MakoDestination *destinations;	/* by run; the writer's caller keeps them */
+	int			destination_count;
 	bool		update_registry;
 	bool		is_direct;		/* snapshots will not have to be copied to be written */
 	List	   *dependents;		/* MakoStatement, one a dependent */
@@ -771,10 +794,11 @@ typedef struct MakoWriter
 	bool		in_order;		/* of stream_no, are the results */
 } MakoWriter;
 
-extern MakoWriter *mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry);
+extern MakoDestination mako_writer_destination(MakoReport *report, const MakoWorkflow *target);
+extern MakoWriter *mako_writer_create(const MakoDestination *destinations, int count, bool update_registry);
 extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, Datum state, bool counts);
 extern void mako_writer_rehearse(const MakoWriter *writer);
-extern Size mako_writer_limit(const MakoWriter *writer);
+extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
 extern bool mako_writer_withdraw(MakoWriter *writer, int64 stream_no);
 

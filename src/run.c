@@ -6,7 +6,7 @@
  * order, a batch's events are looked up with a snapshot taken after its heads were locked, so that nothing is missed that others
  * committed while we waited. In heap order, gather.c reads all events once, with a snapshot of its start, and asks for heads on its
  * way; whatever is not complete or without order then is looked up, too. So the result is the same. What fails alone, batch.c
- * isolates.
+ * isolates. The results of all runs wait in one writer, which writes them together.
  *
  * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
@@ -51,20 +51,20 @@ typedef struct Run
 	const MakoRequest *request;
 	const MakoPlan *plan;
 	MakoReport *report;
-	MakoWriter *writer;
 	bool		needs_state;	/* false: an identity migration without apply only repoints */
 	bool		periodic_too;	/* the application's snapshots tell the states */
-	Size		waiting;		/* memory of the results that wait to be written */
 } Run;
 
 /* The runs of a call; lives in the context that was current when it began. */
 typedef struct Pass
 {
-	Run		   *runs;			/* in the order of the names of their sources, like the next three */
+	Run		   *runs;			/* in the order of the names of their sources, like the next four */
 	const char **sources;
 	MakoFold  **folds;
 	MakoReplay **replays;
+	MakoDestination *destinations;
 	int			count;
+	MakoWriter *writer;			/* of all runs */
 	MakoTally	tally;
 	const pg_uuid_t *tenant_id;
 	MakoCursor *heads;
@@ -73,27 +73,29 @@ typedef struct Pass
 	MakoStream *streams;		/* the batch at hand, there */
 	int			stream_count;
 	MakoGather *gather;			/* or NULL */
-	Size		waiting;		/* memory of all results that wait to be written */
 } Pass;
 
 /* ---- one stream ------------------------------------------------------------------------------------------------------------- */
 
 /* Takes one stream from its events to a result that waits to be written. */
 static void
-migrate_stream(Run *run, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader)
+migrate_stream(const Pass *pass, const MakoStream *stream, MakoReader *reader)
 {
+	const Run  *run = &pass->runs[stream->source];
+	MakoFold   *fold = pass->folds[stream->source];
+
 	if (stream->version == 0)
 	{
 		/* Nothing happened yet, so there is no state to migrate; the stream moves, so that nothing is left behind. */
 		if (reader != NULL)
 			mako_replay_empty(fold, stream, reader);
-		mako_writer_add(run->writer, stream, 0, (Datum) 0, false);
+		mako_writer_add(pass->writer, stream, 0, (Datum) 0, false);
 		return;
 	}
 
 	if (reader != NULL)
 	{
-		if (!mako_replay_stream(replay, fold, stream, reader))
+		if (!mako_replay_stream(pass->replays[stream->source], fold, stream, reader))
 			return;
 	}
 	else if (run->needs_state || stream->boundary_missing)
@@ -102,69 +104,41 @@ migrate_stream(Run *run, MakoFold *fold, MakoReplay *replay, const MakoStream *s
 	{
 		/* The boundary holds for the target too: the events behind it belong to the same state as before. */
 		mako_replay_check_schema_version(run->plan->workflows[0], stream);
-		mako_writer_add(run->writer, stream, stream->start, stream->start_state, true);
+		mako_writer_add(pass->writer, stream, stream->start, stream->start_state, true);
 		return;
 	}
 	else
 	{
-		mako_writer_add(run->writer, stream, stream->version, (Datum) 0, true);
+		mako_writer_add(pass->writer, stream, stream->version, (Datum) 0, true);
 		return;
 	}
 
 	if (run->request->in_flight_only && !mako_fold_is_in_flight(fold))
 		return;
 	if (mako_fold_migrate(fold))
-		mako_writer_add(run->writer, stream, stream->version, fold->state, true);
+		mako_writer_add(pass->writer, stream, stream->version, fold->state, true);
 }
 
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
-
-/* Is it time to write the results of all runs? */
-static bool
-results_are_many(const Pass *pass, const Run *run)
-{
-	return pass->waiting > mako_writer_limit(run->writer);
-}
 
 /* Migrates a stream; false when the results so far must be written first. */
 static bool
 take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
-	Pass	   *pass = argument;
-	Run		   *run = &pass->runs[stream->source];
+	const Pass *pass = argument;
 
-	migrate_stream(run, pass->folds[stream->source], pass->replays[stream->source], stream, reader);
-	pass->waiting -= run->waiting;
-	run->waiting = MemoryContextMemAllocated(run->writer->context, false);
-	pass->waiting += run->waiting;
-	return !results_are_many(pass, run);
-}
-
-/* Writes everything that waits. */
-static void
-flush_results(Pass *pass)
-{
-	for (int i = 0; i < pass->count; i++)
-	{
-		mako_writer_flush(pass->runs[i].writer);
-		pass->runs[i].waiting = 0;
-	}
-	pass->waiting = 0;
+	migrate_stream(pass, stream, reader);
+	return !mako_writer_is_full(pass->writer);
 }
 
 /* Writes what waits, when it is time to. */
 static void
 write_results(void *argument)
 {
-	Pass	   *pass = argument;
+	const Pass *pass = argument;
 
-	for (int i = 0; i < pass->count; i++)
-	{
-		if (!results_are_many(pass, &pass->runs[i]))
-			continue;
-		flush_results(pass);
-		break;
-	}
+	if (mako_writer_is_full(pass->writer))
+		mako_writer_flush(pass->writer);
 }
 
 /* Reports a stream that failed. */
@@ -314,15 +288,8 @@ withdraw_doubtful(Pass *pass)
 	stream_nos = mako_gather_doubtful(pass->gather, &count);
 	PopActiveSnapshot();
 	for (int i = 0; i < count; i++)
-	{
-		bool		failed = false;
-
-		for (int run = 0; run < pass->count && !failed; run++)
-			if (!mako_writer_withdraw(pass->runs[run].writer, stream_nos[i]))
-				failed = mako_report_has(pass->runs[run].report, stream_nos[i]);
-		if (!failed)
+		if (mako_writer_withdraw(pass->writer, stream_nos[i]) || !mako_report_has(&pass->tally, stream_nos[i]))
 			mako_gather_leave(pass->gather, stream_nos[i]);
-	}
 }
 
 /* Migrates the batch at hand and every one behind it while all events pass by once; then what that has left. */
@@ -333,7 +300,7 @@ migrate_in_heap_order(Pass *pass)
 	int64	   *left;
 	int			count;
 
-	pass->gather = mako_gather_open();
+	pass->gather = mako_gather_open(pass->count);
 	expect_batch(pass);
 	while ((need = mako_gather_advance(pass->gather)) != MAKO_GATHER_END)
 	{
@@ -436,7 +403,7 @@ migrate_all(Pass *pass)
 		else
 			migrate_in_key_order(pass);
 	}
-	flush_results(pass);
+	mako_writer_flush(pass->writer);
 	for (int i = 0; i < pass->count; i++)
 		mako_report_save_errors(pass->runs[i].report);
 	mako_cursor_close(pass->heads);
@@ -540,7 +507,7 @@ prepare_run(Pass *pass, int i, const MakoRequest *request)
 	source = run->plan->workflows[0];
 	run->needs_state = source->apply != NULL || !run->plan->identity || (request->in_flight_only && source->in_flight != NULL);
 	run->periodic_too = source->apply == NULL && run->needs_state;
-	run->writer = mako_writer_create(run->report, run->plan->workflows[run->plan->steps], request->update_registry);
+	pass->destinations[i] = mako_writer_destination(run->report, run->plan->workflows[run->plan->steps]);
 	pass->sources[i] = request->source_wf;
 }
 
@@ -566,8 +533,7 @@ rehearse(const Pass *pass)
 		mako_stream_rehearse();
 		break;
 	}
-	/* All writers do the same. */
-	mako_writer_rehearse(pass->runs[0].writer);
+	mako_writer_rehearse(pass->writer);
 }
 
 /*
@@ -579,14 +545,15 @@ mako_run(const MakoRequest *requests, int count)
 {
 	Pass		pass = {
 		.runs = palloc0(sizeof(Run) * count),.sources = palloc(sizeof(char *) * count),.folds = palloc(sizeof(MakoFold *) * count),
-		.replays = palloc(sizeof(MakoReplay *) * count),.count = count,.tally.max_errors = requests[0].max_errors,
-		.tenant_id = requests[0].tenant_id
+		.replays = palloc(sizeof(MakoReplay *) * count),.destinations = palloc(sizeof(MakoDestination) * count),.count = count,
+		.tally.max_errors = requests[0].max_errors,.tenant_id = requests[0].tenant_id
 	};
 
 	for (int i = 0; i < count; i++)
 		prepare_run(&pass, i, &requests[i]);
+	pass.writer = mako_writer_create(pass.destinations, count, requests[0].update_registry);
 	/* In this order: then the runs that have moved a stream to one of our sources before all have smaller numbers than ours. */
-	pass.heads = mako_stream_open_locking(pass.sources, count, pass.tenant_id, pass.runs[0].writer->dependents != NIL);
+	pass.heads = mako_stream_open_locking(pass.sources, count, pass.tenant_id, pass.writer->dependents != NIL);
 	for (int i = 0; i < count; i++)
 		begin_run(&pass, i);
 	pass.batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);

@@ -21,6 +21,9 @@
 /* Events fetched at once. */
 #define EVENT_FETCH 256
 
+/* Bytes of a gathered event that are asked for in advance: most payloads are no larger. */
+#define EVENT_AHEAD 512
+
 #define HEAD_COLUMNS(names, tid) "s.stream_no, " names ", s.version, " tid ", s.workflow_id"
 #define NAMES "s.stream_id, s.tenant_id, s.process_id"
 #define NO_NAMES "NULL::pg_catalog.text, NULL::pg_catalog.uuid, NULL::pg_catalog.uuid"
@@ -549,6 +552,17 @@ go_to_stream(MakoReader *reader, int64 stream_no)
 	return false;
 }
 
+/* Asks for the memory of the event after this one, which is gathered long before it is folded. */
+static void
+prefetch_next(const MakoReader *reader)
+{
+	const MakoGathered *next = reader->gathered;
+
+	if (next == NULL && reader->at + 1 < reader->count)
+		next = reader->streams[reader->at + 1].gathered;
+	mako_prefetch(next, EVENT_AHEAD);
+}
+
 /* The next gathered event of this stream. */
 static const MakoEvent *
 next_gathered(MakoReader *reader, int64 stream_no)
@@ -562,6 +576,7 @@ next_gathered(MakoReader *reader, int64 stream_no)
 		return NULL;
 	reader->event = gathered->event;
 	reader->gathered = gathered->next;
+	prefetch_next(reader);
 	return &reader->event;
 }
 
