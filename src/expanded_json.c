@@ -38,21 +38,57 @@ entry_end(JEntry entry, uint32 offset)
 	return JBE_HAS_OFF(entry) ? JBE_OFFLENFLD(entry) : offset + JBE_OFFLENFLD(entry);
 }
 
-/* Where the data of an entry begin. */
+/* The same for an entry that no other one helps to find: step by step back to one that has its end offset. */
 static uint32
-entry_offset(const JsonbContainer *container, uint32 index)
+entry_offset_from_any(const JEntry *entries, uint32 index)
 {
 	uint32		offset = 0;
 
 	while (index > 0)
 	{
-		JEntry		entry = container->children[--index];
+		JEntry		entry = entries[--index];
 
 		offset += JBE_OFFLENFLD(entry);
 		if (JBE_HAS_OFF(entry))
 			break;
 	}
 	return offset;
+}
+
+#define BOTH(flag) ((uint64) (flag) << 32 | (flag))
+
+/*
+ * Where the data of an entry begin: the lengths before it, from the last entry that is written with its end offset, are added up two at a
+ * time. A reader must not rely on where those are; so if there is another one between, the slow way decides.
+ */
+static inline uint32
+entry_offset(const JEntry *entries, uint32 index)
+{
+	uint64		sum = 0;
+	uint64		seen = 0;
+	uint32		offset;
+	uint32		i;
+
+	if (index == 0)
+		return 0;
+	i = (index - 1) / JB_OFFSET_STRIDE * JB_OFFSET_STRIDE;
+	offset = JBE_OFFLENFLD(entries[i]);
+	for (i++; i + 1 < index; i += 2)
+	{
+		uint64		two;
+
+		memcpy(&two, &entries[i], sizeof(two));
+		sum += two & BOTH(JENTRY_OFFLENMASK);
+		seen |= two;
+	}
+	if (i < index)
+	{
+		offset += JBE_OFFLENFLD(entries[i]);
+		seen |= entries[i];
+	}
+	if (unlikely((seen & BOTH(JENTRY_HAS_OFF)) != 0))
+		return entry_offset_from_any(entries, index);
+	return offset + (uint32) sum + (uint32) (sum >> 32);
 }
 
 /* Sets a value to a string. */
@@ -98,9 +134,10 @@ set_from_entry(MakoJsonValue *value, JEntry entry, const char *data, uint32 offs
 static inline void
 set_from_index(MakoJsonValue *value, const JsonbContainer *container, const char *data, uint32 index)
 {
-	uint32		offset = entry_offset(container, index);
+	JEntry		entry = container->children[index];
+	uint32		offset = entry_offset(container->children, index);
 
-	set_from_entry(value, container->children[index], data, offset, entry_end(container->children[index], offset));
+	set_from_entry(value, entry, data, offset, entry_end(entry, offset));
 }
 
 /* The value of a jsonb datum: flat, toasted or expanded. */
@@ -120,7 +157,7 @@ mako_json_read(Datum datum)
 			return json->value;
 		}
 	}
-	jsonb = DatumGetJsonbP(datum);
+	jsonb = VARATT_IS_EXTENDED(DatumGetPointer(datum)) ? DatumGetJsonbP(datum) : (Jsonb *) DatumGetPointer(datum);
 	if (JB_ROOT_IS_SCALAR(jsonb))
 		set_from_index(&value, &jsonb->root, data_of(&jsonb->root), 0);
 	else
@@ -164,9 +201,9 @@ mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_l
 	return memcmp(a, b, a_length);
 }
 
-/* Finds a key in a stored object of few members: one walk over the lengths finds the key and where its value lies. */
+/* Finds the number of a key in a stored object of few members. */
 static bool
-find_in_few(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field)
+find_in_few(const JsonbContainer *container, const char *data, const char *key, uint32 length, uint32 *index)
 {
 	uint32		count = JsonContainerSize(container);
 	const JEntry *entries = container->children;
@@ -179,11 +216,9 @@ find_in_few(const JsonbContainer *container, const char *data, const char *key, 
 
 		if (key_length > length)
 			return false;
-		if (key_length == length && memcmp(data + offset, key, length) == 0)
+		if (key_length == length && mako_json_same_bytes(data + offset, key, length))
 		{
-			for (uint32 j = i; j < count + i; j++)
-				offset = entry_end(entries[j], offset);
-			set_from_entry(field, entries[count + i], data, offset, entry_end(entries[count + i], offset));
+			*index = i;
 			return true;
 		}
 		offset += key_length;
@@ -191,9 +226,9 @@ find_in_few(const JsonbContainer *container, const char *data, const char *key, 
 	return false;
 }
 
-/* Finds a key in a stored object of many members. */
+/* The same for many members. */
 static bool
-find_in_many(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field)
+find_in_many(const JsonbContainer *container, const char *data, const char *key, uint32 length, uint32 *index)
 {
 	uint32		count = JsonContainerSize(container);
 	uint32		low = 0;
@@ -202,12 +237,12 @@ find_in_many(const JsonbContainer *container, const char *data, const char *key,
 	while (low < high)
 	{
 		uint32		middle = low + (high - low) / 2;
-		uint32		offset = entry_offset(container, middle);
+		uint32		offset = entry_offset(container->children, middle);
 		int			order = mako_json_compare_keys(data + offset, entry_end(container->children[middle], offset) - offset, key, length);
 
 		if (order == 0)
 		{
-			set_from_index(field, container, data, count + middle);
+			*index = middle;
 			return true;
 		}
 		if (order < 0)
@@ -233,7 +268,7 @@ find_member(const MakoJson *tree, const char *key, uint32 length)
 
 			if (member->key_length > length)
 				return -1;
-			if (member->key_length == length && memcmp(member->key, key, length) == 0)
+			if (member->key_length == length && mako_json_same_bytes(member->key, key, length))
 				return i;
 		}
 		return -1;
@@ -253,23 +288,58 @@ find_member(const MakoJson *tree, const char *key, uint32 length)
 	return -1;
 }
 
-/* The value of a key of an object; false when it has none. */
-bool
-mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field)
+/* Is this the key of that number in a stored object? */
+static inline bool
+is_key(const JsonbContainer *container, const char *data, const char *key, uint32 length, uint32 index)
 {
+	JEntry		entry = container->children[index];
+	uint32		offset = entry_offset(container->children, index);
+
+	return entry_end(entry, offset) == offset + length && mako_json_same_bytes(data + offset, key, length);
+}
+
+/*
+ * The value of a key of an object; false when it has none. The number of the member is tried first, and left behind for the next
+ * object, in which it is often the same.
+ */
+bool
+mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
+{
+	const JsonbContainer *container = object->at.stored;
+	const MakoJson *tree = object->at.tree;
+	const char *data;
+	uint32		count;
 	int			index;
 
 	if (object->kind == MAKO_JSON_STORED)
 	{
-		const JsonbContainer *container = object->at.stored;
-		bool		few = JsonContainerSize(container) < MANY_MEMBERS;
-
-		return (few ? find_in_few : find_in_many) (container, data_of(container), key, length, field);
+		data = data_of(container);
+		count = JsonContainerSize(container);
+		if (!(*number < count && is_key(container, data, key, length, *number)) &&
+			!(count < MANY_MEMBERS ? find_in_few : find_in_many) (container, data, key, length, number))
+			return false;
+		set_from_index(field, container, data, count + *number);
+		return true;
 	}
-	index = find_member(object->at.tree, key, length);
-	if (index >= 0)
-		*field = object->at.tree->members[index].value;
-	return index >= 0;
+	if (*number < tree->count && tree->members[*number].key_length == length &&
+		mako_json_same_bytes(tree->members[*number].key, key, length))
+		index = *number;
+	else
+		index = find_member(tree, key, length);
+	if (index < 0)
+		return false;
+	*number = index;
+	*field = tree->members[index].value;
+	return true;
+}
+
+/* The same for a key that is not looked up again and again. */
+bool
+mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field)
+{
+	uint32		number = UINT32_MAX;
+
+	return mako_json_field_near(object, key, length, field, &number);
 }
 
 /* An element of an array, which must have it. */
@@ -382,13 +452,38 @@ mako_json_put(MakoJson *object, const MakoJsonMember *member)
 Datum
 mako_json_datum(const MakoJsonValue *value)
 {
-	MakoJson   *json;
+	return value->kind == MAKO_JSON_OBJECT || value->kind == MAKO_JSON_ARRAY ? EOHPGetRODatum(&value->at.tree->header) :
+		mako_json_put_into(mako_json_box(), value);
+}
 
+/* A box for any value but a tree, which is a datum itself. */
+MakoJson *
+mako_json_box(void)
+{
+	return new_header(0);
+}
+
+/* A value as a jsonb datum in a box, which whoever owns the box uses again when nobody needs the datum any more. */
+Datum
+mako_json_put_into(MakoJson *box, const MakoJsonValue *value)
+{
 	if (value->kind == MAKO_JSON_OBJECT || value->kind == MAKO_JSON_ARRAY)
 		return EOHPGetRODatum(&value->at.tree->header);
-	json = new_header(0);
-	json->value = *value;
-	return EOHPGetRODatum(&json->header);
+	box->flat_size = 0;
+	box->value = *value;
+	return EOHPGetRODatum(&box->header);
+}
+
+/* The same jsonb datum, but not in somebody's box. */
+Datum
+mako_json_take_out(Datum datum)
+{
+	MakoJsonValue value;
+
+	if (!VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(datum)))
+		return datum;
+	value = mako_json_read(datum);
+	return mako_json_datum(&value);
 }
 
 /* ---- to the format of jsonb ------------------------------------------------------------------------------------------------- */

@@ -68,14 +68,44 @@ typedef struct MakoJsonMembers
 	uint32		count;
 } MakoJsonMembers;
 
+/* Are so many bytes the same? Keys are short: a call of memcmp() takes longer than the comparison. */
+static inline bool
+mako_json_same_bytes(const char *a, const char *b, uint32 length)
+{
+	uint64		x,
+				y;
+
+	if (length < sizeof(uint64))
+	{
+		while (length > 0 && a[length - 1] == b[length - 1])
+			length--;
+		return length == 0;
+	}
+	for (uint32 i = 0; i < length - sizeof(uint64); i += sizeof(uint64))
+	{
+		memcpy(&x, a + i, sizeof(x));
+		memcpy(&y, b + i, sizeof(y));
+		if (x != y)
+			return false;
+	}
+	/* The last ones may be some of those before again. */
+	memcpy(&x, a + length - sizeof(x), sizeof(x));
+	memcpy(&y, b + length - sizeof(y), sizeof(y));
+	return x == y;
+}
+
 extern MakoJsonValue mako_json_read(Datum datum);
 extern Datum mako_json_datum(const MakoJsonValue *value);
 extern Jsonb *mako_json_flatten(const MakoJsonValue *value);
+extern MakoJson *mako_json_box(void);
+extern Datum mako_json_put_into(MakoJson *box, const MakoJsonValue *value);
+extern Datum mako_json_take_out(Datum datum);
 
 extern bool mako_json_is_object(const MakoJsonValue *value);
 extern bool mako_json_is_array(const MakoJsonValue *value);
 extern uint32 mako_json_count(const MakoJsonValue *value);
 extern bool mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field);
+extern bool mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number);
 extern void mako_json_element(const MakoJsonValue *array, uint32 index, MakoJsonValue *element);
 extern MakoJsonMembers mako_json_members(const MakoJsonValue *container);
 
