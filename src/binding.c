@@ -41,9 +41,18 @@ mako_binding_plan(MakoBinding *binding, List *bindings)
 	binding->field = field;
 }
 
+static bool look_for_field(MakoBinding *binding, ExprContext *context);
+
 /* Finds the field of a binding, which is then valid for one evaluation of the program; false when there is none. */
-static bool
+static inline bool
 find_field(MakoBinding *binding, ExprContext *context)
+{
+	return binding->field->evaluation == binding->program->evaluation ? binding->field->found : look_for_field(binding, context);
+}
+
+/* The same for one that is not known. */
+static bool
+look_for_field(MakoBinding *binding, ExprContext *context)
 {
 	MakoField  *field = binding->field;
 	MakoBinding *outer = field->object;
@@ -52,8 +61,6 @@ find_field(MakoBinding *binding, ExprContext *context)
 	Datum		datum;
 	bool		isnull;
 
-	if (field->evaluation == binding->program->evaluation)
-		return field->found;
 	if (outer == NULL)
 	{
 		const ParamExternData *parameter = &context->ecxt_param_list_info->params[field->parameter - 1];

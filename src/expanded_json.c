@@ -10,15 +10,13 @@
 
 #include "miscadmin.h"
 
-#define MAGIC 0x4d414b4f
-
 /* From this many members on, a binary search beats a walk over the keys. */
 #define MANY_MEMBERS 24
 
 static Size flat_size(ExpandedObjectHeader *header);
 static void flatten_into(ExpandedObjectHeader *header, void *result, Size size);
 
-static const ExpandedObjectMethods methods = {flat_size, flatten_into};
+const ExpandedObjectMethods mako_json_methods = {flat_size, flatten_into};
 
 /* ---- from the format of jsonb ----------------------------------------------------------------------------------------------- */
 
@@ -38,15 +36,15 @@ entry_end(JEntry entry, uint32 offset)
 	return JBE_HAS_OFF(entry) ? JBE_OFFLENFLD(entry) : offset + JBE_OFFLENFLD(entry);
 }
 
-/* The same for an entry that no other one helps to find: step by step back to one that has its end offset. */
+/* Where the data of an entry begin. */
 static uint32
-entry_offset_from_any(const JEntry *entries, uint32 index)
+entry_offset(const JsonbContainer *container, uint32 index)
 {
 	uint32		offset = 0;
 
 	while (index > 0)
 	{
-		JEntry		entry = entries[--index];
+		JEntry		entry = container->children[--index];
 
 		offset += JBE_OFFLENFLD(entry);
 		if (JBE_HAS_OFF(entry))
@@ -55,40 +53,36 @@ entry_offset_from_any(const JEntry *entries, uint32 index)
 	return offset;
 }
 
-#define BOTH(flag) ((uint64) (flag) << 32 | (flag))
+#define BOTH(bits) ((uint64) (bits) << 32 | (bits))
 
 /*
- * Where the data of an entry begin: the lengths before it, from the last entry that is written with its end offset, are added up two at a
- * time. A reader must not rely on where those are; so if there is another one between, the slow way decides.
+ * Adds up the lengths of some entries, two at a time. Returns false where one of them has its end offset in the place of a length, which
+ * of the first 32 entries only the very first one does, whose end is its length.
  */
-static inline uint32
-entry_offset(const JEntry *entries, uint32 index)
+static inline bool
+add_lengths(const JEntry *entries, uint32 from, uint32 to, uint32 *sum)
 {
-	uint64		sum = 0;
+	uint64		lengths = 0;
 	uint64		seen = 0;
-	uint32		offset;
-	uint32		i;
+	uint32		i = from;
 
-	if (index == 0)
-		return 0;
-	i = (index - 1) / JB_OFFSET_STRIDE * JB_OFFSET_STRIDE;
-	offset = JBE_OFFLENFLD(entries[i]);
-	for (i++; i + 1 < index; i += 2)
+	if (i == 0 && i < to)
+		*sum += JBE_OFFLENFLD(entries[i++]);
+	for (; i + 1 < to; i += 2)
 	{
 		uint64		two;
 
 		memcpy(&two, &entries[i], sizeof(two));
-		sum += two & BOTH(JENTRY_OFFLENMASK);
+		lengths += two & BOTH(JENTRY_OFFLENMASK);
 		seen |= two;
 	}
-	if (i < index)
+	if (i < to)
 	{
-		offset += JBE_OFFLENFLD(entries[i]);
+		lengths += JBE_OFFLENFLD(entries[i]);
 		seen |= entries[i];
 	}
-	if (unlikely((seen & BOTH(JENTRY_HAS_OFF)) != 0))
-		return entry_offset_from_any(entries, index);
-	return offset + (uint32) sum + (uint32) (sum >> 32);
+	*sum += (uint32) lengths + (uint32) (lengths >> 32);
+	return (seen & BOTH(JENTRY_HAS_OFF)) == 0;
 }
 
 /* Sets a value to a string. */
@@ -135,70 +129,34 @@ static inline void
 set_from_index(MakoJsonValue *value, const JsonbContainer *container, const char *data, uint32 index)
 {
 	JEntry		entry = container->children[index];
-	uint32		offset = entry_offset(container->children, index);
+	uint32		offset = entry_offset(container, index);
 
 	set_from_entry(value, entry, data, offset, entry_end(entry, offset));
 }
 
-/* The value of a jsonb datum: flat, toasted or expanded. */
-MakoJsonValue
-mako_json_read(Datum datum)
+/* The value of a jsonb datum that is not one of ours. */
+void
+mako_json_read_any(Datum datum, MakoJsonValue *value)
 {
-	MakoJsonValue value;
-	Jsonb	   *jsonb;
+	Jsonb	   *jsonb = VARATT_IS_EXTENDED(DatumGetPointer(datum)) ? DatumGetJsonbP(datum) : (Jsonb *) DatumGetPointer(datum);
 
-	if (VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(datum)))
-	{
-		const MakoJson *json = (const MakoJson *) DatumGetEOHP(datum);
-
-		if (json->header.eoh_methods == &methods)
-		{
-			Assert(json->magic == MAGIC);
-			return json->value;
-		}
-	}
-	jsonb = VARATT_IS_EXTENDED(DatumGetPointer(datum)) ? DatumGetJsonbP(datum) : (Jsonb *) DatumGetPointer(datum);
 	if (JB_ROOT_IS_SCALAR(jsonb))
-		set_from_index(&value, &jsonb->root, data_of(&jsonb->root), 0);
+		set_from_index(value, &jsonb->root, data_of(&jsonb->root), 0);
 	else
 	{
-		value.kind = MAKO_JSON_STORED;
-		value.length = VARSIZE(jsonb) - VARHDRSZ;
-		value.at.stored = &jsonb->root;
+		value->kind = MAKO_JSON_STORED;
+		value->length = VARSIZE(jsonb) - VARHDRSZ;
+		value->at.stored = &jsonb->root;
 	}
-	return value;
 }
 
 /* ---- looking into containers ------------------------------------------------------------------------------------------------ */
-
-/* Is it an object? */
-bool
-mako_json_is_object(const MakoJsonValue *value)
-{
-	return value->kind == MAKO_JSON_OBJECT || (value->kind == MAKO_JSON_STORED && JsonContainerIsObject(value->at.stored));
-}
-
-/* Is it an array? */
-bool
-mako_json_is_array(const MakoJsonValue *value)
-{
-	return value->kind == MAKO_JSON_ARRAY || (value->kind == MAKO_JSON_STORED && JsonContainerIsArray(value->at.stored));
-}
 
 /* How many members or elements a container has. */
 uint32
 mako_json_count(const MakoJsonValue *value)
 {
 	return value->kind == MAKO_JSON_STORED ? JsonContainerSize(value->at.stored) : value->at.tree->count;
-}
-
-/* The order of keys in an object. */
-int
-mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_length)
-{
-	if (a_length != b_length)
-		return a_length < b_length ? -1 : 1;
-	return memcmp(a, b, a_length);
 }
 
 /* Finds the number of a key in a stored object of few members. */
@@ -237,7 +195,7 @@ find_in_many(const JsonbContainer *container, const char *data, const char *key,
 	while (low < high)
 	{
 		uint32		middle = low + (high - low) / 2;
-		uint32		offset = entry_offset(container->children, middle);
+		uint32		offset = entry_offset(container, middle);
 		int			order = mako_json_compare_keys(data + offset, entry_end(container->children[middle], offset) - offset, key, length);
 
 		if (order == 0)
@@ -288,14 +246,47 @@ find_member(const MakoJson *tree, const char *key, uint32 length)
 	return -1;
 }
 
-/* Is this the key of that number in a stored object? */
-static inline bool
-is_key(const JsonbContainer *container, const char *data, const char *key, uint32 length, uint32 index)
+/* The number of a key in a stored object, or -1. */
+static int64
+find_stored(const JsonbContainer *container, const char *data, const char *key, uint32 length)
 {
-	JEntry		entry = container->children[index];
-	uint32		offset = entry_offset(container->children, index);
+	uint32		index;
 
-	return entry_end(entry, offset) == offset + length && mako_json_same_bytes(data + offset, key, length);
+	return (JsonContainerSize(container) < MANY_MEMBERS ? find_in_few : find_in_many) (container, data, key, length, &index) ?
+		(int64) index : -1;
+}
+
+/* The number of the member of an object that has a key, or -1. */
+int64
+mako_json_member(const MakoJsonValue *object, const char *key, uint32 length)
+{
+	return object->kind == MAKO_JSON_STORED ? find_stored(object->at.stored, data_of(object->at.stored), key, length) :
+		find_member(object->at.tree, key, length);
+}
+
+/* The value of a key of an object; false when it has none. */
+bool
+mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field)
+{
+	uint32		number = UINT32_MAX;
+
+	return mako_json_field_near(object, key, length, field, &number);
+}
+
+/* Finds a field by the number of its member in a stored object; false when it is another one, or too far behind. */
+static inline bool
+guess_field(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field, uint32 number)
+{
+	uint32		count = JsonContainerSize(container);
+	const JEntry *entries = container->children;
+	uint32		offset = 0;
+
+	if (number >= count || !add_lengths(entries, 0, number, &offset) ||
+		entry_end(entries[number], offset) != offset + length || !mako_json_same_bytes(data + offset, key, length) ||
+		!add_lengths(entries, number, count + number, &offset))
+		return false;
+	set_from_entry(field, entries[count + number], data, offset, entry_end(entries[count + number], offset));
+	return true;
 }
 
 /*
@@ -305,41 +296,33 @@ is_key(const JsonbContainer *container, const char *data, const char *key, uint3
 bool
 mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
 {
-	const JsonbContainer *container = object->at.stored;
 	const MakoJson *tree = object->at.tree;
-	const char *data;
-	uint32		count;
-	int			index;
+	int64		index;
 
 	if (object->kind == MAKO_JSON_STORED)
 	{
-		data = data_of(container);
-		count = JsonContainerSize(container);
-		if (!(*number < count && is_key(container, data, key, length, *number)) &&
-			!(count < MANY_MEMBERS ? find_in_few : find_in_many) (container, data, key, length, number))
-			return false;
-		set_from_index(field, container, data, count + *number);
-		return true;
+		const JsonbContainer *container = object->at.stored;
+		const char *data = data_of(container);
+
+		if (guess_field(container, data, key, length, field, *number))
+			return true;
+		index = find_stored(container, data, key, length);
+		if (index >= 0)
+			set_from_index(field, container, data, JsonContainerSize(container) + (uint32) index);
 	}
-	if (*number < tree->count && tree->members[*number].key_length == length &&
-		mako_json_same_bytes(tree->members[*number].key, key, length))
-		index = *number;
 	else
-		index = find_member(tree, key, length);
-	if (index < 0)
-		return false;
-	*number = index;
-	*field = tree->members[index].value;
-	return true;
-}
-
-/* The same for a key that is not looked up again and again. */
-bool
-mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field)
-{
-	uint32		number = UINT32_MAX;
-
-	return mako_json_field_near(object, key, length, field, &number);
+	{
+		if (*number < tree->count && tree->members[*number].key_length == length &&
+			mako_json_same_bytes(tree->members[*number].key, key, length))
+			index = *number;
+		else
+			index = find_member(tree, key, length);
+		if (index >= 0)
+			*field = tree->members[index].value;
+	}
+	if (index >= 0)
+		*number = (uint32) index;
+	return index >= 0;
 }
 
 /* An element of an array, which must have it. */
@@ -405,8 +388,7 @@ new_header(uint32 capacity)
 {
 	MakoJson   *json = palloc(offsetof(MakoJson, members) + sizeof(MakoJsonMember) * capacity);
 
-	EOH_init_header(&json->header, &methods, CurrentMemoryContext);
-	json->magic = MAGIC;
+	EOH_init_header(&json->header, &mako_json_methods, CurrentMemoryContext);
 	json->count = 0;
 	json->flat_size = 0;
 	return json;

@@ -54,7 +54,6 @@ typedef struct MakoJsonMember
 struct MakoJson
 {
 	ExpandedObjectHeader header;
-	uint32		magic;
 	uint32		count;			/* of members */
 	Size		flat_size;		/* 0: not yet known */
 	MakoJsonValue value;		/* of a tree: the tree itself */
@@ -94,16 +93,16 @@ mako_json_same_bytes(const char *a, const char *b, uint32 length)
 	return x == y;
 }
 
-extern MakoJsonValue mako_json_read(Datum datum);
+extern const ExpandedObjectMethods mako_json_methods;
+extern void mako_json_read_any(Datum datum, MakoJsonValue *value);
 extern Datum mako_json_datum(const MakoJsonValue *value);
 extern Jsonb *mako_json_flatten(const MakoJsonValue *value);
 extern MakoJson *mako_json_box(void);
 extern Datum mako_json_put_into(MakoJson *box, const MakoJsonValue *value);
 extern Datum mako_json_take_out(Datum datum);
 
-extern bool mako_json_is_object(const MakoJsonValue *value);
-extern bool mako_json_is_array(const MakoJsonValue *value);
 extern uint32 mako_json_count(const MakoJsonValue *value);
+extern int64 mako_json_member(const MakoJsonValue *object, const char *key, uint32 length);
 extern bool mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field);
 extern bool mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number);
 extern void mako_json_element(const MakoJsonValue *array, uint32 index, MakoJsonValue *element);
@@ -111,7 +110,48 @@ extern MakoJsonMembers mako_json_members(const MakoJsonValue *container);
 
 extern MakoJson *mako_json_new(MakoJsonKind kind, uint32 capacity);
 extern void mako_json_put(MakoJson *object, const MakoJsonMember *member);
-extern int	mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_length);
 extern void mako_json_set_string(MakoJsonValue *value, const char *string, uint32 length);
+
+/* The value of a jsonb datum: flat, toasted or expanded. */
+static inline MakoJsonValue
+mako_json_read(Datum datum)
+{
+	const char *pointer = DatumGetPointer(datum);
+	MakoJsonValue value;
+
+	if (VARATT_IS_EXTERNAL_EXPANDED(pointer))
+	{
+		varatt_expanded expanded;
+
+		memcpy(&expanded, VARDATA_EXTERNAL(pointer), sizeof(expanded));
+		if (expanded.eohptr->eoh_methods == &mako_json_methods)
+			return ((const MakoJson *) expanded.eohptr)->value;
+	}
+	mako_json_read_any(datum, &value);
+	return value;
+}
+
+/* Is it an object? */
+static inline bool
+mako_json_is_object(const MakoJsonValue *value)
+{
+	return value->kind == MAKO_JSON_OBJECT || (value->kind == MAKO_JSON_STORED && JsonContainerIsObject(value->at.stored));
+}
+
+/* Is it an array? */
+static inline bool
+mako_json_is_array(const MakoJsonValue *value)
+{
+	return value->kind == MAKO_JSON_ARRAY || (value->kind == MAKO_JSON_STORED && JsonContainerIsArray(value->at.stored));
+}
+
+/* The order of keys in an object. */
+static inline int
+mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_length)
+{
+	if (a_length != b_length)
+		return a_length < b_length ? -1 : 1;
+	return memcmp(a, b, a_length);
+}
 
 #endif							/* MAKO_EXPANDED_JSON_H */

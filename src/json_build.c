@@ -194,13 +194,15 @@ static const BuildPlan *
 build_plan(FunctionCallInfo fcinfo, bool has_keys)
 {
 	FmgrInfo   *function = fcinfo->flinfo;
-	List	   *arguments = mako_json_call_arguments(fcinfo);
-	int			nargs = list_length(arguments);
+	List	   *arguments;
+	int			nargs;
 	BuildPlan  *plan;
 	MemoryContext old;
 
 	if (function->fn_extra != NULL)
 		return function->fn_extra;
+	arguments = mako_json_call_arguments(fcinfo);
+	nargs = list_length(arguments);
 	old = MemoryContextSwitchTo(function->fn_mcxt);
 	plan = palloc0(sizeof(BuildPlan));
 	plan->by_server = nargs != PG_NARGS() || get_fn_expr_variadic(function) || (has_keys && nargs % 2 != 0);
@@ -246,16 +248,17 @@ native_jsonb_build_object(PG_FUNCTION_ARGS)
 	{
 		const Slot *slot = &plan->slots[i];
 		int			argument = slot->argument;
-		MakoJsonMember member = {slot->key, slot->key_length};
+		MakoJsonMember other;
+		MakoJsonMember *member = plan->is_sorted ? &object->members[object->count++] : &other;
 
-		convert(fcinfo->args[argument].value, fcinfo->args[argument].isnull, slot->conversion, &plan->to_jsonb[argument], &member.value);
-		if (plan->is_sorted)
-			object->members[object->count++] = member;
-		else
+		member->key = slot->key;
+		member->key_length = slot->key_length;
+		convert(fcinfo->args[argument].value, fcinfo->args[argument].isnull, slot->conversion, &plan->to_jsonb[argument], &member->value);
+		if (!plan->is_sorted)
 		{
-			if (member.key == NULL)
-				member.key = mako_json_argument_text(fcinfo, argument - 1, &member.key_length);
-			mako_json_put(object, &member);
+			if (member->key == NULL)
+				member->key = mako_json_argument_text(fcinfo, argument - 1, &member->key_length);
+			mako_json_put(object, member);
 		}
 	}
 	RETURN_JSON(&object->value);
