@@ -27,17 +27,28 @@ struct MakoField
 	MakoJsonValue value;		/* if found */
 };
 
+/* How an operand is evaluated. */
+typedef enum MakoOperandKind
+{
+	MAKO_OPERAND_CONSTANT,
+	MAKO_OPERAND_PARAMETER,		/* of the fold */
+	MAKO_OPERAND_BINDING,
+	MAKO_OPERAND_CHOICE,
+	MAKO_OPERAND_EXPRESSION,	/* by the executor */
+} MakoOperandKind;
+
 /* An expression whose value is wanted now and then. */
-typedef struct MakoOperand
+struct MakoOperand
 {
 	Expr	   *expression;
-	ExprState  *state;			/* NULL for the simplest, which are: */
-	const ParamExternData *parameter;	/* a parameter of the fold, */
-	MakoBinding *binding;		/* a binding, */
-	const MakoChoice *choice;	/* a choice, */
-	Datum		value;			/* or a constant */
-	bool		isnull;
-} MakoOperand;
+	MakoOperandKind kind;
+	bool		isnull;			/* the constant is */
+	Datum		value;			/* the constant */
+	const ParamExternData *parameter;
+	MakoBinding *binding;
+	const MakoChoice *choice;
+	ExprState  *state;			/* of an expression; lives as long as the program's context */
+};
 
 /* A text for which a choice has a result of its own. */
 typedef struct MakoOption
@@ -64,6 +75,7 @@ extern void mako_binding_plan(MakoBinding *binding, List *bindings);
 extern Datum mako_binding_value(MakoBinding *binding, ExprContext *context, bool *isnull);
 extern const char *mako_binding_bytes(MakoBinding *binding, ExprContext *context, uint32 *length);
 extern void mako_choose(MakoProgram *program);
+extern Datum mako_operand_value(const MakoOperand *operand, ExprContext *context, bool *isnull);
 extern Datum mako_choice_value(const MakoChoice *choice, ExprContext *context, bool *isnull);
 
 #endif							/* MAKO_BINDING_H */

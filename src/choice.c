@@ -344,7 +344,7 @@ mako_choose(MakoProgram *program)
 {
 	ListCell   *cell;
 
-	program->chosen = (Expr *) choose((Node *) program->expression, program);
+	program->operand->expression = (Expr *) choose((Node *) program->expression, program);
 	foreach(cell, program->bindings)
 	{
 		MakoBinding *binding = lfirst(cell);
@@ -357,22 +357,26 @@ mako_choose(MakoProgram *program)
 /* ---- evaluation ------------------------------------------------------------------------------------------------------------- */
 
 /* The value of an operand. */
-static inline Datum
-operand_value(const MakoOperand *operand, ExprContext *context, bool *isnull)
+Datum
+mako_operand_value(const MakoOperand *operand, ExprContext *context, bool *isnull)
 {
-	if (operand->state != NULL)
-		return ExecEvalExpr(operand->state, context, isnull);
-	if (operand->binding != NULL)
-		return mako_binding_value(operand->binding, context, isnull);
-	if (operand->choice != NULL)
-		return mako_choice_value(operand->choice, context, isnull);
-	if (operand->parameter != NULL)
+	switch (operand->kind)
 	{
-		*isnull = operand->parameter->isnull;
-		return operand->parameter->value;
+		case MAKO_OPERAND_CONSTANT:
+			*isnull = operand->isnull;
+			return operand->value;
+		case MAKO_OPERAND_PARAMETER:
+			*isnull = operand->parameter->isnull;
+			return operand->parameter->value;
+		case MAKO_OPERAND_BINDING:
+			return mako_binding_value(operand->binding, context, isnull);
+		case MAKO_OPERAND_CHOICE:
+			check_stack_depth();
+			return mako_choice_value(operand->choice, context, isnull);
+		default:
+			check_stack_depth();
+			return ExecEvalExpr(operand->state, context, isnull);
 	}
-	*isnull = operand->isnull;
-	return operand->value;
 }
 
 /* The bytes of the text that a choice tests; NULL when it is null. */
@@ -383,9 +387,9 @@ test_bytes(const MakoOperand *test, ExprContext *context, uint32 *length)
 	bool		isnull;
 	const text *value;
 
-	if (test->binding != NULL)
+	if (test->kind == MAKO_OPERAND_BINDING)
 		return mako_binding_bytes(test->binding, context, length);
-	datum = operand_value(test, context, &isnull);
+	datum = mako_operand_value(test, context, &isnull);
 	if (isnull)
 		return NULL;
 	value = DatumGetTextPP(datum);
@@ -400,7 +404,7 @@ mako_choice_value(const MakoChoice *choice, ExprContext *context, bool *isnull)
 	uint32		length;
 	const char *text;
 
-	check_stack_depth();
 	text = test_bytes(&choice->test, context, &length);
-	return operand_value(list_nth(choice->results, text == NULL ? choice->null_result : result_for(choice, text, length)), context, isnull);
+	return mako_operand_value(list_nth(choice->results, text == NULL ? choice->null_result : result_for(choice, text, length)),
+							  context, isnull);
 }

@@ -134,7 +134,7 @@ set_from_index(MakoJsonValue *value, const JsonbContainer *container, const char
 	set_from_entry(value, entry, data, offset, entry_end(entry, offset));
 }
 
-/* The value of a jsonb datum that is not one of ours. */
+/* The same for one that takes more than a look: toasted, a scalar, or expanded by somebody else. */
 void
 mako_json_read_any(Datum datum, MakoJsonValue *value)
 {
@@ -289,6 +289,31 @@ guess_field(const JsonbContainer *container, const char *data, const char *key, 
 	return true;
 }
 
+/* Finds a field where no guess helps, or in a tree, where it is cheap; leaves the number of its member behind. */
+static pg_noinline bool
+find_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
+{
+	const MakoJson *tree = object->at.tree;
+	const JsonbContainer *container = object->at.stored;
+	int64		index;
+
+	if (object->kind != MAKO_JSON_STORED && *number < tree->count && tree->members[*number].key_length == length &&
+		mako_json_same_bytes(tree->members[*number].key, key, length))
+	{
+		*field = tree->members[*number].value;
+		return true;
+	}
+	index = mako_json_member(object, key, length);
+	if (index < 0)
+		return false;
+	if (object->kind == MAKO_JSON_STORED)
+		set_from_index(field, container, data_of(container), JsonContainerSize(container) + (uint32) index);
+	else
+		*field = tree->members[index].value;
+	*number = (uint32) index;
+	return true;
+}
+
 /*
  * The value of a key of an object; false when it has none. The number of the member is tried first, and left behind for the next
  * object, in which it is often the same.
@@ -296,33 +321,9 @@ guess_field(const JsonbContainer *container, const char *data, const char *key, 
 bool
 mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
 {
-	const MakoJson *tree = object->at.tree;
-	int64		index;
-
-	if (object->kind == MAKO_JSON_STORED)
-	{
-		const JsonbContainer *container = object->at.stored;
-		const char *data = data_of(container);
-
-		if (guess_field(container, data, key, length, field, *number))
-			return true;
-		index = find_stored(container, data, key, length);
-		if (index >= 0)
-			set_from_index(field, container, data, JsonContainerSize(container) + (uint32) index);
-	}
-	else
-	{
-		if (*number < tree->count && tree->members[*number].key_length == length &&
-			mako_json_same_bytes(tree->members[*number].key, key, length))
-			index = *number;
-		else
-			index = find_member(tree, key, length);
-		if (index >= 0)
-			*field = tree->members[index].value;
-	}
-	if (index >= 0)
-		*number = (uint32) index;
-	return index >= 0;
+	return (object->kind == MAKO_JSON_STORED &&
+			guess_field(object->at.stored, data_of(object->at.stored), key, length, field, *number)) ||
+		find_field(object, key, length, field, number);
 }
 
 /* An element of an array, which must have it. */
@@ -454,18 +455,6 @@ mako_json_put_into(MakoJson *box, const MakoJsonValue *value)
 	box->flat_size = 0;
 	box->value = *value;
 	return EOHPGetRODatum(&box->header);
-}
-
-/* The same jsonb datum, but not in somebody's box. */
-Datum
-mako_json_take_out(Datum datum)
-{
-	MakoJsonValue value;
-
-	if (!VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(datum)))
-		return datum;
-	value = mako_json_read(datum);
-	return mako_json_datum(&value);
 }
 
 /* ---- to the format of jsonb ------------------------------------------------------------------------------------------------- */

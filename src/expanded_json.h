@@ -73,12 +73,25 @@ mako_json_same_bytes(const char *a, const char *b, uint32 length)
 {
 	uint64		x,
 				y;
+	uint32		z,
+				w;
 
-	if (length < sizeof(uint64))
+	if (length < sizeof(z))
 	{
 		while (length > 0 && a[length - 1] == b[length - 1])
 			length--;
 		return length == 0;
+	}
+	/* The last ones may be some of those before again. */
+	if (length < sizeof(x))
+	{
+		memcpy(&z, a, sizeof(z));
+		memcpy(&w, b, sizeof(w));
+		if (z != w)
+			return false;
+		memcpy(&z, a + length - sizeof(z), sizeof(z));
+		memcpy(&w, b + length - sizeof(w), sizeof(w));
+		return z == w;
 	}
 	for (uint32 i = 0; i < length - sizeof(uint64); i += sizeof(uint64))
 	{
@@ -87,7 +100,6 @@ mako_json_same_bytes(const char *a, const char *b, uint32 length)
 		if (x != y)
 			return false;
 	}
-	/* The last ones may be some of those before again. */
 	memcpy(&x, a + length - sizeof(x), sizeof(x));
 	memcpy(&y, b + length - sizeof(y), sizeof(y));
 	return x == y;
@@ -99,7 +111,6 @@ extern Datum mako_json_datum(const MakoJsonValue *value);
 extern Jsonb *mako_json_flatten(const MakoJsonValue *value);
 extern MakoJson *mako_json_box(void);
 extern Datum mako_json_put_into(MakoJson *box, const MakoJsonValue *value);
-extern Datum mako_json_take_out(Datum datum);
 
 extern uint32 mako_json_count(const MakoJsonValue *value);
 extern int64 mako_json_member(const MakoJsonValue *object, const char *key, uint32 length);
@@ -116,7 +127,7 @@ extern void mako_json_set_string(MakoJsonValue *value, const char *string, uint3
 static inline MakoJsonValue
 mako_json_read(Datum datum)
 {
-	const char *pointer = DatumGetPointer(datum);
+	const void *pointer = DatumGetPointer(datum);
 	MakoJsonValue value;
 
 	if (VARATT_IS_EXTERNAL_EXPANDED(pointer))
@@ -127,8 +138,27 @@ mako_json_read(Datum datum)
 		if (expanded.eohptr->eoh_methods == &mako_json_methods)
 			return ((const MakoJson *) expanded.eohptr)->value;
 	}
-	mako_json_read_any(datum, &value);
+	if (!VARATT_IS_EXTENDED(pointer) && !JB_ROOT_IS_SCALAR((Jsonb *) pointer))
+	{
+		value.kind = MAKO_JSON_STORED;
+		value.length = VARSIZE(pointer) - VARHDRSZ;
+		value.at.stored = &((Jsonb *) pointer)->root;
+	}
+	else
+		mako_json_read_any(datum, &value);
 	return value;
+}
+
+/* A jsonb datum that is not in somebody's box: the same one, unless it is in one. */
+static inline Datum
+mako_json_take_out(Datum datum)
+{
+	MakoJsonValue value;
+
+	if (!VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(datum)))
+		return datum;
+	value = mako_json_read(datum);
+	return value.kind == MAKO_JSON_OBJECT || value.kind == MAKO_JSON_ARRAY ? datum : mako_json_datum(&value);
 }
 
 /* Is it an object? */

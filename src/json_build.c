@@ -74,20 +74,14 @@ conversion_of(Oid type, bool constant)
 	}
 }
 
-/* Makes a value of an argument; function is for those that only the server can convert. */
+/* Makes a value of an argument that is not null and no jsonb; function is for those that only the server can convert. */
 static void
-convert(Datum datum, bool isnull, Conversion conversion, FmgrInfo *function, MakoJsonValue *value)
+convert_other(Datum datum, Conversion conversion, FmgrInfo *function, MakoJsonValue *value)
 {
-	if (isnull)
-	{
-		value->kind = MAKO_JSON_NULL;
-		return;
-	}
 	switch (conversion)
 	{
 		case FROM_JSONB:
-			*value = mako_json_read(datum);
-			return;
+			pg_unreachable();
 		case FROM_TEXT:
 			{
 				text	   *string = DatumGetTextPP(datum);
@@ -126,6 +120,18 @@ convert(Datum datum, bool isnull, Conversion conversion, FmgrInfo *function, Mak
 	}
 	value->kind = MAKO_JSON_NUMBER;
 	value->at.number = DatumGetNumeric(datum);
+}
+
+/* Makes a value of an argument. */
+static inline void
+convert(Datum datum, bool isnull, Conversion conversion, FmgrInfo *function, MakoJsonValue *value)
+{
+	if (isnull)
+		value->kind = MAKO_JSON_NULL;
+	else if (conversion == FROM_JSONB)
+		*value = mako_json_read(datum);
+	else
+		convert_other(datum, conversion, function, value);
 }
 
 /* Prepares to_jsonb() for an argument. */

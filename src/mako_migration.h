@@ -509,6 +509,7 @@ extern void mako_share(Expr **expression, List **bindings);
 
 typedef struct MakoField MakoField;
 typedef struct MakoChoice MakoChoice;
+typedef struct MakoOperand MakoOperand;
 
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 
@@ -526,11 +527,10 @@ typedef struct MakoProgram
 	Expr	   *expression;		/* planned: SQL functions are inlined */
 	bool		is_inlined;		/* by inline.c */
 	List	   *bindings;		/* of MakoBinding; $5 and so on */
-	Expr	   *chosen;			/* the expression with choices in it, which is evaluated */
 	List	   *choices;		/* of MakoChoice; $-1 and so on */
 	bool		is_json;		/* the result is a jsonb */
 	uint64		evaluation;		/* number of the one at hand */
-	ExprState  *state;			/* lives as long as the expression context */
+	struct MakoOperand *operand;	/* the expression with choices in it, which is evaluated */
 	ExprContext *context;
 	MakoRefusalSink sink;		/* of the evaluation at hand */
 	Oid			owner;			/* evaluates it, in a security-restricted operation */

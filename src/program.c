@@ -260,7 +260,8 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 		mako_binding_plan(binding, program->bindings);
 		binding->chosen = binding->expression;
 	}
-	program->chosen = program->expression;
+	program->operand = palloc0(sizeof(MakoOperand));
+	program->operand->expression = program->expression;
 	if (mako_native_evaluation)
 		mako_choose(program);
 	become_caller(&before);
@@ -317,7 +318,7 @@ prepare(const MakoProgram *program, Expr *expression, ParamListInfo parameters)
 	return state;
 }
 
-/* Makes an operand of a choice ready for evaluation. */
+/* Makes a program or an operand of a choice ready for evaluation. */
 static void
 prepare_operand(const MakoProgram *program, MakoOperand *operand, ParamListInfo parameters)
 {
@@ -326,17 +327,30 @@ prepare_operand(const MakoProgram *program, MakoOperand *operand, ParamListInfo 
 
 	if (IsA(constant, Const))
 	{
+		operand->kind = MAKO_OPERAND_CONSTANT;
 		operand->value = constant->constvalue;
 		operand->isnull = constant->constisnull;
 	}
 	else if (!IsA(param, Param) || param->paramkind != PARAM_EXTERN)
+	{
+		operand->kind = MAKO_OPERAND_EXPRESSION;
 		operand->state = prepare(program, operand->expression, parameters);
+	}
 	else if (param->paramid > MAKO_PARAMETER_PAYLOAD)
+	{
+		operand->kind = MAKO_OPERAND_BINDING;
 		operand->binding = binding_of(program, param);
+	}
 	else if (param->paramid < 0)
+	{
+		operand->kind = MAKO_OPERAND_CHOICE;
 		operand->choice = prepare_choice(program, param, parameters);
+	}
 	else
+	{
+		operand->kind = MAKO_OPERAND_PARAMETER;
 		operand->parameter = &parameters->params[param->paramid - 1];
+	}
 }
 
 /* Makes the choice that a parameter refers to ready for evaluation, when whatever it stands in is. */
@@ -368,7 +382,7 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 	before = become_owner(program->owner);
 	parameters->paramCompileArg = program;
 	program->context = context;
-	program->state = prepare(program, program->chosen, parameters);
+	prepare_operand(program, program->operand, parameters);
 	foreach(cell, program->bindings)
 	{
 		MakoBinding *binding = lfirst(cell);
@@ -398,14 +412,14 @@ mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 
 		GetUserIdAndSecContext(&user, &security);
 		SetUserIdAndSecContext(program->owner, security | SECURITY_RESTRICTED_OPERATION);
-		result = ExecEvalExpr(program->state, program->context, isnull);
+		result = mako_operand_value(program->operand, program->context, isnull);
 		SetUserIdAndSecContext(user, security);
 	}
 	else
 	{
 		Rights		before = become_owner(program->owner);
 
-		result = ExecEvalExpr(program->state, program->context, isnull);
+		result = mako_operand_value(program->operand, program->context, isnull);
 		become_caller(&before);
 	}
 	return program->is_json && !*isnull ? mako_json_take_out(result) : result;
