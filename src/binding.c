@@ -141,10 +141,26 @@ mako_binding_bytes(MakoBinding *binding, ExprContext *context, uint32 *length)
 	bool		isnull;
 	const text *bytes;
 
-	if (field != NULL && find_field(binding, context) && field->value.kind == MAKO_JSON_STRING)
+	if (field != NULL)
 	{
-		*length = field->value.length;
-		return field->value.at.string;
+		if (!find_field(binding, context))
+			return NULL;
+		switch (field->value.kind)
+		{
+			case MAKO_JSON_STRING:
+				*length = field->value.length;
+				return field->value.at.string;
+			case MAKO_JSON_TRUE:
+				*length = strlen("true");
+				return "true";
+			case MAKO_JSON_FALSE:
+				*length = strlen("false");
+				return "false";
+			case MAKO_JSON_NULL:
+				return NULL;
+			default:
+				break;
+		}
 	}
 	value = mako_binding_value(binding, context, &isnull);
 	if (isnull)

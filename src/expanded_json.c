@@ -289,27 +289,19 @@ guess_field(const JsonbContainer *container, const char *data, const char *key, 
 	return true;
 }
 
-/* Finds a field where no guess helps, or in a tree, where it is cheap; leaves the number of its member behind. */
+/* Finds a field where no guess helps; leaves the number of its member behind. */
 static pg_noinline bool
 find_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
 {
-	const MakoJson *tree = object->at.tree;
 	const JsonbContainer *container = object->at.stored;
-	int64		index;
+	int64		index = mako_json_member(object, key, length);
 
-	if (object->kind != MAKO_JSON_STORED && *number < tree->count && tree->members[*number].key_length == length &&
-		mako_json_same_bytes(tree->members[*number].key, key, length))
-	{
-		*field = tree->members[*number].value;
-		return true;
-	}
-	index = mako_json_member(object, key, length);
 	if (index < 0)
 		return false;
 	if (object->kind == MAKO_JSON_STORED)
 		set_from_index(field, container, data_of(container), JsonContainerSize(container) + (uint32) index);
 	else
-		*field = tree->members[index].value;
+		*field = object->at.tree->members[index].value;
 	*number = (uint32) index;
 	return true;
 }
@@ -321,9 +313,22 @@ find_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJson
 bool
 mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
 {
-	return (object->kind == MAKO_JSON_STORED &&
-			guess_field(object->at.stored, data_of(object->at.stored), key, length, field, *number)) ||
-		find_field(object, key, length, field, number);
+	if (object->kind == MAKO_JSON_STORED)
+	{
+		if (guess_field(object->at.stored, data_of(object->at.stored), key, length, field, *number))
+			return true;
+	}
+	else if (*number < object->at.tree->count)
+	{
+		const MakoJsonMember *member = &object->at.tree->members[*number];
+
+		if (member->key_length == length && mako_json_same_bytes(member->key, key, length))
+		{
+			*field = member->value;
+			return true;
+		}
+	}
+	return find_field(object, key, length, field, number);
 }
 
 /* An element of an array, which must have it. */

@@ -195,20 +195,16 @@ plan_key(Slot *slot, Node *argument)
 	return true;
 }
 
-/* Plans a call, or finds its plan; an object has a key before every value. */
-static const BuildPlan *
-build_plan(FunctionCallInfo fcinfo, bool has_keys)
+/* Plans a call; an object has a key before every value. */
+static BuildPlan *
+make_plan(FunctionCallInfo fcinfo, bool has_keys)
 {
 	FmgrInfo   *function = fcinfo->flinfo;
-	List	   *arguments;
-	int			nargs;
+	List	   *arguments = mako_json_call_arguments(fcinfo);
+	int			nargs = list_length(arguments);
 	BuildPlan  *plan;
 	MemoryContext old;
 
-	if (function->fn_extra != NULL)
-		return function->fn_extra;
-	arguments = mako_json_call_arguments(fcinfo);
-	nargs = list_length(arguments);
 	old = MemoryContextSwitchTo(function->fn_mcxt);
 	plan = palloc0(sizeof(BuildPlan));
 	plan->by_server = nargs != PG_NARGS() || get_fn_expr_variadic(function) || (has_keys && nargs % 2 != 0);
@@ -235,11 +231,18 @@ build_plan(FunctionCallInfo fcinfo, bool has_keys)
 	return plan;
 }
 
+/* The plan of a call, which is made once for its place in an expression. */
+static inline BuildPlan *
+build_plan(FunctionCallInfo fcinfo, bool has_keys)
+{
+	return fcinfo->flinfo->fn_extra != NULL ? fcinfo->flinfo->fn_extra : make_plan(fcinfo, has_keys);
+}
+
 /* jsonb_build_object() */
 Datum
 native_jsonb_build_object(PG_FUNCTION_ARGS)
 {
-	BuildPlan  *plan = unconstify(BuildPlan *, build_plan(fcinfo, true));
+	BuildPlan  *plan = build_plan(fcinfo, true);
 	MakoJson   *object;
 
 	/* A null key is an error. */
@@ -274,7 +277,7 @@ native_jsonb_build_object(PG_FUNCTION_ARGS)
 Datum
 native_jsonb_build_array(PG_FUNCTION_ARGS)
 {
-	BuildPlan  *plan = unconstify(BuildPlan *, build_plan(fcinfo, false));
+	BuildPlan  *plan = build_plan(fcinfo, false);
 	MakoJson   *array;
 
 	if (plan->by_server)
