@@ -3,8 +3,8 @@
  *	  The expanded JSON value: reading one from a jsonb, looking into it, building trees, and making a jsonb of it again.
  *
  * Pure: nothing here knows of expressions or functions. Whatever is made lives in the current memory context, which for a fold is that
- * of the stream. Nothing is built lazily but the flat size, which is a number: so a consumer that flattens a value, in whichever memory
- * context, leaves nothing behind in it.
+ * of the stream; a box may live longer than the value in it. Nothing is built lazily but the flat size, which is a number: so a consumer
+ * that flattens a value, in whichever memory context, leaves nothing behind in it.
  */
 #include "expanded_json.h"
 
@@ -134,7 +134,7 @@ set_from_index(MakoJsonValue *value, const JsonbContainer *container, const char
 	set_from_entry(value, entry, data, offset, entry_end(entry, offset));
 }
 
-/* The same for one that takes more than a look: toasted, a scalar, or expanded by somebody else. */
+/* The value of a jsonb datum that takes more than a look: toasted, a scalar, or expanded by somebody else. */
 void
 mako_json_read_any(Datum datum, MakoJsonValue *value)
 {
@@ -281,11 +281,13 @@ guess_field(const JsonbContainer *container, const char *data, const char *key, 
 	const JEntry *entries = container->children;
 	uint32		offset = 0;
 
-	if (number >= count || !add_lengths(entries, 0, number, &offset) ||
-		entry_end(entries[number], offset) != offset + length || !mako_json_same_bytes(data + offset, key, length) ||
-		!add_lengths(entries, number, count + number, &offset))
+	if (number >= count || number > JB_OFFSET_STRIDE || !add_lengths(entries, 0, number, &offset) ||
+		entry_end(entries[number], offset) != offset + length || !mako_json_same_bytes(data + offset, key, length))
 		return false;
-	set_from_entry(field, entries[count + number], data, offset, entry_end(entries[count + number], offset));
+	if (count + number <= JB_OFFSET_STRIDE && add_lengths(entries, number, count + number, &offset))
+		set_from_entry(field, entries[count + number], data, offset, entry_end(entries[count + number], offset));
+	else
+		set_from_index(field, container, data, count + number);
 	return true;
 }
 

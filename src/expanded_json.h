@@ -50,7 +50,10 @@ typedef struct MakoJsonMember
 	MakoJsonValue value;
 } MakoJsonMember;
 
-/* Lives in the memory context in which it was made, and is read-only from then on: only read-only pointers to it are handed out. */
+/*
+ * Lives in the memory context in which it was made. Only read-only pointers to it are handed out, and it changes no more, unless it is a
+ * box: that gets another value when nobody can need the one before (mako_json_put_into()).
+ */
 struct MakoJson
 {
 	ExpandedObjectHeader header;

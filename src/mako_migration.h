@@ -480,7 +480,7 @@ typedef struct MakoBinding
 	Expr	   *expression;		/* planned; may refer to other bindings */
 	int16		typlen;			/* of its type */
 	struct MakoField *field;	/* NULL unless it is one: binding.c */
-	Expr	   *chosen;			/* the expression with choices in it; NULL for fields */
+	Expr	   *chosen;			/* the expression with choices in it, which is evaluated */
 	const struct MakoProgram *program;
 	ExprState  *state;			/* lives as long as the program's; NULL for fields */
 	uint64		evaluation;		/* of the program, whose value this is */
