@@ -23,16 +23,6 @@
 
 /* ---- choices and their options ---------------------------------------------------------------------------------------------- */
 
-/* A choice over a test, so far without options. */
-static MakoChoice *
-new_choice(Expr *test)
-{
-	MakoChoice *choice = palloc0(sizeof(MakoChoice));
-
-	choice->test.expression = test;
-	return choice;
-}
-
 /* Adds a result; returns its number. */
 static int
 add_result(MakoChoice *choice, Expr *expression)
@@ -71,7 +61,7 @@ place_of(const MakoChoice *choice, const char *text, uint32 length)
 	}
 }
 
-/* Makes the table larger, so that half of it stays free. */
+/* Makes the table, or a larger one, so that half of it stays free. */
 static void
 grow(MakoChoice *choice)
 {
@@ -85,6 +75,17 @@ grow(MakoChoice *choice)
 			choice->table[place_of(choice, options[i]->text, options[i]->length)] = options[i];
 }
 
+/* A choice over a test, so far without options. */
+static MakoChoice *
+new_choice(Expr *test)
+{
+	MakoChoice *choice = palloc0(sizeof(MakoChoice));
+
+	choice->test.expression = test;
+	grow(choice);
+	return choice;
+}
+
 /* Adds an option; of several for the same text the first one counts. */
 static void
 add_option(MakoChoice *choice, const char *text, uint32 length, int result)
@@ -92,7 +93,7 @@ add_option(MakoChoice *choice, const char *text, uint32 length, int result)
 	MakoOption *option;
 	uint32		place;
 
-	if (choice->table == NULL || 2 * (choice->count + 1) > (int) choice->mask + 1)
+	if (2 * (choice->count + 1) > (int) choice->mask + 1)
 		grow(choice);
 	place = place_of(choice, text, length);
 	if (choice->table[place] != NULL)

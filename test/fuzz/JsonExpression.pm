@@ -292,10 +292,10 @@ sub comparison
 {
 	my ($number, $constant) = @_;
 	my $way = rand;
-	my @constants = map { $constant->() } 1 .. ($way < 0.5 ? 1 : 1 + rand 4);
+	my @constants = map { $constant->() } 1 .. ($way < 0.5 ? 1 : rand 5);
 	my $list;
 
-	push @constants, leaf('text', 'NULL::text') if $way >= 0.5 && chance(0.15);
+	push @constants, leaf('text', 'NULL::text') if $way >= 0.5 && (!@constants || chance(0.15));
 	$list = join ', ', map { '{' . ($number + $_) . '}' } 1 .. @constants;
 	return ("{1} = $list", @constants) if $way < 0.35;
 	return ("$list = {1}", @constants) if $way < 0.4;

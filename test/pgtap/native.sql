@@ -143,7 +143,7 @@ INSERT INTO t.expression (topic, sql) VALUES
   ('CASE', $$ CASE upper(state ->> 'b') WHEN 'X' THEN (CASE state ->> 'b' WHEN 'x' THEN state END)::t.document_domain::jsonb ELSE '1' END $$),
   ('text =', $$ jsonb_build_array(state ->> 'a' = '1', state ->> 'a' <> '1', '1.0' = state ->> 'a', state ->> 'c' = 'null', state ->> 'o' = '{}', state ->> 'd' <> 'true', state ->> 'zz' = '', state ->> '' = '') $$),
   ('text =', $$ jsonb_build_array(state ->> 'a' IN ('1', '2'), state ->> 'a' IN ('2', NULL), state ->> 'a' NOT IN ('1', '1.0'), state ->> 'a' NOT IN ('1', NULL), state ->> 'a' = ALL ('{1,1}'), state ->> 'a' <> ANY ('{1,2}'),
-                                  state ->> 'a' = ANY ('{}'::text[]), state ->> 'a' <> ALL ('{}'::text[]), state ->> 'a' = ANY (NULL::text[]), state ->> 'a' = '1' COLLATE "C") $$),
+                                  state ->> 'a' = ANY ('{}'::text[]), state ->> 'a' <> ALL ('{}'::text[]), state ->> 'a' = ANY (NULL::text[]), state ->> 'a' = ANY ('{NULL}'), state ->> 'a' <> ALL ('{NULL}'), state ->> 'a' = '1' COLLATE "C") $$),
   ('CASE', $$ CASE jsonb_typeof(state) WHEN 'object' THEN state || '{"x": 1}' WHEN 'array' THEN state || '1' END $$), ('CASE', $$ CASE WHEN true THEN jsonb_build_array(state) END $$),
   ('COALESCE', $$ coalesce(state -> 'zz', state -> 'a', state) $$), ('COALESCE', $$ coalesce(state ->> 'c', 'none') $$), ('COALESCE', $$ coalesce(NULL, jsonb_build_object('a', state)) $$),
   ('NULLIF', $$ nullif(state, '{}') $$), ('NULLIF', $$ nullif(state -> 'a', '1') $$), ('NULLIF', $$ nullif(jsonb_build_array(state), '[null]') $$), ('NULLIF', $$ nullif(state ->> 'b', 'x') $$),
