@@ -30,6 +30,8 @@
  *	  inline.c           the call as one expression; what is used often, bound (MakoBinding)
  *	  sql_body.c         ... and the bodies that it is made of                 (MakoSqlBody)
  *	  share.c            ... in which no lookup stands twice
+ *	  binding.c          fields, found without the executor                    (MakoField)
+ *	  choice.c           CASE and comparisons over constants, by hash          (MakoChoice)
  *	  program.c          planned, and evaluated as the function's owner        (MakoProgram)
  *	  json_functions.c   ... with drop-ins for the server's jsonb functions:
  *	  json_read.c, json_build.c, json_edit.c
@@ -467,7 +469,10 @@ extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 /* ---- expanded_json.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing ------------------ */
 
 extern bool mako_json_function_is_native(Oid function);
+extern Oid	mako_json_call(const Node *node, List **arguments);
 extern bool mako_json_function_is_lookup(Oid function);
+extern bool mako_json_function_compares_texts(Oid function, bool *is_negated);
+extern bool mako_json_is_field(const Node *node, bool *is_text);
 extern Expr *mako_json_functions_rewrite(Expr *expression);
 extern void mako_json_functions_replace(ExprState *state, MakoRefusalSink *sink);
 
@@ -478,8 +483,10 @@ typedef struct MakoBinding
 {
 	Expr	   *expression;		/* planned; may refer to other bindings */
 	int16		typlen;			/* of its type */
+	struct MakoField *field;	/* NULL unless it is one: binding.c */
+	Expr	   *chosen;			/* the expression with choices in it, which is evaluated */
 	const struct MakoProgram *program;
-	ExprState  *state;			/* lives as long as the program's */
+	ExprState  *state;			/* lives as long as the program's; NULL for fields */
 	uint64		evaluation;		/* of the program, whose value this is */
 	Datum		value;			/* in the memory context of that evaluation */
 	bool		isnull;
@@ -496,10 +503,17 @@ typedef struct MakoInlineNote
 } MakoInlineNote;
 
 extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
+extern bool mako_depends_on_context(Node *node);
 
 /* ---- share.c: lookups that an expression repeats --------------------------------------------------------------------------- */
 
 extern void mako_share(Expr **expression, List **bindings);
+
+/* ---- binding.c: fields; choice.c: CASE and comparisons over constants (binding.h) ------------------------------------------ */
+
+typedef struct MakoField MakoField;
+typedef struct MakoChoice MakoChoice;
+typedef struct MakoOperand MakoOperand;
 
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 
@@ -517,8 +531,10 @@ typedef struct MakoProgram
 	Expr	   *expression;		/* planned: SQL functions are inlined */
 	bool		is_inlined;		/* by inline.c */
 	List	   *bindings;		/* of MakoBinding; $5 and so on */
+	List	   *choices;		/* of MakoChoice; $-1 and so on */
+	bool		is_json;		/* the result is a jsonb */
 	uint64		evaluation;		/* number of the one at hand */
-	ExprState  *state;			/* lives as long as the expression context */
+	struct MakoOperand *operand;	/* the expression with choices in it, which is evaluated */
 	ExprContext *context;
 	MakoRefusalSink sink;		/* of the evaluation at hand */
 	Oid			owner;			/* evaluates it, in a security-restricted operation */
