@@ -13,6 +13,8 @@
  *	  migrate.c    the call: arguments, guards, reports as rows
  *	  run.c        plans -> heads -> events, in either order -> report         (MakoRequest)
  *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
+ *	  census.c     how many streams run under which workflow; which match, if
+ *				   they are few                                                (MakoCensus)
  *	  stream.c     heads in stream_no order, locked; boundaries; few matches:
  *				   events in key order                                         (MakoStream, MakoEvent)
  *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
@@ -129,7 +131,6 @@ extern const char *const mako_phase_name[];
 extern char *mako_workflow_id_at(const char *workflow_id, const char *format_version);
 extern const char *mako_workflow_id_version(const char *workflow_id);
 extern bool mako_workflow_id_same_name(const char *a, const char *b);
-extern bool mako_workflow_id_has_name(const char *workflow_id, const text *name);
 extern Datum mako_assert_workflow_id(PG_FUNCTION_ARGS);
 
 /* ---- sql.c: the only file with SPI ----------------------------------------------------------------------------------------- */
@@ -585,6 +586,17 @@ extern void mako_fold_cache_init(void);
 extern MakoFold *mako_fold_borrow(const char *workflow_id);
 extern void mako_fold_return(MakoFold *fold);
 
+/* ---- census.c: how many streams run under which workflow ------------------------------------------------------------------- */
+
+typedef struct MakoCensus MakoCensus;
+
+extern MakoCensus *mako_census_take(const char *const *sources, int source_count, const pg_uuid_t *tenant_id);
+extern MakoCensus *mako_census_repeat(const pg_uuid_t *tenant_id, bool by_workflow);
+extern double mako_census_all(const MakoCensus *census);
+extern int64 mako_census_under(const MakoCensus *census, const char *workflow_id);
+extern int64 mako_census_scope(const MakoCensus *census, const char *workflow_id);
+extern const int64 *mako_census_found(const MakoCensus *census, int *count);
+
 /* ---- stream.c: heads, boundaries, events ----------------------------------------------------------------------------------- */
 
 /* An event that has been gathered; lives as long as its stream is being gathered. */
@@ -619,11 +631,9 @@ typedef struct MakoReader MakoReader;
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
 extern MakoCursor *mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
-extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool with_names);
+extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const MakoCensus *census,
+											bool with_names);
 extern char *mako_stream_id(int64 stream_no);
-extern double mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
-extern double mako_stream_count_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
-extern double mako_stream_estimate_all(void);
 extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams,
 									int capacity);
 extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count,

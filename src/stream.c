@@ -36,19 +36,25 @@ static MakoStatement lock_head = {
 	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE", 1, {TEXTOID}
 };
 
-#define SELECT_HEADS(names, tid) \
+#define SELECT_HEADS(names, tid, among) \
 	"SELECT " HEAD_COLUMNS(names, tid) " FROM mako.stream s" \
-	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" among \
 	" ORDER BY s.stream_no"
 
-static MakoStatement select_heads = {SELECT_HEADS(NO_NAMES, NO_TID), 2, {TEXTARRAYOID, UUIDOID}, true};
+static MakoStatement select_heads = {SELECT_HEADS(NO_NAMES, NO_TID, ""), 2, {TEXTARRAYOID, UUIDOID}, true};
 
-/* Whether dependents need names; whether there is a tid: not for views, and for whom column privileges let read named columns only. */
-static MakoStatement lock_heads[2][2] = {
-	{{SELECT_HEADS(NO_NAMES, NO_TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true},
-	{SELECT_HEADS(NO_NAMES, TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}},
-	{{SELECT_HEADS(NAMES, NO_TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true},
-	{SELECT_HEADS(NAMES, TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}},
+/*
+ * Whether dependents need names; whether there is a tid: not for views, and for whom column privileges let read named columns only;
+ * whether a census has found the streams.
+ */
+#define LOCK_HEADS(names, tid) \
+	{{SELECT_HEADS(names, tid, "") " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}, \
+	{SELECT_HEADS(names, tid, " AND s.stream_no OPERATOR(pg_catalog.=) ANY ($3)") " FOR NO KEY UPDATE", \
+	3, {TEXTARRAYOID, UUIDOID, INT8ARRAYOID}, true}}
+
+static MakoStatement lock_heads[2][2][2] = {
+	{LOCK_HEADS(NO_NAMES, NO_TID), LOCK_HEADS(NO_NAMES, TID)},
+	{LOCK_HEADS(NAMES, NO_TID), LOCK_HEADS(NAMES, TID)},
 };
 
 /* Heads that are locked already, once more. */
@@ -59,14 +65,6 @@ static MakoStatement select_heads_again = {
 
 static MakoStatement select_stream_id = {
 	"SELECT s.stream_id FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 1, {INT8OID}
-};
-
-static MakoStatement select_all_heads = {"SELECT FROM mako.stream", 0, {0}, true};
-
-static MakoStatement count_heads = {
-	"SELECT pg_catalog.count(*) FROM mako.stream s"
-	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)",
-	2, {TEXTARRAYOID, UUIDOID}, true
 };
 
 /*
@@ -200,16 +198,37 @@ mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *t
 	return mako_cursor_open(&select_heads, values, tenant_id == NULL ? " n" : NULL, false);
 }
 
-/* The same with a new snapshot: each head is locked when it is fetched. With names, the heads tell those of their streams. */
+/* A bigint[] of these numbers. */
+static Datum
+bigint_array(const int64 *numbers, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * (count + 1));
+	Datum		array;
+
+	for (int i = 0; i < count; i++)
+		values[i] = Int64GetDatum(numbers[i]);
+	array = PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	pfree(values);
+	return array;
+}
+
+/*
+ * The same with a new snapshot: each head is locked when it is fetched. Where a census has found the streams, they are looked up. With
+ * names, the heads tell those of their streams.
+ */
 MakoCursor *
-mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool with_names)
+mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const MakoCensus *census, bool with_names)
 {
 	Oid			relation = mako_store_table("stream");
 	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
 		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
+	int			found_count;
+	const int64 *found = mako_census_found(census, &found_count);
+	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
 
-	return mako_cursor_open(&lock_heads[with_names][has_tid], values, tenant_id == NULL ? " n" : NULL, true);
+	if (found != NULL)
+		values[2] = bigint_array(found, found_count);
+	return mako_cursor_open(&lock_heads[with_names][has_tid][found != NULL], values, tenant_id == NULL ? " n " : NULL, true);
 }
 
 /* The id of a stream, in the current memory context. */
@@ -222,35 +241,6 @@ mako_stream_id(int64 stream_no)
 
 	mako_rows_free(&rows);
 	return stream_id;
-}
-
-/* Roughly how many heads the cursor of the same arguments has, as the server's statistics say. */
-double
-mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id)
-{
-	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
-
-	return mako_sql_estimate(&select_heads, values, tenant_id == NULL ? " n" : NULL);
-}
-
-/* How many it has. */
-double
-mako_stream_count_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id)
-{
-	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
-	MakoRows	rows = mako_sql_query(&count_heads, values, tenant_id == NULL ? " n" : NULL);
-	bool		isnull;
-	double		heads = (double) DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
-
-	mako_rows_free(&rows);
-	return heads;
-}
-
-/* Roughly how many heads there are. */
-double
-mako_stream_estimate_all(void)
-{
-	return mako_sql_estimate(&select_all_heads, NULL, NULL);
 }
 
 /* Reads a head from a row of the statements above. */
@@ -376,12 +366,8 @@ mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int sour
 int
 mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count, MakoStream *streams)
 {
-	Datum	   *values = palloc(sizeof(Datum) * count);
-	Datum		parameter;
+	Datum		parameter = bigint_array(stream_nos, count);
 
-	for (int i = 0; i < count; i++)
-		values[i] = Int64GetDatum(stream_nos[i]);
-	parameter = PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter, NULL), sources, source_count, streams);
 }
 
