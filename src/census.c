@@ -17,16 +17,10 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
-#include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/rls.h"
 #include "utils/snapmgr.h"
 
 /* From which share of all heads on, or from which number, it is better to find the matching ones once more than to look up each. */
@@ -114,15 +108,6 @@ add_found(MakoCensus *census, int64 stream_no)
 	census->found[census->found_count++] = stream_no;
 }
 
-/* The number of a column of this type; InvalidAttrNumber without one. */
-static AttrNumber
-find_column(Relation relation, const char *name, Oid type)
-{
-	AttrNumber	attribute = get_attnum(RelationGetRelid(relation), name);
-
-	return attribute > 0 && TupleDescAttr(RelationGetDescr(relation), attribute - 1)->atttypid == type ? attribute : InvalidAttrNumber;
-}
-
 /*
  * Counts all heads in the table itself, by workflow if somebody asks for that, which costs most of it; false where only a statement can
  * do it.
@@ -130,17 +115,14 @@ find_column(Relation relation, const char *name, Oid type)
 static bool
 scan_heads(MakoCensus *census, Relation relation, bool by_workflow)
 {
-	AttrNumber	stream_no = find_column(relation, "stream_no", INT8OID);
-	AttrNumber	workflow_id = find_column(relation, "workflow_id", TEXTOID);
+	AttrNumber	stream_no = mako_find_column(relation, "stream_no", INT8OID);
+	AttrNumber	workflow_id = mako_find_column(relation, "workflow_id", TEXTOID);
 	TupleDesc	tupdesc = RelationGetDescr(relation);
 	Workflow   *workflow = NULL;
 	TableScanDesc scan;
 	HeapTuple	head;
 
-	if (relation->rd_rel->relkind != RELKIND_RELATION || relation->rd_rel->relam != HEAP_TABLE_AM_OID ||
-		relation->rd_rel->relhassubclass || stream_no == InvalidAttrNumber || workflow_id == InvalidAttrNumber ||
-		pg_class_aclcheck(RelationGetRelid(relation), GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
-		check_enable_rls(RelationGetRelid(relation), InvalidOid, true) == RLS_ENABLED)
+	if (!mako_may_read_plainly(relation) || stream_no == InvalidAttrNumber || workflow_id == InvalidAttrNumber)
 		return false;
 
 	/* Not synchronized with other scans: neighbours should come together. */

@@ -17,6 +17,7 @@
  *				   they are few                                                (MakoCensus)
  *	  stream.c     heads in stream_no order, locked; boundaries; few matches:
  *				   events in key order                                         (MakoStream, MakoEvent)
+ *	  lookup.c     ... from their index, without a statement                   (MakoLookup)
  *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
  *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
@@ -72,6 +73,7 @@
 #include "nodes/pg_list.h"
 #include "storage/itemptr.h"
 #include "utils/jsonb.h"
+#include "utils/relcache.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -215,6 +217,8 @@ extern MakoUser mako_become_owner(Oid relation);
 extern void mako_become(const MakoUser *user);
 extern Oid	mako_store_schema(void);
 extern Oid	mako_store_table(const char *name);
+extern bool mako_may_read_plainly(Relation relation);
+extern AttrNumber mako_find_column(Relation relation, const char *name, Oid type);
 
 /* ---- fence.c: the fence around a format version ---------------------------------------------------------------------------- */
 
@@ -596,6 +600,18 @@ extern double mako_census_all(const MakoCensus *census);
 extern int64 mako_census_under(const MakoCensus *census, const char *workflow_id);
 extern int64 mako_census_scope(const MakoCensus *census, const char *workflow_id);
 extern const int64 *mako_census_found(const MakoCensus *census, int *count);
+
+/* ---- lookup.c: the events of one stream after another, from an index ------------------------------------------------------- */
+
+typedef struct MakoLookup MakoLookup;
+
+#define MAKO_EVENT_COLUMNS 6		/* stream_no, sequence_number, workflow_id, event_type, schema_version, payload */
+
+extern bool mako_lookup_is_possible(void);
+extern MakoLookup *mako_lookup_open(void);
+extern void mako_lookup_stream(MakoLookup *lookup, int64 stream_no, int64 start);
+extern bool mako_lookup_next(MakoLookup *lookup, Datum *values, bool *nulls);
+extern void mako_lookup_close(MakoLookup *lookup);
 
 /* ---- stream.c: heads, boundaries, events ----------------------------------------------------------------------------------- */
 

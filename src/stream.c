@@ -2,10 +2,11 @@
  * stream.c
  *	  Reading: the matching heads, locked in stream_no order; the states they start from; their events in key order.
  *
- * Heads come from one cursor over the whole pass, so that they are found in one pass whichever plan the server takes. Events come
- * from one cursor a batch: the heads of the batch drive one index lookup each, so that few matches cost little and memory stays
- * bounded however long a stream is. The lookups come in the order of the heads, and within a stream in the order of the events. Where
- * many streams match, gather.c has collected the events, and a reader only hands them out.
+ * Heads come from one cursor over the whole pass, so that they are found in one pass whichever plan the server takes. Events are
+ * looked up in their index, stream by stream (lookup.c), so that few matches cost little and memory stays bounded however long a
+ * stream is. Where only a statement can read them, it is one cursor a batch: the heads of the batch drive one index lookup each, which
+ * come in the order of the heads, and within a stream in the order of the events. Where many streams match, gather.c has collected the
+ * events, and a reader only hands them out.
  */
 #include "mako_migration.h"
 
@@ -151,12 +152,14 @@ struct MakoReader
 {
 	const MakoStream *streams;
 	int			count;
-	int			at;				/* the stream that was asked for last, where events are gathered */
+	int			at;				/* the stream that was asked for last, where there is no cursor */
 	const MakoGathered *gathered;	/* its next event */
 	Repointing *repointings;	/* of all streams; NULL until somebody asks */
 	int			repointing_count;
 	MemoryContext context;
-	MakoCursor *cursor;			/* NULL where events are gathered */
+	MakoLookup *lookup;			/* NULL where events are gathered, or where a statement reads them */
+	bool		looking_up;		/* the events of event.stream_no */
+	MakoCursor *cursor;			/* of that statement, or NULL */
 	MakoRows	rows;
 	uint64		next;			/* row of rows */
 	MakoEvent	event;			/* the one at next, unless at_end */
@@ -466,7 +469,8 @@ mako_stream_find_beyond(int64 first, int64 last)
 void
 mako_stream_rehearse(void)
 {
-	mako_sql_rehearse(&select_events);
+	if (!mako_lookup_is_possible())
+		mako_sql_rehearse(&select_events);
 }
 
 /* A reader of the events of these streams that have been gathered. */
@@ -489,27 +493,39 @@ mako_stream_open_gathered(const MakoStream *streams, int count)
 MakoReader *
 mako_stream_open_events(const MakoStream *streams, int count, MakoFold *const *folds)
 {
-	Datum		values[] = {bigint_parameter(streams, count, folds, offsetof(MakoStream, stream_no)),
-		bigint_parameter(streams, count, folds, offsetof(MakoStream, start))};
 	MakoReader *reader = mako_stream_open_gathered(streams, count);
 
-	reader->cursor = mako_cursor_open(count == 1 ? &select_events_of_one : &select_events, values, NULL, false);
+	reader->lookup = mako_lookup_open();
+	if (reader->lookup == NULL)
+	{
+		Datum		values[] = {bigint_parameter(streams, count, folds, offsetof(MakoStream, stream_no)),
+			bigint_parameter(streams, count, folds, offsetof(MakoStream, start))};
+
+		reader->cursor = mako_cursor_open(count == 1 ? &select_events_of_one : &select_events, values, NULL, false);
+	}
 	return reader;
 }
 
-/* One value of the event at hand, which may be null only if mako.event is not the table that it should be. */
-static Datum
-event_value(const MakoReader *reader, int column, const char *name)
+/* Raises when a value of the event at hand is null, which it may be only if mako.event is not the table that it should be. */
+static void
+require_value(const MakoReader *reader, bool isnull, const char *name)
 {
-	bool		isnull;
-	Datum		value = mako_rows_get(&reader->rows, reader->next, column, &isnull);
-
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("column \"%s\" of an event is null", name),
 				 errdetail("It is event " INT64_FORMAT " of stream number " INT64_FORMAT ".",
 						   reader->event.sequence_number, reader->event.stream_no)));
+}
+
+/* One value of the event in the rows of the cursor. */
+static Datum
+event_value(const MakoReader *reader, int column, const char *name)
+{
+	bool		isnull;
+	Datum		value = mako_rows_get(&reader->rows, reader->next, column, &isnull);
+
+	require_value(reader, isnull, name);
 	return value;
 }
 
@@ -551,6 +567,41 @@ next_gathered(MakoReader *reader, int64 stream_no)
 	return &reader->event;
 }
 
+/* The next event of this stream from the index. */
+static const MakoEvent *
+next_looked_up(MakoReader *reader, int64 stream_no)
+{
+	static const char *const names[MAKO_EVENT_COLUMNS] = {
+		"stream_no", "sequence_number", "workflow_id", "event_type", "schema_version", "payload"
+	};
+	MakoEvent  *event = &reader->event;
+	Datum		values[MAKO_EVENT_COLUMNS];
+	bool		nulls[MAKO_EVENT_COLUMNS];
+
+	if (!reader->looking_up || event->stream_no != stream_no)
+	{
+		while (reader->streams[reader->at].stream_no != stream_no)
+			reader->at++;
+		mako_lookup_stream(reader->lookup, stream_no, reader->streams[reader->at].start);
+		event->stream_no = stream_no;
+		reader->looking_up = true;
+		reader->at_end = false;
+	}
+	if (reader->at_end || !mako_lookup_next(reader->lookup, values, nulls))
+	{
+		reader->at_end = true;
+		return NULL;
+	}
+	event->sequence_number = DatumGetInt64(values[1]);
+	for (int i = 2; i < MAKO_EVENT_COLUMNS; i++)
+		require_value(reader, nulls[i], names[i]);
+	event->workflow_id = values[2];
+	event->event_type = values[3];
+	event->schema_version = DatumGetInt32(values[4]);
+	event->payload = values[5];
+	return event;
+}
+
 /*
  * The next event of this stream, or NULL when it has no more; streams must be asked for in the order of the reader, and need not be
  * read to their end.
@@ -560,6 +611,8 @@ mako_stream_next_event(MakoReader *reader, int64 stream_no)
 {
 	MakoEvent  *event = &reader->event;
 
+	if (reader->lookup != NULL)
+		return next_looked_up(reader, stream_no);
 	if (reader->cursor == NULL)
 		return next_gathered(reader, stream_no);
 	if (!go_to_stream(reader, stream_no) || event->stream_no != stream_no)
@@ -649,6 +702,8 @@ mako_stream_folding_workflow(MakoReader *reader)
 void
 mako_stream_close_events(MakoReader *reader)
 {
+	if (reader->lookup != NULL)
+		mako_lookup_close(reader->lookup);
 	if (reader->cursor != NULL)
 	{
 		mako_rows_free(&reader->rows);
