@@ -45,6 +45,17 @@ typedef struct Description
 	bool		tell_unseen;
 } Description;
 
+/* What one function adds to a description. */
+typedef struct Described
+{
+	Oid			oid;
+	StringInfo	text;
+	List	   *functions;		/* that it names, in the order in which they were found */
+	List	   *domains;		/* the same */
+} Described;
+
+static List **memo = NULL;		/* of Described: what need not be described again; NULL while nobody remembers */
+
 /* Notes a function that does not come with the server. */
 static bool
 note_function(Oid oid, void *context)
@@ -171,9 +182,9 @@ text_attribute(HeapTuple tuple, int attribute)
 	return isnull ? pstrdup("") : TextDatumGetCString(value);
 }
 
-/* Adds one function, and notes its helpers where they can be seen. */
+/* Describes one function, and notes its helpers where they can be seen. */
 static void
-add_function(Description *description, Oid oid)
+describe_function(Description *description, Oid oid)
 {
 	StringInfo	out = description->out;
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
@@ -218,6 +229,45 @@ add_function(Description *description, Oid oid)
 				 errdetail("It is written in %s; only the bodies of SQL functions can be seen through.",
 						   get_language_name(form->prolang, false))));
 	ReleaseSysCache(tuple);
+}
+
+/* Adds one function, and notes its helpers. */
+static void
+add_function(Description *description, Oid oid)
+{
+	Described  *described = NULL;
+	ListCell   *cell;
+
+	if (memo != NULL)
+		foreach(cell, *memo)
+			if (((Described *) lfirst(cell))->oid == oid)
+				described = lfirst(cell);
+	if (described == NULL)
+	{
+		Description alone = {makeStringInfo(), NIL, NIL, description->tell_unseen};
+
+		describe_function(&alone, oid);
+		described = palloc(sizeof(Described));
+		described->oid = oid;
+		described->text = alone.out;
+		described->functions = alone.functions;
+		described->domains = alone.domains;
+		if (memo != NULL)
+			*memo = lappend(*memo, described);
+	}
+	appendBinaryStringInfo(description->out, described->text->data, described->text->len);
+	description->functions = list_concat_unique_oid(description->functions, described->functions);
+	description->domains = list_concat_unique_oid(description->domains, described->domains);
+}
+
+/*
+ * Describes each function once from now on, and remembers that in a list in the current memory context, which has to last until NULL
+ * ends it: the workflows of a plan have most of their helpers in common.
+ */
+void
+mako_fingerprint_remember(List **described)
+{
+	memo = described;
 }
 
 /* Adds a registered function and its helpers to a definition's text. */

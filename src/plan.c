@@ -117,11 +117,9 @@ mako_plan_leads(const char *source_wf, const char *target_wf)
 	return graph->distance[node] > 0;
 }
 
-/*
- * The plan for a pair: all definitions on the shortest path, verified. With equal ids it is the workflow alone, for mako_fold().
- */
-MakoPlan *
-mako_plan_create(const char *source_wf, const char *target_wf)
+/* Makes the plan for a pair. */
+static MakoPlan *
+make_plan(const char *source_wf, const char *target_wf)
 {
 	MakoPlan   *plan = palloc0(sizeof(MakoPlan));
 	MakoWorkflow *source = mako_definition_workflow(source_wf);
@@ -169,6 +167,28 @@ mako_plan_create(const char *source_wf, const char *target_wf)
 			appendStringInfo(&text, "%s\n", plan->migrations[i]->fingerprint);
 	}
 	plan->fingerprint = mako_fingerprint_digest(text.data);
+	return plan;
+}
+
+/*
+ * The plan for a pair: all definitions on the shortest path, verified. With equal ids it is the workflow alone, for mako_fold().
+ */
+MakoPlan *
+mako_plan_create(const char *source_wf, const char *target_wf)
+{
+	MakoPlan   *plan = NULL;
+	List	   *described = NIL;
+
+	mako_fingerprint_remember(&described);
+	PG_TRY();
+	{
+		plan = make_plan(source_wf, target_wf);
+	}
+	PG_FINALLY();
+	{
+		mako_fingerprint_remember(NULL);
+	}
+	PG_END_TRY();
 	return plan;
 }
 
