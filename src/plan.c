@@ -176,7 +176,7 @@ make_plan(const char *source_wf, const char *target_wf)
 MakoPlan *
 mako_plan_create(const char *source_wf, const char *target_wf)
 {
-	MakoPlan   *plan = NULL;
+	MakoPlan   *volatile plan = NULL;
 	List	   *described = NIL;
 
 	mako_fingerprint_remember(&described);
