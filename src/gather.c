@@ -259,29 +259,13 @@ is_full(const MakoGather *gather)
 
 /* ---- can it be done --------------------------------------------------------------------------------------------------------- */
 
-/* Where a column is, or InvalidAttrNumber where there is none of this name and type. */
-static AttrNumber
-find_column(Relation relation, int column)
-{
-	TupleDesc	tupdesc = RelationGetDescr(relation);
-
-	for (int i = 0; i < tupdesc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(tupdesc, i);
-
-		if (!attribute->attisdropped && strcmp(NameStr(attribute->attname), columns[column].name) == 0)
-			return attribute->atttypid == columns[column].type && !MakoIsVirtual(attribute) ? attribute->attnum : InvalidAttrNumber;
-	}
-	return InvalidAttrNumber;
-}
-
 /* Finds the columns; false when the table is not what it should be. */
 static bool
 find_columns(Relation relation, AttrNumber *attributes)
 {
 	for (int i = 0; i < COLUMNS; i++)
 	{
-		attributes[i] = find_column(relation, i);
+		attributes[i] = mako_find_column(relation, columns[i].name, columns[i].type);
 		if (attributes[i] == InvalidAttrNumber)
 			return false;
 	}

@@ -13,8 +13,11 @@
  *	  migrate.c    the call: arguments, guards, reports as rows
  *	  run.c        plans -> heads -> events, in either order -> report         (MakoRequest)
  *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
+ *	  census.c     how many streams run under which workflow; which match, if
+ *				   they are few                                                (MakoCensus)
  *	  stream.c     heads in stream_no order, locked; boundaries; few matches:
  *				   events in key order                                         (MakoStream, MakoEvent)
+ *	  lookup.c     ... from their index, without a statement                   (MakoLookup)
  *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
  *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
@@ -74,6 +77,7 @@
 #include "nodes/pg_list.h"
 #include "storage/itemptr.h"
 #include "utils/jsonb.h"
+#include "utils/relcache.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -133,7 +137,6 @@ extern const char *const mako_phase_name[];
 extern char *mako_workflow_id_at(const char *workflow_id, const char *format_version);
 extern const char *mako_workflow_id_version(const char *workflow_id);
 extern bool mako_workflow_id_same_name(const char *a, const char *b);
-extern bool mako_workflow_id_has_name(const char *workflow_id, const text *name);
 extern Datum mako_assert_workflow_id(PG_FUNCTION_ARGS);
 
 /* ---- sql.c: the only file with SPI ----------------------------------------------------------------------------------------- */
@@ -218,6 +221,8 @@ extern MakoUser mako_become_owner(Oid relation);
 extern void mako_become(const MakoUser *user);
 extern Oid	mako_store_schema(void);
 extern Oid	mako_store_table(const char *name);
+extern bool mako_may_read_plainly(Relation relation);
+extern AttrNumber mako_find_column(Relation relation, const char *name, Oid type);
 
 /* ---- fence.c: the fence around a format version ---------------------------------------------------------------------------- */
 
@@ -604,6 +609,29 @@ extern bool mako_fold_migrate(MakoFold *fold);
 extern MakoFold *mako_fold_borrow(const char *workflow_id);
 extern void mako_fold_return(MakoFold *fold);
 
+/* ---- census.c: how many streams run under which workflow ------------------------------------------------------------------- */
+
+typedef struct MakoCensus MakoCensus;
+
+extern MakoCensus *mako_census_take(const char *const *sources, int source_count, const pg_uuid_t *tenant_id);
+extern MakoCensus *mako_census_repeat(const pg_uuid_t *tenant_id, bool by_workflow);
+extern double mako_census_all(const MakoCensus *census);
+extern int64 mako_census_under(const MakoCensus *census, const char *workflow_id);
+extern int64 mako_census_scope(const MakoCensus *census, const char *workflow_id);
+extern const int64 *mako_census_found(const MakoCensus *census, int *count);
+
+/* ---- lookup.c: the events of one stream after another, from an index ------------------------------------------------------- */
+
+typedef struct MakoLookup MakoLookup;
+
+#define MAKO_EVENT_COLUMNS 6		/* stream_no, sequence_number, workflow_id, event_type, schema_version, payload */
+
+extern bool mako_lookup_is_possible(void);
+extern MakoLookup *mako_lookup_open(void);
+extern void mako_lookup_stream(MakoLookup *lookup, int64 stream_no, int64 start);
+extern bool mako_lookup_next(MakoLookup *lookup, Datum *values, bool *nulls);
+extern void mako_lookup_close(MakoLookup *lookup);
+
 /* ---- stream.c: heads, boundaries, events ----------------------------------------------------------------------------------- */
 
 /* An event that has been gathered; lives as long as its stream is being gathered. */
@@ -648,11 +676,9 @@ mako_prefetch(const void *start, Size size)
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
 extern MakoCursor *mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
-extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool with_names);
+extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const MakoCensus *census,
+											bool with_names);
 extern char *mako_stream_id(int64 stream_no);
-extern double mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
-extern double mako_stream_count_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
-extern double mako_stream_estimate_all(void);
 extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams,
 									int capacity);
 extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count,

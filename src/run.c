@@ -13,13 +13,10 @@
 #include "mako_migration.h"
 
 #include "access/xact.h"
-#include "catalog/pg_statistic.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 static MakoStatement insert_run = {
 	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, max_errors, reason,"
@@ -31,15 +28,6 @@ static MakoStatement finish_run = {
 	"UPDATE mako.migration_run SET finished_at = $2, migrated = $3, skipped = $4, failed = $5"
 	" WHERE run_id OPERATOR(pg_catalog.=) $1",
 	5, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}
-};
-
-/* Everything in scope: of this tenant, and in all or by the names of the workflows. */
-#define IN_SCOPE " FROM mako.stream s WHERE ($1 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $1)"
-
-static MakoStatement count_streams = {"SELECT pg_catalog.count(*)" IN_SCOPE, 1, {UUIDOID}, true};
-
-static MakoStatement count_streams_by_name = {
-	"SELECT pg_catalog.count(*), pg_catalog.split_part(s.workflow_id, '@', 1)" IN_SCOPE " GROUP BY 2", 1, {UUIDOID}, true
 };
 
 /* From which share of all streams on reading every event costs less than looking up those that match. */
@@ -67,6 +55,7 @@ typedef struct Pass
 	MakoWriter *writer;			/* of all runs */
 	MakoTally	tally;
 	const pg_uuid_t *tenant_id;
+	MakoCensus *census;			/* of the heads when it began */
 	MakoCursor *heads;
 	bool		heads_ended;
 	MemoryContext batch_context;	/* heads and boundaries */
@@ -320,58 +309,24 @@ migrate_in_heap_order(Pass *pass)
 	migrate_in_key_order(pass);
 }
 
-/* Has the server looked at what streams run under? */
-static bool
-has_statistics(void)
-{
-	Oid			oid = mako_store_table("stream");
-
-	return SearchSysCacheExists3(STATRELATTINH, ObjectIdGetDatum(oid), Int16GetDatum(get_attnum(oid, "workflow_id")),
-								 BoolGetDatum(false));
-}
-
-/*
- * How many streams match whose events are read? That is known once the first batch is the last one. Otherwise it is estimated, and
- * counted where nobody can estimate it, or where many neighbours match although the statistics speak of few.
- */
-static double
-matching_streams(const Pass *pass, const char *const *sources, int count, double all)
-{
-	double		matching = 0;
-	const MakoStream *streams = pass->streams;
-
-	if (pass->heads_ended)
-	{
-		for (int i = 0; i < pass->stream_count; i++)
-			matching += pass->folds[streams[i].source]->plan->workflows[0]->apply != NULL;
-		return matching;
-	}
-	if (has_statistics())
-	{
-		int64		range = streams[pass->stream_count - 1].stream_no - streams[0].stream_no + 1;
-
-		matching = mako_stream_estimate_heads(sources, count, pass->tenant_id);
-		if (matching >= all * HEAP_ORDER_SHARE || pass->stream_count < range * HEAP_ORDER_SHARE)
-			return matching;
-	}
-	return mako_stream_count_heads(sources, count, pass->tenant_id);
-}
-
-/* Is it better to read all events in heap order? The first batch is at hand. */
+/* Is it better to read all events in heap order? */
 static bool
 choose_heap_order(const Pass *pass)
 {
-	const char **sources = palloc(sizeof(char *) * pass->count);
-	int			count = 0;
+	double		all = mako_census_all(pass->census);
+	int64		matching = 0;
 	const char *why_not;
-	double		all;
-	double		matching;
+	bool		has_apply = false;
 	bool		heap;
 
 	for (int i = 0; i < pass->count; i++)
-		if (pass->folds[i]->plan->workflows[0]->apply != NULL)
-			sources[count++] = pass->sources[i];
-	if (count == 0 || mako_scan_order == MAKO_SCAN_KEY)
+	{
+		if (pass->folds[i]->plan->workflows[0]->apply == NULL)
+			continue;
+		has_apply = true;
+		matching += mako_census_under(pass->census, pass->sources[i]);
+	}
+	if (!has_apply || mako_scan_order == MAKO_SCAN_KEY)
 		return false;
 	if (!mako_gather_is_possible(&why_not))
 	{
@@ -383,11 +338,9 @@ choose_heap_order(const Pass *pass)
 		ereport(DEBUG1, (errmsg_internal("reading events in heap order: mako_migration.scan_order says so")));
 		return true;
 	}
-	all = mako_stream_estimate_all();
-	matching = matching_streams(pass, sources, count, all);
 	heap = matching >= all * HEAP_ORDER_SHARE;
 	ereport(DEBUG1,
-			(errmsg_internal("reading events in %s order: about %.0f of %.0f streams match, from %.0f on all events are read",
+			(errmsg_internal("reading events in %s order: " INT64_FORMAT " of %.0f streams match, from %.0f on all events are read",
 							 heap ? "heap" : "key", matching, all, all * HEAP_ORDER_SHARE)));
 	return heap;
 }
@@ -450,28 +403,22 @@ start_run(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_
 	return run_id;
 }
 
-/* Counts what was skipped: everything in scope that was neither migrated nor failed, whichever the reason. */
+/*
+ * Counts what was skipped: everything in scope that was neither migrated nor failed, whichever the reason; streams that have come
+ * meanwhile, too.
+ */
 static void
-count_skipped(Pass *pass)
+count_skipped(const Pass *pass)
 {
-	Datum		tenant = UUIDPGetDatum(pass->tenant_id);
 	bool		by_name = pass->runs[0].request->one_of_version;
-	MakoRows	rows = mako_sql_query(by_name ? &count_streams_by_name : &count_streams, &tenant, pass->tenant_id == NULL ? "n" : NULL);
+	const MakoCensus *census = mako_census_repeat(pass->tenant_id, by_name);
 
 	for (int i = 0; i < pass->count; i++)
 	{
 		MakoReport *report = pass->runs[i].report;
 
-		report->skipped = -report->migrated - report->failed;
-		for (uint64 row = 0; row < rows.count; row++)
-		{
-			bool		isnull;
-
-			if (!by_name || mako_workflow_id_has_name(report->source_wf, DatumGetTextPP(mako_rows_get(&rows, row, 2, &isnull))))
-				report->skipped += DatumGetInt64(mako_rows_get(&rows, row, 1, &isnull));
-		}
+		report->skipped = mako_census_scope(census, by_name ? report->source_wf : NULL) - report->migrated - report->failed;
 	}
-	mako_rows_free(&rows);
 }
 
 /* Closes a run in the audit trail. */
@@ -553,7 +500,8 @@ mako_run(const MakoRequest *requests, int count)
 		prepare_run(&pass, i, &requests[i]);
 	pass.writer = mako_writer_create(pass.destinations, count, requests[0].update_registry);
 	/* In this order: then the runs that have moved a stream to one of our sources before all have smaller numbers than ours. */
-	pass.heads = mako_stream_open_locking(pass.sources, count, pass.tenant_id, pass.writer->dependents != NIL);
+	pass.census = mako_census_take(pass.sources, count, pass.tenant_id);
+	pass.heads = mako_stream_open_locking(pass.sources, count, pass.tenant_id, pass.census, pass.writer->dependents != NIL);
 	for (int i = 0; i < count; i++)
 		begin_run(&pass, i);
 	pass.batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
