@@ -17,8 +17,7 @@
  *
  * The scan runs in subtransactions of its own, so that a damaged page ends the scan and not the run; what it holds (pins, snapshot, the
  * relation) belongs to a resource owner below that of the caller. All memory is in one context below the caller's: a chunk a stream, a
- * chunk an event, sets of stream numbers. Chunks are small, many, and freed in another order than they were made, so they are cut from
- * blocks here, in steps of a few bytes: a context would round them up to powers of two.
+ * chunk an event (chunk.c), sets of stream numbers.
  */
 #include "mako_migration.h"
 
@@ -135,11 +134,6 @@ typedef struct Numbers
 	int			capacity;
 } Numbers;
 
-/* Chunks up to CHUNK_LIMIT are cut from blocks, in steps; those that are free hang in a list for each size. */
-#define CHUNK_STEP 32
-#define CHUNK_LIMIT 1024
-#define CHUNK_BLOCK (64 * 1024)
-
 /* Texts that many events have in common. */
 #define SHARED_TEXTS 256
 #define SHARED_LENGTH 256
@@ -173,11 +167,8 @@ struct MakoGather
 	Numbers		doubtful;
 	struct varlena *shared[SHARED_TEXTS];	/* by hash */
 	struct varlena *workflow;	/* of the last event, among them */
-	void	   *free_chunks[CHUNK_LIMIT / CHUNK_STEP + 1];	/* by size; a free chunk starts with a pointer to the next one */
-	char	   *block;			/* what is left of the last block */
-	Size		block_left;
-	Size		blocks;			/* memory of all blocks */
-	Size		size;			/* of chunks in use and of the sets */
+	MakoChunks	chunks;			/* streams and events */
+	Size		sets;			/* memory of the sets of stream numbers */
 };
 
 /*
@@ -191,70 +182,18 @@ struct MakoGather
 /* What may be gathered; the rest of the setting is for results. */
 #define GATHER_LIMIT ((Size) mako_max_memory * 1024 / 8 * 7)
 
-/* ---- chunks ----------------------------------------------------------------------------------------------------------------- */
-
-/* The size of a chunk as it is cut. */
+/* The memory of streams, events and sets. */
 static Size
-chunk_size(Size size)
+used_memory(const MakoGather *gather)
 {
-	return TYPEALIGN(CHUNK_STEP, size);
-}
-
-/* A chunk for a stream or an event. */
-static void *
-allocate_chunk(MakoGather *gather, Size size)
-{
-	void	  **list;
-	void	   *chunk;
-
-	size = chunk_size(size);
-	gather->size += size;
-	if (size > CHUNK_LIMIT)
-		return MemoryContextAllocHuge(gather->context, size);
-	list = &gather->free_chunks[size / CHUNK_STEP];
-	chunk = *list;
-	if (chunk != NULL)
-	{
-		*list = *(void **) chunk;
-		/* The next one of this size, which was used long ago. */
-		mako_prefetch(*list, size);
-		return chunk;
-	}
-	if (gather->block_left < size)
-	{
-		gather->block = MemoryContextAlloc(gather->context, CHUNK_BLOCK);
-		gather->block_left = CHUNK_BLOCK;
-		gather->blocks += CHUNK_BLOCK;
-	}
-	chunk = gather->block;
-	gather->block += size;
-	gather->block_left -= size;
-	return chunk;
-}
-
-/* Frees a chunk of this size. */
-static void
-free_chunk(MakoGather *gather, void *chunk, Size size)
-{
-	void	  **list;
-
-	size = chunk_size(size);
-	gather->size -= size;
-	if (size > CHUNK_LIMIT)
-	{
-		pfree(chunk);
-		return;
-	}
-	list = &gather->free_chunks[size / CHUNK_STEP];
-	*(void **) chunk = *list;
-	*list = chunk;
+	return gather->chunks.used + gather->sets;
 }
 
 /* Is it time to hand out what is complete, or to leave streams? Chunks of sizes that nobody needs any more count too, in the end. */
 static bool
 is_full(const MakoGather *gather)
 {
-	return gather->size > GATHER_LIMIT || gather->blocks > GATHER_LIMIT / 4 * 5;
+	return used_memory(gather) > GATHER_LIMIT || gather->chunks.blocks > GATHER_LIMIT / 4 * 5;
 }
 
 /* ---- can it be done --------------------------------------------------------------------------------------------------------- */
@@ -306,7 +245,7 @@ add_number(MakoGather *gather, Numbers *list, int64 stream_no)
 {
 	if (list->count == list->capacity)
 	{
-		gather->size += sizeof(int64) * (Max(list->capacity * 2, 128) - list->capacity);
+		gather->sets += sizeof(int64) * (Max(list->capacity * 2, 128) - list->capacity);
 		list->capacity = Max(list->capacity * 2, 128);
 		list->numbers = list->numbers == NULL ? MemoryContextAlloc(gather->context, sizeof(int64) * list->capacity) :
 			repalloc_huge(list->numbers, sizeof(int64) * list->capacity);
@@ -343,12 +282,12 @@ add_complete(MakoGather *gather, const MakoStream *stream)
 	{
 		memset(page->members, 0, sizeof(page->members));
 		page->starts = NULL;
-		gather->size += sizeof(CompletePage) * 2;
+		gather->sets += sizeof(CompletePage) * 2;
 	}
 	if (stream->start > 0 && page->starts == NULL)
 	{
 		page->starts = MemoryContextAllocZero(gather->context, sizeof(uint32) * PAGE_STREAMS);
-		gather->size += sizeof(uint32) * PAGE_STREAMS;
+		gather->sets += sizeof(uint32) * PAGE_STREAMS;
 	}
 	if (page->starts != NULL)
 		page->starts[place] = (uint32) Min(stream->start, (int64) PG_UINT32_MAX);
@@ -395,7 +334,7 @@ free_events(MakoGather *gather, MakoGathered *events)
 	{
 		MakoGathered *next = events->next;
 
-		free_chunk(gather, events, events->size);
+		mako_chunk_free(&gather->chunks, events, events->size);
 		events = next;
 	}
 }
@@ -408,7 +347,7 @@ leave(MakoGather *gather, int64 stream_no)
 
 	add_number(gather, &gather->left, stream_no);
 	free_events(gather, entry->events);
-	free_chunk(gather, entry->open, entry->open->size);
+	mako_chunk_free(&gather->chunks, entry->open, entry->open->size);
 	(void) open_table_delete(gather->open, stream_no);
 }
 
@@ -444,7 +383,7 @@ copy_stream(MakoGather *gather, const MakoStream *stream)
 	Size		id_size = stream->stream_id == NULL ? 0 : strlen(stream->stream_id) + 1;
 	Size		state_size = state == NULL ? 0 : VARSIZE_ANY(state);
 	Size		size = MAXALIGN(sizeof(OpenStream)) + MAXALIGN(state_size) + 2 * MAXALIGN(sizeof(pg_uuid_t)) + MAXALIGN(id_size);
-	OpenStream *open = allocate_chunk(gather, size);
+	OpenStream *open = mako_chunk_allocate(&gather->chunks, size);
 	char	   *place;
 
 	place = (char *) open + MAXALIGN(sizeof(OpenStream));
@@ -504,7 +443,7 @@ make_room(MakoGather *gather)
 	while ((entry = open_table_iterate(gather->open, &iterator)) != NULL)
 		needs[count++] = (Need) {entry->stream_no, need_of(entry)};
 	qsort(needs, count, sizeof(Need), compare_needs);
-	for (int i = 0; i < count && gather->size > GATHER_LIMIT / 4 * 3; i++)
+	for (int i = 0; i < count && used_memory(gather) > GATHER_LIMIT / 4 * 3; i++)
 		leave(gather, needs[i].stream_no);
 	pfree(needs);
 	if (gather->left.count > gather->heads / 2 || is_full(gather))
@@ -612,7 +551,7 @@ add_event(MakoGather *gather, OpenEntry *entry, int64 sequence_number)
 		if (kept[column] == NULL)
 			size += MAXALIGN(VARSIZE_ANY(values[column]));
 	}
-	gathered = allocate_chunk(gather, size);
+	gathered = mako_chunk_allocate(&gather->chunks, size);
 	gathered->size = size;
 	place = (char *) gathered + MAXALIGN(sizeof(MakoGathered));
 	for (size_t i = 0; i < lengthof(variable); i++)
@@ -735,7 +674,7 @@ mako_gather_open(int sources)
 	ResourceOwner outer = CurrentResourceOwner;
 	MakoGather *gather = palloc0(sizeof(MakoGather));
 
-	gather->context = context;
+	gather->context = gather->chunks.context = context;
 	gather->take_streams = Max(TAKE_STREAMS, Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
 	gather->open = open_table_create(context, 1024, NULL);
 	gather->complete = complete_table_create(context, 128, NULL);
@@ -894,7 +833,7 @@ mako_gather_release(MakoGather *gather)
 		if (i + 2 < gather->ready_count)
 			mako_prefetch(gather->ready[i + 2]->events, sizeof(MakoGathered));
 		free_events(gather, gather->ready[i]->events);
-		free_chunk(gather, gather->ready[i], gather->ready[i]->size);
+		mako_chunk_free(&gather->chunks, gather->ready[i], gather->ready[i]->size);
 	}
 	gather->ready_count = 0;
 	pfree(gather->taken);
@@ -1001,7 +940,7 @@ mako_gather_close(MakoGather *gather, int *count)
 		add_number(gather, &gather->left, entry->stream_no);
 	ereport(DEBUG1,
 			(errmsg_internal("read events of " INT64_FORMAT " streams in heap order, %d of them are read again in key order; %zu kB of chunks",
-							 gather->heads, gather->left.count, gather->blocks / 1024)));
+							 gather->heads, gather->left.count, gather->chunks.blocks / 1024)));
 	qsort(gather->left.numbers, gather->left.count, sizeof(int64), compare_numbers);
 	*count = gather->left.count;
 	left = palloc_extended(sizeof(int64) * (gather->left.count + 1), MCXT_ALLOC_HUGE);

@@ -19,6 +19,7 @@
  *				   events in key order                                         (MakoStream, MakoEvent)
  *	  lookup.c     ... from their index, without a statement                   (MakoLookup)
  *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
+ *	  chunk.c      ... in small chunks of memory                               (MakoChunks)
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
  *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
  *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
@@ -609,6 +610,35 @@ extern bool mako_fold_migrate(MakoFold *fold);
 extern MakoFold *mako_fold_borrow(const char *workflow_id);
 extern void mako_fold_return(MakoFold *fold);
 
+/* ---- chunk.c: memory in small chunks -------------------------------------------------------------------------------------- */
+
+#define MAKO_CHUNK_STEP 32		/* bytes: sizes are multiples of it */
+#define MAKO_CHUNK_LIMIT 1024	/* bytes: larger ones are the context's own */
+
+/* Zero but for the context, to begin with. */
+typedef struct MakoChunks
+{
+	MemoryContext context;
+	void	   *free[MAKO_CHUNK_LIMIT / MAKO_CHUNK_STEP + 1];	/* by size */
+	char	   *block;			/* what is left of the last block */
+	Size		left;
+	Size		blocks;			/* memory of all blocks */
+	Size		used;			/* by chunks */
+} MakoChunks;
+
+/* Asks the processor for memory that will be used soon; nothing happens where there is none. */
+static inline void
+mako_prefetch(const void *start, Size size)
+{
+	const char *bytes = start;
+
+	for (Size offset = 0; bytes != NULL && offset < size; offset += 64)
+		__builtin_prefetch(bytes + offset);
+}
+
+extern void *mako_chunk_allocate(MakoChunks *chunks, Size size);
+extern void mako_chunk_free(MakoChunks *chunks, void *chunk, Size size);
+
 /* ---- census.c: how many streams run under which workflow ------------------------------------------------------------------- */
 
 typedef struct MakoCensus MakoCensus;
@@ -662,16 +692,6 @@ struct MakoStream
 };
 
 typedef struct MakoReader MakoReader;
-
-/* Asks the processor for memory that will be used soon; nothing happens where there is none. */
-static inline void
-mako_prefetch(const void *start, Size size)
-{
-	const char *bytes = start;
-
-	for (Size offset = 0; bytes != NULL && offset < size; offset += 64)
-		__builtin_prefetch(bytes + offset);
-}
 
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
