@@ -32,6 +32,13 @@
 	index_insert(index, values, nulls, tid, relation, unique, info)
 #endif
 
+/* 18 can count what an index scan does. */
+#if PG_VERSION_NUM >= 180000
+#define MakoIndexBeginScan(relation, index, snapshot, nkeys) index_beginscan(relation, index, snapshot, NULL, nkeys, 0)
+#else
+#define MakoIndexBeginScan(relation, index, snapshot, nkeys) index_beginscan(relation, index, snapshot, nkeys, 0)
+#endif
+
 /* 17 lets an index keep resources from one insertion to the next. */
 #if PG_VERSION_NUM >= 170000
 #define MakoIndexInsertCleanup(index, info) index_insert_cleanup(index, info)

@@ -3,14 +3,12 @@
  *	  The expanded JSON value: reading one from a jsonb, looking into it, building trees, and making a jsonb of it again.
  *
  * Pure: nothing here knows of expressions or functions. Whatever is made lives in the current memory context, which for a fold is that
- * of the stream. Nothing is built lazily but the flat size, which is a number: so a consumer that flattens a value, in whichever memory
- * context, leaves nothing behind in it.
+ * of the stream; a box may live longer than the value in it. Nothing is built lazily but the flat size, which is a number: so a consumer
+ * that flattens a value, in whichever memory context, leaves nothing behind in it.
  */
 #include "expanded_json.h"
 
 #include "miscadmin.h"
-
-#define MAGIC 0x4d414b4f
 
 /* From this many members on, a binary search beats a walk over the keys. */
 #define MANY_MEMBERS 24
@@ -18,7 +16,7 @@
 static Size flat_size(ExpandedObjectHeader *header);
 static void flatten_into(ExpandedObjectHeader *header, void *result, Size size);
 
-static const ExpandedObjectMethods methods = {flat_size, flatten_into};
+const ExpandedObjectMethods mako_json_methods = {flat_size, flatten_into};
 
 /* ---- from the format of jsonb ----------------------------------------------------------------------------------------------- */
 
@@ -53,6 +51,38 @@ entry_offset(const JsonbContainer *container, uint32 index)
 			break;
 	}
 	return offset;
+}
+
+#define BOTH(bits) ((uint64) (bits) << 32 | (bits))
+
+/*
+ * Adds up the lengths of some entries, two at a time. Returns false where one of them has its end offset in the place of a length, which
+ * of the first 32 entries only the very first one does, whose end is its length.
+ */
+static inline bool
+add_lengths(const JEntry *entries, uint32 from, uint32 to, uint32 *sum)
+{
+	uint64		lengths = 0;
+	uint64		seen = 0;
+	uint32		i = from;
+
+	if (i == 0 && i < to)
+		*sum += JBE_OFFLENFLD(entries[i++]);
+	for (; i + 1 < to; i += 2)
+	{
+		uint64		two;
+
+		memcpy(&two, &entries[i], sizeof(two));
+		lengths += two & BOTH(JENTRY_OFFLENMASK);
+		seen |= two;
+	}
+	if (i < to)
+	{
+		lengths += JBE_OFFLENFLD(entries[i]);
+		seen |= entries[i];
+	}
+	*sum += (uint32) lengths + (uint32) (lengths >> 32);
+	return (seen & BOTH(JENTRY_HAS_OFF)) == 0;
 }
 
 /* Sets a value to a string. */
@@ -98,55 +128,29 @@ set_from_entry(MakoJsonValue *value, JEntry entry, const char *data, uint32 offs
 static inline void
 set_from_index(MakoJsonValue *value, const JsonbContainer *container, const char *data, uint32 index)
 {
+	JEntry		entry = container->children[index];
 	uint32		offset = entry_offset(container, index);
 
-	set_from_entry(value, container->children[index], data, offset, entry_end(container->children[index], offset));
+	set_from_entry(value, entry, data, offset, entry_end(entry, offset));
 }
 
-/* The value of a jsonb datum: flat, toasted or expanded. */
-MakoJsonValue
-mako_json_read(Datum datum)
+/* The value of a jsonb datum that takes more than a look: toasted, a scalar, or expanded by somebody else. */
+void
+mako_json_read_any(Datum datum, MakoJsonValue *value)
 {
-	MakoJsonValue value;
-	Jsonb	   *jsonb;
+	Jsonb	   *jsonb = VARATT_IS_EXTENDED(DatumGetPointer(datum)) ? DatumGetJsonbP(datum) : (Jsonb *) DatumGetPointer(datum);
 
-	if (VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(datum)))
-	{
-		const MakoJson *json = (const MakoJson *) DatumGetEOHP(datum);
-
-		if (json->header.eoh_methods == &methods)
-		{
-			Assert(json->magic == MAGIC);
-			return json->value;
-		}
-	}
-	jsonb = DatumGetJsonbP(datum);
 	if (JB_ROOT_IS_SCALAR(jsonb))
-		set_from_index(&value, &jsonb->root, data_of(&jsonb->root), 0);
+		set_from_index(value, &jsonb->root, data_of(&jsonb->root), 0);
 	else
 	{
-		value.kind = MAKO_JSON_STORED;
-		value.length = VARSIZE(jsonb) - VARHDRSZ;
-		value.at.stored = &jsonb->root;
+		value->kind = MAKO_JSON_STORED;
+		value->length = VARSIZE(jsonb) - VARHDRSZ;
+		value->at.stored = &jsonb->root;
 	}
-	return value;
 }
 
 /* ---- looking into containers ------------------------------------------------------------------------------------------------ */
-
-/* Is it an object? */
-bool
-mako_json_is_object(const MakoJsonValue *value)
-{
-	return value->kind == MAKO_JSON_OBJECT || (value->kind == MAKO_JSON_STORED && JsonContainerIsObject(value->at.stored));
-}
-
-/* Is it an array? */
-bool
-mako_json_is_array(const MakoJsonValue *value)
-{
-	return value->kind == MAKO_JSON_ARRAY || (value->kind == MAKO_JSON_STORED && JsonContainerIsArray(value->at.stored));
-}
 
 /* How many members or elements a container has. */
 uint32
@@ -155,18 +159,9 @@ mako_json_count(const MakoJsonValue *value)
 	return value->kind == MAKO_JSON_STORED ? JsonContainerSize(value->at.stored) : value->at.tree->count;
 }
 
-/* The order of keys in an object. */
-int
-mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_length)
-{
-	if (a_length != b_length)
-		return a_length < b_length ? -1 : 1;
-	return memcmp(a, b, a_length);
-}
-
-/* Finds a key in a stored object of few members: one walk over the lengths finds the key and where its value lies. */
+/* Finds the number of a key in a stored object of few members. */
 static bool
-find_in_few(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field)
+find_in_few(const JsonbContainer *container, const char *data, const char *key, uint32 length, uint32 *index)
 {
 	uint32		count = JsonContainerSize(container);
 	const JEntry *entries = container->children;
@@ -179,11 +174,9 @@ find_in_few(const JsonbContainer *container, const char *data, const char *key, 
 
 		if (key_length > length)
 			return false;
-		if (key_length == length && memcmp(data + offset, key, length) == 0)
+		if (key_length == length && mako_json_same_bytes(data + offset, key, length))
 		{
-			for (uint32 j = i; j < count + i; j++)
-				offset = entry_end(entries[j], offset);
-			set_from_entry(field, entries[count + i], data, offset, entry_end(entries[count + i], offset));
+			*index = i;
 			return true;
 		}
 		offset += key_length;
@@ -191,9 +184,9 @@ find_in_few(const JsonbContainer *container, const char *data, const char *key, 
 	return false;
 }
 
-/* Finds a key in a stored object of many members. */
+/* The same for many members. */
 static bool
-find_in_many(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field)
+find_in_many(const JsonbContainer *container, const char *data, const char *key, uint32 length, uint32 *index)
 {
 	uint32		count = JsonContainerSize(container);
 	uint32		low = 0;
@@ -207,7 +200,7 @@ find_in_many(const JsonbContainer *container, const char *data, const char *key,
 
 		if (order == 0)
 		{
-			set_from_index(field, container, data, count + middle);
+			*index = middle;
 			return true;
 		}
 		if (order < 0)
@@ -233,7 +226,7 @@ find_member(const MakoJson *tree, const char *key, uint32 length)
 
 			if (member->key_length > length)
 				return -1;
-			if (member->key_length == length && memcmp(member->key, key, length) == 0)
+			if (member->key_length == length && mako_json_same_bytes(member->key, key, length))
 				return i;
 		}
 		return -1;
@@ -253,23 +246,91 @@ find_member(const MakoJson *tree, const char *key, uint32 length)
 	return -1;
 }
 
+/* The number of a key in a stored object, or -1. */
+static int64
+find_stored(const JsonbContainer *container, const char *data, const char *key, uint32 length)
+{
+	uint32		index;
+
+	return (JsonContainerSize(container) < MANY_MEMBERS ? find_in_few : find_in_many) (container, data, key, length, &index) ?
+		(int64) index : -1;
+}
+
+/* The number of the member of an object that has a key, or -1. */
+int64
+mako_json_member(const MakoJsonValue *object, const char *key, uint32 length)
+{
+	return object->kind == MAKO_JSON_STORED ? find_stored(object->at.stored, data_of(object->at.stored), key, length) :
+		find_member(object->at.tree, key, length);
+}
+
 /* The value of a key of an object; false when it has none. */
 bool
 mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field)
 {
-	int			index;
+	uint32		number = UINT32_MAX;
 
+	return mako_json_field_near(object, key, length, field, &number);
+}
+
+/* Finds a field by the number of its member in a stored object; false when it is another one, or too far behind. */
+static inline bool
+guess_field(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field, uint32 number)
+{
+	uint32		count = JsonContainerSize(container);
+	const JEntry *entries = container->children;
+	uint32		offset = 0;
+
+	if (number >= count || number > JB_OFFSET_STRIDE || !add_lengths(entries, 0, number, &offset) ||
+		entry_end(entries[number], offset) != offset + length || !mako_json_same_bytes(data + offset, key, length))
+		return false;
+	if (count + number <= JB_OFFSET_STRIDE && add_lengths(entries, number, count + number, &offset))
+		set_from_entry(field, entries[count + number], data, offset, entry_end(entries[count + number], offset));
+	else
+		set_from_index(field, container, data, count + number);
+	return true;
+}
+
+/* Finds a field where no guess helps; leaves the number of its member behind. */
+static pg_noinline bool
+find_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
+{
+	const JsonbContainer *container = object->at.stored;
+	int64		index = mako_json_member(object, key, length);
+
+	if (index < 0)
+		return false;
+	if (object->kind == MAKO_JSON_STORED)
+		set_from_index(field, container, data_of(container), JsonContainerSize(container) + (uint32) index);
+	else
+		*field = object->at.tree->members[index].value;
+	*number = (uint32) index;
+	return true;
+}
+
+/*
+ * The value of a key of an object; false when it has none. The number of the member is tried first, and left behind for the next
+ * object, in which it is often the same.
+ */
+bool
+mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
+{
 	if (object->kind == MAKO_JSON_STORED)
 	{
-		const JsonbContainer *container = object->at.stored;
-		bool		few = JsonContainerSize(container) < MANY_MEMBERS;
-
-		return (few ? find_in_few : find_in_many) (container, data_of(container), key, length, field);
+		if (guess_field(object->at.stored, data_of(object->at.stored), key, length, field, *number))
+			return true;
 	}
-	index = find_member(object->at.tree, key, length);
-	if (index >= 0)
-		*field = object->at.tree->members[index].value;
-	return index >= 0;
+	else if (*number < object->at.tree->count)
+	{
+		const MakoJsonMember *member = &object->at.tree->members[*number];
+
+		if (member->key_length == length && mako_json_same_bytes(member->key, key, length))
+		{
+			*field = member->value;
+			return true;
+		}
+	}
+	return find_field(object, key, length, field, number);
 }
 
 /* An element of an array, which must have it. */
@@ -335,8 +396,7 @@ new_header(uint32 capacity)
 {
 	MakoJson   *json = palloc(offsetof(MakoJson, members) + sizeof(MakoJsonMember) * capacity);
 
-	EOH_init_header(&json->header, &methods, CurrentMemoryContext);
-	json->magic = MAGIC;
+	EOH_init_header(&json->header, &mako_json_methods, CurrentMemoryContext);
 	json->count = 0;
 	json->flat_size = 0;
 	return json;
@@ -382,13 +442,26 @@ mako_json_put(MakoJson *object, const MakoJsonMember *member)
 Datum
 mako_json_datum(const MakoJsonValue *value)
 {
-	MakoJson   *json;
+	return value->kind == MAKO_JSON_OBJECT || value->kind == MAKO_JSON_ARRAY ? EOHPGetRODatum(&value->at.tree->header) :
+		mako_json_put_into(mako_json_box(), value);
+}
 
+/* A box for any value but a tree, which is a datum itself. */
+MakoJson *
+mako_json_box(void)
+{
+	return new_header(0);
+}
+
+/* A value as a jsonb datum in a box, which whoever owns the box uses again when nobody needs the datum any more. */
+Datum
+mako_json_put_into(MakoJson *box, const MakoJsonValue *value)
+{
 	if (value->kind == MAKO_JSON_OBJECT || value->kind == MAKO_JSON_ARRAY)
 		return EOHPGetRODatum(&value->at.tree->header);
-	json = new_header(0);
-	json->value = *value;
-	return EOHPGetRODatum(&json->header);
+	box->flat_size = 0;
+	box->value = *value;
+	return EOHPGetRODatum(&box->header);
 }
 
 /* ---- to the format of jsonb ------------------------------------------------------------------------------------------------- */

@@ -50,11 +50,13 @@ typedef struct MakoJsonMember
 	MakoJsonValue value;
 } MakoJsonMember;
 
-/* Lives in the memory context in which it was made, and is read-only from then on: only read-only pointers to it are handed out. */
+/*
+ * Lives in the memory context in which it was made. Only read-only pointers to it are handed out, and it changes no more, unless it is a
+ * box: that gets another value when nobody can need the one before (mako_json_put_into()).
+ */
 struct MakoJson
 {
 	ExpandedObjectHeader header;
-	uint32		magic;
 	uint32		count;			/* of members */
 	Size		flat_size;		/* 0: not yet known */
 	MakoJsonValue value;		/* of a tree: the tree itself */
@@ -68,20 +70,121 @@ typedef struct MakoJsonMembers
 	uint32		count;
 } MakoJsonMembers;
 
-extern MakoJsonValue mako_json_read(Datum datum);
+/* Are so many bytes the same? Keys are short: a call of memcmp() takes longer than the comparison. */
+static inline bool
+mako_json_same_bytes(const char *a, const char *b, uint32 length)
+{
+	uint64		x,
+				y;
+	uint32		z,
+				w;
+
+	if (length < sizeof(z))
+	{
+		while (length > 0 && a[length - 1] == b[length - 1])
+			length--;
+		return length == 0;
+	}
+	/* The last ones may be some of those before again. */
+	if (length < sizeof(x))
+	{
+		memcpy(&z, a, sizeof(z));
+		memcpy(&w, b, sizeof(w));
+		if (z != w)
+			return false;
+		memcpy(&z, a + length - sizeof(z), sizeof(z));
+		memcpy(&w, b + length - sizeof(w), sizeof(w));
+		return z == w;
+	}
+	for (uint32 i = 0; i < length - sizeof(uint64); i += sizeof(uint64))
+	{
+		memcpy(&x, a + i, sizeof(x));
+		memcpy(&y, b + i, sizeof(y));
+		if (x != y)
+			return false;
+	}
+	memcpy(&x, a + length - sizeof(x), sizeof(x));
+	memcpy(&y, b + length - sizeof(y), sizeof(y));
+	return x == y;
+}
+
+extern const ExpandedObjectMethods mako_json_methods;
+extern void mako_json_read_any(Datum datum, MakoJsonValue *value);
 extern Datum mako_json_datum(const MakoJsonValue *value);
 extern Jsonb *mako_json_flatten(const MakoJsonValue *value);
+extern MakoJson *mako_json_box(void);
+extern Datum mako_json_put_into(MakoJson *box, const MakoJsonValue *value);
 
-extern bool mako_json_is_object(const MakoJsonValue *value);
-extern bool mako_json_is_array(const MakoJsonValue *value);
 extern uint32 mako_json_count(const MakoJsonValue *value);
+extern int64 mako_json_member(const MakoJsonValue *object, const char *key, uint32 length);
 extern bool mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field);
+extern bool mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number);
 extern void mako_json_element(const MakoJsonValue *array, uint32 index, MakoJsonValue *element);
 extern MakoJsonMembers mako_json_members(const MakoJsonValue *container);
 
 extern MakoJson *mako_json_new(MakoJsonKind kind, uint32 capacity);
 extern void mako_json_put(MakoJson *object, const MakoJsonMember *member);
-extern int	mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_length);
 extern void mako_json_set_string(MakoJsonValue *value, const char *string, uint32 length);
+
+/* The value of a jsonb datum: flat, toasted or expanded. */
+static inline MakoJsonValue
+mako_json_read(Datum datum)
+{
+	const void *pointer = DatumGetPointer(datum);
+	MakoJsonValue value;
+
+	if (VARATT_IS_EXTERNAL_EXPANDED(pointer))
+	{
+		varatt_expanded expanded;
+
+		memcpy(&expanded, VARDATA_EXTERNAL(pointer), sizeof(expanded));
+		if (expanded.eohptr->eoh_methods == &mako_json_methods)
+			return ((const MakoJson *) expanded.eohptr)->value;
+	}
+	if (!VARATT_IS_EXTENDED(pointer) && !JB_ROOT_IS_SCALAR((Jsonb *) pointer))
+	{
+		value.kind = MAKO_JSON_STORED;
+		value.length = VARSIZE(pointer) - VARHDRSZ;
+		value.at.stored = &((Jsonb *) pointer)->root;
+	}
+	else
+		mako_json_read_any(datum, &value);
+	return value;
+}
+
+/* A jsonb datum that is not in somebody's box: the same one, unless it is in one. */
+static inline Datum
+mako_json_take_out(Datum datum)
+{
+	MakoJsonValue value;
+
+	if (!VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(datum)))
+		return datum;
+	value = mako_json_read(datum);
+	return value.kind == MAKO_JSON_OBJECT || value.kind == MAKO_JSON_ARRAY ? datum : mako_json_datum(&value);
+}
+
+/* Is it an object? */
+static inline bool
+mako_json_is_object(const MakoJsonValue *value)
+{
+	return value->kind == MAKO_JSON_OBJECT || (value->kind == MAKO_JSON_STORED && JsonContainerIsObject(value->at.stored));
+}
+
+/* Is it an array? */
+static inline bool
+mako_json_is_array(const MakoJsonValue *value)
+{
+	return value->kind == MAKO_JSON_ARRAY || (value->kind == MAKO_JSON_STORED && JsonContainerIsArray(value->at.stored));
+}
+
+/* The order of keys in an object. */
+static inline int
+mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_length)
+{
+	if (a_length != b_length)
+		return a_length < b_length ? -1 : 1;
+	return memcmp(a, b, a_length);
+}
 
 #endif							/* MAKO_EXPANDED_JSON_H */

@@ -5,6 +5,10 @@
  * The text of a function has its signature, owner, properties, settings and source, and the same for every helper that can be seen:
  * each function and domain that the parse tree of an SQL function or of a domain's check names and that does not come with the server.
  * What cannot be seen is said when a function is registered: compiled code, and what a function in another language calls.
+ *
+ * Workflows share functions, most of all with their own next version, and a run describes each again before it returns. So a description
+ * is kept until the transaction ends, or until something changes that it may be made of, which syscache invalidations tell: those of
+ * other sessions, too.
  */
 #include "mako_migration.h"
 
@@ -31,10 +35,30 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
+
+/* The description of a registered function. */
+typedef struct Described
+{
+	Oid			function;
+	char	   *text;
+} Described;
+
+/* Those that were made in this transaction; in a context below that of the transaction, NULL when there are none. */
+static struct
+{
+	MemoryContext context;
+	List	   *list;			/* of Described */
+	uint64		generation;		/* of what they are made of */
+	Oid			user;			/* who may look into the schemas */
+} kept;
+
+static uint64 generation = 0;
 
 /* One description under way. */
 typedef struct Description
@@ -220,11 +244,11 @@ add_function(Description *description, Oid oid)
 	ReleaseSysCache(tuple);
 }
 
-/* Adds a registered function and its helpers to a definition's text. */
-void
-mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen)
+/* Adds a function and its helpers. */
+static void
+describe(StringInfo out, Oid function, bool tell_unseen)
 {
-	Description description = {out, list_make1_oid(function->oid), NIL, tell_unseen};
+	Description description = {out, list_make1_oid(function), NIL, tell_unseen};
 	int			functions = 0;
 	int			domains = 0;
 
@@ -236,6 +260,109 @@ mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_uns
 		else
 			add_domain(&description, list_nth_oid(description.domains, domains++));
 	}
+}
+
+/* ---- descriptions that are kept --------------------------------------------------------------------------------------------- */
+
+/* Something that a definition may be made of has changed. */
+static void
+invalidate(Datum argument, int cacheid, uint32 hash)
+{
+	generation++;
+}
+
+/* Called when the library is loaded. */
+void
+mako_fingerprint_init(void)
+{
+	static const int caches[] = {
+		PROCOID, TYPEOID, CONSTROID, AUTHOID, NAMESPACEOID, OPEROID, AMOPOPID, CASTSOURCETARGET, COLLOID, LANGOID, ATTNUM
+	};
+
+	for (size_t i = 0; i < lengthof(caches); i++)
+		CacheRegisterSyscacheCallback(caches[i], invalidate, (Datum) 0);
+}
+
+/* Another number when something has changed that definitions, and what is compiled from them, may be made of. */
+uint64
+mako_fingerprint_generation(void)
+{
+	return generation;
+}
+
+/* Forgets what was kept, with its context. */
+static void
+forget(void *argument)
+{
+	kept.context = NULL;
+	kept.list = NIL;
+}
+
+/* The description of a function that was kept; NULL when there is none that is still good. */
+static const char *
+recall(Oid function)
+{
+	ListCell   *cell;
+
+	AcceptInvalidationMessages();
+	if (kept.context != NULL && (kept.generation != generation || kept.user != GetUserId()))
+		MemoryContextDelete(kept.context);
+	foreach(cell, kept.list)
+	{
+		const Described *described = lfirst(cell);
+
+		if (described->function == function)
+			return described->text;
+	}
+	return NULL;
+}
+
+/* Keeps a description that was begun at this generation. */
+static void
+keep(Oid function, const char *text, uint64 begun)
+{
+	MemoryContext old;
+	Described  *described;
+
+	if (begun != generation)
+		return;
+	if (kept.context == NULL)
+	{
+		MemoryContextCallback *callback;
+
+		kept.context = AllocSetContextCreate(TopTransactionContext, "mako descriptions", ALLOCSET_DEFAULT_SIZES);
+		callback = MemoryContextAllocZero(kept.context, sizeof(MemoryContextCallback));
+		callback->func = forget;
+		MemoryContextRegisterResetCallback(kept.context, callback);
+		kept.generation = begun;
+		kept.user = GetUserId();
+	}
+	old = MemoryContextSwitchTo(kept.context);
+	described = palloc(sizeof(Described));
+	described->function = function;
+	described->text = pstrdup(text);
+	kept.list = lappend(kept.list, described);
+	MemoryContextSwitchTo(old);
+}
+
+/* Adds a registered function and its helpers to a definition's text, and may say what cannot be seen. */
+void
+mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen)
+{
+	const char *text = tell_unseen ? NULL : recall(function->oid);
+
+	if (text == NULL)
+	{
+		uint64		begun = generation;
+		StringInfoData description;
+
+		initStringInfo(&description);
+		describe(&description, function->oid, tell_unseen);
+		text = description.data;
+		if (!tell_unseen)
+			keep(function->oid, text, begun);
+	}
+	appendStringInfoString(out, text);
 }
 
 /* sha256 of a description, in hexadecimal. */

@@ -4,37 +4,17 @@
  *
  * A cached fold is borrowed and given back. While it is borrowed it hangs below the borrower's memory context, so that an error frees
  * it; nothing has to be caught. What it was compiled from may change at any time: a changed function, type, role or schema empties the
- * cache (syscache invalidations, which other sessions send, too), and the registered fingerprint is compared at every use. What is
- * evaluated is made anew at every use, because functions keep state that ends with a transaction.
+ * cache (fingerprint.c tells), and the registered fingerprint is compared at every use. What is evaluated is made anew at every use,
+ * because functions keep state that ends with a transaction.
  */
 #include "mako_migration.h"
 
-#include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 
 /* Folds that are kept at once. */
 #define MOST_FOLDS 200
 
 static List *cache = NIL;		/* of MakoFold, each in a context below CacheMemoryContext */
-static uint64 generation = 0;	/* of what the folds were compiled from */
-
-/* Something that a fold may have been compiled from has changed. */
-static void
-invalidate(Datum argument, int cacheid, uint32 hash)
-{
-	generation++;
-}
-
-/* Called when the library is loaded. */
-void
-mako_fold_cache_init(void)
-{
-	static const int caches[] = {PROCOID, TYPEOID, CONSTROID, AUTHOID, NAMESPACEOID};
-
-	for (size_t i = 0; i < lengthof(caches); i++)
-		CacheRegisterSyscacheCallback(caches[i], invalidate, (Datum) 0);
-}
 
 /* Takes a fold out of the cache, if it is there and still good; forgets what is out of date. */
 static MakoFold *
@@ -46,7 +26,7 @@ take(const char *workflow_id)
 	for (int i = list_length(cache) - 1; i >= 0; i--)
 	{
 		MakoFold   *fold = list_nth(cache, i);
-		bool		old = fold->generation != generation || fold->native != mako_native_evaluation;
+		bool		old = fold->generation != mako_fingerprint_generation() || fold->native != mako_native_evaluation;
 
 		if (!old && strcmp(fold->plan->workflows[0]->workflow_id, workflow_id) != 0)
 			continue;
@@ -63,7 +43,7 @@ take(const char *workflow_id)
 		fingerprint = mako_definition_fingerprint(workflow_id);
 	}
 	/* Asking for the fingerprint may have let invalidations in. */
-	return fingerprint != NULL && found->generation == generation &&
+	return fingerprint != NULL && found->generation == mako_fingerprint_generation() &&
 		strcmp(fingerprint, found->plan->workflows[0]->fingerprint) == 0 ? found : NULL;
 }
 
@@ -74,7 +54,7 @@ mako_fold_borrow(const char *workflow_id)
 	MakoFold   *fold = take(workflow_id);
 	MemoryContext context;
 	MemoryContext old;
-	uint64		started = generation;
+	uint64		started = mako_fingerprint_generation();
 
 	if (fold != NULL)
 	{
@@ -96,7 +76,7 @@ mako_fold_return(MakoFold *fold)
 {
 	MemoryContext old;
 
-	if (fold->generation != generation)
+	if (fold->generation != mako_fingerprint_generation())
 	{
 		MemoryContextDelete(fold->context);
 		return;

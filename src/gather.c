@@ -17,8 +17,7 @@
  *
  * The scan runs in subtransactions of its own, so that a damaged page ends the scan and not the run; what it holds (pins, snapshot, the
  * relation) belongs to a resource owner below that of the caller. All memory is in one context below the caller's: a chunk a stream, a
- * chunk an event, sets of stream numbers. Chunks are small, many, and freed in another order than they were made, so they are cut from
- * blocks here, in steps of a few bytes: a context would round them up to powers of two.
+ * chunk an event (chunk.c), sets of stream numbers.
  */
 #include "mako_migration.h"
 
@@ -67,7 +66,8 @@ static const struct
 typedef struct OpenStream
 {
 	MakoStream	stream;
-	MakoGathered *first;		/* its events, once it is complete; stream.gathered is the same, for readers */
+	MakoGathered *events;		/* once it is complete */
+	bool		backwards;		/* until it is taken */
 	Size		size;			/* of the chunk */
 } OpenStream;
 
@@ -134,11 +134,6 @@ typedef struct Numbers
 	int			capacity;
 } Numbers;
 
-/* Chunks up to CHUNK_LIMIT are cut from blocks, in steps; those that are free hang in a list for each size. */
-#define CHUNK_STEP 32
-#define CHUNK_LIMIT 1024
-#define CHUNK_BLOCK (64 * 1024)
-
 /* Texts that many events have in common. */
 #define SHARED_TEXTS 256
 #define SHARED_LENGTH 256
@@ -165,105 +160,43 @@ struct MakoGather
 	complete_table_hash *complete;
 	OpenStream **ready;			/* streams that are complete */
 	int			ready_count;
+	int			take_streams;	/* so many are taken together */
 	int			ready_capacity;
 	MakoStream *taken;			/* those that are being taken, or NULL */
 	Numbers		left;
 	Numbers		doubtful;
 	struct varlena *shared[SHARED_TEXTS];	/* by hash */
-	void	   *free_chunks[CHUNK_LIMIT / CHUNK_STEP + 1];	/* by size; a free chunk starts with a pointer to the next one */
-	char	   *block;			/* what is left of the last block */
-	Size		block_left;
-	Size		blocks;			/* memory of all blocks */
-	Size		size;			/* of chunks in use and of the sets */
+	struct varlena *workflow;	/* of the last event, among them */
+	MakoChunks	chunks;			/* streams and events */
+	Size		sets;			/* memory of the sets of stream numbers */
 };
 
-/* How many streams are handed out together: few enough for the processor to have their events at hand, enough for a subtransaction. */
+/*
+ * How many streams are handed out together: few enough for the processor to have their events at hand, enough for a subtransaction; and
+ * enough of each workflow, one after the other, for the processor to have its program at hand, which is larger than many a stream.
+ */
 #define TAKE_STREAMS 128
+#define TAKE_STREAMS_OF_ONE 32
+#define MOST_TAKE_STREAMS 4096
 
 /* What may be gathered; the rest of the setting is for results. */
 #define GATHER_LIMIT ((Size) mako_max_memory * 1024 / 8 * 7)
 
-/* ---- chunks ----------------------------------------------------------------------------------------------------------------- */
-
-/* The size of a chunk as it is cut. */
+/* The memory of streams, events and sets. */
 static Size
-chunk_size(Size size)
+used_memory(const MakoGather *gather)
 {
-	return TYPEALIGN(CHUNK_STEP, size);
-}
-
-/* A chunk for a stream or an event. */
-static void *
-allocate_chunk(MakoGather *gather, Size size)
-{
-	void	  **list;
-	void	   *chunk;
-
-	size = chunk_size(size);
-	gather->size += size;
-	if (size > CHUNK_LIMIT)
-		return MemoryContextAllocHuge(gather->context, size);
-	list = &gather->free_chunks[size / CHUNK_STEP];
-	chunk = *list;
-	if (chunk != NULL)
-	{
-		*list = *(void **) chunk;
-		return chunk;
-	}
-	if (gather->block_left < size)
-	{
-		gather->block = MemoryContextAlloc(gather->context, CHUNK_BLOCK);
-		gather->block_left = CHUNK_BLOCK;
-		gather->blocks += CHUNK_BLOCK;
-	}
-	chunk = gather->block;
-	gather->block += size;
-	gather->block_left -= size;
-	return chunk;
-}
-
-/* Frees a chunk of this size. */
-static void
-free_chunk(MakoGather *gather, void *chunk, Size size)
-{
-	void	  **list;
-
-	size = chunk_size(size);
-	gather->size -= size;
-	if (size > CHUNK_LIMIT)
-	{
-		pfree(chunk);
-		return;
-	}
-	list = &gather->free_chunks[size / CHUNK_STEP];
-	*(void **) chunk = *list;
-	*list = chunk;
+	return gather->chunks.used + gather->sets;
 }
 
 /* Is it time to hand out what is complete, or to leave streams? Chunks of sizes that nobody needs any more count too, in the end. */
 static bool
 is_full(const MakoGather *gather)
 {
-	return gather->size > GATHER_LIMIT || gather->blocks > GATHER_LIMIT / 4 * 5;
+	return used_memory(gather) > GATHER_LIMIT || gather->chunks.blocks > GATHER_LIMIT / 4 * 5;
 }
 
 /* ---- can it be done --------------------------------------------------------------------------------------------------------- */
-
-/* Where a column is, or InvalidAttrNumber where there is none of this name and type. */
-static AttrNumber
-find_column(Relation relation, int column)
-{
-	TupleDesc	tupdesc = RelationGetDescr(relation);
-
-	for (int i = 0; i < tupdesc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(tupdesc, i);
-
-		if (!attribute->attisdropped && strcmp(NameStr(attribute->attname), columns[column].name) == 0)
-			return attribute->atttypid == columns[column].type && !MakoIsVirtual(attribute) ? attribute->attnum : InvalidAttrNumber;
-	}
-	return InvalidAttrNumber;
-}
 
 /* Finds the columns; false when the table is not what it should be. */
 static bool
@@ -271,7 +204,7 @@ find_columns(Relation relation, AttrNumber *attributes)
 {
 	for (int i = 0; i < COLUMNS; i++)
 	{
-		attributes[i] = find_column(relation, i);
+		attributes[i] = mako_find_column(relation, columns[i].name, columns[i].type);
 		if (attributes[i] == InvalidAttrNumber)
 			return false;
 	}
@@ -312,7 +245,7 @@ add_number(MakoGather *gather, Numbers *list, int64 stream_no)
 {
 	if (list->count == list->capacity)
 	{
-		gather->size += sizeof(int64) * (Max(list->capacity * 2, 128) - list->capacity);
+		gather->sets += sizeof(int64) * (Max(list->capacity * 2, 128) - list->capacity);
 		list->capacity = Max(list->capacity * 2, 128);
 		list->numbers = list->numbers == NULL ? MemoryContextAlloc(gather->context, sizeof(int64) * list->capacity) :
 			repalloc_huge(list->numbers, sizeof(int64) * list->capacity);
@@ -349,12 +282,12 @@ add_complete(MakoGather *gather, const MakoStream *stream)
 	{
 		memset(page->members, 0, sizeof(page->members));
 		page->starts = NULL;
-		gather->size += sizeof(CompletePage) * 2;
+		gather->sets += sizeof(CompletePage) * 2;
 	}
 	if (stream->start > 0 && page->starts == NULL)
 	{
 		page->starts = MemoryContextAllocZero(gather->context, sizeof(uint32) * PAGE_STREAMS);
-		gather->size += sizeof(uint32) * PAGE_STREAMS;
+		gather->sets += sizeof(uint32) * PAGE_STREAMS;
 	}
 	if (page->starts != NULL)
 		page->starts[place] = (uint32) Min(stream->start, (int64) PG_UINT32_MAX);
@@ -401,7 +334,7 @@ free_events(MakoGather *gather, MakoGathered *events)
 	{
 		MakoGathered *next = events->next;
 
-		free_chunk(gather, events, events->size);
+		mako_chunk_free(&gather->chunks, events, events->size);
 		events = next;
 	}
 }
@@ -414,7 +347,7 @@ leave(MakoGather *gather, int64 stream_no)
 
 	add_number(gather, &gather->left, stream_no);
 	free_events(gather, entry->events);
-	free_chunk(gather, entry->open, entry->open->size);
+	mako_chunk_free(&gather->chunks, entry->open, entry->open->size);
 	(void) open_table_delete(gather->open, stream_no);
 }
 
@@ -450,7 +383,7 @@ copy_stream(MakoGather *gather, const MakoStream *stream)
 	Size		id_size = stream->stream_id == NULL ? 0 : strlen(stream->stream_id) + 1;
 	Size		state_size = state == NULL ? 0 : VARSIZE_ANY(state);
 	Size		size = MAXALIGN(sizeof(OpenStream)) + MAXALIGN(state_size) + 2 * MAXALIGN(sizeof(pg_uuid_t)) + MAXALIGN(id_size);
-	OpenStream *open = allocate_chunk(gather, size);
+	OpenStream *open = mako_chunk_allocate(&gather->chunks, size);
 	char	   *place;
 
 	place = (char *) open + MAXALIGN(sizeof(OpenStream));
@@ -510,7 +443,7 @@ make_room(MakoGather *gather)
 	while ((entry = open_table_iterate(gather->open, &iterator)) != NULL)
 		needs[count++] = (Need) {entry->stream_no, need_of(entry)};
 	qsort(needs, count, sizeof(Need), compare_needs);
-	for (int i = 0; i < count && gather->size > GATHER_LIMIT / 4 * 3; i++)
+	for (int i = 0; i < count && used_memory(gather) > GATHER_LIMIT / 4 * 3; i++)
 		leave(gather, needs[i].stream_no);
 	pfree(needs);
 	if (gather->left.count > gather->heads / 2 || is_full(gather))
@@ -575,14 +508,19 @@ share(MakoGather *gather, struct varlena *value, Size size)
 	return VARSIZE_ANY(*place) == size && memcmp(*place, value, size) == 0 ? *place : NULL;
 }
 
-/* Like share(), for the workflow of an event, which is mostly that of its stream's event before. */
+/* Like share(), for the workflow of an event, which is mostly that of the event before. */
 static struct varlena *
-share_workflow(MakoGather *gather, const OpenEntry *entry, struct varlena *value, Size size)
+share_workflow(MakoGather *gather, struct varlena *value, Size size)
 {
-	struct varlena *before = entry->events == NULL ? NULL : (struct varlena *) DatumGetPointer(entry->events->event.workflow_id);
+	struct varlena *before = gather->workflow;
 
-	return before != NULL && VARSIZE_ANY(before) == size && memcmp(before, value, size) == 0 && size <= SHARED_LENGTH ? before :
-		share(gather, value, size);
+	if (before == NULL || VARSIZE_ANY(before) != size || memcmp(before, value, size) != 0)
+	{
+		before = share(gather, value, size);
+		if (before != NULL)
+			gather->workflow = before;
+	}
+	return before;
 }
 
 /* Adds the event in the slot to its stream; false when it lacks a value. Values are copied as they are stored. */
@@ -607,13 +545,13 @@ add_event(MakoGather *gather, OpenEntry *entry, int64 sequence_number)
 
 		values[column] = (struct varlena *) DatumGetPointer(slot->tts_values[gather->attributes[column] - 1]);
 		if (column == WORKFLOW_ID)
-			kept[column] = share_workflow(gather, entry, values[column], VARSIZE_ANY(values[column]));
+			kept[column] = share_workflow(gather, values[column], VARSIZE_ANY(values[column]));
 		else if (column == EVENT_TYPE)
 			kept[column] = share(gather, values[column], VARSIZE_ANY(values[column]));
 		if (kept[column] == NULL)
 			size += MAXALIGN(VARSIZE_ANY(values[column]));
 	}
-	gathered = allocate_chunk(gather, size);
+	gathered = mako_chunk_allocate(&gather->chunks, size);
 	gathered->size = size;
 	place = (char *) gathered + MAXALIGN(sizeof(MakoGathered));
 	for (size_t i = 0; i < lengthof(variable); i++)
@@ -659,23 +597,6 @@ sort_events(MakoGathered *first, int64 count)
 	return first;
 }
 
-/* The events of a stream the other way round. */
-static MakoGathered *
-reverse_events(MakoGathered *events)
-{
-	MakoGathered *first = NULL;
-
-	while (events != NULL)
-	{
-		MakoGathered *next = events->next;
-
-		events->next = first;
-		first = events;
-		events = next;
-	}
-	return first;
-}
-
 /* Are these the events that the head of their stream speaks of? */
 static bool
 is_without_gap(const MakoGathered *events, int64 expected)
@@ -686,20 +607,23 @@ is_without_gap(const MakoGathered *events, int64 expected)
 	return true;
 }
 
-/* Closes a stream that has as many events as it should. */
+/* Closes a stream that has as many events as it should. If they came in order, they are those that its head speaks of. */
 static void
 complete_stream(MakoGather *gather, OpenEntry *entry)
 {
 	OpenStream *open = entry->open;
 
-	entry->events = entry->in_order ? reverse_events(entry->events) : sort_events(entry->events, entry->version - entry->start);
-	if (!is_without_gap(entry->events, entry->start + 1))
+	if (!entry->in_order)
 	{
-		leave(gather, entry->stream_no);
-		return;
+		entry->events = sort_events(entry->events, entry->version - entry->start);
+		if (!is_without_gap(entry->events, entry->start + 1))
+		{
+			leave(gather, entry->stream_no);
+			return;
+		}
 	}
-	open->first = entry->events;
-	open->stream.gathered = open->first;
+	open->events = entry->events;
+	open->backwards = entry->in_order;
 	(void) open_table_delete(gather->open, entry->stream_no);
 	add_complete(gather, &open->stream);
 	add_ready(gather, open);
@@ -741,16 +665,17 @@ take_event(MakoGather *gather)
 
 /* ---- the scan --------------------------------------------------------------------------------------------------------------- */
 
-/* Starts the scan, with a snapshot of now. */
+/* Starts the scan for the streams of some workflows, with a snapshot of now. */
 MakoGather *
-mako_gather_open(void)
+mako_gather_open(int sources)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako gather", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	ResourceOwner outer = CurrentResourceOwner;
 	MakoGather *gather = palloc0(sizeof(MakoGather));
 
-	gather->context = context;
+	gather->context = gather->chunks.context = context;
+	gather->take_streams = Max(TAKE_STREAMS, Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
 	gather->open = open_table_create(context, 1024, NULL);
 	gather->complete = complete_table_create(context, 128, NULL);
 	gather->covered = PG_INT64_MIN;
@@ -794,7 +719,7 @@ scan(void *argument)
 			gather->need = MAKO_GATHER_HEADS;
 			break;
 		}
-		if (gather->ready_count >= TAKE_STREAMS || is_full(gather))
+		if (gather->ready_count >= gather->take_streams || is_full(gather))
 		{
 			gather->need = MAKO_GATHER_TAKE;
 			break;
@@ -812,7 +737,7 @@ mako_gather_advance(MakoGather *gather)
 		make_room(gather);
 	if (gather->ended)
 		gather->need = MAKO_GATHER_END;
-	else if (gather->ready_count >= TAKE_STREAMS || is_full(gather))
+	else if (gather->ready_count >= gather->take_streams || is_full(gather))
 		gather->need = MAKO_GATHER_TAKE;
 	else
 	{
@@ -831,21 +756,67 @@ mako_gather_advance(MakoGather *gather)
 	return gather->need;
 }
 
-/* For qsort(): the order of streams. */
+/* For qsort(): the order of streams that are taken. */
 static int
 compare_streams(const void *a, const void *b)
 {
-	return compare_numbers(&(*(OpenStream *const *) a)->stream.stream_no, &(*(OpenStream *const *) b)->stream.stream_no);
+	const MakoStream *x = &(*(OpenStream *const *) a)->stream;
+	const MakoStream *y = &(*(OpenStream *const *) b)->stream;
+
+	return x->source != y->source ? x->source - y->source : compare_numbers(&x->stream_no, &y->stream_no);
 }
 
-/* The streams that are complete, in the order of their numbers, as a batch that lives until it is released. */
+/*
+ * Turns the events of the streams that are complete to the order of their numbers. Each event leads to the one before, all are long out
+ * of the processor's cache: so this goes over the streams again and again, one event of each at a time, and asks for the next ones.
+ */
+static void
+turn_events(MakoGather *gather)
+{
+	MakoGathered **rest = palloc(sizeof(MakoGathered *) * gather->ready_count);
+	bool		more = true;
+
+	for (int i = 0; i < gather->ready_count; i++)
+	{
+		OpenStream *open = gather->ready[i];
+
+		rest[i] = NULL;
+		if (!open->backwards)
+			continue;
+		rest[i] = open->events;
+		open->events = NULL;
+	}
+	while (more)
+	{
+		more = false;
+		for (int i = 0; i < gather->ready_count; i++)
+		{
+			MakoGathered *event = rest[i];
+
+			if (event == NULL)
+				continue;
+			rest[i] = event->next;
+			mako_prefetch(event->next, sizeof(MakoGathered));
+			event->next = gather->ready[i]->events;
+			gather->ready[i]->events = event;
+			more = true;
+		}
+	}
+	pfree(rest);
+}
+
+/* The streams that are complete, by workflow and in the order of their numbers, as a batch that lives until it is released. */
 MakoStream *
 mako_gather_take(MakoGather *gather, int *count)
 {
+	turn_events(gather);
 	qsort(gather->ready, gather->ready_count, sizeof(OpenStream *), compare_streams);
 	gather->taken = MemoryContextAlloc(gather->context, sizeof(MakoStream) * (gather->ready_count + 1));
 	for (int i = 0; i < gather->ready_count; i++)
+	{
 		gather->taken[i] = gather->ready[i]->stream;
+		gather->taken[i].gathered = gather->ready[i]->events;
+	}
 	*count = gather->ready_count;
 	return gather->taken;
 }
@@ -856,8 +827,13 @@ mako_gather_release(MakoGather *gather)
 {
 	for (int i = 0; i < gather->ready_count; i++)
 	{
-		free_events(gather, gather->ready[i]->first);
-		free_chunk(gather, gather->ready[i], gather->ready[i]->size);
+		/* Cold by now: what the next streams need is asked for before. */
+		if (i + 4 < gather->ready_count)
+			mako_prefetch(gather->ready[i + 4], sizeof(OpenStream));
+		if (i + 2 < gather->ready_count)
+			mako_prefetch(gather->ready[i + 2]->events, sizeof(MakoGathered));
+		free_events(gather, gather->ready[i]->events);
+		mako_chunk_free(&gather->chunks, gather->ready[i], gather->ready[i]->size);
 	}
 	gather->ready_count = 0;
 	pfree(gather->taken);
@@ -964,7 +940,7 @@ mako_gather_close(MakoGather *gather, int *count)
 		add_number(gather, &gather->left, entry->stream_no);
 	ereport(DEBUG1,
 			(errmsg_internal("read events of " INT64_FORMAT " streams in heap order, %d of them are read again in key order; %zu kB of chunks",
-							 gather->heads, gather->left.count, gather->blocks / 1024)));
+							 gather->heads, gather->left.count, gather->chunks.blocks / 1024)));
 	qsort(gather->left.numbers, gather->left.count, sizeof(int64), compare_numbers);
 	*count = gather->left.count;
 	left = palloc_extended(sizeof(int64) * (gather->left.count + 1), MCXT_ALLOC_HUGE);

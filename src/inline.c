@@ -382,6 +382,13 @@ depends_on_context(Node *node, void *context)
 	return expression_tree_walker(node, depends_on_context, context);
 }
 
+/* Does a part of an expression belong to another one around it? */
+bool
+mako_depends_on_context(Node *node)
+{
+	return depends_on_context(node, NULL);
+}
+
 /* A check_function_callback: notes a function that the current role must not call. */
 static bool
 note_denied(Oid function, void *context)
@@ -432,7 +439,7 @@ check_function(Inliner *inliner, const FuncExpr *call, HeapTuple tuple)
 		return mako_obstruct(&inliner->obstacle, "permission denied", grant_hint());
 	if (is_watched(call->funcid))
 		return mako_obstruct(&inliner->obstacle, "another extension watches its calls", NULL);
-	if (depends_on_context((Node *) call->args, NULL))
+	if (mako_depends_on_context((Node *) call->args))
 		return mako_obstruct(&inliner->obstacle, "part of a conversion", NULL);
 	return true;
 }

@@ -74,20 +74,14 @@ conversion_of(Oid type, bool constant)
 	}
 }
 
-/* Makes a value of an argument; function is for those that only the server can convert. */
+/* Makes a value of an argument that is not null and no jsonb; function is for those that only the server can convert. */
 static void
-convert(Datum datum, bool isnull, Conversion conversion, FmgrInfo *function, MakoJsonValue *value)
+convert_other(Datum datum, Conversion conversion, FmgrInfo *function, MakoJsonValue *value)
 {
-	if (isnull)
-	{
-		value->kind = MAKO_JSON_NULL;
-		return;
-	}
 	switch (conversion)
 	{
 		case FROM_JSONB:
-			*value = mako_json_read(datum);
-			return;
+			pg_unreachable();
 		case FROM_TEXT:
 			{
 				text	   *string = DatumGetTextPP(datum);
@@ -126,6 +120,18 @@ convert(Datum datum, bool isnull, Conversion conversion, FmgrInfo *function, Mak
 	}
 	value->kind = MAKO_JSON_NUMBER;
 	value->at.number = DatumGetNumeric(datum);
+}
+
+/* Makes a value of an argument. */
+static inline void
+convert(Datum datum, bool isnull, Conversion conversion, FmgrInfo *function, MakoJsonValue *value)
+{
+	if (isnull)
+		value->kind = MAKO_JSON_NULL;
+	else if (conversion == FROM_JSONB)
+		*value = mako_json_read(datum);
+	else
+		convert_other(datum, conversion, function, value);
 }
 
 /* Prepares to_jsonb() for an argument. */
@@ -189,9 +195,9 @@ plan_key(Slot *slot, Node *argument)
 	return true;
 }
 
-/* Plans a call, or finds its plan; an object has a key before every value. */
-static const BuildPlan *
-build_plan(FunctionCallInfo fcinfo, bool has_keys)
+/* Plans a call; an object has a key before every value. */
+static BuildPlan *
+make_plan(FunctionCallInfo fcinfo, bool has_keys)
 {
 	FmgrInfo   *function = fcinfo->flinfo;
 	List	   *arguments = mako_json_call_arguments(fcinfo);
@@ -199,8 +205,6 @@ build_plan(FunctionCallInfo fcinfo, bool has_keys)
 	BuildPlan  *plan;
 	MemoryContext old;
 
-	if (function->fn_extra != NULL)
-		return function->fn_extra;
 	old = MemoryContextSwitchTo(function->fn_mcxt);
 	plan = palloc0(sizeof(BuildPlan));
 	plan->by_server = nargs != PG_NARGS() || get_fn_expr_variadic(function) || (has_keys && nargs % 2 != 0);
@@ -227,11 +231,18 @@ build_plan(FunctionCallInfo fcinfo, bool has_keys)
 	return plan;
 }
 
+/* The plan of a call, which is made once for its place in an expression. */
+static inline BuildPlan *
+build_plan(FunctionCallInfo fcinfo, bool has_keys)
+{
+	return fcinfo->flinfo->fn_extra != NULL ? fcinfo->flinfo->fn_extra : make_plan(fcinfo, has_keys);
+}
+
 /* jsonb_build_object() */
 Datum
 native_jsonb_build_object(PG_FUNCTION_ARGS)
 {
-	BuildPlan  *plan = unconstify(BuildPlan *, build_plan(fcinfo, true));
+	BuildPlan  *plan = build_plan(fcinfo, true);
 	MakoJson   *object;
 
 	/* A null key is an error. */
@@ -246,16 +257,17 @@ native_jsonb_build_object(PG_FUNCTION_ARGS)
 	{
 		const Slot *slot = &plan->slots[i];
 		int			argument = slot->argument;
-		MakoJsonMember member = {slot->key, slot->key_length};
+		MakoJsonMember other;
+		MakoJsonMember *member = plan->is_sorted ? &object->members[object->count++] : &other;
 
-		convert(fcinfo->args[argument].value, fcinfo->args[argument].isnull, slot->conversion, &plan->to_jsonb[argument], &member.value);
-		if (plan->is_sorted)
-			object->members[object->count++] = member;
-		else
+		member->key = slot->key;
+		member->key_length = slot->key_length;
+		convert(fcinfo->args[argument].value, fcinfo->args[argument].isnull, slot->conversion, &plan->to_jsonb[argument], &member->value);
+		if (!plan->is_sorted)
 		{
-			if (member.key == NULL)
-				member.key = mako_json_argument_text(fcinfo, argument - 1, &member.key_length);
-			mako_json_put(object, &member);
+			if (member->key == NULL)
+				member->key = mako_json_argument_text(fcinfo, argument - 1, &member->key_length);
+			mako_json_put(object, member);
 		}
 	}
 	RETURN_JSON(&object->value);
@@ -265,7 +277,7 @@ native_jsonb_build_object(PG_FUNCTION_ARGS)
 Datum
 native_jsonb_build_array(PG_FUNCTION_ARGS)
 {
-	BuildPlan  *plan = unconstify(BuildPlan *, build_plan(fcinfo, false));
+	BuildPlan  *plan = build_plan(fcinfo, false);
 	MakoJson   *array;
 
 	if (plan->by_server)

@@ -78,14 +78,42 @@ native_jsonb_concat(PG_FUNCTION_ARGS)
 	return jsonb_concat(fcinfo);
 }
 
+/* A copy of an object without one of its members. */
+static MakoJson *
+copy_without(const MakoJsonValue *object, uint32 index)
+{
+	MakoJsonMembers members = mako_json_members(object);
+	MakoJson   *tree = mako_json_new(MAKO_JSON_OBJECT, members.count - 1);
+
+	memcpy(tree->members, members.members, sizeof(MakoJsonMember) * index);
+	memcpy(&tree->members[index], &members.members[index + 1], sizeof(MakoJsonMember) * (members.count - 1 - index));
+	tree->count = members.count - 1;
+	return tree;
+}
+
 /* Removes the members of these keys, or the strings that are elements of an array; false where that cannot be. */
 static bool
 remove_keys(MakoJsonValue *value, const Step *keys, int count)
 {
 	MakoJson   *tree = NULL;
-	bool		is_object = mako_json_is_object(value);
 
-	if (!is_object && !mako_json_is_array(value))
+	if (mako_json_is_object(value))
+	{
+		for (int i = 0; i < count; i++)
+		{
+			int64		index = mako_json_member(value, keys[i].key, keys[i].length);
+
+			if (index < 0)
+				continue;
+			if (tree == NULL)
+				tree = copy_without(value, index);
+			else
+				remove_member(tree, index);
+			*value = tree->value;
+		}
+		return true;
+	}
+	if (!mako_json_is_array(value))
 		return false;
 	for (int i = 0; i < count; i++)
 	{
@@ -96,11 +124,10 @@ remove_keys(MakoJsonValue *value, const Step *keys, int count)
 			tree = copy_tree(value, 0);
 		for (uint32 j = tree->count; j-- > 0;)
 		{
-			const MakoJsonMember *member = &tree->members[j];
+			const MakoJsonValue *element = &tree->members[j].value;
 
-			if (is_object ? mako_json_compare_keys(member->key, member->key_length, keys[i].key, keys[i].length) == 0 :
-				member->value.kind == MAKO_JSON_STRING &&
-				mako_json_compare_keys(member->value.at.string, member->value.length, keys[i].key, keys[i].length) == 0)
+			if (element->kind == MAKO_JSON_STRING &&
+				mako_json_compare_keys(element->at.string, element->length, keys[i].key, keys[i].length) == 0)
 				remove_member(tree, j);
 		}
 	}

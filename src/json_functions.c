@@ -23,13 +23,11 @@
 List *
 mako_json_call_arguments(FunctionCallInfo fcinfo)
 {
-	Node	   *call = fcinfo->flinfo->fn_expr;
+	List	   *arguments = NIL;
 
-	if (call != NULL && IsA(call, FuncExpr))
-		return ((FuncExpr *) call)->args;
-	if (call != NULL && IsA(call, OpExpr))
-		return ((OpExpr *) call)->args;
-	return NIL;
+	if (fcinfo->flinfo->fn_expr != NULL)
+		(void) mako_json_call(fcinfo->flinfo->fn_expr, &arguments);
+	return arguments;
 }
 
 /* Is an argument the same in every call? */
@@ -216,14 +214,40 @@ replacement(PGFunction function)
 	return function;
 }
 
-/* Has a function a drop-in? */
-bool
-mako_json_function_is_native(Oid function)
+/* The address of a function. */
+static PGFunction
+address_of(Oid function)
 {
 	FmgrInfo	info;
 
 	fmgr_info(function, &info);
-	return replacement(info.fn_addr) != info.fn_addr;
+	return info.fn_addr;
+}
+
+/* Has a function a drop-in? */
+bool
+mako_json_function_is_native(Oid function)
+{
+	PGFunction	address = address_of(function);
+
+	return replacement(address) != address;
+}
+
+/* The function that a node calls, and its arguments; InvalidOid for whatever is no call. */
+Oid
+mako_json_call(const Node *node, List **arguments)
+{
+	if (IsA(node, OpExpr))
+	{
+		*arguments = ((const OpExpr *) node)->args;
+		return ((const OpExpr *) node)->opfuncid;
+	}
+	if (IsA(node, FuncExpr))
+	{
+		*arguments = ((const FuncExpr *) node)->args;
+		return ((const FuncExpr *) node)->funcid;
+	}
+	return InvalidOid;
 }
 
 /* Does a function just look into a value, whatever it is, so that it may as well do that once? */
@@ -234,13 +258,39 @@ mako_json_function_is_lookup(Oid function)
 		jsonb_object_field, jsonb_object_field_text, jsonb_array_element, jsonb_array_element_text,
 		jsonb_extract_path, jsonb_extract_path_text, jsonb_typeof,
 	};
-	FmgrInfo	info;
+	PGFunction	address = address_of(function);
 
-	fmgr_info(function, &info);
 	for (size_t i = 0; i < lengthof(lookups); i++)
-		if (info.fn_addr == lookups[i])
+		if (address == lookups[i])
 			return true;
 	return false;
+}
+
+/* Is this a field of a parameter, jsonb -> 'key' or, as text, jsonb ->> 'key'? */
+bool
+mako_json_is_field(const Node *node, bool *is_text)
+{
+	List	   *arguments;
+	Oid			function = mako_json_call(node, &arguments);
+	PGFunction	address;
+
+	if (!OidIsValid(function) || list_length(arguments) != 2 ||
+		!IsA(linitial(arguments), Param) || linitial_node(Param, arguments)->paramkind != PARAM_EXTERN ||
+		!IsA(lsecond(arguments), Const) || lsecond_node(Const, arguments)->constisnull)
+		return false;
+	address = address_of(function);
+	*is_text = address == jsonb_object_field_text;
+	return *is_text || address == jsonb_object_field;
+}
+
+/* Does a function compare texts? If it is negated, it says whether they differ. */
+bool
+mako_json_function_compares_texts(Oid function, bool *is_negated)
+{
+	PGFunction	address = address_of(function);
+
+	*is_negated = address == textne;
+	return *is_negated || address == texteq;
 }
 
 /* The text of a subscript: a key, or the number of an element. */

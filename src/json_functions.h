@@ -60,6 +60,7 @@ extern Found mako_json_follow_path(MakoJsonValue *value, const Path *path);
 extern bool mako_json_has_key(const MakoJsonValue *value, const char *key, uint32 length);
 
 /* json_read.c */
+extern text *mako_json_to_text(const MakoJsonValue *value);
 extern Datum native_jsonb_object_field(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_object_field_text(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_array_element(PG_FUNCTION_ARGS);

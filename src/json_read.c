@@ -12,8 +12,8 @@
 /* ---- values as text --------------------------------------------------------------------------------------------------------- */
 
 /* A value as text; NULL for a JSON null. */
-static text *
-json_to_text(const MakoJsonValue *value)
+text *
+mako_json_to_text(const MakoJsonValue *value)
 {
 	switch (value->kind)
 	{
@@ -42,7 +42,7 @@ json_to_text(const MakoJsonValue *value)
 static Datum
 return_text(FunctionCallInfo fcinfo, const MakoJsonValue *value)
 {
-	text	   *result = json_to_text(value);
+	text	   *result = mako_json_to_text(value);
 
 	if (result == NULL)
 		PG_RETURN_NULL();

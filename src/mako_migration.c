@@ -69,6 +69,6 @@ _PG_init(void)
 							 NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("mako_migration");
-	mako_fold_cache_init();
+	mako_fingerprint_init();
 	mako_migrate_init();
 }

@@ -13,14 +13,19 @@
  *	  migrate.c    the call: arguments, guards, reports as rows
  *	  run.c        plans -> heads -> events, in either order -> report         (MakoRequest)
  *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
+ *	  census.c     how many streams run under which workflow; which match, if
+ *				   they are few                                                (MakoCensus)
  *	  stream.c     heads in stream_no order, locked; boundaries; few matches:
  *				   events in key order                                         (MakoStream, MakoEvent)
+ *	  lookup.c     ... from their index, without a statement                   (MakoLookup)
  *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
+ *	  chunk.c      ... in small chunks of memory                               (MakoChunks)
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
  *	  move.c       one stream, from its events to its state under the target   (MakoMover, MakoMove)
  *	  replay.c     ... from what it starts from to its head                    (MakoReplay)
  *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
- *	  snapshot.c   snapshots, heads, dependents: many streams, in key order    (MakoWriter)
+ *	  snapshot.c   snapshots, heads, dependents: many streams of all runs, in
+ *				   key order                                                   (MakoWriter)
  *	  direct.c     rows to tables that do nothing but hold rows                (MakoDirect)
  *	  report.c     counts and errors                                           (MakoReport)
  *
@@ -30,6 +35,8 @@
  *	  inline.c           the call as one expression; what is used often, bound (MakoBinding)
  *	  sql_body.c         ... and the bodies that it is made of                 (MakoSqlBody)
  *	  share.c            ... in which no lookup stands twice
+ *	  binding.c          fields, found without the executor                    (MakoField)
+ *	  choice.c           CASE and comparisons over constants, by hash          (MakoChoice)
  *	  program.c          planned, and evaluated as the function's owner        (MakoProgram)
  *	  json_functions.c   ... with drop-ins for the server's jsonb functions:
  *	  json_read.c, json_build.c, json_edit.c
@@ -42,11 +49,12 @@
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it.
  *
- * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the
- * gathering (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the
- * fold's two stream contexts (reset per stream), the writer's context (states that wait to be written; reset per flush) and the contexts
- * of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than one
- * allocation. A cached fold has a context of its own, which hangs below its borrower's.
+ * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
+ * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
+ * two stream contexts (reset per stream), the writer's context (states of all runs that wait to be written; reset per flush) and the
+ * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than
+ * one allocation. A cached fold has a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the
+ * transaction's.
  *
  * A state is an expanded value while its stream is folded. It has no context of its own but lies in the stream's, and points into
  * payloads (there, or gathered), stored states and constants of the programs; nothing changes once it is made. It becomes flat when it is
@@ -71,6 +79,7 @@
 #include "nodes/pg_list.h"
 #include "storage/itemptr.h"
 #include "utils/jsonb.h"
+#include "utils/relcache.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -130,7 +139,6 @@ extern const char *const mako_phase_name[];
 extern char *mako_workflow_id_at(const char *workflow_id, const char *format_version);
 extern const char *mako_workflow_id_version(const char *workflow_id);
 extern bool mako_workflow_id_same_name(const char *a, const char *b);
-extern bool mako_workflow_id_has_name(const char *workflow_id, const text *name);
 extern Datum mako_assert_workflow_id(PG_FUNCTION_ARGS);
 
 /* ---- sql.c: the only file with SPI ----------------------------------------------------------------------------------------- */
@@ -215,6 +223,8 @@ extern MakoUser mako_become_owner(Oid relation);
 extern void mako_become(const MakoUser *user);
 extern Oid	mako_store_schema(void);
 extern Oid	mako_store_table(const char *name);
+extern bool mako_may_read_plainly(Relation relation);
+extern AttrNumber mako_find_column(Relation relation, const char *name, Oid type);
 
 /* ---- fence.c: the fence around a format version ---------------------------------------------------------------------------- */
 
@@ -310,7 +320,7 @@ extern MakoReport *mako_report_create(const char *source_wf, const char *target_
 extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
-extern bool mako_report_has(const MakoReport *report, int64 stream_no);
+extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
 /* ---- function.c: registered functions, found and checked ------------------------------------------------------------------- */
@@ -361,6 +371,8 @@ extern MakoSqlBody *mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObs
 
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
 
+extern void mako_fingerprint_init(void);
+extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
 
@@ -467,7 +479,10 @@ extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 /* ---- expanded_json.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing ------------------ */
 
 extern bool mako_json_function_is_native(Oid function);
+extern Oid	mako_json_call(const Node *node, List **arguments);
 extern bool mako_json_function_is_lookup(Oid function);
+extern bool mako_json_function_compares_texts(Oid function, bool *is_negated);
+extern bool mako_json_is_field(const Node *node, bool *is_text);
 extern Expr *mako_json_functions_rewrite(Expr *expression);
 extern void mako_json_functions_replace(ExprState *state, MakoRefusalSink *sink);
 
@@ -478,8 +493,10 @@ typedef struct MakoBinding
 {
 	Expr	   *expression;		/* planned; may refer to other bindings */
 	int16		typlen;			/* of its type */
+	struct MakoField *field;	/* NULL unless it is one: binding.c */
+	Expr	   *chosen;			/* the expression with choices in it, which is evaluated */
 	const struct MakoProgram *program;
-	ExprState  *state;			/* lives as long as the program's */
+	ExprState  *state;			/* lives as long as the program's; NULL for fields */
 	uint64		evaluation;		/* of the program, whose value this is */
 	Datum		value;			/* in the memory context of that evaluation */
 	bool		isnull;
@@ -496,10 +513,17 @@ typedef struct MakoInlineNote
 } MakoInlineNote;
 
 extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
+extern bool mako_depends_on_context(Node *node);
 
 /* ---- share.c: lookups that an expression repeats --------------------------------------------------------------------------- */
 
 extern void mako_share(Expr **expression, List **bindings);
+
+/* ---- binding.c: fields; choice.c: CASE and comparisons over constants (binding.h) ------------------------------------------ */
+
+typedef struct MakoField MakoField;
+typedef struct MakoChoice MakoChoice;
+typedef struct MakoOperand MakoOperand;
 
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 
@@ -517,8 +541,10 @@ typedef struct MakoProgram
 	Expr	   *expression;		/* planned: SQL functions are inlined */
 	bool		is_inlined;		/* by inline.c */
 	List	   *bindings;		/* of MakoBinding; $5 and so on */
+	List	   *choices;		/* of MakoChoice; $-1 and so on */
+	bool		is_json;		/* the result is a jsonb */
 	uint64		evaluation;		/* number of the one at hand */
-	ExprState  *state;			/* lives as long as the expression context */
+	struct MakoOperand *operand;	/* the expression with choices in it, which is evaluated */
 	ExprContext *context;
 	MakoRefusalSink sink;		/* of the evaluation at hand */
 	Oid			owner;			/* evaluates it, in a security-restricted operation */
@@ -566,7 +592,7 @@ typedef struct MakoFold
 	bool		takes_refusals; /* down in refusal, instead of raising them */
 	MakoRefusal refusal;		/* of the stream at hand */
 	MemoryContext context;		/* of a cached fold: its own; see fold_cache.c, like the next */
-	uint64		generation;
+	uint64		generation;		/* of what it was compiled from */
 	bool		native;			/* compiled with mako_native_evaluation */
 	MakoPhase	phase;			/* where the fold is; read by the handler of an error */
 	int64		sequence_number;	/* of the event at hand or folded last */
@@ -585,9 +611,60 @@ extern bool mako_fold_migrate(MakoFold *fold);
 
 /* ---- fold_cache.c: compiled folds, kept for the session -------------------------------------------------------------------- */
 
-extern void mako_fold_cache_init(void);
 extern MakoFold *mako_fold_borrow(const char *workflow_id);
 extern void mako_fold_return(MakoFold *fold);
+
+/* ---- chunk.c: memory in small chunks -------------------------------------------------------------------------------------- */
+
+#define MAKO_CHUNK_STEP 32		/* bytes: sizes are multiples of it */
+#define MAKO_CHUNK_LIMIT 1024	/* bytes: larger ones are the context's own */
+
+/* Zero but for the context, to begin with. */
+typedef struct MakoChunks
+{
+	MemoryContext context;
+	void	   *free[MAKO_CHUNK_LIMIT / MAKO_CHUNK_STEP + 1];	/* by size */
+	char	   *block;			/* what is left of the last block */
+	Size		left;
+	Size		blocks;			/* memory of all blocks */
+	Size		used;			/* by chunks */
+} MakoChunks;
+
+/* Asks the processor for memory that will be used soon; nothing happens where there is none. */
+static inline void
+mako_prefetch(const void *start, Size size)
+{
+	const char *bytes = start;
+
+	for (Size offset = 0; bytes != NULL && offset < size; offset += 64)
+		__builtin_prefetch(bytes + offset);
+}
+
+extern void *mako_chunk_allocate(MakoChunks *chunks, Size size);
+extern void mako_chunk_free(MakoChunks *chunks, void *chunk, Size size);
+
+/* ---- census.c: how many streams run under which workflow ------------------------------------------------------------------- */
+
+typedef struct MakoCensus MakoCensus;
+
+extern MakoCensus *mako_census_take(const char *const *sources, int source_count, const pg_uuid_t *tenant_id);
+extern MakoCensus *mako_census_repeat(const pg_uuid_t *tenant_id, bool by_workflow);
+extern double mako_census_all(const MakoCensus *census);
+extern int64 mako_census_under(const MakoCensus *census, const char *workflow_id);
+extern int64 mako_census_scope(const MakoCensus *census, const char *workflow_id);
+extern const int64 *mako_census_found(const MakoCensus *census, int *count);
+
+/* ---- lookup.c: the events of one stream after another, from an index ------------------------------------------------------- */
+
+typedef struct MakoLookup MakoLookup;
+
+#define MAKO_EVENT_COLUMNS 6		/* stream_no, sequence_number, workflow_id, event_type, schema_version, payload */
+
+extern bool mako_lookup_is_possible(void);
+extern MakoLookup *mako_lookup_open(void);
+extern void mako_lookup_stream(MakoLookup *lookup, int64 stream_no, int64 start);
+extern bool mako_lookup_next(MakoLookup *lookup, Datum *values, bool *nulls);
+extern void mako_lookup_close(MakoLookup *lookup);
 
 /* ---- stream.c: heads, boundaries, events ----------------------------------------------------------------------------------- */
 
@@ -624,11 +701,9 @@ extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
 extern MakoCursor *mako_stream_open_heads(const char *workflow_id, const pg_uuid_t *tenant_id, bool with_names);
 extern MakoCursor *mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed);
-extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool with_names);
+extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const MakoCensus *census,
+											bool with_names);
 extern char *mako_stream_id(int64 stream_no);
-extern double mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
-extern double mako_stream_count_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
-extern double mako_stream_estimate_all(void);
 extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams,
 									int capacity);
 extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count,
@@ -655,7 +730,7 @@ typedef enum MakoGatherNeed
 } MakoGatherNeed;
 
 extern bool mako_gather_is_possible(const char **why_not);
-extern MakoGather *mako_gather_open(void);
+extern MakoGather *mako_gather_open(int sources);
 extern MakoGatherNeed mako_gather_advance(MakoGather *gather);
 extern void mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, MakoFold *const *folds);
 extern MakoStream *mako_gather_take(MakoGather *gather, int *count);
@@ -793,9 +868,19 @@ typedef struct MakoStreamName
 	pg_uuid_t  *process_id;
 } MakoStreamName;
 
+/* Where the results of a run go. */
+typedef struct MakoDestination
+{
+	MakoReport *report;			/* has the number of the run */
+	Datum		source_wf;		/* text, like the next */
+	Datum		target_wf;
+	int			state_schema_version;	/* of the target */
+} MakoDestination;
+
 /* A stream that waits to be written; lives in the writer's context. */
 typedef struct MakoResult
 {
+	int			source;			/* of the stream: which of the destinations it has */
 	int64		stream_no;
 	int64		sequence_number;	/* of the state */
 	int64		version;		/* of the head */
@@ -808,8 +893,8 @@ typedef struct MakoResult
 
 typedef struct MakoWriter
 {
-	MakoReport *report;			/* has the ids of run, source and target */
-	int			state_schema_version;	/* of the target */
+	const MakoDestination *destinations;	/* by run; the writer's caller keeps them */
+	int			destination_count;
 	bool		update_registry;
 	bool		is_direct;		/* snapshots will not have to be copied to be written */
 	List	   *dependents;		/* MakoStatement, one a dependent */
@@ -820,10 +905,11 @@ typedef struct MakoWriter
 	bool		in_order;		/* of stream_no, are the results */
 } MakoWriter;
 
-extern MakoWriter *mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry);
+extern MakoDestination mako_writer_destination(MakoReport *report, const MakoWorkflow *target);
+extern MakoWriter *mako_writer_create(const MakoDestination *destinations, int count, bool update_registry);
 extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, Datum state, bool counts);
 extern void mako_writer_rehearse(const MakoWriter *writer);
-extern Size mako_writer_limit(const MakoWriter *writer);
+extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
 extern bool mako_writer_withdraw(MakoWriter *writer, int64 stream_no);
 

@@ -8,10 +8,11 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+/* Of one workflow: its versions are those from "name@" to "nameA" in the order of bytes, which is the domain's. */
 static MakoStatement select_edges = {
 	"SELECT source_wf::text, target_wf::text FROM %s.mako_state_migration"
-	" WHERE starts_with(source_wf::text, split_part($1, '@', 1) || '@') ORDER BY source_wf, target_wf",
-	1, {TEXTOID}
+	" WHERE source_wf::text >= $1 AND source_wf::text < $2 ORDER BY source_wf, target_wf",
+	2, {TEXTOID, TEXTOID}
 };
 
 /* The registered steps of one workflow as a graph, and how far the search from the source has come. */
@@ -43,7 +44,10 @@ static Graph *
 read_graph(const char *source_wf)
 {
 	Graph	   *graph = palloc0(sizeof(Graph));
-	Datum		values[] = {CStringGetTextDatum(source_wf)};
+	int			name_length = mako_workflow_id_version(source_wf) - source_wf - 1;
+	Datum		values[] = {
+		CStringGetTextDatum(psprintf("%.*s@", name_length, source_wf)), CStringGetTextDatum(psprintf("%.*sA", name_length, source_wf))
+	};
 	MakoRows	rows = mako_sql_query(&select_edges, values, NULL);
 	int			most_nodes = 2 * (int) rows.count + 2;	/* of the edges, source and target */
 

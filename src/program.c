@@ -8,7 +8,7 @@
  * function. The planned expression lasts for the run; its evaluation state is made anew after an error, because a function that was
  * left in the middle has left its caches there too.
  */
-#include "mako_migration.h"
+#include "binding.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"
@@ -17,13 +17,11 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/execExpr.h"
-#include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
-#include "utils/expandeddatum.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -43,22 +41,25 @@ static const MakoParameter role_parameters[][3] = {
 	[MAKO_ROLE_IN_FLIGHT] = {MAKO_PARAMETER_STATE},
 };
 
-/* Puts a binding's value where a step wants it, evaluated at its first use in an evaluation of the program. */
-static void
-evaluate_binding(ExprState *state, struct ExprEvalStep *step, ExprContext *context)
+/* The binding that a parameter refers to. */
+static inline MakoBinding *
+binding_of(const MakoProgram *program, const Param *param)
 {
-	MakoBinding *binding = step->d.cparam.paramarg;
+	return list_nth(program->bindings, param->paramid - MAKO_PARAMETER_PAYLOAD - 1);
+}
 
-	if (binding->evaluation != binding->program->evaluation)
-	{
-		check_stack_depth();
-		binding->value = ExecEvalExpr(binding->state, context, &binding->isnull);
-		/* Whoever may write to an expanded value would change it for the next user. */
-		binding->value = MakeExpandedObjectReadOnly(binding->value, binding->isnull, binding->typlen);
-		binding->evaluation = binding->program->evaluation;
-	}
-	*step->resvalue = binding->value;
-	*step->resnull = binding->isnull;
+/* Puts a binding's value where a step wants it. */
+static void
+fetch_binding(ExprState *state, struct ExprEvalStep *step, ExprContext *context)
+{
+	*step->resvalue = mako_binding_value(step->d.cparam.paramarg, context, step->resnull);
+}
+
+/* Puts a choice's value where a step wants it. */
+static void
+fetch_choice(ExprState *state, struct ExprEvalStep *step, ExprContext *context)
+{
+	*step->resvalue = mako_choice_value(step->d.cparam.paramarg, context, step->resnull);
 }
 
 /* Puts a parameter where a step wants it. */
@@ -71,7 +72,9 @@ fetch_parameter(ExprState *state, struct ExprEvalStep *step, ExprContext *contex
 	*step->resnull = parameter->isnull;
 }
 
-/* A ParamCompileHook: the step that evaluates a parameter or binding of the program that is being prepared. */
+static MakoChoice *prepare_choice(const MakoProgram *program, const Param *param, ParamListInfo parameters);
+
+/* A ParamCompileHook: the step that evaluates a parameter, binding or choice of the program that is being prepared. */
 static void
 compile_parameter(ParamListInfo parameters, Param *param, ExprState *state, Datum *value, bool *isnull)
 {
@@ -82,8 +85,13 @@ compile_parameter(ParamListInfo parameters, Param *param, ExprState *state, Datu
 	step.d.cparam.paramtype = param->paramtype;
 	if (param->paramid > MAKO_PARAMETER_PAYLOAD)
 	{
-		step.d.cparam.paramfunc = evaluate_binding;
-		step.d.cparam.paramarg = list_nth(program->bindings, param->paramid - MAKO_PARAMETER_PAYLOAD - 1);
+		step.d.cparam.paramfunc = fetch_binding;
+		step.d.cparam.paramarg = binding_of(program, param);
+	}
+	else if (param->paramid < 0)
+	{
+		step.d.cparam.paramfunc = fetch_choice;
+		step.d.cparam.paramarg = prepare_choice(program, param, parameters);
 	}
 	else
 	{
@@ -241,6 +249,7 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 		}
 		mako_share(&program->expression, &program->bindings);
 	}
+	program->is_json = getBaseType(exprType((Node *) program->expression)) == JSONBOID;
 	program->plain = !calls_foreign_function((Node *) program->expression, NULL);
 	foreach(cell, program->bindings)
 	{
@@ -248,7 +257,13 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 
 		binding->program = program;
 		program->plain = program->plain && !calls_foreign_function((Node *) binding->expression, NULL);
+		mako_binding_plan(binding, program->bindings);
+		binding->chosen = binding->expression;
 	}
+	program->operand = palloc0(sizeof(MakoOperand));
+	program->operand->expression = program->expression;
+	if (mako_native_evaluation)
+		mako_choose(program);
 	become_caller(&before);
 	return program;
 }
@@ -294,13 +309,61 @@ mako_program_context(ParamListInfo parameters)
 
 /* An expression ready for evaluation, with drop-ins in their places. */
 static ExprState *
-prepare(MakoProgram *program, Expr *expression, ParamListInfo parameters)
+prepare(const MakoProgram *program, Expr *expression, ParamListInfo parameters)
 {
 	ExprState  *state = ExecInitExprWithParams(expression, parameters);
 
 	if (mako_native_evaluation)
-		mako_json_functions_replace(state, &program->sink);
+		mako_json_functions_replace(state, unconstify(MakoRefusalSink *, &program->sink));
 	return state;
+}
+
+/* Makes a program or an operand of a choice ready for evaluation. */
+static void
+prepare_operand(const MakoProgram *program, MakoOperand *operand, ParamListInfo parameters)
+{
+	const Const *constant = (const Const *) operand->expression;
+	const Param *param = (const Param *) operand->expression;
+
+	if (IsA(constant, Const))
+	{
+		operand->kind = MAKO_OPERAND_CONSTANT;
+		operand->value = constant->constvalue;
+		operand->isnull = constant->constisnull;
+	}
+	else if (!IsA(param, Param) || param->paramkind != PARAM_EXTERN)
+	{
+		operand->kind = MAKO_OPERAND_EXPRESSION;
+		operand->state = prepare(program, operand->expression, parameters);
+	}
+	else if (param->paramid > MAKO_PARAMETER_PAYLOAD)
+	{
+		operand->kind = MAKO_OPERAND_BINDING;
+		operand->binding = binding_of(program, param);
+	}
+	else if (param->paramid < 0)
+	{
+		operand->kind = MAKO_OPERAND_CHOICE;
+		operand->choice = prepare_choice(program, param, parameters);
+	}
+	else
+	{
+		operand->kind = MAKO_OPERAND_PARAMETER;
+		operand->parameter = &parameters->params[param->paramid - 1];
+	}
+}
+
+/* Makes the choice that a parameter refers to ready for evaluation, when whatever it stands in is. */
+static MakoChoice *
+prepare_choice(const MakoProgram *program, const Param *param, ParamListInfo parameters)
+{
+	MakoChoice *choice = list_nth(program->choices, -param->paramid - 1);
+	ListCell   *cell;
+
+	prepare_operand(program, &choice->test, parameters);
+	foreach(cell, choice->results)
+		prepare_operand(program, lfirst(cell), parameters);
+	return choice;
 }
 
 /*
@@ -319,12 +382,13 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 	before = become_owner(program->owner);
 	parameters->paramCompileArg = program;
 	program->context = context;
-	program->state = prepare(program, program->expression, parameters);
+	prepare_operand(program, program->operand, parameters);
 	foreach(cell, program->bindings)
 	{
 		MakoBinding *binding = lfirst(cell);
 
-		binding->state = prepare(program, binding->expression, parameters);
+		if (binding->field == NULL)
+			binding->state = prepare(program, binding->chosen, parameters);
 	}
 	become_caller(&before);
 }
@@ -348,15 +412,15 @@ mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 
 		GetUserIdAndSecContext(&user, &security);
 		SetUserIdAndSecContext(program->owner, security | SECURITY_RESTRICTED_OPERATION);
-		result = ExecEvalExpr(program->state, program->context, isnull);
+		result = mako_operand_value(program->operand, program->context, isnull);
 		SetUserIdAndSecContext(user, security);
 	}
 	else
 	{
 		Rights		before = become_owner(program->owner);
 
-		result = ExecEvalExpr(program->state, program->context, isnull);
+		result = mako_operand_value(program->operand, program->context, isnull);
 		become_caller(&before);
 	}
-	return result;
+	return program->is_json && !*isnull ? mako_json_take_out(result) : result;
 }

@@ -29,8 +29,8 @@ static MakoStatement insert_errors = {
 };
 
 static MakoStatement select_error = {
-	"SELECT FROM mako.migration_error e WHERE e.run_id OPERATOR(pg_catalog.=) $1 AND e.stream_no OPERATOR(pg_catalog.=) $2 LIMIT 1",
-	2, {INT8OID, INT8OID}
+	"SELECT FROM mako.migration_error e WHERE e.run_id OPERATOR(pg_catalog.=) ANY ($1) AND e.stream_no OPERATOR(pg_catalog.=) $2 LIMIT 1",
+	2, {INT8ARRAYOID, INT8OID}
 };
 
 /* What errors may need before they are saved. */
@@ -304,18 +304,29 @@ mako_report_save_errors(MakoReport *report)
 	MemoryContextReset(report->unsaved_context);
 }
 
-/* Has an error of this stream been recorded? */
+/* Has one of the runs recorded an error of this stream? */
 bool
-mako_report_has(const MakoReport *report, int64 stream_no)
+mako_report_has(const MakoTally *tally, int64 stream_no)
 {
-	Datum		values[] = {Int64GetDatum(report->run_id), Int64GetDatum(stream_no)};
+	Datum	   *run_ids = palloc(sizeof(Datum) * list_length(tally->reports));
+	int			count = 0;
+	Datum		values[2];
 	MakoRows	rows;
 	bool		found;
 	ListCell   *cell;
 
-	foreach(cell, report->unsaved)
-		if (((const MakoError *) lfirst(cell))->stream_no == stream_no)
-			return true;
+	foreach(cell, tally->reports)
+	{
+		const MakoReport *report = lfirst(cell);
+		ListCell   *unsaved;
+
+		foreach(unsaved, report->unsaved)
+			if (((const MakoError *) lfirst(unsaved))->stream_no == stream_no)
+				return true;
+		run_ids[count++] = Int64GetDatum(report->run_id);
+	}
+	values[0] = nullable_array(run_ids, NULL, count, INT8OID);
+	values[1] = Int64GetDatum(stream_no);
 	rows = mako_sql_query(&select_error, values, NULL);
 	found = rows.count > 0;
 	mako_rows_free(&rows);

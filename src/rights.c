@@ -1,14 +1,19 @@
 /*
  * rights.c
- *	  Acting as somebody else for a moment: the owner of one of our tables, as referential integrity does.
+ *	  Acting as somebody else for a moment: the owner of one of our tables, as referential integrity does. And what the caller may do with
+ *	  a table as it is.
  */
 #include "mako_migration.h"
 
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 
 /* Acts as the owner of a table until mako_become(); after an error the (sub)transaction ends it. */
@@ -60,4 +65,31 @@ mako_store_table(const char *name)
 				 errmsg("table \"mako.%s\" is missing", name),
 				 errhint("Repair the store with SELECT mako_create_store().")));
 	return relation;
+}
+
+/* Is a relation a plain table, of which the caller may read everything? Then it can be read without a statement. */
+bool
+mako_may_read_plainly(Relation relation)
+{
+	Oid			oid = RelationGetRelid(relation);
+
+	return relation->rd_rel->relkind == RELKIND_RELATION && relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
+		!relation->rd_rel->relhassubclass && pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(oid, InvalidOid, true) != RLS_ENABLED;
+}
+
+/* The number of a column of this type; InvalidAttrNumber where there is none that is stored. */
+AttrNumber
+mako_find_column(Relation relation, const char *name, Oid type)
+{
+	TupleDesc	tupdesc = RelationGetDescr(relation);
+
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(tupdesc, i);
+
+		if (!attribute->attisdropped && strcmp(NameStr(attribute->attname), name) == 0)
+			return attribute->atttypid == type && !MakoIsVirtual(attribute) ? attribute->attnum : InvalidAttrNumber;
+	}
+	return InvalidAttrNumber;
 }

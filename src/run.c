@@ -6,20 +6,17 @@
  * order, a batch's events are looked up with a snapshot taken after its heads were locked, so that nothing is missed that others
  * committed while we waited. In heap order, gather.c reads all events once, with a snapshot of its start, and asks for heads on its
  * way; whatever is not complete or without order then is looked up, too. So the result is the same. What fails alone, batch.c
- * isolates.
+ * isolates. The results of all runs wait in one writer, which writes them together.
  *
  * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
 #include "mako_migration.h"
 
 #include "access/xact.h"
-#include "catalog/pg_statistic.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 static MakoStatement insert_run = {
 	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, max_errors, reason,"
@@ -34,15 +31,6 @@ static MakoStatement finish_run = {
 	5, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}
 };
 
-/* Everything in scope: of this tenant, and in all or by the names of the workflows. */
-#define IN_SCOPE " FROM mako.stream s WHERE ($1 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $1)"
-
-static MakoStatement count_streams = {"SELECT pg_catalog.count(*)" IN_SCOPE, 1, {UUIDOID}, true};
-
-static MakoStatement count_streams_by_name = {
-	"SELECT pg_catalog.count(*), pg_catalog.split_part(s.workflow_id, '@', 1)" IN_SCOPE " GROUP BY 2", 1, {UUIDOID}, true
-};
-
 /* From which share of all streams on reading every event costs less than looking up those that match. */
 #define HEAP_ORDER_SHARE 0.18
 
@@ -52,80 +40,53 @@ typedef struct Run
 	const MakoRequest *request;
 	const MakoPlan *plan;
 	MakoReport *report;
-	MakoWriter *writer;
 	MakoMover	mover;
-	Size		waiting;		/* memory of the results that wait to be written */
 } Run;
 
 /* The runs of a call; lives in the context that was current when it began. */
 typedef struct Pass
 {
-	Run		   *runs;			/* in the order of the names of their sources, like the next three */
+	Run		   *runs;			/* in the order of the names of their sources, like the next four */
 	const char **sources;
 	MakoFold  **folds;
 	MakoReplay **replays;
+	MakoDestination *destinations;
 	int			count;
+	MakoWriter *writer;			/* of all runs */
 	MakoTally	tally;
 	const pg_uuid_t *tenant_id;
+	MakoCensus *census;			/* of the heads when it began */
 	MakoCursor *heads;
 	bool		heads_ended;
 	MemoryContext batch_context;	/* heads and boundaries */
 	MakoStream *streams;		/* the batch at hand, there */
 	int			stream_count;
 	MakoGather *gather;			/* or NULL */
-	Size		waiting;		/* memory of all results that wait to be written */
 } Pass;
 
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
-
-/* Is it time to write the results of all runs? */
-static bool
-results_are_many(const Pass *pass, const Run *run)
-{
-	return pass->waiting > mako_writer_limit(run->writer);
-}
 
 /* Migrates a stream; false when the results so far must be written first. */
 static bool
 take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
-	Pass	   *pass = argument;
-	Run		   *run = &pass->runs[stream->source];
+	const Pass *pass = argument;
+	const Run  *run = &pass->runs[stream->source];
 	MakoMove	move;
 
 	if (mako_mover_take(&run->mover, pass->folds[stream->source], pass->replays[stream->source], stream, reader, &move))
-		mako_writer_add(run->writer, stream, move.sequence_number, move.new_state, move.counts);
-	pass->waiting -= run->waiting;
-	run->waiting = MemoryContextMemAllocated(run->writer->context, false);
-	pass->waiting += run->waiting;
-	return !results_are_many(pass, run);
-}
-
-/* Writes everything that waits. */
-static void
-flush_results(Pass *pass)
-{
-	for (int i = 0; i < pass->count; i++)
-	{
-		mako_writer_flush(pass->runs[i].writer);
-		pass->runs[i].waiting = 0;
-	}
-	pass->waiting = 0;
+		mako_writer_add(pass->writer, stream, move.sequence_number, move.new_state, move.counts);
+	return !mako_writer_is_full(pass->writer);
 }
 
 /* Writes what waits, when it is time to. */
 static void
 write_results(void *argument)
 {
-	Pass	   *pass = argument;
+	const Pass *pass = argument;
 
-	for (int i = 0; i < pass->count; i++)
-	{
-		if (!results_are_many(pass, &pass->runs[i]))
-			continue;
-		flush_results(pass);
-		break;
-	}
+	if (mako_writer_is_full(pass->writer))
+		mako_writer_flush(pass->writer);
 }
 
 /* Reports a stream that failed. */
@@ -275,15 +236,8 @@ withdraw_doubtful(Pass *pass)
 	stream_nos = mako_gather_doubtful(pass->gather, &count);
 	PopActiveSnapshot();
 	for (int i = 0; i < count; i++)
-	{
-		bool		failed = false;
-
-		for (int run = 0; run < pass->count && !failed; run++)
-			if (!mako_writer_withdraw(pass->runs[run].writer, stream_nos[i]))
-				failed = mako_report_has(pass->runs[run].report, stream_nos[i]);
-		if (!failed)
+		if (mako_writer_withdraw(pass->writer, stream_nos[i]) || !mako_report_has(&pass->tally, stream_nos[i]))
 			mako_gather_leave(pass->gather, stream_nos[i]);
-	}
 }
 
 /* Migrates the batch at hand and every one behind it while all events pass by once; then what that has left. */
@@ -294,7 +248,7 @@ migrate_in_heap_order(Pass *pass)
 	int64	   *left;
 	int			count;
 
-	pass->gather = mako_gather_open();
+	pass->gather = mako_gather_open(pass->count);
 	expect_batch(pass);
 	while ((need = mako_gather_advance(pass->gather)) != MAKO_GATHER_END)
 	{
@@ -314,58 +268,24 @@ migrate_in_heap_order(Pass *pass)
 	migrate_in_key_order(pass);
 }
 
-/* Has the server looked at what streams run under? */
-static bool
-has_statistics(void)
-{
-	Oid			oid = mako_store_table("stream");
-
-	return SearchSysCacheExists3(STATRELATTINH, ObjectIdGetDatum(oid), Int16GetDatum(get_attnum(oid, "workflow_id")),
-								 BoolGetDatum(false));
-}
-
-/*
- * How many streams match whose events are read? That is known once the first batch is the last one. Otherwise it is estimated, and
- * counted where nobody can estimate it, or where many neighbours match although the statistics speak of few.
- */
-static double
-matching_streams(const Pass *pass, const char *const *sources, int count, double all)
-{
-	double		matching = 0;
-	const MakoStream *streams = pass->streams;
-
-	if (pass->heads_ended)
-	{
-		for (int i = 0; i < pass->stream_count; i++)
-			matching += pass->folds[streams[i].source]->plan->workflows[0]->apply != NULL;
-		return matching;
-	}
-	if (has_statistics())
-	{
-		int64		range = streams[pass->stream_count - 1].stream_no - streams[0].stream_no + 1;
-
-		matching = mako_stream_estimate_heads(sources, count, pass->tenant_id);
-		if (matching >= all * HEAP_ORDER_SHARE || pass->stream_count < range * HEAP_ORDER_SHARE)
-			return matching;
-	}
-	return mako_stream_count_heads(sources, count, pass->tenant_id);
-}
-
-/* Is it better to read all events in heap order? The first batch is at hand. */
+/* Is it better to read all events in heap order? */
 static bool
 choose_heap_order(const Pass *pass)
 {
-	const char **sources = palloc(sizeof(char *) * pass->count);
-	int			count = 0;
+	double		all = mako_census_all(pass->census);
+	int64		matching = 0;
 	const char *why_not;
-	double		all;
-	double		matching;
+	bool		has_apply = false;
 	bool		heap;
 
 	for (int i = 0; i < pass->count; i++)
-		if (pass->folds[i]->plan->workflows[0]->apply != NULL)
-			sources[count++] = pass->sources[i];
-	if (count == 0 || mako_scan_order == MAKO_SCAN_KEY)
+	{
+		if (pass->folds[i]->plan->workflows[0]->apply == NULL)
+			continue;
+		has_apply = true;
+		matching += mako_census_under(pass->census, pass->sources[i]);
+	}
+	if (!has_apply || mako_scan_order == MAKO_SCAN_KEY)
 		return false;
 	if (!mako_gather_is_possible(&why_not))
 	{
@@ -377,11 +297,9 @@ choose_heap_order(const Pass *pass)
 		ereport(DEBUG1, (errmsg_internal("reading events in heap order: mako_migration.scan_order says so")));
 		return true;
 	}
-	all = mako_stream_estimate_all();
-	matching = matching_streams(pass, sources, count, all);
 	heap = matching >= all * HEAP_ORDER_SHARE;
 	ereport(DEBUG1,
-			(errmsg_internal("reading events in %s order: about %.0f of %.0f streams match, from %.0f on all events are read",
+			(errmsg_internal("reading events in %s order: " INT64_FORMAT " of %.0f streams match, from %.0f on all events are read",
 							 heap ? "heap" : "key", matching, all, all * HEAP_ORDER_SHARE)));
 	return heap;
 }
@@ -397,7 +315,7 @@ migrate_all(Pass *pass)
 		else
 			migrate_in_key_order(pass);
 	}
-	flush_results(pass);
+	mako_writer_flush(pass->writer);
 	for (int i = 0; i < pass->count; i++)
 		mako_report_save_errors(pass->runs[i].report);
 	mako_cursor_close(pass->heads);
@@ -444,28 +362,22 @@ start_run(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_
 	return run_id;
 }
 
-/* Counts what was skipped: everything in scope that was neither migrated nor failed, whichever the reason. */
+/*
+ * Counts what was skipped: everything in scope that was neither migrated nor failed, whichever the reason; streams that have come
+ * meanwhile, too.
+ */
 static void
-count_skipped(Pass *pass)
+count_skipped(const Pass *pass)
 {
-	Datum		tenant = UUIDPGetDatum(pass->tenant_id);
 	bool		by_name = pass->runs[0].request->one_of_version;
-	MakoRows	rows = mako_sql_query(by_name ? &count_streams_by_name : &count_streams, &tenant, pass->tenant_id == NULL ? "n" : NULL);
+	const MakoCensus *census = mako_census_repeat(pass->tenant_id, by_name);
 
 	for (int i = 0; i < pass->count; i++)
 	{
 		MakoReport *report = pass->runs[i].report;
 
-		report->skipped = -report->migrated - report->failed;
-		for (uint64 row = 0; row < rows.count; row++)
-		{
-			bool		isnull;
-
-			if (!by_name || mako_workflow_id_has_name(report->source_wf, DatumGetTextPP(mako_rows_get(&rows, row, 2, &isnull))))
-				report->skipped += DatumGetInt64(mako_rows_get(&rows, row, 1, &isnull));
-		}
+		report->skipped = mako_census_scope(census, by_name ? report->source_wf : NULL) - report->migrated - report->failed;
 	}
-	mako_rows_free(&rows);
 }
 
 /* Closes a run in the audit trail. */
@@ -498,7 +410,7 @@ prepare_run(Pass *pass, int i, const MakoRequest *request)
 	mako_fence_pass(request->target_wf, MAKO_FENCE_ENTER);
 
 	run->mover = mako_mover(run->plan, request->in_flight_only);
-	run->writer = mako_writer_create(run->report, run->plan->workflows[run->plan->steps], request->update_registry);
+	pass->destinations[i] = mako_writer_destination(run->report, run->plan->workflows[run->plan->steps]);
 	pass->sources[i] = request->source_wf;
 }
 
@@ -524,8 +436,7 @@ rehearse(const Pass *pass)
 		mako_stream_rehearse();
 		break;
 	}
-	/* All writers do the same. */
-	mako_writer_rehearse(pass->runs[0].writer);
+	mako_writer_rehearse(pass->writer);
 }
 
 /*
@@ -537,14 +448,16 @@ mako_run(const MakoRequest *requests, int count)
 {
 	Pass		pass = {
 		.runs = palloc0(sizeof(Run) * count),.sources = palloc(sizeof(char *) * count),.folds = palloc(sizeof(MakoFold *) * count),
-		.replays = palloc(sizeof(MakoReplay *) * count),.count = count,.tally.max_errors = requests[0].max_errors,
-		.tenant_id = requests[0].tenant_id
+		.replays = palloc(sizeof(MakoReplay *) * count),.destinations = palloc(sizeof(MakoDestination) * count),.count = count,
+		.tally.max_errors = requests[0].max_errors,.tenant_id = requests[0].tenant_id
 	};
 
 	for (int i = 0; i < count; i++)
 		prepare_run(&pass, i, &requests[i]);
+	pass.writer = mako_writer_create(pass.destinations, count, requests[0].update_registry);
 	/* In this order: then the runs that have moved a stream to one of our sources before all have smaller numbers than ours. */
-	pass.heads = mako_stream_open_locking(pass.sources, count, pass.tenant_id, pass.runs[0].writer->dependents != NIL);
+	pass.census = mako_census_take(pass.sources, count, pass.tenant_id);
+	pass.heads = mako_stream_open_locking(pass.sources, count, pass.tenant_id, pass.census, pass.writer->dependents != NIL);
 	for (int i = 0; i < count; i++)
 		begin_run(&pass, i);
 	pass.batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);

@@ -3,7 +3,8 @@
  *	  Lookups that an expression repeats, done once.
  *
  * Functions over JSON say payload->'data' and state->>'status' again and again, and inlining puts their bodies side by side. A lookup in
- * a parameter or in a binding that stands in a program more than once becomes a binding itself: it is done where it is needed first.
+ * a parameter or in a binding that stands in a program more than once becomes a binding itself: it is done where it is needed first. So
+ * does a field that stands there once, because bindings find fields without the executor.
  * Nothing that can fail is shared, and nothing volatile could be here. Pure; works on the planned expression of a program.
  */
 #include "mako_migration.h"
@@ -33,20 +34,10 @@ static bool
 is_lookup(const Node *node)
 {
 	List	   *arguments;
-	Oid			function;
+	Oid			function = mako_json_call(node, &arguments);
 	ListCell   *cell;
 
-	if (IsA(node, OpExpr))
-	{
-		arguments = ((const OpExpr *) node)->args;
-		function = ((const OpExpr *) node)->opfuncid;
-	}
-	else if (IsA(node, FuncExpr))
-	{
-		arguments = ((const FuncExpr *) node)->args;
-		function = ((const FuncExpr *) node)->funcid;
-	}
-	else
+	if (!OidIsValid(function))
 		return false;
 	foreach(cell, arguments)
 		if (!IsA(lfirst(cell), Param) && !IsA(lfirst(cell), Const))
@@ -127,19 +118,20 @@ bind_lookup(const Sharing *sharing, Lookup *lookup)
 	lookup->reference = reference_to(sharing, list_length(*sharing->bindings) - 1);
 }
 
-/* Puts references in the places of lookups that are used more than once. */
+/* Puts references in the places of fields, and of other lookups that are used more than once. */
 static Node *
 replace_lookups(Node *node, void *context)
 {
 	Sharing    *sharing = context;
 	Lookup	   *lookup;
+	bool		is_text;
 
 	if (node == NULL)
 		return NULL;
 	if (!is_lookup(node))
 		return expression_tree_mutator(node, replace_lookups, context);
 	lookup = find_lookup(sharing, node);
-	if (lookup->uses == 1)
+	if (lookup->uses == 1 && !mako_json_is_field(node, &is_text))
 		return node;
 	if (lookup->reference == NULL)
 		bind_lookup(sharing, lookup);

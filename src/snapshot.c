@@ -2,9 +2,9 @@
  * snapshot.c
  *	  Writing: snapshots, heads and dependents of many streams at once, in key order.
  *
- * Results wait in the writer's context until there are enough of them. A flush is one subtransaction; only when it fails is it
- * halved, again and again, until the stream that cannot be written stands alone. So a run of a million streams has some dozens of
- * writing subtransactions, not a million.
+ * Results of all runs of a pass wait in the writer's context until there are enough of them. A flush is one subtransaction; only when it
+ * fails is it halved, again and again, until the stream that cannot be written stands alone. So a pass over a million streams has some
+ * dozens of writing subtransactions, not a million, however many workflows they belong to.
  *
  * Snapshots and heads go straight to their tables (direct.c), and by a statement where somebody has given a table more to do. Either
  * way of the one goes with either way of the other, and is chosen at every flush.
@@ -20,23 +20,24 @@
 
 static MakoStatement insert_snapshots = {
 	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state)"
-	" SELECT u.stream_no, u.sequence_number, $4, $5, $6, u.state"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (stream_no, sequence_number, state)",
-	6, {INT8ARRAYOID, INT8ARRAYOID, JSONBARRAYOID, INT8OID, TEXTOID, INT4OID}
+	" SELECT u.*"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
+	" pg_catalog.unnest($5), pg_catalog.unnest($6)) AS u",
+	6, {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID}
 };
 
 static MakoStatement insert_repointed = {
 	"INSERT INTO mako.repointed (run_id, stream_no, sequence_number)"
-	" SELECT $3, u.stream_no, u.sequence_number"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (stream_no, sequence_number)",
-	3, {INT8ARRAYOID, INT8ARRAYOID, INT8OID}
+	" SELECT u.* FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u",
+	3, {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
 };
 
 static MakoStatement update_heads = {
-	"UPDATE mako.stream AS s SET workflow_id = $2 FROM pg_catalog.unnest($1) AS h (stream_no)"
+	"UPDATE mako.stream AS s SET workflow_id = h.target_wf"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, target_wf)"
 	" WHERE s.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	" AND s.stream_no OPERATOR(pg_catalog.>=) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4",
-	4, {INT8ARRAYOID, TEXTOID, INT8OID, INT8OID}, true
+	4, {INT8ARRAYOID, TEXTARRAYOID, INT8OID, INT8OID}, true
 };
 
 /* With the oid of the relation, the base type of the process column, and what is missing of them. */
@@ -63,13 +64,13 @@ static MakoStatement select_dependents = {
 
 /* What undoes the writing of one stream. */
 static MakoStatement delete_snapshot = {
-	"DELETE FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1 AND n.stream_no OPERATOR(pg_catalog.=) $2",
-	2, {INT8OID, INT8OID}
+	"DELETE FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.run_id OPERATOR(pg_catalog.=) ANY ($2) RETURNING n.run_id",
+	2, {INT8OID, INT8ARRAYOID}
 };
 
 static MakoStatement delete_repointed = {
-	"DELETE FROM mako.repointed p WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.stream_no OPERATOR(pg_catalog.=) $2",
-	2, {INT8OID, INT8OID}
+	"DELETE FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) $1 AND p.run_id OPERATOR(pg_catalog.=) ANY ($2) RETURNING p.run_id",
+	2, {INT8OID, INT8ARRAYOID}
 };
 
 static MakoStatement put_head_back = {
@@ -84,7 +85,7 @@ static MakoStatement *
 dependent_statement(const MakoRows *rows, uint64 row)
 {
 	MakoStatement *statement = palloc0(sizeof(MakoStatement));
-	const Oid	argtypes[] = {INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTOID, TEXTOID};
+	const Oid	argtypes[] = {INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
 	const char *process_column = mako_rows_text(rows, row, 2);
 	const char *workflow_column = mako_rows_text(rows, row, 3);
 	const char *tenant_column = mako_rows_text(rows, row, 4);
@@ -103,10 +104,11 @@ dependent_statement(const MakoRows *rows, uint64 row)
 
 	initStringInfo(&text);
 	appendStringInfo(&text,
-					 "UPDATE %s AS d SET %s = $5"
-					 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
-					 " AS m (stream_no, stream_id, process_id, tenant_id)"
-					 " WHERE d.%s OPERATOR(pg_catalog.=) m.%s AND d.%s OPERATOR(pg_catalog.=) $6",
+					 "UPDATE %s AS d SET %s = m.target_wf"
+					 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
+					 " pg_catalog.unnest($5), pg_catalog.unnest($6))"
+					 " AS m (stream_no, stream_id, process_id, tenant_id, target_wf, source_wf)"
+					 " WHERE d.%s OPERATOR(pg_catalog.=) m.%s AND d.%s OPERATOR(pg_catalog.=) m.source_wf",
 					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation)),
 					 quote_identifier(workflow_column), quote_identifier(process_column),
 					 type == UUIDOID ? "process_id" : type == INT8OID ? "stream_no" : "stream_id",
@@ -121,7 +123,7 @@ dependent_statement(const MakoRows *rows, uint64 row)
 	return statement;
 }
 
-/* Opens the snapshots to insert those of a run; NULL where only a statement can do it. */
+/* Opens the snapshots to insert some; NULL where only a statement can do it. */
 static MakoDirect *
 open_snapshots(void)
 {
@@ -143,14 +145,25 @@ is_direct(MakoDirect *table)
 	return true;
 }
 
-/* A writer without results, in the current memory context. */
+/* Where the results of a run go, in the current memory context; the report may get its number later. */
+MakoDestination
+mako_writer_destination(MakoReport *report, const MakoWorkflow *target)
+{
+	MakoDestination destination = {
+		report, CStringGetTextDatum(report->source_wf), CStringGetTextDatum(report->target_wf), target->state_schema_version
+	};
+
+	return destination;
+}
+
+/* A writer without results, in the current memory context. The destinations go by the sources of the streams. */
 MakoWriter *
-mako_writer_create(MakoReport *report, const MakoWorkflow *target, bool update_registry)
+mako_writer_create(const MakoDestination *destinations, int count, bool update_registry)
 {
 	MakoWriter *writer = palloc0(sizeof(MakoWriter));
 
-	writer->report = report;
-	writer->state_schema_version = target->state_schema_version;
+	writer->destinations = destinations;
+	writer->destination_count = count;
 	writer->update_registry = update_registry;
 	writer->is_direct = is_direct(open_snapshots());
 	writer->in_order = true;
@@ -201,6 +214,7 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 			repalloc_huge(writer->results, writer->capacity * sizeof(MakoResult));
 	}
 	result = &writer->results[writer->count];
+	result->source = stream->source;
 	result->stream_no = stream->stream_no;
 	result->sequence_number = sequence_number;
 	result->version = stream->version;
@@ -212,19 +226,25 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 	result->counts = counts;
 	writer->in_order = writer->in_order && (writer->count == 0 || result[-1].stream_no < result->stream_no);
 	writer->count++;
-	writer->report->migrated += counts;
+	writer->destinations[stream->source].report->migrated += counts;
 	MemoryContextSwitchTo(old);
 }
 
 /*
- * How much memory results may take before they must be written: an eighth of what a run has, because the rest may be needed for what is
- * gathered. A statement needs the states twice more, as an array and as rows; the table itself takes them as they
- * are, but a few at once.
+ * Is it time to write the results? They may take an eighth of the memory of a pass, because the rest may be needed for what is
+ * gathered. A statement needs the states twice more, as an array and as rows; the table itself takes them as they are, but a few at once.
  */
-Size
-mako_writer_limit(const MakoWriter *writer)
+bool
+mako_writer_is_full(const MakoWriter *writer)
 {
-	return (Size) mako_max_memory * 1024 / (writer->is_direct ? 8 : 24);
+	return MemoryContextMemAllocated(writer->context, false) > (Size) mako_max_memory * 1024 / (writer->is_direct ? 8 : 24);
+}
+
+/* Where a result goes. */
+static const MakoDestination *
+destination_of(const MakoWriter *writer, const MakoResult *result)
+{
+	return &writer->destinations[result->source];
 }
 
 /* A part of the results, as columns for the statements. */
@@ -272,8 +292,44 @@ typedef enum Column
 	PROCESS_ID,
 	SEQUENCE_NUMBER,
 	VERSION,
+	RUN_ID,
+	SOURCE_WF,
+	TARGET_WF,
+	STATE_SCHEMA_VERSION,
 	STATE,
 } Column;
+
+/* The value of one column of a result; (Datum) 0 for a null. */
+static Datum
+column_value(const MakoResult *result, const MakoDestination *destination, Column column)
+{
+	switch (column)
+	{
+		case STREAM_NO:
+			return Int64GetDatum(result->stream_no);
+		case STREAM_ID:
+			return CStringGetTextDatum(result->name->stream_id);
+		case TENANT_ID:
+			return UUIDPGetDatum(result->name->tenant_id);
+		case PROCESS_ID:
+			return UUIDPGetDatum(result->name->process_id);
+		case SEQUENCE_NUMBER:
+			return Int64GetDatum(result->sequence_number);
+		case VERSION:
+			return Int64GetDatum(result->version);
+		case RUN_ID:
+			return Int64GetDatum(destination->report->run_id);
+		case SOURCE_WF:
+			return destination->source_wf;
+		case TARGET_WF:
+			return destination->target_wf;
+		case STATE_SCHEMA_VERSION:
+			return Int32GetDatum(destination->state_schema_version);
+		case STATE:
+			return JsonbPGetDatum(result->state);
+	}
+	return (Datum) 0;
+}
 
 /* One column of a part as an array; *count is how many rows it has. */
 static Datum
@@ -281,7 +337,8 @@ column_array(const Part *part, Which which, Column column, int *count)
 {
 	static const Oid types[] = {
 		[STREAM_NO] = INT8OID,[STREAM_ID] = TEXTOID,[TENANT_ID] = UUIDOID,[PROCESS_ID] = UUIDOID,
-		[SEQUENCE_NUMBER] = INT8OID,[VERSION] = INT8OID,[STATE] = JSONBOID,
+		[SEQUENCE_NUMBER] = INT8OID,[VERSION] = INT8OID,[RUN_ID] = INT8OID,[SOURCE_WF] = TEXTOID,[TARGET_WF] = TEXTOID,
+		[STATE_SCHEMA_VERSION] = INT4OID,[STATE] = JSONBOID,
 	};
 	Datum	   *values = palloc(part->count * sizeof(Datum));
 	bool	   *nulls = palloc(part->count * sizeof(bool));
@@ -294,36 +351,11 @@ column_array(const Part *part, Which which, Column column, int *count)
 	for (int i = part->first; i < part->first + part->count; i++)
 	{
 		const MakoResult *result = &part->writer->results[i];
-		Datum		value = (Datum) 0;
 
 		if (!wants(which, result))
 			continue;
-		switch (column)
-		{
-			case STREAM_NO:
-				value = Int64GetDatum(result->stream_no);
-				break;
-			case STREAM_ID:
-				value = CStringGetTextDatum(result->name->stream_id);
-				break;
-			case TENANT_ID:
-				value = UUIDPGetDatum(result->name->tenant_id);
-				break;
-			case PROCESS_ID:
-				value = UUIDPGetDatum(result->name->process_id);
-				break;
-			case SEQUENCE_NUMBER:
-				value = Int64GetDatum(result->sequence_number);
-				break;
-			case VERSION:
-				value = Int64GetDatum(result->version);
-				break;
-			case STATE:
-				value = JsonbPGetDatum(result->state);
-				break;
-		}
-		values[rows] = value;
-		nulls[rows] = (column == TENANT_ID || column == PROCESS_ID) && value == (Datum) 0;
+		values[rows] = column_value(result, destination_of(part->writer, result), column);
+		nulls[rows] = (column == TENANT_ID || column == PROCESS_ID) && values[rows] == (Datum) 0;
 		rows++;
 	}
 	*count = rows;
@@ -339,25 +371,26 @@ write_rows(MakoStatement *statement, Datum *values, int count, const char *table
 		mako_sql_raise_swallowed(table, count);
 }
 
+/* What of a result is in its snapshot, in the order of open_snapshots() and of insert_snapshots. */
+static const Column snapshot_columns[] = {STREAM_NO, SEQUENCE_NUMBER, RUN_ID, TARGET_WF, STATE_SCHEMA_VERSION, STATE};
+
+#define SNAPSHOT_COLUMNS lengthof(snapshot_columns)
+
 /* Writes the snapshots of a part straight to their table. */
 static void
 insert_directly(const Part *part, MakoDirect *snapshots)
 {
 	const MakoWriter *writer = part->writer;
-	Datum		values[] = {
-		(Datum) 0, (Datum) 0, Int64GetDatum(writer->report->run_id), CStringGetTextDatum(writer->report->target_wf),
-		Int32GetDatum(writer->state_schema_version), (Datum) 0
-	};
 
 	for (int i = part->first; i < part->first + part->count; i++)
 	{
 		const MakoResult *result = &writer->results[i];
+		Datum		values[SNAPSHOT_COLUMNS];
 
 		if (result->state == NULL)
 			continue;
-		values[0] = Int64GetDatum(result->stream_no);
-		values[1] = Int64GetDatum(result->sequence_number);
-		values[5] = JsonbPGetDatum(result->state);
+		for (size_t column = 0; column < SNAPSHOT_COLUMNS; column++)
+			values[column] = column_value(result, destination_of(writer, result), snapshot_columns[column]);
 		mako_direct_insert(snapshots, values);
 	}
 	mako_direct_close(snapshots);
@@ -367,17 +400,11 @@ insert_directly(const Part *part, MakoDirect *snapshots)
 static void
 insert_by_statement(const Part *part)
 {
-	const MakoWriter *writer = part->writer;
-	int			count;
-	Datum		values[] = {
-		column_array(part, WITH_STATE, STREAM_NO, &count),
-		column_array(part, WITH_STATE, SEQUENCE_NUMBER, &count),
-		column_array(part, WITH_STATE, STATE, &count),
-		Int64GetDatum(writer->report->run_id),
-		CStringGetTextDatum(writer->report->target_wf),
-		Int32GetDatum(writer->state_schema_version),
-	};
+	Datum		values[SNAPSHOT_COLUMNS];
+	int			count = 0;
 
+	for (size_t column = 0; column < SNAPSHOT_COLUMNS; column++)
+		values[column] = column_array(part, WITH_STATE, snapshot_columns[column], &count);
 	write_rows(&insert_snapshots, values, count, "snapshot");
 }
 
@@ -399,9 +426,9 @@ write_repointed(const Part *part)
 {
 	int			count;
 	Datum		values[] = {
+		column_array(part, REPOINTED, RUN_ID, &count),
 		column_array(part, REPOINTED, STREAM_NO, &count),
 		column_array(part, REPOINTED, VERSION, &count),
-		Int64GetDatum(part->writer->report->run_id),
 	};
 
 	write_rows(&insert_repointed, values, count, "repointed");
@@ -412,7 +439,6 @@ static void
 repoint_directly(const Part *part)
 {
 	MakoDirect *heads = mako_head_open();
-	Datum		target = CStringGetTextDatum(part->writer->report->target_wf);
 
 	for (int i = part->first; i < part->first + part->count; i++)
 	{
@@ -420,7 +446,7 @@ repoint_directly(const Part *part)
 		ItemPointerData tid = result->tid;
 
 		CHECK_FOR_INTERRUPTS();
-		result->repointed = heads != NULL && mako_direct_update(heads, &tid, target);
+		result->repointed = heads != NULL && mako_direct_update(heads, &tid, destination_of(part->writer, result)->target_wf);
 	}
 	if (heads != NULL)
 		mako_direct_close(heads);
@@ -437,7 +463,7 @@ write_heads(const Part *part)
 	{
 		Datum		values[] = {
 			column_array(part, LEFT, STREAM_NO, &count),
-			CStringGetTextDatum(part->writer->report->target_wf),
+			column_array(part, LEFT, TARGET_WF, &count),
 			Int64GetDatum(results[0].stream_no),
 			Int64GetDatum(results[part->count - 1].stream_no),
 		};
@@ -450,15 +476,14 @@ write_heads(const Part *part)
 static void
 write_dependents(const Part *part)
 {
-	const MakoReport *report = part->writer->report;
 	int			count;
 	Datum		values[] = {
 		column_array(part, ALL, STREAM_NO, &count),
 		column_array(part, ALL, STREAM_ID, &count),
 		column_array(part, ALL, PROCESS_ID, &count),
 		column_array(part, ALL, TENANT_ID, &count),
-		CStringGetTextDatum(report->target_wf),
-		CStringGetTextDatum(report->source_wf),
+		column_array(part, ALL, TARGET_WF, &count),
+		column_array(part, ALL, SOURCE_WF, &count),
 	};
 	ListCell   *cell;
 
@@ -517,10 +542,10 @@ flush_part(MakoWriter *writer, int first, int count)
 	if (count == 1)
 	{
 		const MakoResult *result = &writer->results[first];
+		MakoReport *report = destination_of(writer, result)->report;
 
-		writer->report->migrated -= result->counts;
-		mako_report_error(writer->report, result->stream_no, mako_stream_id(result->stream_no), part.phase, result->sequence_number,
-						  error);
+		report->migrated -= result->counts;
+		mako_report_error(report, result->stream_no, mako_stream_id(result->stream_no), part.phase, result->sequence_number, error);
 	}
 	else
 	{
@@ -562,13 +587,13 @@ mako_writer_flush(MakoWriter *writer)
 
 /* Lets the dependents of one stream, whose head was put back, follow it back. */
 static void
-put_dependents_back(const MakoWriter *writer, MakoResult *result)
+put_dependents_back(const MakoWriter *writer, const MakoDestination *destination, MakoResult *result)
 {
-	MakoReport	back = {.source_wf = writer->report->target_wf,.target_wf = writer->report->source_wf};
+	MakoDestination back = {.source_wf = destination->target_wf,.target_wf = destination->source_wf};
 	MakoWriter	alone = *writer;
 	Part		part = {&alone, 0, 1, MAKO_PHASE_REGISTRY};
 
-	alone.report = &back;
+	alone.destinations = &back;
 	alone.results = result;
 	if (writer->dependents != NIL)
 		write_dependents(&part);
@@ -576,11 +601,9 @@ put_dependents_back(const MakoWriter *writer, MakoResult *result)
 
 /* Puts the head of a stream back, if it was repointed; returns whether it counted as migrated. */
 static bool
-put_back(const MakoWriter *writer, int64 stream_no)
+put_back(const MakoWriter *writer, const MakoDestination *destination, int64 stream_no)
 {
-	Datum		values[] = {
-		Int64GetDatum(stream_no), CStringGetTextDatum(writer->report->target_wf), CStringGetTextDatum(writer->report->source_wf)
-	};
+	Datum		values[] = {Int64GetDatum(stream_no), destination->target_wf, destination->source_wf};
 	MakoRows	rows = mako_invariants_query(&put_head_back, values, NULL);
 	MakoStreamName name;
 	MakoResult	result = {.stream_no = stream_no,.name = &name};
@@ -595,10 +618,60 @@ put_back(const MakoWriter *writer, int64 stream_no)
 		uuid = mako_rows_get(&rows, 0, 3, &isnull);
 		name.process_id = isnull ? NULL : copy_uuid(DatumGetUUIDP(uuid));
 		result.version = DatumGetInt64(mako_rows_get(&rows, 0, 4, &isnull));
-		put_dependents_back(writer, &result);
+		put_dependents_back(writer, destination, &result);
 	}
 	mako_rows_free(&rows);
 	return result.version > 0;
+}
+
+/* The numbers of the runs, as bigint[]. */
+static Datum
+run_ids(const MakoWriter *writer)
+{
+	Datum	   *ids = palloc(sizeof(Datum) * writer->destination_count);
+
+	for (int i = 0; i < writer->destination_count; i++)
+		ids[i] = Int64GetDatum(writer->destinations[i].report->run_id);
+	return PointerGetDatum(construct_array(ids, writer->destination_count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* Deletes what the runs have written of a stream into a table, as its owner; returns where that went, or NULL when there is nothing. */
+static const MakoDestination *
+delete_written(const MakoWriter *writer, const char *table, MakoStatement *statement, int64 stream_no)
+{
+	Datum		values[] = {Int64GetDatum(stream_no), run_ids(writer)};
+	const MakoDestination *found = NULL;
+	MakoUser	user = mako_become_owner(mako_store_table(table));
+	MakoRows	rows = mako_invariants_query(statement, values, NULL);
+	bool		isnull;
+
+	mako_become(&user);
+	for (int i = 0; i < writer->destination_count && found == NULL && rows.count > 0; i++)
+		if (writer->destinations[i].report->run_id == DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull)))
+			found = &writer->destinations[i];
+	mako_rows_free(&rows);
+	return found;
+}
+
+/* Takes back a stream that is written; returns false when there is nothing, or nothing that counted as migrated. */
+static bool
+withdraw_written(const MakoWriter *writer, int64 stream_no)
+{
+	const MakoDestination *destination = delete_written(writer, "snapshot", &delete_snapshot, stream_no);
+	bool		counts = destination != NULL;
+
+	if (writer->update_registry)
+	{
+		const MakoDestination *repointed = delete_written(writer, "repointed", &delete_repointed, stream_no);
+
+		if (destination == NULL)
+			destination = repointed;
+		if (destination != NULL)
+			counts = put_back(writer, destination, stream_no) || counts;
+	}
+	if (counts)
+		destination->report->migrated--;
+	return counts;
 }
 
 /*
@@ -608,30 +681,14 @@ put_back(const MakoWriter *writer, int64 stream_no)
 bool
 mako_writer_withdraw(MakoWriter *writer, int64 stream_no)
 {
-	Datum		values[] = {Int64GetDatum(writer->report->run_id), Int64GetDatum(stream_no)};
-	MakoUser	user;
-	bool		counts;
-
 	for (int i = 0; i < writer->count; i++)
 	{
 		if (writer->results[i].stream_no != stream_no)
 			continue;
-		writer->report->migrated -= writer->results[i].counts;
+		destination_of(writer, &writer->results[i])->report->migrated -= writer->results[i].counts;
 		writer->count--;
 		memmove(&writer->results[i], &writer->results[i + 1], sizeof(MakoResult) * (writer->count - i));
 		return true;
 	}
-
-	user = mako_become_owner(mako_store_table("snapshot"));
-	counts = mako_invariants_write(&delete_snapshot, values, NULL) > 0;
-	mako_become(&user);
-	if (writer->update_registry)
-	{
-		user = mako_become_owner(mako_store_table("repointed"));
-		(void) mako_invariants_write(&delete_repointed, values, NULL);
-		mako_become(&user);
-		counts = put_back(writer, stream_no) || counts;
-	}
-	writer->report->migrated -= counts;
-	return counts;
+	return withdraw_written(writer, stream_no);
 }

@@ -2,10 +2,11 @@
  * stream.c
  *	  Reading: the matching heads, locked in stream_no order; the states they start from; their events in key order.
  *
- * Heads come from one cursor over the whole pass, so that they are found in one pass whichever plan the server takes. Events come
- * from one cursor a batch: the heads of the batch drive one index lookup each, so that few matches cost little and memory stays
- * bounded however long a stream is. The lookups come in the order of the heads, and within a stream in the order of the events. Where
- * many streams match, gather.c has collected the events, and a reader only hands them out.
+ * Heads come from one cursor over the whole pass, so that they are found in one pass whichever plan the server takes. Events are
+ * looked up in their index, stream by stream (lookup.c), so that few matches cost little and memory stays bounded however long a
+ * stream is. Where only a statement can read them, it is one cursor a batch: the heads of the batch drive one index lookup each, which
+ * come in the order of the heads, and within a stream in the order of the events. Where many streams match, gather.c has collected the
+ * events, and a reader only hands them out.
  */
 #include "mako_migration.h"
 
@@ -20,6 +21,9 @@
 
 /* Events fetched at once. */
 #define EVENT_FETCH 256
+
+/* Bytes of a gathered event that are asked for in advance: most payloads are no larger. */
+#define EVENT_AHEAD 512
 
 #define HEAD_COLUMNS(names, tid) "s.stream_no, " names ", s.version, " tid ", s.workflow_id"
 #define NAMES "s.stream_id, s.tenant_id, s.process_id"
@@ -36,14 +40,14 @@ static MakoStatement lock_head = {
 	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE", 1, {TEXTOID}
 };
 
-#define SELECT_HEADS(names, tid) \
+#define SELECT_HEADS(names, tid, among) \
 	"SELECT " HEAD_COLUMNS(names, tid) " FROM mako.stream s" \
-	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" among \
 	" ORDER BY s.stream_no"
 
 static MakoStatement select_heads[2] = {
-	{SELECT_HEADS(NO_NAMES, NO_TID), 2, {TEXTARRAYOID, UUIDOID}, true},
-	{SELECT_HEADS(NAMES, NO_TID), 2, {TEXTARRAYOID, UUIDOID}, true},
+	{SELECT_HEADS(NO_NAMES, NO_TID, ""), 2, {TEXTARRAYOID, UUIDOID}, true},
+	{SELECT_HEADS(NAMES, NO_TID, ""), 2, {TEXTARRAYOID, UUIDOID}, true},
 };
 
 /* Some of them, the same for the same seed. */
@@ -54,12 +58,18 @@ static MakoStatement select_sample = {
 	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
 };
 
-/* Whether dependents need names; whether there is a tid: not for views, and for whom column privileges let read named columns only. */
-static MakoStatement lock_heads[2][2] = {
-	{{SELECT_HEADS(NO_NAMES, NO_TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true},
-	{SELECT_HEADS(NO_NAMES, TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}},
-	{{SELECT_HEADS(NAMES, NO_TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true},
-	{SELECT_HEADS(NAMES, TID) " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}},
+/*
+ * Whether dependents need names; whether there is a tid: not for views, and for whom column privileges let read named columns only;
+ * whether a census has found the streams.
+ */
+#define LOCK_HEADS(names, tid) \
+	{{SELECT_HEADS(names, tid, "") " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}, \
+	{SELECT_HEADS(names, tid, " AND s.stream_no OPERATOR(pg_catalog.=) ANY ($3)") " FOR NO KEY UPDATE", \
+	3, {TEXTARRAYOID, UUIDOID, INT8ARRAYOID}, true}}
+
+static MakoStatement lock_heads[2][2][2] = {
+	{LOCK_HEADS(NO_NAMES, NO_TID), LOCK_HEADS(NO_NAMES, TID)},
+	{LOCK_HEADS(NAMES, NO_TID), LOCK_HEADS(NAMES, TID)},
 };
 
 /* Heads that are locked already, once more. */
@@ -70,14 +80,6 @@ static MakoStatement select_heads_again = {
 
 static MakoStatement select_stream_id = {
 	"SELECT s.stream_id FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 1, {INT8OID}
-};
-
-static MakoStatement select_all_heads = {"SELECT FROM mako.stream", 0, {0}, true};
-
-static MakoStatement count_heads = {
-	"SELECT pg_catalog.count(*) FROM mako.stream s"
-	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)",
-	2, {TEXTARRAYOID, UUIDOID}, true
 };
 
 /*
@@ -164,12 +166,14 @@ struct MakoReader
 {
 	const MakoStream *streams;
 	int			count;
-	int			at;				/* the stream that was asked for last, where events are gathered */
+	int			at;				/* the stream that was asked for last, where there is no cursor */
 	const MakoGathered *gathered;	/* its next event */
 	Repointing *repointings;	/* of all streams; NULL until somebody asks */
 	int			repointing_count;
 	MemoryContext context;
-	MakoCursor *cursor;			/* NULL where events are gathered */
+	MakoLookup *lookup;			/* NULL where events are gathered, or where a statement reads them */
+	bool		looking_up;		/* the events of event.stream_no */
+	MakoCursor *cursor;			/* of that statement, or NULL */
 	MakoRows	rows;
 	uint64		next;			/* row of rows */
 	MakoEvent	event;			/* the one at next, unless at_end */
@@ -220,16 +224,37 @@ mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int
 	return mako_cursor_open(&select_sample, values, tenant_id == NULL ? " n  " : NULL, false);
 }
 
-/* Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when it is fetched. */
+/* A bigint[] of these numbers. */
+static Datum
+bigint_array(const int64 *numbers, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * (count + 1));
+	Datum		array;
+
+	for (int i = 0; i < count; i++)
+		values[i] = Int64GetDatum(numbers[i]);
+	array = PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	pfree(values);
+	return array;
+}
+
+/*
+ * Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when it is fetched. Where a census has found
+ * the streams, they are looked up.
+ */
 MakoCursor *
-mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, bool with_names)
+mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const MakoCensus *census, bool with_names)
 {
 	Oid			relation = mako_store_table("stream");
 	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
 		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
+	int			found_count;
+	const int64 *found = mako_census_found(census, &found_count);
+	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
 
-	return mako_cursor_open(&lock_heads[with_names][has_tid], values, tenant_id == NULL ? " n" : NULL, true);
+	if (found != NULL)
+		values[2] = bigint_array(found, found_count);
+	return mako_cursor_open(&lock_heads[with_names][has_tid][found != NULL], values, tenant_id == NULL ? " n " : NULL, true);
 }
 
 /* The id of a stream, in the current memory context. */
@@ -242,35 +267,6 @@ mako_stream_id(int64 stream_no)
 
 	mako_rows_free(&rows);
 	return stream_id;
-}
-
-/* Roughly how many heads the cursor of the same arguments has, as the server's statistics say. */
-double
-mako_stream_estimate_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id)
-{
-	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
-
-	return mako_sql_estimate(&select_heads[false], values, tenant_id == NULL ? " n" : NULL);
-}
-
-/* How many it has. */
-double
-mako_stream_count_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id)
-{
-	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
-	MakoRows	rows = mako_sql_query(&count_heads, values, tenant_id == NULL ? " n" : NULL);
-	bool		isnull;
-	double		heads = (double) DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
-
-	mako_rows_free(&rows);
-	return heads;
-}
-
-/* Roughly how many heads there are. */
-double
-mako_stream_estimate_all(void)
-{
-	return mako_sql_estimate(&select_all_heads, NULL, NULL);
 }
 
 /* Reads a head from a row of the statements above. */
@@ -396,12 +392,8 @@ mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int sour
 int
 mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count, MakoStream *streams)
 {
-	Datum	   *values = palloc(sizeof(Datum) * count);
-	Datum		parameter;
+	Datum		parameter = bigint_array(stream_nos, count);
 
-	for (int i = 0; i < count; i++)
-		values[i] = Int64GetDatum(stream_nos[i]);
-	parameter = PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter, NULL), sources, source_count, streams);
 }
 
@@ -500,7 +492,8 @@ mako_stream_find_beyond(int64 first, int64 last)
 void
 mako_stream_rehearse(void)
 {
-	mako_sql_rehearse(&select_events);
+	if (!mako_lookup_is_possible())
+		mako_sql_rehearse(&select_events);
 }
 
 /* A reader of the events of these streams that have been gathered. */
@@ -523,27 +516,39 @@ mako_stream_open_gathered(const MakoStream *streams, int count)
 MakoReader *
 mako_stream_open_events(const MakoStream *streams, int count, MakoFold *const *folds)
 {
-	Datum		values[] = {bigint_parameter(streams, count, folds, offsetof(MakoStream, stream_no)),
-		bigint_parameter(streams, count, folds, offsetof(MakoStream, start))};
 	MakoReader *reader = mako_stream_open_gathered(streams, count);
 
-	reader->cursor = mako_cursor_open(count == 1 ? &select_events_of_one : &select_events, values, NULL, false);
+	reader->lookup = mako_lookup_open();
+	if (reader->lookup == NULL)
+	{
+		Datum		values[] = {bigint_parameter(streams, count, folds, offsetof(MakoStream, stream_no)),
+			bigint_parameter(streams, count, folds, offsetof(MakoStream, start))};
+
+		reader->cursor = mako_cursor_open(count == 1 ? &select_events_of_one : &select_events, values, NULL, false);
+	}
 	return reader;
 }
 
-/* One value of the event at hand, which may be null only if mako.event is not the table that it should be. */
-static Datum
-event_value(const MakoReader *reader, int column, const char *name)
+/* Raises when a value of the event at hand is null, which it may be only if mako.event is not the table that it should be. */
+static void
+require_value(const MakoReader *reader, bool isnull, const char *name)
 {
-	bool		isnull;
-	Datum		value = mako_rows_get(&reader->rows, reader->next, column, &isnull);
-
 	if (isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("column \"%s\" of an event is null", name),
 				 errdetail("It is event " INT64_FORMAT " of stream number " INT64_FORMAT ".",
 						   reader->event.sequence_number, reader->event.stream_no)));
+}
+
+/* One value of the event in the rows of the cursor. */
+static Datum
+event_value(const MakoReader *reader, int column, const char *name)
+{
+	bool		isnull;
+	Datum		value = mako_rows_get(&reader->rows, reader->next, column, &isnull);
+
+	require_value(reader, isnull, name);
 	return value;
 }
 
@@ -569,6 +574,17 @@ go_to_stream(MakoReader *reader, int64 stream_no)
 	return false;
 }
 
+/* Asks for the memory of the event after this one, which is gathered long before it is folded. */
+static void
+prefetch_next(const MakoReader *reader)
+{
+	const MakoGathered *next = reader->gathered;
+
+	if (next == NULL && reader->at + 1 < reader->count)
+		next = reader->streams[reader->at + 1].gathered;
+	mako_prefetch(next, EVENT_AHEAD);
+}
+
 /* The next gathered event of this stream. */
 static const MakoEvent *
 next_gathered(MakoReader *reader, int64 stream_no)
@@ -582,7 +598,43 @@ next_gathered(MakoReader *reader, int64 stream_no)
 		return NULL;
 	reader->event = gathered->event;
 	reader->gathered = gathered->next;
+	prefetch_next(reader);
 	return &reader->event;
+}
+
+/* The next event of this stream from the index. */
+static const MakoEvent *
+next_looked_up(MakoReader *reader, int64 stream_no)
+{
+	static const char *const names[MAKO_EVENT_COLUMNS] = {
+		"stream_no", "sequence_number", "workflow_id", "event_type", "schema_version", "payload"
+	};
+	MakoEvent  *event = &reader->event;
+	Datum		values[MAKO_EVENT_COLUMNS];
+	bool		nulls[MAKO_EVENT_COLUMNS];
+
+	if (!reader->looking_up || event->stream_no != stream_no)
+	{
+		while (reader->streams[reader->at].stream_no != stream_no)
+			reader->at++;
+		mako_lookup_stream(reader->lookup, stream_no, reader->streams[reader->at].start);
+		event->stream_no = stream_no;
+		reader->looking_up = true;
+		reader->at_end = false;
+	}
+	if (reader->at_end || !mako_lookup_next(reader->lookup, values, nulls))
+	{
+		reader->at_end = true;
+		return NULL;
+	}
+	event->sequence_number = DatumGetInt64(values[1]);
+	for (int i = 2; i < MAKO_EVENT_COLUMNS; i++)
+		require_value(reader, nulls[i], names[i]);
+	event->workflow_id = values[2];
+	event->event_type = values[3];
+	event->schema_version = DatumGetInt32(values[4]);
+	event->payload = values[5];
+	return event;
 }
 
 /*
@@ -594,6 +646,8 @@ mako_stream_next_event(MakoReader *reader, int64 stream_no)
 {
 	MakoEvent  *event = &reader->event;
 
+	if (reader->lookup != NULL)
+		return next_looked_up(reader, stream_no);
 	if (reader->cursor == NULL)
 		return next_gathered(reader, stream_no);
 	if (!go_to_stream(reader, stream_no) || event->stream_no != stream_no)
@@ -683,6 +737,8 @@ mako_stream_folding_workflow(MakoReader *reader)
 void
 mako_stream_close_events(MakoReader *reader)
 {
+	if (reader->lookup != NULL)
+		mako_lookup_close(reader->lookup);
 	if (reader->cursor != NULL)
 	{
 		mako_rows_free(&reader->rows);

@@ -153,16 +153,7 @@ mako_workflow_id_at(const char *workflow_id, const char *format_version)
 bool
 mako_workflow_id_same_name(const char *a, const char *b)
 {
-	size_t		length = strchr(a, '@') - a;
+	size_t		length = strcspn(a, "@");
 
-	return length == (size_t) (strchr(b, '@') - b) && memcmp(a, b, length) == 0;
-}
-
-/* Is this the name in a workflow id? */
-bool
-mako_workflow_id_has_name(const char *workflow_id, const text *name)
-{
-	size_t		length = strchr(workflow_id, '@') - workflow_id;
-
-	return length == VARSIZE_ANY_EXHDR(name) && memcmp(workflow_id, VARDATA_ANY(name), length) == 0;
+	return length == strcspn(b, "@") && memcmp(a, b, length) == 0;
 }

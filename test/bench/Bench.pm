@@ -13,7 +13,7 @@ use IPC::Open2;
 use Time::HiRes qw(time);
 
 our @EXPORT = qw($source $target settle_server build installed load_set drop_set copy_set warm sql register floor_statements
-  migrate_statement unequal open_session run_in close_session measure_in);
+  version_statement migrate_statement unequal open_session run_in close_session measure_in);
 
 # Notices would stand among the answers.
 $ENV{PGOPTIONS} = '-c client_min_messages=warning';
@@ -148,12 +148,20 @@ sub floor_statements
 		update => "UPDATE bench.stream SET workflow_id = $to WHERE workflow_id = $from;");
 }
 
+# Migrates all workflows, with further arguments if there are any; prints "migrated|failed".
+sub version_statement
+{
+	my (@arguments) = @_;
+
+	return 'SELECT sum(migrated), sum(failed) FROM mako_migrate_version(' . join(', ', "'$source'", "'$target'", @arguments) . ');';
+}
+
 # Migrates the streams of a set, with further arguments if there are any; prints "migrated|failed".
 sub migrate_statement
 {
 	my ($set, @arguments) = @_;
 
-	return "SELECT sum(migrated), sum(failed) FROM mako_migrate_version('$source', '$target');" if $set{$set}{workflows};
+	return version_statement(@arguments) if $set{$set}{workflows};
 	return 'SELECT migrated, failed FROM mako_migrate(' . join(', ', workflow_pair($set), @arguments) . ');';
 }
 

@@ -251,6 +251,7 @@ sub choice
 		$way = rand;
 	}
 
+	return text_case($g, $type, $depth) if chance(0.25);
 	return node($type, 'CASE WHEN', '(CASE WHEN {1} THEN {2} ELSE {3} END)', boolean($g, $depth - 1), $make->(), $make->()) if $way < 0.2;
 	return node($type, 'CASE WHEN', '(CASE WHEN {1} THEN {2} WHEN {3} THEN {4} END)',
 		boolean($g, $depth - 1), $make->(), boolean($g, $depth - 1), $make->()) if $way < 0.25;
@@ -271,6 +272,68 @@ sub choice
 		lazy_sql => '(CASE WHEN {1} IS NULL THEN {2} ELSE {1} END)' }
 	  if $way < 0.96;
 	return undef;
+}
+
+# A text to test, and what makes constants that it may be equal to: the number, truth or text of a field, the event type, or whatever else.
+sub tested
+{
+	my ($g) = @_;
+	my $kind = pick('string', 'string', 'string', 'number', 'boolean', 'object', 'array', 'any');
+	my $variable = chance(0.4) ? variable($g, 'text') : undef;
+	my @likely = $variable ? @event_types : $kind eq 'number' ? @numbers : $kind eq 'boolean' ? ('true', 'false') :
+	  $kind =~ /object|array/ ? ('{}', '[]', '[1, 2]') : @strings[ 0 .. 7 ];
+
+	return ($variable // (chance(0.85) ? at_text($g, $kind) : text($g, 1)),
+		sub { return chance(0.9) ? leaf('text', quoted(pick(@likely)) . '::text') : text_leaf() });
+}
+
+# The comparison of the text {1} with constants, whose numbers follow. Returns SQL and the constants.
+sub comparison
+{
+	my ($number, $constant) = @_;
+	my $way = rand;
+	my @constants = map { $constant->() } 1 .. ($way < 0.5 ? 1 : rand 5);
+	my $list;
+
+	push @constants, leaf('text', 'NULL::text') if $way >= 0.5 && (!@constants || chance(0.15));
+	$list = join ', ', map { '{' . ($number + $_) . '}' } 1 .. @constants;
+	return ("{1} = $list", @constants) if $way < 0.35;
+	return ("$list = {1}", @constants) if $way < 0.4;
+	return ("{1} <> $list", @constants) if $way < 0.5;
+	return ("{1} IN ($list)", @constants) if $way < 0.75;
+	return ("{1} NOT IN ($list)", @constants) if $way < 0.85;
+	return ('{1} ' . pick('= ANY', '<> ALL', '<> ANY', '= ALL') . " (ARRAY[$list])", @constants);
+}
+
+# A CASE that asks again and again what one text is, in its own ELSE, too; constants are repeated.
+sub text_case
+{
+	my ($g, $type, $depth) = @_;
+	my ($test, $constant) = tested($g);
+	my @kids = ($test);
+	my $add = sub { push @kids, @_; return '{' . @kids . '}' };
+	my $result = sub { return $add->(chance(0.7) ? expression($g, $type, 0) : expression($g, $type, $depth - 1)) };
+	my $make;
+
+	$make = sub {
+		my ($levels) = @_;
+		my $simple = chance(0.5);
+		my $sql = $simple ? 'CASE {1}' : 'CASE';
+
+		foreach (1 .. 1 + rand($simple ? 5 : 3))
+		{
+			my ($condition, @constants) = $simple ? ('{' . (@kids + 1) . '}', $constant->()) : comparison(scalar @kids, $constant);
+
+			if (chance(0.06)) { ($condition, @constants) = ('{' . (@kids + 1) . '}', $simple ? text($g, 0) : boolean($g, 0)) }
+			push @kids, @constants;
+			$sql .= " WHEN $condition THEN " . ($levels > 0 && chance(0.15) ? $make->($levels - 1) : $result->());
+		}
+		$sql .= ' ELSE ' . ($levels > 0 && chance(0.5) ? $make->($levels - 1) : $result->()) if chance(0.85);
+		return "($sql END)";
+	};
+	my $sql = $make->(2);
+
+	return node($type, 'CASE text', $sql, @kids);
 }
 
 # A call of a helper that returns a type, or undef when there is none.
@@ -530,6 +593,13 @@ sub boolean
 		return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>', '<>') . ' {2})', at($g, 'any'), at($g, 'any')) if chance(0.12);
 		return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>', '<>') . ' {2})', same_twice($g)) if chance(0.12);
 		return node('boolean', '?', '({1} ? {2})', at($g, 'array'), text_leaf()) if chance(0.05);
+		if (chance(0.15))
+		{
+			my ($test, $constant) = tested($g);
+			my ($sql, @constants) = comparison(1, $constant);
+
+			return node('boolean', 'text comparison', "($sql)", $test, @constants);
+		}
 		return leaf('boolean', pick('true', 'false', 'true', 'NULL::boolean')) if $way < 0.1;
 		return node('boolean', '?', '({1} ? {2})', object_source($g, 1), key_leaf(pick(@kinds))) if $way < 0.25;
 		return node('boolean', '=', '({1} ' . pick('=', '<>') . ' {2})', at_text($g, 'string'), text_leaf()) if $way < 0.34;
@@ -661,7 +731,8 @@ sub next_state
 	my $way = rand;
 	my $result;
 
-	if ($way < 0.3)
+	if ($way < 0.15) { $result = text_case($g, 'jsonb', 3) }
+	elsif ($way < 0.35)
 	{
 		my @cases = map { [ $_, $object->() ] } @event_types[ 0 .. 1 + rand 4 ];
 		my $sql = '(CASE {1}' . join('', map { " WHEN {" . (2 * $_) . "} THEN {" . (2 * $_ + 1) . "}" } 1 .. @cases);
@@ -670,7 +741,7 @@ sub next_state
 
 		$result = node('jsonb', 'CASE x', $sql . ($else ? ' ELSE {' . (@kids + 1) . '} END)' : ' END)'), @kids, $else ? $state : ());
 	}
-	elsif ($way < 0.5) { $result = node('jsonb', '||', '({1} || {2})', $state, build_object($g, 3)) }
+	elsif ($way < 0.52) { $result = node('jsonb', '||', '({1} || {2})', $state, build_object($g, 3)) }
 	elsif ($way < 0.65) { $result = build_object($g, 3) }
 	elsif ($way < 0.75) { $result = changed($g, 4) }
 	elsif ($way < 0.8) { $result = let($g, 'jsonb', 4) }

@@ -9,7 +9,7 @@ SET client_min_messages = warning;
 CREATE SCHEMA t;
 \ir include/helpers.sql
 
-SELECT plan(38);
+SELECT plan(39);
 
 SELECT ok(current_setting('mako_migration.native_evaluation')::boolean, 'programs are evaluated natively by default');
 
@@ -134,6 +134,16 @@ INSERT INTO t.expression (topic, sql) VALUES
   ('mako_reject', $$ jsonb_build_object('a', mako_reject('first'), 'b', 1 / (jsonb_typeof(state) = 'zz')::int) $$), ('mako_reject', $$ jsonb_build_array(1 / (jsonb_typeof(state) = 'zz')::int, mako_reject('second')) $$),
   ('mako_reject', $$ CASE WHEN mako_reject('condition') IS NULL THEN '1'::jsonb END $$), ('mako_reject', $$ mako_reject(state ->> 'a') $$), ('mako_reject', $$ mako_reject(NULL) $$),
   ('CASE', $$ CASE WHEN state ? 'a' THEN state -> 'a' WHEN jsonb_typeof(state) = 'array' THEN state -> 0 ELSE state END $$), ('CASE', $$ CASE state -> 'a' WHEN '1' THEN state WHEN 'null' THEN state -> 'o' ELSE state -> 'b' END $$),
+  ('CASE', $$ CASE state ->> 'b' WHEN 'x' THEN '1'::jsonb WHEN 'x' THEN '2' WHEN '' THEN '3' ELSE CASE state ->> 'b' WHEN 'x' THEN '4' WHEN '1' THEN '5'::jsonb ELSE state END END $$),
+  ('CASE', $$ CASE state ->> 'a' WHEN '1' THEN 'null'::jsonb WHEN '3' THEN to_jsonb((state ->> 'b')::int) WHEN 'x' THEN state END $$),
+  ('CASE', $$ CASE state ->> 'd' WHEN 'true' THEN state -> 'o' WHEN NULL THEN '1' WHEN '{}' THEN '2' WHEN '-0' THEN '3' ELSE CASE WHEN state ->> 'd' IS NULL THEN '4'::jsonb END END $$),
+  ('CASE', $$ CASE WHEN state ->> 'a' IN ('1', NULL, '1.0') THEN '1'::jsonb WHEN state ->> 'a' = '1.0' THEN '2' WHEN 'x' = state ->> 'a' THEN '3' ELSE CASE state ->> 'a' WHEN '1' THEN '4'::jsonb ELSE '5' END END $$),
+  ('CASE', $$ CASE WHEN state ->> 'b' <> 'x' THEN '1'::jsonb WHEN state ->> 'b' = 'x' AND state ? 'c' THEN '2' WHEN state ->> 'b' = 'x' THEN '3' WHEN state ->> 'b' IN ('y', 'x') THEN '4' END $$),
+  ('CASE', $$ CASE state ->> 'a' WHEN CASE state ->> 'b' WHEN 'x' THEN '1' WHEN '1.00' THEN '1.0' ELSE '2' END THEN '1'::jsonb WHEN state ->> 'b' THEN '2' ELSE '3' END $$),
+  ('CASE', $$ CASE upper(state ->> 'b') WHEN 'X' THEN (CASE state ->> 'b' WHEN 'x' THEN state END)::t.document_domain::jsonb ELSE '1' END $$),
+  ('text =', $$ jsonb_build_array(state ->> 'a' = '1', state ->> 'a' <> '1', '1.0' = state ->> 'a', state ->> 'c' = 'null', state ->> 'o' = '{}', state ->> 'd' <> 'true', state ->> 'zz' = '', state ->> '' = '') $$),
+  ('text =', $$ jsonb_build_array(state ->> 'a' IN ('1', '2'), state ->> 'a' IN ('2', NULL), state ->> 'a' NOT IN ('1', '1.0'), state ->> 'a' NOT IN ('1', NULL), state ->> 'a' = ALL ('{1,1}'), state ->> 'a' <> ANY ('{1,2}'),
+                                  state ->> 'a' = ANY ('{}'::text[]), state ->> 'a' <> ALL ('{}'::text[]), state ->> 'a' = ANY (NULL::text[]), state ->> 'a' = ANY ('{NULL}'), state ->> 'a' <> ALL ('{NULL}'), state ->> 'a' = '1' COLLATE "C") $$),
   ('CASE', $$ CASE jsonb_typeof(state) WHEN 'object' THEN state || '{"x": 1}' WHEN 'array' THEN state || '1' END $$), ('CASE', $$ CASE WHEN true THEN jsonb_build_array(state) END $$),
   ('COALESCE', $$ coalesce(state -> 'zz', state -> 'a', state) $$), ('COALESCE', $$ coalesce(state ->> 'c', 'none') $$), ('COALESCE', $$ coalesce(NULL, jsonb_build_object('a', state)) $$),
   ('NULLIF', $$ nullif(state, '{}') $$), ('NULLIF', $$ nullif(state -> 'a', '1') $$), ('NULLIF', $$ nullif(jsonb_build_array(state), '[null]') $$), ('NULLIF', $$ nullif(state ->> 'b', 'x') $$),

@@ -146,13 +146,13 @@ $node->safe_psql('slow', <<'SQL');
 SELECT mako_register_workflow('plain@FV2024-10-01');
 SELECT mako_register_workflow('plain@FV2025-10-01');
 SELECT mako_register_migration('plain@FV2024-10-01', 'plain@FV2025-10-01');
-INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'plain ' || n, 'plain@FV2024-10-01' FROM generate_series(1, 100000) AS n;
+INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'plain ' || n, 'plain@FV2024-10-01' FROM generate_series(1, 300000) AS n;
 SQL
 $before = contents($node, 'slow');
 my $migrate_plain = "SELECT migrated, skipped FROM mako_migrate('plain\@FV2024-10-01', 'plain\@FV2025-10-01')";
 interrupted('scanning heads', 'slow', $migrate_plain, $active, later => 0.05);
 interrupted('scanning heads one by one', 'slow', "SET mako_migration.batch_size = 1; $migrate_plain", $active, later => 0.5);
-is($node->safe_psql('slow', $migrate_plain), '0|100002', 'the run after that completes');
+is($node->safe_psql('slow', $migrate_plain), '0|300002', 'the run after that completes');
 
 $node->stop;
 done_testing();
