@@ -728,7 +728,8 @@ CREATE TABLE mako.migration_error (
   hint             text,
   context          text
 );
-COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full' $$),
+COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full';
+COMMENT ON COLUMN mako.migration_error.error_no IS 'in the order in which they were saved' $$),
 
     -- The routers' and the caches' views.
     (20, 'view', 'process_identity', 'process_identity', NULL, pg_catalog.format($$
