@@ -742,7 +742,8 @@ CREATE TABLE mako.migration_error (
   hint             text,
   context          text
 );
-COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full' $$),
+COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full';
+COMMENT ON COLUMN mako.migration_error.error_no IS 'in the order in which they were saved' $$),
 
     (12, 'table', 'migration_batch', 'migration_batch',
      '{run_id,batch_no,last_stream_no,migrated,failed,busy,started_at,finished_at}', $$

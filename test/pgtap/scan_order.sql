@@ -95,7 +95,8 @@ BEGIN
       ('repointed', '(SELECT stream_no, source_wf, sequence_number FROM mako.repointed JOIN mako.migration_run USING (run_id))'),
       ('follower', 'o.follower'),
       ('run', '(SELECT source_wf, target_wf, finished_at IS NOT NULL, migrated, skipped, failed FROM mako.migration_run)'),
-      ('error', '(SELECT source_wf, error_no, stream_no, stream_id, phase, sequence_number, sqlstate, message, detail, hint
+      -- Their numbers tell when they were saved, and more of them than memory holds are saved before all are found.
+      ('error', '(SELECT source_wf, stream_no, stream_id, phase, sequence_number, sqlstate, message, detail, hint
                   FROM mako.migration_error JOIN mako.migration_run USING (run_id))')
     ) AS p (name, source)
   LOOP
