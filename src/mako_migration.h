@@ -47,7 +47,8 @@
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
- * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it.
+ * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it, and for dry_run.c, which moves
+ * them without writing; merge_patch.c says what has changed.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
@@ -320,6 +321,8 @@ extern MakoReport *mako_report_create(const char *source_wf, const char *target_
 extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
+extern Datum mako_report_error_datum(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *error,
+									 TupleDesc tupdesc);
 extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
@@ -444,6 +447,8 @@ typedef struct MakoPlan
 	char	   *fingerprint;	/* over all of the above */
 } MakoPlan;
 
+extern void mako_plan_require_pair(const char *source, const char *target);
+extern const char **mako_plan_ids(const char *source_wf, const char *target_wf, int *steps);
 extern MakoPlan *mako_plan_create(const char *source_wf, const char *target_wf);
 extern bool mako_plan_leads(const char *source_wf, const char *target_wf);
 extern Datum mako_plan_path(const MakoPlan *plan);
@@ -857,6 +862,10 @@ extern List *mako_coverage_read(const char *format_version, const char *target_f
 extern int64 mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id);
 extern void mako_coverage_require_version(const char *format_version);
 extern const char *mako_coverage_obstacles(List *list, bool undecided_only);
+
+/* ---- merge_patch.c: what has changed, for dry_run.c -------------------------------------------------------------------------- */
+
+extern Jsonb *mako_merge_patch_between(Jsonb *source, Jsonb *target);
 
 /* ---- snapshot.c: writing snapshots, heads, dependents ---------------------------------------------------------------------- */
 
