@@ -11,7 +11,7 @@ OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o result.o isolation
 	survey.o coverage.o merge_patch.o dry_run.o \
 	snapshot.o run.o migrate.o \
 	append.o state.o route.o adopt.o \
-	author.o validate.o explain.o)
+	author.o validate.o explain.o preview.o)
 
 REGRESS = ids definitions store types migrate process cutover
 REGRESS_OPTS = --inputdir=. --encoding=UTF8

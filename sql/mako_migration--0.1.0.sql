@@ -284,6 +284,15 @@ COMMENT ON FUNCTION mako_migrate_version(mako_format_version, mako_format_versio
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Before the migration
 
+CREATE FUNCTION mako_plan(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false)
+RETURNS TABLE (
+  step integer, kind text, source_wf text, target_wf text, function text, evaluation text, streams bigint, in_flight bigint,
+  events bigint, scan_order text, blockers text[], fingerprint text)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_plan(mako_workflow_id, mako_workflow_id, uuid, boolean) IS
+'what mako_migrate() would use: functions, steps, and in the last row streams, events, what stands against it, and the fingerprint to expect';
+
 CREATE FUNCTION mako_merge_patch(source jsonb, target jsonb) RETURNS jsonb
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_merge_patch(jsonb, jsonb) IS

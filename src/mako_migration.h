@@ -43,7 +43,8 @@
  *	  expanded_json.c    the values that those work on                         (MakoJson)
  *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
  *
- * explain.c takes a function the same way and says what became of it, call by call.
+ * explain.c takes a function the same way and says what became of it, call by call; preview.c, of which functions, streams and events a
+ * migration would need, and what stands against it.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
@@ -237,6 +238,7 @@ typedef enum MakoFence
 } MakoFence;
 
 extern void mako_fence_lock_source(const char *workflow_id);
+extern bool mako_fence_source_is_locked(const char *workflow_id);
 extern void mako_fence_lock(const char *workflow_id);
 extern void mako_fence_check(const char *workflow_id, MakoFence fence);
 extern void mako_fence_pass(const char *workflow_id, MakoFence fence);
@@ -271,6 +273,7 @@ extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, con
 extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
 pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 													const char *detail);
+extern const char *mako_invariants_problems(void);
 extern void mako_invariants_check_store(void);
 
 /* ---- report.c: counts and errors ------------------------------------------------------------------------------------------- */
@@ -941,10 +944,15 @@ typedef struct MakoRequest
 #define MAKO_UNEXPECTED_DEFINITIONS "the definitions are not those that were expected"
 
 extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected, const char *message);
+extern bool mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why);
 extern List *mako_run(const MakoRequest *requests, int count);
 
 /* ---- migrate.c: the call --------------------------------------------------------------------------------------------------- */
 
 extern void mako_migrate_init(void);
+
+/* ---- explain.c: how a function will run, for preview.c ---------------------------------------------------------------------- */
+
+extern char *mako_explain_evaluation(Oid function);
 
 #endif							/* MAKO_MIGRATION_H */
