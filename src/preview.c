@@ -28,7 +28,7 @@ static MakoStatement select_exemption = {
 };
 
 static MakoStatement select_unfinished = {
-	"SELECT r.run_id, r.target_wf FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.source_wf = $1"
+	"SELECT r.run_id::text, r.target_wf FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.source_wf = $1"
 	" ORDER BY r.run_id",
 	1, {TEXTOID}
 };

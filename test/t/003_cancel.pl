@@ -80,6 +80,11 @@ interrupted('waiting for a dependent', 'store', $migrate, $blocked);
 $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'holder'");
 finish_sql($holder);
 
+interrupted('rehearsing', 'store', "SELECT count(*) FROM generate_series(1, 1000), mako_dry_run('$source', '$target')", $active,
+	later => $duration * 0.2);
+interrupted('planning', 'store', "SELECT count(mako_plan('$source', '$target')) FROM generate_series(1, 1000)", $active,
+	later => $duration * 0.2);
+
 for my $share (0.2, 0.5)
 {
 	my $timeout = int(1000 * $share * $duration);
