@@ -6,7 +6,7 @@
 
 CREATE EXTENSION pgtap;
 
-SELECT plan(109);
+SELECT plan(111);
 
 -- The oracle's streams are chosen before the extension is there.
 \o /dev/null
@@ -400,7 +400,7 @@ SELECT string_agg(xmax::text, ',' ORDER BY stream_no) AS after FROM mako.stream 
 COMMIT;
 SELECT is(format('%s %s %s', :dry, :summed, :planned), '9 4 4', 'in a READ ONLY transaction');
 SELECT ok(:'nothing', 'with no transaction id, and no lock but those of reading');
-SELECT is(:'after', :'before', 'no head is locked');
+SELECT is(:'after'::text, :'before', 'no head is locked');
 BEGIN;
 SELECT stream_no AS ignored FROM mako.stream WHERE stream_id = 'r1' FOR UPDATE \gset
 SELECT isnt((SELECT string_agg(xmax::text, ',' ORDER BY stream_no) FROM mako.stream), :'before', '(a lock would be seen)');
@@ -438,5 +438,6 @@ REVOKE SELECT ON mako.event FROM rehearse_reader;
 SELECT is(pg_temp.reader_error($$ SELECT * FROM mako_dry_run('r@FV2024-10-01', 'r@FV2025-10-01') $$), '42501 permission denied for table event',
           'who may not read events gets an error, not streams that fail');
 ROLLBACK;
+SELECT hasnt_role('rehearse_reader', '(and nothing of this is left)');
 
 SELECT * FROM finish();
