@@ -282,6 +282,52 @@ COMMENT ON FUNCTION mako_migrate_version(mako_format_version, mako_format_versio
 'migrates every workflow of a format version for which a way to the target is registered, one report a workflow; refused while anything in flight is undecided';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
+-- Before the migration
+
+CREATE FUNCTION mako_plan(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false)
+RETURNS TABLE (
+  step integer, kind text, source_wf text, target_wf text, function text, evaluation text, streams bigint, in_flight bigint,
+  events bigint, scan_order text, blockers text[], fingerprint text)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_plan(mako_workflow_id, mako_workflow_id, uuid, boolean) IS
+'what mako_migrate() would use: functions, steps, and in the last row streams, events, what stands against it, and the fingerprint to expect';
+
+CREATE FUNCTION mako_merge_patch(source jsonb, target jsonb) RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_merge_patch(jsonb, jsonb) IS
+'the JSON merge patch (RFC 7396) from one document to another; null is a member that is gone, or one set to null, which RFC 7396 cannot express';
+
+CREATE FUNCTION mako_dry_run(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
+  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
+RETURNS TABLE (
+  stream_id text, sequence_number bigint, old_state jsonb, new_state jsonb, changes jsonb, error mako_migration_error)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_dry_run(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
+'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing. A sample is the same for the same seed';
+
+-- The rows come in the order of stream_no, so the lowest number of a row tells which stream is the first one.
+CREATE FUNCTION mako_dry_run_summary(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
+  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
+RETURNS TABLE (outcome text, phase text, sqlstate text, message text, streams bigint, example text)
+LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
+$$
+SELECT g.outcome, g.phase, g.sqlstate, g.message, g.streams, substr(g.first, 20)
+FROM (SELECT r.outcome, r.phase, r.sqlstate, r.message, count(*) AS streams,
+             min(lpad(r.n::text, 19, '0') || r.stream_id COLLATE "C") AS first
+      FROM (SELECT d.n, d.stream_id, (d.error).phase, (d.error).sqlstate, (d.error).message,
+                   CASE WHEN (d.error).phase IS NOT NULL THEN 'fail' WHEN d.new_state IS NULL THEN 'repoint' ELSE 'migrate' END AS outcome
+            FROM @extschema@.mako_dry_run(source_wf, target_wf, tenant_id, in_flight_only, sample, seed) WITH ORDINALITY
+                 AS d (stream_id, sequence_number, old_state, new_state, changes, error, n)) AS r
+      GROUP BY r.outcome, r.phase, r.sqlstate, r.message) AS g
+ORDER BY g.streams DESC, g.first
+$$;
+COMMENT ON FUNCTION mako_dry_run_summary(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
+'the rows of mako_dry_run(), counted by outcome (migrate, repoint, fail) and cause, the most frequent first, with the first stream of each';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
 -- How a format version ends
 
 CREATE FUNCTION mako_coverage(format_version mako_format_version)

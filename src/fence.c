@@ -25,17 +25,35 @@ static MakoStatement select_closed = {
 	1, {TEXTOID}
 };
 
+/* Does another session, or a prepared transaction, hold a lock exclusively? */
+static MakoStatement select_holder = {
+	"SELECT FROM pg_catalog.pg_locks l WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'"
+	" AND l.database OPERATOR(pg_catalog.=) $1 AND l.classid OPERATOR(pg_catalog.=) $2 AND l.objid OPERATOR(pg_catalog.=) $3"
+	" AND l.objsubid OPERATOR(pg_catalog.=) 3 AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted"
+	" AND (l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()) IS NOT FALSE",
+	3, {OIDOID, OIDOID, OIDOID}
+};
+
+/* The key of the advisory lock on a name. */
+static uint64
+lock_key(const char *kind, const char *name)
+{
+	char	   *text = psprintf("mako_migration %s %s", kind, name);
+	uint64		key = DatumGetUInt64(hash_any_extended((const unsigned char *) text, strlen(text), 0));
+
+	pfree(text);
+	return key;
+}
+
 /* Takes a transaction-level advisory lock on a name; false when it is not to be had and wait is false. */
 static bool
 lock_name(const char *kind, const char *name, LOCKMODE mode, bool wait)
 {
-	char	   *text = psprintf("mako_migration %s %s", kind, name);
-	uint64		key = DatumGetUInt64(hash_any_extended((const unsigned char *) text, strlen(text), 0));
+	uint64		key = lock_key(kind, name);
 	LOCKTAG		tag;
 
 	/* The functions for advisory locks have 1 and 2 in the last place: nobody can take these locks with them. */
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, 3);
-	pfree(text);
 	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
@@ -48,6 +66,19 @@ mako_fence_lock_source(const char *workflow_id)
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("another migration of \"%s\" is running", workflow_id),
 				 errhint("Wait until it is finished.")));
+}
+
+/* Does somebody else migrate a source right now? Asks without taking the lock. */
+bool
+mako_fence_source_is_locked(const char *workflow_id)
+{
+	uint64		key = lock_key("source", workflow_id);
+	Datum		values[] = {ObjectIdGetDatum(MyDatabaseId), ObjectIdGetDatum((uint32) (key >> 32)), ObjectIdGetDatum((uint32) key)};
+	MakoRows	rows = mako_sql_query(&select_holder, values, NULL);
+	bool		is_locked = rows.count > 0;
+
+	mako_rows_free(&rows);
+	return is_locked;
 }
 
 /* One text about a version as committed now, whatever the age of the transaction's snapshot; NULL for none. */

@@ -652,26 +652,21 @@ store_is_whole(void)
 	return whole;
 }
 
-/* Raises with what the store lacks, if it lacks something. */
-static void
-raise_problems(Oid owner)
+/* What the store lacks, as a list; NULL for nothing. */
+const char *
+mako_invariants_problems(void)
 {
-	MakoRows	problems = mako_sql_query(&select_problems, NULL, NULL);
+	MakoRows	problems;
 	StringInfoData list;
 
-	if (problems.count == 0)
-	{
-		mako_rows_free(&problems);
-		return;
-	}
+	if (store_is_whole())
+		return NULL;
+	problems = mako_sql_query(&select_problems, NULL, NULL);
 	initStringInfo(&list);
 	for (uint64 row = 0; row < problems.count; row++)
 		appendStringInfo(&list, "%s%s", row > 0 ? ", " : "", mako_rows_text(&problems, row, 1));
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the store is damaged"),
-			 errdetail_internal("%s.", list.data),
-			 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".", GetUserNameFromId(owner, false))));
+	mako_rows_free(&problems);
+	return list.len > 0 ? list.data : NULL;
 }
 
 /* Raises unless there is a store and all that belongs to it; warns when its owner could run code with the caller's rights. */
@@ -679,6 +674,7 @@ void
 mako_invariants_check_store(void)
 {
 	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(mako_store_schema()));
+	const char *problems;
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
@@ -686,8 +682,13 @@ mako_invariants_check_store(void)
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
 
-	if (!store_is_whole())
-		raise_problems(owner);
+	problems = mako_invariants_problems();
+	if (problems != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the store is damaged"),
+				 errdetail_internal("%s.", problems),
+				 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".", GetUserNameFromId(owner, false))));
 
 	if (owner != GetUserId() && !superuser_arg(owner))
 		ereport(WARNING,

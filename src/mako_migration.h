@@ -43,11 +43,13 @@
  *	  expanded_json.c    the values that those work on                         (MakoJson)
  *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
  *
- * explain.c takes a function the same way and says what became of it, call by call.
+ * explain.c takes a function the same way and says what became of it, call by call; preview.c, of which functions, streams and events a
+ * migration would need, and what stands against it.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
- * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it.
+ * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it, and for dry_run.c, which moves
+ * them without writing; merge_patch.c says what has changed.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
@@ -236,6 +238,7 @@ typedef enum MakoFence
 } MakoFence;
 
 extern void mako_fence_lock_source(const char *workflow_id);
+extern bool mako_fence_source_is_locked(const char *workflow_id);
 extern void mako_fence_lock(const char *workflow_id);
 extern void mako_fence_check(const char *workflow_id, MakoFence fence);
 extern void mako_fence_pass(const char *workflow_id, MakoFence fence);
@@ -270,6 +273,7 @@ extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, con
 extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
 pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 													const char *detail);
+extern const char *mako_invariants_problems(void);
 extern void mako_invariants_check_store(void);
 
 /* ---- report.c: counts and errors ------------------------------------------------------------------------------------------- */
@@ -320,6 +324,8 @@ extern MakoReport *mako_report_create(const char *source_wf, const char *target_
 extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
+extern Datum mako_report_error_datum(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *error,
+									 TupleDesc tupdesc);
 extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
@@ -444,6 +450,8 @@ typedef struct MakoPlan
 	char	   *fingerprint;	/* over all of the above */
 } MakoPlan;
 
+extern void mako_plan_require_pair(const char *source, const char *target);
+extern const char **mako_plan_ids(const char *source_wf, const char *target_wf, int *steps);
 extern MakoPlan *mako_plan_create(const char *source_wf, const char *target_wf);
 extern bool mako_plan_leads(const char *source_wf, const char *target_wf);
 extern Datum mako_plan_path(const MakoPlan *plan);
@@ -858,6 +866,10 @@ extern int64 mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *t
 extern void mako_coverage_require_version(const char *format_version);
 extern const char *mako_coverage_obstacles(List *list, bool undecided_only);
 
+/* ---- merge_patch.c: what has changed, for dry_run.c -------------------------------------------------------------------------- */
+
+extern Jsonb *mako_merge_patch_between(Jsonb *source, Jsonb *target);
+
 /* ---- snapshot.c: writing snapshots, heads, dependents ---------------------------------------------------------------------- */
 
 /* What a stream is known by to dependents; lives in the writer's context. */
@@ -932,10 +944,15 @@ typedef struct MakoRequest
 #define MAKO_UNEXPECTED_DEFINITIONS "the definitions are not those that were expected"
 
 extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected, const char *message);
+extern bool mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why);
 extern List *mako_run(const MakoRequest *requests, int count);
 
 /* ---- migrate.c: the call --------------------------------------------------------------------------------------------------- */
 
 extern void mako_migrate_init(void);
+
+/* ---- explain.c: how a function will run, for preview.c ---------------------------------------------------------------------- */
+
+extern char *mako_explain_evaluation(Oid function);
 
 #endif							/* MAKO_MIGRATION_H */

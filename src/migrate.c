@@ -103,11 +103,7 @@ read_request(FunctionCallInfo fcinfo, const char *source_name, const char *targe
 	request.expect = PG_ARGISNULL(6) ? NULL : TextDatumGetCString(PG_GETARG_DATUM(6));
 	request.reason = PG_ARGISNULL(7) ? NULL : PG_GETARG_TEXT_PP(7);
 
-	if (strcmp(request.source_wf, request.target_wf) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("source and target must differ"),
-				 errdetail("Both are \"%s\".", request.source_wf)));
+	mako_plan_require_pair(request.source_wf, request.target_wf);
 	if (!PG_ARGISNULL(5) && request.max_errors < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -188,19 +188,27 @@ add_error(List *list, MakoError *error)
 	return list_insert_nth(list, place, error);
 }
 
-/* Records that a stream could not be migrated; if it had been counted as migrated, the caller takes that back first. */
-void
-mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number,
-				  const ErrorData *data)
+/* An error that points into what it is made of. */
+static MakoError
+make_error(int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *data)
 {
 	MakoError	error = {stream_no, unconstify(char *, stream_id), phase, sequence_number};
-	MemoryContext old;
 
 	memcpy(error.sqlstate, unpack_sql_state(data->sqlerrcode), sizeof(error.sqlstate));
 	error.message = data->message != NULL ? data->message : "missing error text";
 	error.detail = data->detail;
 	error.hint = data->hint;
 	error.context = data->context;
+	return error;
+}
+
+/* Records that a stream could not be migrated; if it had been counted as migrated, the caller takes that back first. */
+void
+mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number,
+				  const ErrorData *data)
+{
+	MakoError	error = make_error(stream_no, stream_id, phase, sequence_number, data);
+	MemoryContext old;
 
 	report->failed++;
 	report->tally->failed++;
@@ -331,6 +339,18 @@ mako_report_has(const MakoTally *tally, int64 stream_no)
 	found = rows.count > 0;
 	mako_rows_free(&rows);
 	return found;
+}
+
+/* An error as a mako_migration_error, in full. */
+Datum
+mako_report_error_datum(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *data, TupleDesc tupdesc)
+{
+	MakoError	error = make_error(0, stream_id, phase, sequence_number, data);
+	Datum		values[ERROR_COLUMNS];
+	bool		nulls[ERROR_COLUMNS];
+
+	error_columns(&error, values, nulls);
+	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
 }
 
 /* The report's errors as mako_migration_error[]. */

@@ -268,39 +268,45 @@ migrate_in_heap_order(Pass *pass)
 	migrate_in_key_order(pass);
 }
 
-/* Is it better to read all events in heap order? */
+/* Is it better to read all events in heap order, for the sources that have an apply? Says why. */
+bool
+mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why)
+{
+	double		all = mako_census_all(census);
+	int64		matching = 0;
+
+	*why = "mako_migration.scan_order says so";
+	if (count == 0)
+		*why = "without an apply function, no event is read";
+	if (count == 0 || mako_scan_order == MAKO_SCAN_KEY)
+		return false;
+	if (!mako_gather_is_possible(why))
+		return false;
+	if (mako_scan_order == MAKO_SCAN_HEAP)
+	{
+		*why = "mako_migration.scan_order says so";
+		return true;
+	}
+	for (int i = 0; i < count; i++)
+		matching += mako_census_under(census, folded[i]);
+	*why = psprintf(INT64_FORMAT " of %.0f streams match, from %.0f on all events are read", matching, all, all * HEAP_ORDER_SHARE);
+	return matching >= all * HEAP_ORDER_SHARE;
+}
+
+/* Is it better to read all events of a pass in heap order? */
 static bool
 choose_heap_order(const Pass *pass)
 {
-	double		all = mako_census_all(pass->census);
-	int64		matching = 0;
-	const char *why_not;
-	bool		has_apply = false;
+	const char **folded = palloc(sizeof(char *) * pass->count);
+	int			count = 0;
+	const char *why;
 	bool		heap;
 
 	for (int i = 0; i < pass->count; i++)
-	{
-		if (pass->folds[i]->plan->workflows[0]->apply == NULL)
-			continue;
-		has_apply = true;
-		matching += mako_census_under(pass->census, pass->sources[i]);
-	}
-	if (!has_apply || mako_scan_order == MAKO_SCAN_KEY)
-		return false;
-	if (!mako_gather_is_possible(&why_not))
-	{
-		ereport(DEBUG1, (errmsg_internal("reading events in key order: %s", why_not)));
-		return false;
-	}
-	if (mako_scan_order == MAKO_SCAN_HEAP)
-	{
-		ereport(DEBUG1, (errmsg_internal("reading events in heap order: mako_migration.scan_order says so")));
-		return true;
-	}
-	heap = matching >= all * HEAP_ORDER_SHARE;
-	ereport(DEBUG1,
-			(errmsg_internal("reading events in %s order: " INT64_FORMAT " of %.0f streams match, from %.0f on all events are read",
-							 heap ? "heap" : "key", matching, all, all * HEAP_ORDER_SHARE)));
+		if (pass->folds[i]->plan->workflows[0]->apply != NULL)
+			folded[count++] = pass->sources[i];
+	heap = mako_run_choose_heap_order(pass->census, folded, count, &why);
+	ereport(DEBUG1, (errmsg_internal("reading events in %s order: %s", heap ? "heap" : "key", why)));
 	return heap;
 }
 

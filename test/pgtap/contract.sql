@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(106);
+SELECT plan(110);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -66,6 +66,21 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL::bigint, '
    'expect text DEFAULT NULL::text, reason text DEFAULT NULL::text',
    'mako_migration_report', 'f', 'v', false, 'u'),
+  -- before a migration
+  ('mako_plan',
+   'source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL::uuid, in_flight_only boolean DEFAULT false',
+   'TABLE(step integer, kind text, source_wf text, target_wf text, function text, evaluation text, streams bigint, in_flight bigint, '
+   'events bigint, scan_order text, blockers text[], fingerprint text)', 'f', 's', false, 'u'),
+  ('mako_dry_run',
+   'source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL::uuid, in_flight_only boolean DEFAULT false, '
+   'sample bigint DEFAULT NULL::bigint, seed bigint DEFAULT 0',
+   'TABLE(stream_id text, sequence_number bigint, old_state jsonb, new_state jsonb, changes jsonb, error mako_migration_error)',
+   'f', 's', false, 'u'),
+  ('mako_dry_run_summary',
+   'source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL::uuid, in_flight_only boolean DEFAULT false, '
+   'sample bigint DEFAULT NULL::bigint, seed bigint DEFAULT 0',
+   'TABLE(outcome text, phase text, sqlstate text, message text, streams bigint, example text)', 'f', 's', false, 'u'),
+  ('mako_merge_patch', 'source jsonb, target jsonb', 'jsonb', 'f', 'i', true, 's'),
   -- for authors
   ('mako_reject', 'reason text', 'jsonb', 'f', 's', false, 's'),
   ('mako_required', 'value jsonb, VARIADIC path text[]', 'jsonb', 'f', 's', false, 's'),
