@@ -45,6 +45,9 @@
  *
  * explain.c takes a function the same way and says what became of it, call by call.
  *
+ * verify.c proves what runs and applications have stored: retrace.c computes it again, through every recorded move. transitions.c tells
+ * which states follow which.
+ *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it.
@@ -742,14 +745,6 @@ extern int64 *mako_gather_close(MakoGather *gather, int *count);
 
 /* ---- replay.c: the state of a stream, from what it starts from to its head ------------------------------------------------- */
 
-/* What replaying needs beside the fold at hand; lives in the context in which it was created. */
-typedef struct MakoReplay
-{
-	MemoryContext context;
-	List	   *folds;			/* of other workflows and steps, compiled when they are met */
-	int64		rebuilt;		/* streams whose migration snapshot is missing */
-} MakoReplay;
-
 /* One point in the history of a stream: what it looks like after an event, or after it moved to another workflow. */
 typedef struct MakoMoment
 {
@@ -762,6 +757,20 @@ typedef struct MakoMoment
 
 typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
 
+/* What replaying needs beside the fold at hand; lives in the context in which it was created. */
+typedef struct MakoReplay
+{
+	MemoryContext context;
+	List	   *folds;			/* of other workflows and steps, compiled when they are met */
+	int64		rebuilt;		/* streams whose migration snapshot is missing */
+	MakoMomentCallback tell;	/* what mako_replay_stream() starts from, and folds; or NULL */
+	void	   *argument;
+} MakoReplay;
+
+extern void mako_replay_check_next(const MakoStream *stream, int64 expected, const MakoEvent *event);
+extern void mako_replay_check_end(const MakoStream *stream, int64 expected);
+extern bool mako_replay_written_under(const MakoEvent *event, const char *workflow_id);
+extern bool mako_replay_may_have_returned(const char *workflow_id, const char *other);
 extern MakoReplay *mako_replay_create(void);
 extern MakoFold *mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_wf);
 extern void mako_replay_recover(MakoReplay *replay);
@@ -838,6 +847,82 @@ typedef struct MakoSurvey
 } MakoSurvey;
 
 extern void mako_survey_run(const MakoSurvey *survey);
+
+/* ---- retrace.c: the states of a stream, computed again through its recorded moves -------------------------------------------- */
+
+/* What is recorded of a run; lives in its archive's context. */
+typedef struct MakoRun
+{
+	int64		run_id;
+	char	   *kind;
+	char	   *source_wf;
+	char	   *target_wf;
+	bool		update_registry;
+	bool		finished;
+	bool		warned;			/* that the definitions are others now */
+	char	   *fingerprint;
+	int64		migrated;
+} MakoRun;
+
+/* The runs that have been met. */
+typedef struct MakoArchive
+{
+	List	   *runs;
+	MemoryContext context;
+} MakoArchive;
+
+/* What a run has left with a stream, unless it was reverted: a snapshot, or a row in mako.repointed. */
+typedef struct MakoMark
+{
+	int64		sequence_number;
+	int64		run_id;
+	MakoRun    *run;			/* NULL where it is not recorded */
+	bool		repoints;		/* the stream moved without a snapshot of its last event */
+	bool		is_copy;		/* the snapshot that it took along then: no move by itself */
+	char	   *workflow_id;	/* of the snapshot, like the next two */
+	int			state_schema_version;
+	Datum		state;			/* as it is stored; (Datum) 0 where nobody asked for it */
+} MakoMark;
+
+/* The marks of some streams, in the order of sequence numbers and runs. */
+typedef struct MakoMarks
+{
+	MakoMark   *marks;
+	int		   *first;			/* of each stream, and one more */
+} MakoMarks;
+
+typedef struct MakoRetrace MakoRetrace;
+
+/* One stream on its way; the first part is for the caller to fill in, the second for him to read. */
+struct MakoRetrace
+{
+	MakoReplay *replay;			/* has all folds */
+	MakoFold   *main;			/* of the workflow that most of it is about, or from there */
+	const MakoStream *stream;
+	const MakoMark *marks;
+	int			mark_count;
+	int64		before_run;		/* only these runs have moved the stream yet */
+	const char *final_wf;		/* where they have taken it */
+	bool		trusts_moves;	/* the states are those of the marks */
+	void		(*visit) (void *argument, const MakoRetrace *trace);	/* or NULL */
+	void	   *argument;
+
+	int64		sequence_number;
+	const char *workflow_id;	/* NULL before the first event */
+	bool		known;			/* is its state */
+	MakoFold   *fold;			/* whose state it is, if it is known */
+	bool		is_source;		/* the last event was written under final_wf */
+	int			next_mark;
+};
+
+extern MakoArchive *mako_retrace_archive(void);
+extern MakoRun *mako_retrace_run(MakoArchive *archive, int64 run_id);
+extern void mako_retrace_warn(MakoRun *run, const MakoPlan *plan);
+extern MakoMarks mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id);
+extern void mako_retrace_begin(MakoRetrace *trace, const MakoMark *from);
+extern bool mako_retrace_until(MakoRetrace *trace, MakoReader *reader, int64 sequence_number);
+extern void mako_retrace_finish(MakoRetrace *trace);
+extern bool mako_retrace_migrate(MakoRetrace *trace);
 
 /* ---- coverage.c: what is left on a format version -------------------------------------------------------------------------- */
 
