@@ -62,7 +62,7 @@ static MakoStatement select_sides = {
 	"SELECT (SELECT v.workflow_id FROM mako.event v WHERE v.stream_no OPERATOR(pg_catalog.=) $1"
 	"  AND v.sequence_number OPERATOR(pg_catalog.=) $2),"
 	" (SELECT v.workflow_id FROM mako.event v WHERE v.stream_no OPERATOR(pg_catalog.=) $1"
-	"  AND v.sequence_number OPERATOR(pg_catalog.=) $2 OPERATOR(pg_catalog.+) 1)",
+	"  AND v.sequence_number OPERATOR(pg_catalog.=) ($2 OPERATOR(pg_catalog.+) 1))",
 	2, {INT8OID, INT8OID}
 };
 
@@ -96,6 +96,7 @@ typedef struct Saved
 	int			state_schema_version;
 	Datum		state;			/* as it is stored */
 	bool		met;			/* the stream was there, under the workflow */
+	Finding    *difference;		/* noted; NULL while there is none */
 } Saved;
 
 /* What is at hand of a stream beside its head. */
@@ -147,7 +148,7 @@ add_row(const Proof *proof, const char *stream_id, const Finding *finding, int64
 }
 
 /* Notes what is wrong with a stream; the values are copied. */
-static void
+static Finding *
 note(const Proof *proof, Member *member, int64 sequence_number, const char *problem, Datum stored, Datum computed)
 {
 	MemoryContext old = MemoryContextSwitchTo(proof->batch_context);
@@ -160,6 +161,7 @@ note(const Proof *proof, Member *member, int64 sequence_number, const char *prob
 		finding->computed = JsonbPGetDatum(DatumGetJsonbPCopy(computed));
 	member->findings = lappend(member->findings, finding);
 	MemoryContextSwitchTo(old);
+	return finding;
 }
 
 /* A number as jsonb, in the current memory context. */
@@ -186,6 +188,9 @@ add_findings(const Proof *proof, const MakoStream *stream, Member *member)
 {
 	ListCell   *cell;
 
+	for (int i = 0; i < member->saved_count && member->differs_from == 0; i++)
+		if (member->saved[i].difference != NULL)
+			member->differs_from = member->saved[i].sequence_number;
 	foreach(cell, member->findings)
 	{
 		const Finding *finding = lfirst(cell);
@@ -215,17 +220,16 @@ is_same(const Proof *proof, Datum stored, Datum computed, Datum *flat_stored, Da
 	return compareJsonbContainers(&a->root, &b->root) == 0;
 }
 
-/* Compares a state, and notes it if it differs. */
-static bool
+/* Compares a state, and notes it if it differs; NULL if it does not. */
+static Finding *
 compare_state(const Proof *proof, Member *member, int64 sequence_number, Datum stored, Datum computed)
 {
 	Datum		flat_stored;
 	Datum		flat_computed;
 
 	if (is_same(proof, stored, computed, &flat_stored, &flat_computed))
-		return true;
-	note(proof, member, sequence_number, STATE_DIFFERS, flat_stored, flat_computed);
-	return false;
+		return NULL;
+	return note(proof, member, sequence_number, STATE_DIFFERS, flat_stored, flat_computed);
 }
 
 /* ---- the snapshots of a run ------------------------------------------------------------------------------------------------- */
@@ -390,7 +394,7 @@ check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, Mak
 	/* A copy of the boundary went along as it was. */
 	if (member->repointing == NULL && !mako_retrace_migrate(trace))
 		return false;
-	if (!compare_state(proof, member, member->snapshot->sequence_number, member->snapshot->state, trace->fold->state))
+	if (compare_state(proof, member, member->snapshot->sequence_number, member->snapshot->state, trace->fold->state) != NULL)
 		member->differs_from = find_difference(proof, stream, member);
 	return true;
 }
@@ -455,7 +459,10 @@ typedef struct Visit
 	Member	   *member;
 } Visit;
 
-/* Compares the saved states at this point; a MakoRetrace's visit. */
+/*
+ * Compares the saved states at this point; a MakoRetrace's visit. A stream that left the workflow and came back without an event in between
+ * had two states there, and nobody knows which of them was saved.
+ */
 static void
 visit_saved(void *argument, const MakoRetrace *trace)
 {
@@ -468,11 +475,12 @@ visit_saved(void *argument, const MakoRetrace *trace)
 	{
 		Saved	   *saved = &member->saved[i];
 
-		if (saved->sequence_number != trace->sequence_number || saved->met)
+		if (saved->sequence_number != trace->sequence_number || (saved->met && saved->difference == NULL))
 			continue;
 		saved->met = true;
-		if (!compare_state(visit->proof, member, saved->sequence_number, saved->state, trace->fold->state) && member->differs_from == 0)
-			member->differs_from = saved->sequence_number;
+		if (saved->difference != NULL)
+			member->findings = list_delete_ptr(member->findings, saved->difference);
+		saved->difference = compare_state(visit->proof, member, saved->sequence_number, saved->state, trace->fold->state);
 	}
 }
 
@@ -490,6 +498,7 @@ check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 	{
 		Saved	   *saved = &member->saved[i];
 
+		saved->difference = NULL;
 		saved->met = saved->sequence_number > stream->version;
 		if (saved->met)
 			note(proof, member, saved->sequence_number, BEYOND_HEAD, json_number(saved->sequence_number), json_number(stream->version));
@@ -582,6 +591,28 @@ find_marks_of_run(const Proof *proof, int count)
 	}
 }
 
+/* The move behind which everything is that an application has saved of a stream; NULL: from the first event on. */
+static const MakoMark *
+find_start(const Proof *proof, const Member *member)
+{
+	const MakoMark *start = NULL;
+	bool		was_there = false;	/* under the workflow, before it moved there */
+
+	for (int i = 0; i < member->mark_count; i++)
+	{
+		const MakoMark *mark = &member->marks[i];
+
+		if (mark->run == NULL || !mark->run->update_registry)
+			continue;
+		was_there = was_there || strcmp(mark->run->source_wf, proof->workflow_id) == 0;
+		if (mark->state != (Datum) 0 &&
+			(mark->sequence_number < member->saved[0].sequence_number ||
+			 (mark->sequence_number == member->saved[0].sequence_number && start == NULL && !was_there)))
+			start = mark;
+	}
+	return start;
+}
+
 /* Reads what applications have saved of the streams at hand, and finds the moves from which on that has to be computed again. */
 static void
 load_saved(const Proof *proof, int count)
@@ -612,17 +643,8 @@ load_saved(const Proof *proof, int count)
 			saved[row].state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
 			member->saved_count++;
 		}
-		for (int k = 0; k < member->mark_count; k++)
-		{
-			const MakoMark *mark = &member->marks[k];
-
-			if (mark->state != (Datum) 0 && mark->run != NULL && mark->run->update_registry &&
-				mark->sequence_number <= member->saved[0].sequence_number)
-			{
-				member->start = mark;
-				proof->streams[i].start = mark->sequence_number;
-			}
-		}
+		member->start = find_start(proof, member);
+		proof->streams[i].start = member->start == NULL ? 0 : member->start->sequence_number;
 	}
 	mako_rows_free(&rows);
 }
