@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(106);
+SELECT plan(110);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -66,6 +66,14 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL::bigint, '
    'expect text DEFAULT NULL::text, reason text DEFAULT NULL::text',
    'mako_migration_report', 'f', 'v', false, 'u'),
+  -- proofs and pictures
+  ('mako_verify', 'run_id bigint',
+   'TABLE(stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)', 'f', 's', false, 'u'),
+  ('mako_verify_snapshots', 'workflow_id mako_workflow_id',
+   'TABLE(stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)', 'f', 's', false, 'u'),
+  ('mako_transitions', 'workflow_id mako_workflow_id, tag text DEFAULT ''status''::text',
+   'TABLE(from_state text, event_type text, to_state text, count bigint)', 'f', 's', false, 'u'),
+  ('mako_state_diagram', 'workflow_id mako_workflow_id, tag text DEFAULT ''status''::text', 'text', 'f', 's', false, 'u'),
   -- for authors
   ('mako_reject', 'reason text', 'jsonb', 'f', 's', false, 's'),
   ('mako_required', 'value jsonb, VARIADIC path text[]', 'jsonb', 'f', 's', false, 's'),
