@@ -282,8 +282,7 @@ tell_fold(const MakoReplay *replay, const MakoFold *fold, Datum event_type)
 {
 	MakoMoment	moment = {fold->sequence_number, event_type, 0, fold->plan->workflows[0]->workflow_id, fold->state};
 
-	if (replay->tell != NULL)
-		replay->tell(replay->argument, &moment);
+	replay->tell(replay->argument, &moment);
 }
 
 /*
@@ -310,7 +309,8 @@ mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
 	}
 	else
 		mako_fold_begin(fold, JsonbPGetDatum(workflow->initial_state), 0);
-	tell_fold(replay, fold, (Datum) 0);
+	if (replay->tell != NULL)
+		tell_fold(replay, fold, (Datum) 0);
 
 	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
 	{
@@ -323,7 +323,8 @@ mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
 		}
 		if (!mako_fold_event(fold, event))
 			return false;
-		tell_fold(replay, fold, event->event_type);
+		if (replay->tell != NULL)
+			tell_fold(replay, fold, event->event_type);
 		expected++;
 		fold->phase = MAKO_PHASE_LOAD;
 	}

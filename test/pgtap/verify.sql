@@ -5,7 +5,8 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(66);
+SET client_min_messages = error;  -- what has changed, and what cannot be seen through, is said
+SELECT plan(76);
 
 SELECT mako_create_store();
 \ir ../examples/gpke/supplier_change.sql
@@ -207,11 +208,84 @@ RESET default_transaction_read_only;
 CREATE OR REPLACE FUNCTION t.double(state jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
   $$ SELECT jsonb_build_object('count', 3 * (state->>'count')::int) $$;
 SELECT matches(pg_temp.error('SELECT * FROM mako_verify(2)'), '^55000\|', 'a function that was changed without being registered ends the proof');
-SET client_min_messages = error;
+
 SELECT mako_register_migration('count@FV2024-10-01', 'count@FV2025-10-01', 't.double', replace => true);
 SELECT is(pg_temp.rows(pg_temp.verify(2)), E'10001|2|state differs|{"count": 22}|{"count": 33}|2\n10002|2|state differs|{"count": 22}|{"count": 33}|2',
           'registered, it proves something else');
-RESET client_min_messages;
+
+-- What was undone is not looked at, though it counts.
+SELECT is(pg_temp.after('UPDATE mako.snapshot SET reverted_by = 98 WHERE stream_no = 10001 AND run_id = 2', pg_temp.verify(2)),
+          '10002|2|state differs|{"count": 22}|{"count": 33}|2', 'a reverted migration');
+
+-- A history that spans two workflows and has no migration snapshot.
+CREATE FUNCTION pg_temp.import() RETURNS void LANGUAGE sql AS $$
+  INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('imported', 'count@FV2025-10-01');
+  INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+  SELECT s.stream_no, n, CASE WHEN n < 3 THEN 'count@FV2024-10-01' ELSE 'count@FV2025-10-01' END, 'Added', '{"n": 1}'
+  FROM mako.stream s, generate_series(1, 4) AS n WHERE s.stream_id = 'imported' $$;
+SET session_replication_role = replica;
+SELECT pg_temp.import();
+RESET session_replication_role;
+
+SELECT mako_adopt_events();
+SELECT mako_migrate('count@FV2025-10-01', 'count@FV2026-10-01');  -- run 7: 3 * 2 + 2
+SELECT is((SELECT state FROM mako.snapshot WHERE run_id = 7), '{"count": 8}', 'an imported history is migrated through the registered steps');
+SELECT is_empty('SELECT * FROM mako_verify(7)', 'and proven through them');
+SELECT is(pg_temp.after('UPDATE mako.event SET payload = ''{"n": 2}'' WHERE sequence_number = 1 AND workflow_id LIKE ''count@%'' AND stream_no NOT IN (10001, 10002)',
+                        'SELECT stream_id, sequence_number, problem, stored, computed, differs_from FROM mako_verify(7)'),
+          'imported|4|state differs|{"count": 8}|{"count": 11}|4', '... from its first event on');
+
+-- The caller's rights: what he may not read, he is not told; where he may read columns only, a statement reads the events.
+CREATE ROLE verifier;
+GRANT USAGE ON SCHEMA mako, t, gpke TO verifier;
+GRANT SELECT ON mako.stream, mako.snapshot, mako.repointed, mako.migration_run TO verifier;
+CREATE FUNCTION pg_temp.as_verifier(query text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  SET LOCAL ROLE verifier;
+  EXECUTE query;
+  RESET ROLE;
+  RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+  RETURN SQLSTATE || '|' || SQLERRM;
+END
+$$;
+
+SELECT alike(pg_temp.as_verifier('SELECT * FROM mako_verify(7)'), '42501|permission denied for table event%', 'without the events there is no proof');
+GRANT SELECT (stream_no, sequence_number, workflow_id, event_type, schema_version, payload) ON mako.event TO verifier;
+SELECT is(pg_temp.as_verifier('DO $x$ BEGIN ASSERT (SELECT count(*) FROM mako_verify(1)) = 0 AND (SELECT count(*) FROM mako_verify(2)) = 2; END $x$'), NULL,
+          'with the columns that it needs there is');
+ALTER TABLE mako.stream ENABLE ROW LEVEL SECURITY;
+CREATE POLICY few ON mako.stream TO verifier USING (stream_no = 10001);
+SELECT alike(pg_temp.as_verifier('SELECT * FROM mako_verify(7)'), '42501|query would be affected by row-level security policy for table "stream"%',
+             'a proof of some rows would be none');
+SELECT alike(pg_temp.as_verifier('SELECT * FROM mako_verify_snapshots(''count@FV2025-10-01'')'), '42501|query would be affected%', 'of saved states neither');
+ALTER TABLE mako.stream DISABLE ROW LEVEL SECURITY;
+DROP POLICY few ON mako.stream;
+
+DROP OWNED BY verifier;
+DROP ROLE verifier;
+
+-- It can be stopped.
+CREATE FUNCTION t.slow(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  PERFORM pg_sleep(CASE WHEN current_setting('t.slow', true) = 'on' THEN 60 ELSE 0 END);
+  RETURN payload;
+END
+$$;
+SELECT mako_register_workflow(w, apply => 't.slow', initial_state => '{}') FROM unnest('{slow@FV2024-10-01,slow@FV2025-10-01}'::text[]) AS w;
+SELECT mako_register_migrations('FV2024-10-01', 'FV2025-10-01', '{slow}');
+SELECT mako_append(mako_spawn('slow@FV2024-10-01', 'aaaaaaaa-0000-4000-8000-000000000001'), 'slow@FV2024-10-01', 'E', '{}');
+SELECT mako_migrate('slow@FV2024-10-01', 'slow@FV2025-10-01');  -- run 8
+SELECT is_empty('SELECT * FROM mako_verify(8)', 'in time, nothing differs');
+SET t.slow = on;
+SET statement_timeout = 200;
+\set ON_ERROR_STOP off
+SELECT * FROM mako_verify(8);
+\set stopped :SQLSTATE
+\set ON_ERROR_STOP on
+RESET statement_timeout;
+SELECT is(:'stopped'::text, '57014', 'a proof is stopped where it is');
+RESET t.slow;
 
 -- Without apply.
 SELECT mako_register_workflow('plain@FV2024-10-01');
@@ -219,21 +293,22 @@ SELECT mako_register_workflow('plain@FV2025-10-01', state_schema_version => 2);
 SELECT mako_register_workflow('plain@FV2026-10-01', apply => 't.apply', initial_state => '{"count": 0}');
 SELECT mako_register_migration('plain@FV2024-10-01', 'plain@FV2025-10-01', 't.double');
 SELECT mako_register_migration('plain@FV2025-10-01', 'plain@FV2026-10-01');
+SELECT setval(pg_get_serial_sequence('mako.stream', 'stream_no'), 20000);
 SELECT mako_spawn('plain@FV2024-10-01', 'aaaaaaaa-0000-4000-8000-000000000001', format('cccccccc-0000-4000-8000-00000000000%s', i)::uuid) FROM generate_series(1, 2) AS i;
 SELECT mako_append(stream_id, workflow_id, 'Added', '{"n": 4}') FROM mako.stream WHERE workflow_id LIKE 'plain@%';
 SELECT mako_save_snapshot(stream_id, 1, workflow_id, 1, '{"count": 4}') FROM mako.stream WHERE workflow_id LIKE 'plain@%';
-SELECT mako_migrate('plain@FV2024-10-01', 'plain@FV2025-10-01');  -- run 7, from what was saved: 12
+SELECT mako_migrate('plain@FV2024-10-01', 'plain@FV2025-10-01');  -- run 9, from what was saved: 12
 SELECT mako_append(stream_id, workflow_id, 'Added', '{"n": 9}') FROM mako.stream WHERE workflow_id LIKE 'plain@%';
-SELECT mako_migrate('plain@FV2025-10-01', 'plain@FV2026-10-01');  -- run 8 takes the boundary along
+SELECT mako_migrate('plain@FV2025-10-01', 'plain@FV2026-10-01');  -- run 10 takes the boundary along
 SELECT is((SELECT string_agg(run_id || ':' || sequence_number, ' ' ORDER BY run_id) FROM (SELECT run_id, sequence_number, stream_no FROM mako.snapshot UNION ALL
-           SELECT run_id, sequence_number, stream_no FROM mako.repointed) x WHERE stream_no = 10004), '0:1 7:1 8:1 8:2', 'run 8 repointed, with a copy of the boundary');
-SELECT is_empty(format('SELECT * FROM mako_verify(%s)', run_id), format('run %s is proven', run_id)) FROM generate_series(7, 8) AS run_id;
-SELECT is(pg_temp.after('DELETE FROM mako.snapshot WHERE stream_no = 10004 AND run_id = 0', pg_temp.verify(7)),
-          '10004|1|cannot be recomputed: workflow "plain@FV2024-10-01" has no apply function, and its application''s snapshot at sequence number 1 is not there|||1',
+           SELECT run_id, sequence_number, stream_no FROM mako.repointed) x WHERE stream_no = 20001), '0:1 9:1 10:1 10:2', 'run 10 repointed, with a copy of the boundary');
+SELECT is_empty(format('SELECT * FROM mako_verify(%s)', run_id), format('run %s is proven', run_id)) FROM generate_series(9, 10) AS run_id;
+SELECT is(pg_temp.after('DELETE FROM mako.snapshot WHERE stream_no = 20001 AND run_id = 0', pg_temp.verify(9)),
+          '20001|1|cannot be recomputed: workflow "plain@FV2024-10-01" has no apply function, and its application''s snapshot at sequence number 1 is not there|||1',
           'what the application saved is needed');
-SELECT is(pg_temp.after('DELETE FROM mako.snapshot WHERE stream_no = 10004 AND run_id = 0', pg_temp.verify(8)), '', 'later, what the run made of it will do');
-SELECT is(pg_temp.after('UPDATE mako.repointed SET sequence_number = 1 WHERE stream_no = 10004 AND run_id = 8', pg_temp.verify(8)),
-          '10004|1|not where the workflow changed|||', 'a repointing''s number');
+SELECT is(pg_temp.after('DELETE FROM mako.snapshot WHERE stream_no = 20001 AND run_id = 0', pg_temp.verify(10)), '', 'later, what the run made of it will do');
+SELECT is(pg_temp.after('UPDATE mako.repointed SET sequence_number = 1 WHERE stream_no = 20001 AND run_id = 10', pg_temp.verify(10)),
+          '20001|1|not where the workflow changed|||', 'a repointing''s number');
 SELECT matches(pg_temp.error('SELECT * FROM mako_verify_snapshots(''plain@FV2024-10-01'')'), '^55000\|workflow "plain@FV2024-10-01" has no apply function', 'nothing to fold with');
 
 -- Runs that are none.
@@ -243,7 +318,7 @@ SET session_replication_role = replica;
 INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, update_registry, in_flight_only, fingerprint, definitions, extension_version, started_at, finished_at, migrated)
 VALUES ('batched', 'a', 'b', '{}', true, false, '', '{}', '', now(), NULL, 0), ('revert', 'a', 'b', '{}', true, false, '', '{}', '', now(), now(), 0);
 RESET session_replication_role;
-SELECT matches(pg_temp.error('SELECT * FROM mako_verify(9)'), '^55000\|migration run 9 is not finished', 'one that is not finished');
-SELECT matches(pg_temp.error('SELECT * FROM mako_verify(10)'), '^55000\|run 10 undid another one', 'one that undid another one');
+SELECT matches(pg_temp.error('SELECT * FROM mako_verify(11)'), '^55000\|migration run 11 is not finished', 'one that is not finished');
+SELECT matches(pg_temp.error('SELECT * FROM mako_verify(12)'), '^55000\|run 12 undid another one', 'one that undid another one');
 
 SELECT * FROM finish();
