@@ -229,7 +229,8 @@ raise_unknown(const MakoRetrace *trace)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("workflow \"%s\" has no apply function, and its application's snapshot at sequence number " INT64_FORMAT " is not there",
+			 errmsg("workflow \"%s\" has no apply function, and its application's snapshot at sequence number " INT64_FORMAT
+					" is not there",
 					trace->workflow_id, trace->sequence_number)));
 }
 

@@ -292,7 +292,8 @@ survey(const char *workflow_id, const char *tag)
 	replay->tell = NULL;
 	if (machine.failed > 0)
 		ereport(NOTICE,
-				(errmsg_plural("%ld stream of \"%s\" cannot be folded and is left out", "%ld streams of \"%s\" cannot be folded and are left out",
+				(errmsg_plural("%ld stream of \"%s\" cannot be folded and is left out",
+							   "%ld streams of \"%s\" cannot be folded and are left out",
 							   (long) machine.failed, (long) machine.failed, workflow_id),
 				 errhint("mako_state() tells why.")));
 	mako_replay_warn(replay, NULL);
