@@ -328,6 +328,31 @@ COMMENT ON FUNCTION mako_dry_run_summary(mako_workflow_id, mako_workflow_id, uui
 'the rows of mako_dry_run(), counted by outcome (migrate, repoint, fail) and cause, the most frequent first, with the first stream of each';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
+-- Proofs and pictures: what is stored against what the events say
+
+CREATE FUNCTION mako_verify(run_id bigint)
+RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_verify(bigint) IS
+'computes every snapshot of a run again from the events, through every recorded move; a row for each thing that differs';
+
+CREATE FUNCTION mako_verify_snapshots(workflow_id mako_workflow_id)
+RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_verify_snapshots(mako_workflow_id) IS
+'folds to every periodic snapshot under a workflow and compares: is the registered apply the application''s? A row for each thing that differs';
+
+CREATE FUNCTION mako_transitions(workflow_id mako_workflow_id, tag text DEFAULT 'status')
+RETURNS TABLE (from_state text, event_type text, to_state text, count bigint)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
+'the state machine that the streams of a workflow went through; tag is the key that names a state, null: its only key, or the string that it is';
+
+CREATE FUNCTION mako_state_diagram(workflow_id mako_workflow_id, tag text DEFAULT 'status') RETURNS text
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_state_diagram(mako_workflow_id, text) IS 'what mako_transitions() gives, as a Mermaid diagram';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
 -- How a format version ends
 
 CREATE FUNCTION mako_coverage(format_version mako_format_version)

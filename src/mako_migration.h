@@ -46,6 +46,9 @@
  * explain.c takes a function the same way and says what became of it, call by call; preview.c, of which functions, streams and events a
  * migration would need, and what stands against it.
  *
+ * verify.c proves what runs and applications have stored: retrace.c computes it again, through every recorded move. transitions.c tells
+ * which states follow which.
+ *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it, and for dry_run.c, which moves
@@ -750,14 +753,6 @@ extern int64 *mako_gather_close(MakoGather *gather, int *count);
 
 /* ---- replay.c: the state of a stream, from what it starts from to its head ------------------------------------------------- */
 
-/* What replaying needs beside the fold at hand; lives in the context in which it was created. */
-typedef struct MakoReplay
-{
-	MemoryContext context;
-	List	   *folds;			/* of other workflows and steps, compiled when they are met */
-	int64		rebuilt;		/* streams whose migration snapshot is missing */
-} MakoReplay;
-
 /* One point in the history of a stream: what it looks like after an event, or after it moved to another workflow. */
 typedef struct MakoMoment
 {
@@ -770,6 +765,20 @@ typedef struct MakoMoment
 
 typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
 
+/* What replaying needs beside the fold at hand; lives in the context in which it was created. */
+typedef struct MakoReplay
+{
+	MemoryContext context;
+	List	   *folds;			/* of other workflows and steps, compiled when they are met */
+	int64		rebuilt;		/* streams whose migration snapshot is missing */
+	MakoMomentCallback tell;	/* what mako_replay_stream() starts from, and folds; or NULL */
+	void	   *argument;
+} MakoReplay;
+
+extern void mako_replay_check_next(const MakoStream *stream, int64 expected, const MakoEvent *event);
+extern void mako_replay_check_end(const MakoStream *stream, int64 expected);
+extern bool mako_replay_written_under(const MakoEvent *event, const char *workflow_id);
+extern bool mako_replay_may_have_returned(const char *workflow_id, const char *other);
 extern MakoReplay *mako_replay_create(void);
 extern MakoFold *mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_wf);
 extern void mako_replay_recover(MakoReplay *replay);
@@ -846,6 +855,8 @@ typedef struct MakoSurvey
 } MakoSurvey;
 
 extern void mako_survey_run(const MakoSurvey *survey);
+
+/* ---- retrace.c: the states of a stream, computed again through its recorded moves (retrace.h) ----------------------------------- */
 
 /* ---- coverage.c: what is left on a format version -------------------------------------------------------------------------- */
 

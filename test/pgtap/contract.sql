@@ -81,6 +81,14 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'sample bigint DEFAULT NULL::bigint, seed bigint DEFAULT 0',
    'TABLE(outcome text, phase text, sqlstate text, message text, streams bigint, example text)', 'f', 's', false, 'u'),
   ('mako_merge_patch', 'source jsonb, target jsonb', 'jsonb', 'f', 'i', true, 's'),
+  -- proofs and pictures
+  ('mako_verify', 'run_id bigint',
+   'TABLE(stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)', 'f', 's', false, 'u'),
+  ('mako_verify_snapshots', 'workflow_id mako_workflow_id',
+   'TABLE(stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)', 'f', 's', false, 'u'),
+  ('mako_transitions', 'workflow_id mako_workflow_id, tag text DEFAULT ''status''::text',
+   'TABLE(from_state text, event_type text, to_state text, count bigint)', 'f', 's', false, 'u'),
+  ('mako_state_diagram', 'workflow_id mako_workflow_id, tag text DEFAULT ''status''::text', 'text', 'f', 's', false, 'u'),
   -- for authors
   ('mako_reject', 'reason text', 'jsonb', 'f', 's', false, 's'),
   ('mako_required', 'value jsonb, VARIADIC path text[]', 'jsonb', 'f', 's', false, 's'),
