@@ -307,7 +307,7 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_source_lock(text) IS
 'classid and objid, in one number, of the advisory lock that a migration from this workflow holds; objsubid is 3';
 
--- A view could only show what its owner may see. Two columns of numbers are all that is read from heads, and only by those who may.
+-- A view reads with its owner's rights, a function with the caller's: he sees the sessions and tables that he may see.
 CREATE FUNCTION mako_current_progress()
 RETURNS TABLE (run_id bigint, kind text, source_wf text, target_wf text, done bigint, total bigint, failed bigint, rate double precision,
                started_at timestamptz, estimated_end timestamptz, pid integer)
@@ -315,6 +315,7 @@ LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_tem
 $$
 DECLARE
   shown bigint[] := '{}';
+  readable name[];              -- tables of the store
 BEGIN
   FOR run_id, kind, source_wf, target_wf, done, total, failed, rate, started_at, pid IN
     SELECT t.m[4]::bigint, CASE WHEN t.m[1] IS NULL THEN 'single' ELSE 'batched' END, t.m[2], t.m[3], t.m[5]::bigint, t.m[6]::bigint,
@@ -331,7 +332,9 @@ BEGIN
     RETURN NEXT;
   END LOOP;
 
-  IF to_regclass('mako.migration_run') IS NULL OR NOT has_table_privilege('mako.migration_run', 'SELECT') THEN
+  readable := ARRAY(SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = 'mako' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'));
+  IF NOT 'migration_run' = ANY (readable) THEN
     RETURN;
   END IF;
   -- Batched runs that nobody is at; and those of a version that wait for their turn.
@@ -343,7 +346,7 @@ BEGIN
                 AND l.classid = (k.key >> 32 & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid LIMIT 1)
       FROM mako.migration_run r
       WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.run_id <> ALL ($1) ORDER BY r.run_id $q$,
-      CASE WHEN has_table_privilege('mako.stream', 'SELECT') THEN $q$
+      CASE WHEN 'stream' = ANY (readable) THEN $q$
         r.migrated + (SELECT count(*) FROM mako.stream s
                       WHERE s.workflow_id = r.source_wf AND s.stream_no <= r.through_stream_no
                         AND (r.tenant_id IS NULL OR s.tenant_id = r.tenant_id)) $q$
