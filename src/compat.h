@@ -122,7 +122,7 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #endif
 
 /*
- * 14 keeps the text of the current statement in another header, and the statement's query id beside it: whoever changes the text clears that.
+ * 14 keeps the statement's query id beside its text, and clears it when the text is reported; the functions are in another header.
  */
 #if PG_VERSION_NUM >= 140000
 #include "utils/backend_status.h"

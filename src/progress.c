@@ -1,7 +1,7 @@
 /*
  * progress.c
  *	  How far the migration of this session has come, for others to see: as the statement's text in pg_stat_activity, where the view
- *	  mako_progress finds it, and as notices for those who want them. Needs no shared memory of its own, so the library need not be preloaded.
+ *	  mako_progress finds it, and as notices for those who want them. Needs no shared memory, so the library need not be preloaded.
  *
  * run.c tells of every stream; a text is made only once in a while. The statement's own text comes back at the end. Memory is in
  * TopMemoryContext, because a batched run outlives its transactions.
@@ -14,6 +14,7 @@
 /* Milliseconds between two texts. */
 #define REPORT_INTERVAL 100
 
+/* Of this session; one migration is under way at a time. */
 static struct
 {
 	char	   *statement;		/* its text before; NULL while nothing is under way */
@@ -51,8 +52,8 @@ report(TimestampTz now)
 }
 
 /*
- * Begins to show a run, or goes on with another one: which run, how many streams, how many of them are done and have failed. All runs of a pass are shown
- * as one, the first of them, with format versions instead of workflows.
+ * Begins to show a run, or goes on with another one: which run, how many streams, how many of them are done and have failed. All runs of
+ * a pass are shown as one, the first of them, with format versions instead of workflows.
  */
 void
 mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,

@@ -780,8 +780,8 @@ record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no
 /*
  * Migrates some streams of a batched run, in the order of their numbers, in the transaction at hand, which the caller commits. Those that
  * somebody else has locked are left out and returned in busy, which has room for all; or, where wait says how many milliseconds (it is not
- * negative), waited for, in which case there is only one stream: two heads are never held and waited for at once, so nobody can wait for us the other way round. The counts of the
- * run are right once the transaction is committed; after an error the run is to be read again.
+ * negative), waited for, in which case there is only one stream: no head is held while another one is waited for, so that nobody can
+ * wait for us the other way round. The counts of the run are right once the transaction is committed; an error ends the call.
  */
 void
 mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,

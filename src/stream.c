@@ -275,7 +275,10 @@ read_numbers(MakoRows rows, int *count)
 	return numbers;
 }
 
-/* The next streams in a range that run under a workflow, at most as many as *count, which tells how many; without those that a run failed on. */
+/*
+ * The next streams in a range that run under a workflow, at most as many as *count, which tells how many there are; without those that
+ * a run failed on, if its number is given.
+ */
 int64 *
 mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 but_not_failed_in, int *count)
 {
