@@ -338,7 +338,7 @@ mako_report_load_errors(MakoReport *report)
 
 		while (strcmp(mako_phase_name[error.phase], phase) != 0)
 			error.phase++;
-		strlcpy(error.sqlstate, sqlstate, sizeof(error.sqlstate));
+		snprintf(error.sqlstate, sizeof(error.sqlstate), "%s", sqlstate);
 		report->errors = lappend(report->errors, copy_error(&error, MAKO_ERROR_TEXT));
 	}
 	MemoryContextSwitchTo(old);

@@ -680,7 +680,7 @@ begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 		values[0] = Int64GetDatum(run->run_id);
 		(void) mako_invariants_write(&count_run, values, NULL);
 	}
-	strlcpy(run->fingerprint, plan->fingerprint, sizeof(run->fingerprint));
+	snprintf(run->fingerprint, sizeof(run->fingerprint), "%s", plan->fingerprint);
 }
 
 /* Opens batched runs, which are in the order of the names of their sources; what is refused to the caller is refused here. */
