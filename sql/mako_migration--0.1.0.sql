@@ -281,6 +281,90 @@ RETURNS SETOF mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODU
 COMMENT ON FUNCTION mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text) IS
 'migrates every workflow of a format version for which a way to the target is registered, one report a workflow; refused while anything in flight is undecided';
 
+-- They commit after every batch, which a SET clause would forbid: the search path is pinned inside.
+CREATE PROCEDURE mako_migrate_batched(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL, pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s',
+  expect text DEFAULT NULL, reason text DEFAULT NULL,
+  INOUT report mako_migration_report DEFAULT NULL)
+LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON PROCEDURE mako_migrate_batched(
+  mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report) IS
+'does what mako_migrate() does, batch by batch, and commits after each; called again after an error or a cancel, it goes on where it was';
+
+CREATE PROCEDURE mako_migrate_version_batched(
+  source_fv mako_format_version, target_fv mako_format_version, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL, pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s',
+  expect text DEFAULT NULL, reason text DEFAULT NULL,
+  INOUT reports mako_migration_report[] DEFAULT NULL)
+LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON PROCEDURE mako_migrate_version_batched(
+  mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report[]) IS
+'does what mako_migrate_version() does, batch by batch, and commits after each; called again, it goes on where it was';
+
+CREATE FUNCTION mako_source_lock(workflow_id text) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_source_lock(text) IS
+'classid and objid, in one number, of the advisory lock that a migration from this workflow holds; objsubid is 3';
+
+-- A view reads with its owner's rights, a function with the caller's: he sees the sessions and tables that he may see.
+CREATE FUNCTION mako_current_progress()
+RETURNS TABLE (run_id bigint, kind text, source_wf text, target_wf text, done bigint, total bigint, failed bigint, rate double precision,
+               started_at timestamptz, estimated_end timestamptz, pid integer)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+  shown bigint[] := '{}';
+  readable name[];              -- tables of the store
+BEGIN
+  FOR run_id, kind, source_wf, target_wf, done, total, failed, rate, started_at, pid IN
+    SELECT t.m[4]::bigint, CASE WHEN t.m[1] IS NULL THEN 'single' ELSE 'batched' END, t.m[2], t.m[3], t.m[5]::bigint, t.m[6]::bigint,
+           t.m[7]::bigint, t.m[8]::double precision, t.m[9]::timestamptz, t.pid
+    FROM (
+      SELECT a.pid, regexp_match(a.query, '^mako_migrate(_batched)? (\S+) -> (\S+): run (\d+), (\d+) of (\d+) streams, (\d+) failed, '
+                                          '(\d+\.\d) a second, since (\S.*)$') AS m
+      FROM pg_stat_activity a WHERE a.datname = current_database() AND a.state = 'active') t
+    WHERE t.m IS NOT NULL
+    ORDER BY 1
+  LOOP
+    shown := shown || run_id;
+    estimated_end := clock_timestamp() + make_interval(secs => (total - done) / NULLIF(rate, 0));
+    RETURN NEXT;
+  END LOOP;
+
+  readable := ARRAY(SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = 'mako' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'));
+  IF NOT 'migration_run' = ANY (readable) THEN
+    RETURN;
+  END IF;
+  -- Batched runs that nobody is at; and those of a version that wait for their turn.
+  FOR run_id, kind, source_wf, target_wf, done, total, failed, started_at, pid IN EXECUTE pg_catalog.format($q$
+      SELECT r.run_id, r.kind, r.source_wf, r.target_wf, r.migrated + r.failed, %s, r.failed, r.started_at,
+             (SELECT l.pid FROM pg_locks l CROSS JOIN @extschema@.mako_source_lock(r.source_wf) AS k (key)
+              WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.granted
+                AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                AND l.classid = (k.key >> 32 & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid LIMIT 1)
+      FROM mako.migration_run r
+      WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.run_id <> ALL ($1) ORDER BY r.run_id $q$,
+      CASE WHEN 'stream' = ANY (readable) THEN $q$
+        r.migrated + (SELECT count(*) FROM mako.stream s
+                      WHERE s.workflow_id = r.source_wf AND s.stream_no <= r.through_stream_no
+                        AND (r.tenant_id IS NULL OR s.tenant_id = r.tenant_id)) $q$
+      ELSE 'NULL::bigint' END)
+    USING shown
+  LOOP
+    rate := NULL;
+    estimated_end := NULL;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mako_current_progress() IS 'what the view mako_progress shows';
+
+CREATE VIEW mako_progress AS SELECT * FROM mako_current_progress();
+COMMENT ON VIEW mako_progress IS 'migrations under way, as far as the caller may see their sessions, and batched ones that wait to be taken up again';
+GRANT SELECT ON mako_progress TO PUBLIC;
+
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Before the migration
 
@@ -1178,4 +1262,11 @@ REVOKE EXECUTE ON FUNCTION
   mako_create_store(),
   mako_add_dependent(regclass, name, name, name),
   mako_remove_dependent(text, name, name)
+FROM PUBLIC;
+
+REVOKE EXECUTE ON PROCEDURE
+  mako_migrate_batched(
+    mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report),
+  mako_migrate_version_batched(
+    mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report[])
 FROM PUBLIC;

@@ -28,6 +28,9 @@
  *				   key order                                                   (MakoWriter)
  *	  direct.c     rows to tables that do nothing but hold rows                (MakoDirect)
  *	  report.c     counts and errors                                           (MakoReport)
+ *	  progress.c   how far it has come, for others to see
+ *
+ * batched.c is the call of a procedure instead, which goes that way once a batch, and commits (MakoBatchedRun).
  *
  * What fold.c calls, from a function's name to a value:
  *
@@ -113,6 +116,7 @@ extern int	mako_max_memory;	/* kB for events that wait for others and states tha
 extern int	mako_batch_size;	/* heads locked and read at once */
 extern bool mako_native_evaluation; /* programs run on expanded values */
 extern int	mako_scan_order;	/* MakoScanOrder */
+extern int	mako_progress_interval; /* ms between notices of progress; 0: none */
 
 /* In which order a pass reads events. */
 typedef enum MakoScanOrder
@@ -186,10 +190,13 @@ extern void mako_sql_set(MakoConnection connection, const char *name, const char
 extern void mako_sql_disconnect(MakoConnection connection);
 extern void mako_sql_connect_plain(void);
 extern void mako_sql_disconnect_plain(void);
+extern void mako_sql_connect_procedure(void);
+extern void mako_sql_commit(void);
 extern void mako_sql_rehearse(const MakoStatement *statement);
 pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expected);
 extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
+extern MakoRows mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *nulls, int milliseconds);
 extern double mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
 extern Datum mako_rows_get(const MakoRows *rows, uint64 row, int column, bool *isnull);
@@ -240,8 +247,11 @@ typedef enum MakoFence
 	MAKO_FENCE_START,			/* start processes: not when draining either */
 } MakoFence;
 
+extern void mako_fence_init(void);
 extern void mako_fence_lock_source(const char *workflow_id);
 extern bool mako_fence_source_is_locked(const char *workflow_id);
+extern void mako_fence_hold_source(const char *workflow_id);
+extern void mako_fence_release_sources(void);
 extern void mako_fence_lock(const char *workflow_id);
 extern void mako_fence_check(const char *workflow_id, MakoFence fence);
 extern void mako_fence_pass(const char *workflow_id, MakoFence fence);
@@ -302,6 +312,9 @@ typedef struct MakoTally
 {
 	int64		max_errors;		/* -1: any number */
 	int64		failed;			/* in all runs */
+	bool		in_batches;		/* something is committed already; by the run at hand: */
+	int64		committed_migrated;
+	int64		committed_failed;
 	List	   *reports;		/* in the order of the runs */
 } MakoTally;
 
@@ -329,6 +342,7 @@ extern void mako_report_error(MakoReport *report, int64 stream_no, const char *s
 extern void mako_report_save_errors(MakoReport *report);
 extern Datum mako_report_error_datum(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *error,
 									 TupleDesc tupdesc);
+extern void mako_report_load_errors(MakoReport *report);
 extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
@@ -712,8 +726,11 @@ extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
 extern MakoCursor *mako_stream_open_heads(const char *workflow_id, const pg_uuid_t *tenant_id, bool with_names);
 extern MakoCursor *mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed);
-extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const MakoCensus *census,
-											bool with_names);
+extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found,
+											int found_count, bool with_names);
+extern int64 *mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 but_not_failed_in,
+							   int *count);
+extern int64 *mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count);
 extern char *mako_stream_id(int64 stream_no);
 extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams,
 									int capacity);
@@ -936,10 +953,19 @@ extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
 extern bool mako_writer_withdraw(MakoWriter *writer, int64 stream_no);
 
+/* ---- progress.c: how far a migration has come -------------------------------------------------------------------------------- */
+
+typedef struct MakoRequest MakoRequest; /* below: run.c */
+
+extern void mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
+								TimestampTz started_at);
+extern void mako_progress_advance(int64 failed);
+extern void mako_progress_end(void);
+
 /* ---- run.c: the runs of a call, in one pass -------------------------------------------------------------------------------- */
 
 /* What the caller asked for. */
-typedef struct MakoRequest
+struct MakoRequest
 {
 	const char *source_wf;
 	const char *target_wf;
@@ -950,17 +976,48 @@ typedef struct MakoRequest
 	const char *expect;			/* fingerprint, or NULL */
 	text	   *reason;			/* or NULL */
 	bool		one_of_version; /* skipped counts this workflow's streams only */
-} MakoRequest;
+	int			batch_size;		/* streams a transaction; 0: all in one */
+};
 
 #define MAKO_UNEXPECTED_DEFINITIONS "the definitions are not those that were expected"
+#define MAKO_CHANGED_DEFINITIONS "the definitions have changed during the migration"
+
+#define MAKO_FINGERPRINT_LENGTH 64	/* of sha256 in hexadecimal */
+
+/* A batched run between its transactions; it and what it points to lives as long as the procedure's call. */
+typedef struct MakoBatchedRun
+{
+	MakoRequest request;
+	int64		run_id;
+	char		fingerprint[MAKO_FINGERPRINT_LENGTH + 1];	/* of what it runs */
+	int64		through_stream_no;	/* later streams are none of its business */
+	int64		last_stream_no; /* it has come so far */
+	TimestampTz started_at;
+	int64		batches;		/* these four are in its row and its batches, and count earlier calls */
+	int64		migrated;
+	int64		failed;
+	int64		busy;			/* how often a stream was passed over */
+	int64		total;			/* streams, when this call began, and how many of them are done with */
+	int64		done;
+} MakoBatchedRun;
 
 extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected, const char *message);
 extern bool mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why);
 extern List *mako_run(const MakoRequest *requests, int count);
+extern void mako_run_begin_batched(MakoBatchedRun *runs, int count);
+extern void mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,
+						   int64 *busy, int *busy_count);
+extern List *mako_run_end_batched(MakoBatchedRun *runs, int count);
 
 /* ---- migrate.c: the call --------------------------------------------------------------------------------------------------- */
 
 extern void mako_migrate_init(void);
+extern void mako_migrate_check_arguments(const char *source, const char *target, const int64 *max_errors);
+extern void mako_migrate_check_call(const char *function);
+extern void mako_migrate_enter(void);
+extern void mako_migrate_leave(void);
+extern MakoRequest *mako_migrate_requests(const MakoRequest *version, List *workflows);
+extern List *mako_migrate_workflows(const MakoRequest *version);
 
 /* ---- explain.c: how a function will run, for preview.c ---------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /*
  * migrate.c
  *	  The call: mako_migrate(), mako_migrate_version(). Reads the arguments, keeps out what must not run twice or inside another run, and
- *	  turns reports into rows; run.c does the work. Memory is that of the call.
+ *	  turns reports into rows; run.c does the work. Memory is that of the call. What batched.c has in common with it is exported.
  */
 #include "mako_migration.h"
 
@@ -85,6 +85,18 @@ remember_call(const MakoRequest *request, CommandId command)
 	MemoryContextSwitchTo(old);
 }
 
+/* Raises unless two workflow ids or format versions differ, and max_errors, where it is given, is a number of streams. */
+void
+mako_migrate_check_arguments(const char *source, const char *target, const int64 *max_errors)
+{
+	mako_plan_require_pair(source, target);
+	if (max_errors != NULL && *max_errors < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_errors must not be negative"),
+				 errdetail("It is " INT64_FORMAT ".", *max_errors)));
+}
+
 /* Reads and checks the arguments; source and target are two workflow ids or two format versions. */
 static MakoRequest
 read_request(FunctionCallInfo fcinfo, const char *source_name, const char *target_name)
@@ -102,19 +114,13 @@ read_request(FunctionCallInfo fcinfo, const char *source_name, const char *targe
 	request.max_errors = PG_ARGISNULL(5) ? -1 : PG_GETARG_INT64(5);
 	request.expect = PG_ARGISNULL(6) ? NULL : TextDatumGetCString(PG_GETARG_DATUM(6));
 	request.reason = PG_ARGISNULL(7) ? NULL : PG_GETARG_TEXT_PP(7);
-
-	mako_plan_require_pair(request.source_wf, request.target_wf);
-	if (!PG_ARGISNULL(5) && request.max_errors < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_errors must not be negative"),
-				 errdetail("It is " INT64_FORMAT ".", request.max_errors)));
+	mako_migrate_check_arguments(request.source_wf, request.target_wf, PG_ARGISNULL(5) ? NULL : &request.max_errors);
 	return request;
 }
 
 /* Raises unless a migration can begin now. */
-static void
-check_call(const char *function)
+void
+mako_migrate_check_call(const char *function)
 {
 	PreventCommandDuringRecovery(function);
 	PreventCommandIfReadOnly(function);
@@ -124,22 +130,37 @@ check_call(const char *function)
 				 errmsg("%s cannot be called while a migration is under way in this session", function)));
 }
 
+/* Marks that a migration is under way in this session; mako_migrate_leave() is to follow, after an error too. */
+void
+mako_migrate_enter(void)
+{
+	running = true;
+}
+
+/* Marks that it is over. */
+void
+mako_migrate_leave(void)
+{
+	running = false;
+	mako_progress_end();
+}
+
 /* Carries out the runs of a call, in the current memory context; returns their reports. */
 static List *
 run(const MakoRequest *requests, int count, CommandId command)
 {
-	List	   *reports = NIL;
+	List	   *volatile reports = NIL;
 
 	for (int i = 0; i < count; i++)
 		check_once_per_statement(&requests[i], command);
-	running = true;
+	mako_migrate_enter();
 	PG_TRY();
 	{
 		reports = mako_run(requests, count);
 	}
 	PG_FINALLY();
 	{
-		running = false;
+		mako_migrate_leave();
 	}
 	PG_END_TRY();
 	for (int i = 0; i < count; i++)
@@ -165,7 +186,7 @@ mako_migrate(PG_FUNCTION_ARGS)
 	bool		nulls[MAKO_REPORT_COLUMNS];
 	HeapTuple	row;
 
-	check_call("mako_migrate()");
+	mako_migrate_check_call("mako_migrate()");
 	request = read_request(fcinfo, "source_wf", "target_wf");
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");	/* cannot happen */
@@ -233,12 +254,10 @@ check_decisions(const char *source_fv, const char *target_fv)
 				 errhint("Register a way to \"%s\" with mako_register_migration(), or exempt them with mako_exempt().", target_fv)));
 }
 
-/* Migrates these workflows of a format version in one pass, one report a row. */
-static void
-migrate_workflows(const MakoRequest *version, List *workflows, CommandId command, MakoRowSet *result)
+/* A request for each of these workflows of a format version, from one for the version. */
+MakoRequest *
+mako_migrate_requests(const MakoRequest *version, List *workflows)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
 	MakoRequest *requests = palloc(sizeof(MakoRequest) * list_length(workflows));
 	int			count = 0;
 	ListCell   *cell;
@@ -253,7 +272,18 @@ migrate_workflows(const MakoRequest *version, List *workflows, CommandId command
 		request->expect = NULL;
 		request->one_of_version = true;
 	}
-	foreach(cell, run(requests, count, command))
+	return requests;
+}
+
+/* Migrates these workflows of a format version in one pass, one report a row. */
+static void
+migrate_workflows(const MakoRequest *version, List *workflows, CommandId command, MakoRowSet *result)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ListCell   *cell;
+
+	foreach(cell, run(mako_migrate_requests(version, workflows), list_length(workflows), command))
 	{
 		Datum		values[MAKO_REPORT_COLUMNS];
 		bool		nulls[MAKO_REPORT_COLUMNS];
@@ -263,6 +293,22 @@ migrate_workflows(const MakoRequest *version, List *workflows, CommandId command
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+}
+
+/* The workflows that a migration of a version is about, in the order of their names; an error when it must not begin. */
+List *
+mako_migrate_workflows(const MakoRequest *version)
+{
+	List	   *workflows;
+
+	mako_invariants_check_store();
+	mako_coverage_require_version(version->source_wf);
+	mako_coverage_require_version(version->target_wf);
+	check_decisions(version->source_wf, version->target_wf);
+	workflows = workflows_on_the_way(version->source_wf, version->target_wf);
+	if (version->expect != NULL)
+		mako_run_check_fingerprint(version_fingerprint(workflows, version->target_wf), version->expect, MAKO_UNEXPECTED_DEFINITIONS);
+	return workflows;
 }
 
 /* Migrates every workflow of a format version for which a way is registered, one report a row. */
@@ -275,16 +321,10 @@ mako_migrate_version(PG_FUNCTION_ARGS)
 	MakoConnection connection;
 	List	   *workflows;
 
-	check_call("mako_migrate_version()");
+	mako_migrate_check_call("mako_migrate_version()");
 	version = read_request(fcinfo, "source_fv", "target_fv");
 	connection = mako_sql_connect();
-	mako_invariants_check_store();
-	mako_coverage_require_version(version.source_wf);
-	mako_coverage_require_version(version.target_wf);
-	check_decisions(version.source_wf, version.target_wf);
-	workflows = workflows_on_the_way(version.source_wf, version.target_wf);
-	if (version.expect != NULL)
-		mako_run_check_fingerprint(version_fingerprint(workflows, version.target_wf), version.expect, MAKO_UNEXPECTED_DEFINITIONS);
+	workflows = mako_migrate_workflows(&version);
 	if (workflows != NIL)
 		migrate_workflows(&version, workflows, command, result);
 	mako_sql_disconnect(connection);

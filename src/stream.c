@@ -72,6 +72,29 @@ static MakoStatement lock_heads[2][2][2] = {
 	{LOCK_HEADS(NAMES, NO_TID), LOCK_HEADS(NAMES, TID)},
 };
 
+/*
+ * The streams that a batch is made of, by their numbers, and those of them that nobody else has locked. The second time around, those that
+ * have failed are left alone.
+ */
+#define SELECT_NEXT(among) \
+	"SELECT s.stream_no FROM mako.stream s" \
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
+	" AND s.stream_no OPERATOR(pg_catalog.>) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4" among " ORDER BY s.stream_no LIMIT $5"
+
+static MakoStatement select_next[2] = {
+	{SELECT_NEXT(""), 5, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID}, true},
+	{SELECT_NEXT(" AND NOT EXISTS (SELECT FROM mako.migration_error e"
+				 " WHERE e.run_id OPERATOR(pg_catalog.=) $6 AND e.stream_no OPERATOR(pg_catalog.=) s.stream_no)"),
+	6, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID}, true},
+};
+
+#define LOCK_SOME \
+	"SELECT s.stream_no FROM mako.stream s" \
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND s.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY s.stream_no FOR NO KEY UPDATE"
+
+static MakoStatement lock_some = {LOCK_SOME, 2, {INT8ARRAYOID, TEXTOID}, true};
+static MakoStatement lock_free = {LOCK_SOME " SKIP LOCKED", 2, {INT8ARRAYOID, TEXTOID}, true};
+
 /* Heads that are locked already, once more. */
 static MakoStatement select_heads_again = {
 	"SELECT " HEAD_COLUMNS(NAMES, NO_TID) " FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY s.stream_no",
@@ -238,18 +261,59 @@ bigint_array(const int64 *numbers, int count)
 	return array;
 }
 
+/* The numbers in a result. */
+static int64 *
+read_numbers(MakoRows rows, int *count)
+{
+	int64	   *numbers = palloc(sizeof(int64) * (rows.count + 1));
+	bool		isnull;
+
+	*count = (int) rows.count;
+	for (int i = 0; i < *count; i++)
+		numbers[i] = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+	mako_rows_free(&rows);
+	return numbers;
+}
+
 /*
- * Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when it is fetched. Where a census has found
- * the streams, they are looked up.
+ * The next streams in a range that run under a workflow, at most as many as *count, which tells how many there are; without those that
+ * a run failed on, if its number is given.
+ */
+int64 *
+mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 but_not_failed_in, int *count)
+{
+	Datum		values[] = {
+		CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(after), Int64GetDatum(through), Int32GetDatum(*count),
+		Int64GetDatum(but_not_failed_in)
+	};
+
+	return read_numbers(mako_sql_query(&select_next[but_not_failed_in > 0], values, tenant_id == NULL ? " n    " : NULL), count);
+}
+
+/*
+ * Locks those of some heads that run under a workflow, with a new snapshot, and tells which. Whoever has one is waited for so many
+ * milliseconds, which then is error 55P03; or it is left out, where that is negative.
+ */
+int64 *
+mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count)
+{
+	Datum		values[] = {bigint_array(stream_nos, count), CStringGetTextDatum(workflow_id)};
+
+	return read_numbers(wait < 0 ? mako_sql_query(&lock_free, values, NULL) : mako_sql_query_waiting(&lock_some, values, NULL, wait),
+						locked_count);
+}
+
+/*
+ * Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when it is fetched. Where it is known which
+ * ones match (found is not NULL), they are looked up.
  */
 MakoCursor *
-mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const MakoCensus *census, bool with_names)
+mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found, int found_count,
+						 bool with_names)
 {
 	Oid			relation = mako_store_table("stream");
 	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
 		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-	int			found_count;
-	const int64 *found = mako_census_found(census, &found_count);
 	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
 
 	if (found != NULL)
