@@ -9,7 +9,7 @@ OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o result.o isolation
 	json_functions.o json_read.o json_build.o json_edit.o inline.o share.o binding.o choice.o program.o fold.o fold_cache.o \
 	census.o lookup.o stream.o chunk.o gather.o replay.o move.o batch.o \
 	survey.o coverage.o \
-	snapshot.o run.o migrate.o \
+	snapshot.o run.o call.o migrate.o revert.o \
 	append.o state.o route.o adopt.o \
 	author.o validate.o explain.o)
 

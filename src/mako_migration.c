@@ -70,5 +70,5 @@ _PG_init(void)
 
 	MarkGUCPrefixReserved("mako_migration");
 	mako_fingerprint_init();
-	mako_migrate_init();
+	mako_call_init();
 }

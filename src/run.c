@@ -381,8 +381,8 @@ count_skipped(const Pass *pass)
 }
 
 /* Closes a run in the audit trail. */
-static void
-end_run(MakoReport *report)
+void
+mako_run_end(MakoReport *report)
 {
 	report->finished_at = GetCurrentTimestamp();
 	{
@@ -471,7 +471,7 @@ mako_run(const MakoRequest *requests, int count)
 
 		mako_run_check_fingerprint(mako_plan_create(run->request->source_wf, run->request->target_wf)->fingerprint,
 								   run->plan->fingerprint, "the definitions have changed during the migration");
-		end_run(run->report);
+		mako_run_end(run->report);
 		mako_replay_warn(pass.replays[i], NULL);
 	}
 	return pass.tally.reports;
