@@ -15,7 +15,7 @@ OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o result.o isolation
 
 REGRESS = ids definitions store types migrate process cutover
 REGRESS_OPTS = --inputdir=. --encoding=UTF8
-ISOLATION = append fence neighbours two_migrations process retire scan_order
+ISOLATION = append fence neighbours two_migrations process retire revert scan_order
 ISOLATION_OPTS = --inputdir=test
 
 # Fields that an initializer does not name are zero, on purpose.

@@ -637,7 +637,7 @@ CREATE FUNCTION mako_snapshot_saved() RETURNS trigger LANGUAGE c VOLATILE AS 'MO
 COMMENT ON FUNCTION mako_snapshot_saved() IS 'periodic snapshots are not written under a retired version';
 CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_guard() IS
-'refuses a change that only this extension itself may make; the trigger''s arguments are detail and hint of the error';
+'refuses a change that only this extension may make; the trigger''s arguments are detail and hint of the error. With a third one, always';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Store
@@ -964,7 +964,11 @@ CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCAT
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
     (103, 'trigger', 'migration_batch', 'migration_batch_guard', NULL, $$
 CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'The audit trail is written by migrations only.') $$)
+  'The audit trail is written by migrations only.') $$),
+    -- Holds for the extension's own statements, too, and so for whatever triggers of somebody else's do inside of them.
+    (104, 'trigger', 'migration_run', 'migration_run_final', NULL, $$
+CREATE TRIGGER migration_run_final BEFORE DELETE OR UPDATE ON mako.migration_run FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
+  'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$)
   ) AS o (ordinal, kind, relation, name, columns, definition)
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(106);
+SELECT plan(108);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -66,6 +66,10 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL::bigint, '
    'expect text DEFAULT NULL::text, reason text DEFAULT NULL::text',
    'mako_migration_report', 'f', 'v', false, 'u'),
+  ('mako_revert', 'run_id bigint, reason text DEFAULT NULL::text', 'mako_migration_report', 'f', 'v', false, 'u'),
+  ('mako_history', 'stream_id text',
+   'TABLE(at timestamp with time zone, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, '
+   'role text, reason text)', 'f', 's', false, 's'),
   -- for authors
   ('mako_reject', 'reason text', 'jsonb', 'f', 's', false, 's'),
   ('mako_required', 'value jsonb, VARIADIC path text[]', 'jsonb', 'f', 's', false, 's'),
@@ -191,7 +195,7 @@ SELECT set_eq(
         'mako_register_migrations', 'mako_exempt', 'mako_unexempt', 'mako_set_dispatch', 'mako_migrate_version', 'mako_drain',
         'mako_retire', 'mako_reactivate', 'mako_spawn', 'mako_append', 'mako_append_batch', 'mako_take_snapshot',
         'mako_save_snapshot', 'mako_prune_snapshots', 'mako_register_key', 'mako_unregister_key', 'mako_expire_keys',
-        'mako_add_tag', 'mako_remove_tag', 'mako_adopt_events'],
+        'mako_add_tag', 'mako_remove_tag', 'mako_adopt_events', 'mako_revert'],
   'what changes data or definitions is revoked from PUBLIC, and nothing else');
 
 SELECT is_empty(
