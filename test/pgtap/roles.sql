@@ -44,7 +44,7 @@ $$;
 CREATE FUNCTION pg_temp.sqlstate_as(role text, statement text) RETURNS text LANGUAGE sql AS
   $$ SELECT split_part(pg_temp.error(format('SELECT pg_temp.as_role(%L, %L)', role, statement)), '|', 1) $$;
 
-SELECT plan(199);
+SELECT plan(204);
 
 -- The roles' own work, one after the other, as in a cutover
 SELECT pg_temp.as_role(:'author', format('SELECT mako_register_workflow(%L, ''lib.apply'', in_flight => ''lib.in_flight'', initial_state => ''{}'')', 'w@' || v))
@@ -146,6 +146,26 @@ SELECT is(coalesce(pg_temp.sqlstate_as(r.role, statement), 'done'),
           CASE r.may WHEN true THEN 'done' WHEN false THEN '42501' ELSE '42704' END, r.role || ': ' || statement)
 FROM matrix, LATERAL (VALUES (:'author', author), (:'operator', operator), (:'auditor', auditor)) AS r (role, may)
 ORDER BY n, r.role;
+
+-- What is missing ends the whole call, instead of failing every stream.
+BEGIN;
+REVOKE UPDATE ON mako.snapshot FROM "roles: Operator";
+SELECT is(pg_temp.sqlstate_as(:'operator', 'SELECT mako_revert(1)'), '42501', 'without UPDATE on snapshots, nothing is reverted');
+GRANT UPDATE ON mako.snapshot TO "roles: Operator";
+REVOKE UPDATE ON mako.repointed FROM "roles: Operator";
+SELECT is(pg_temp.sqlstate_as(:'operator', 'SELECT mako_revert(1)'), '42501', 'nor without UPDATE on what was repointed');
+ROLLBACK;
+
+-- Row security: a revert that would not see every stream is an error; a history shows what the caller may see.
+BEGIN;
+CREATE POLICY some_streams ON mako.stream USING (stream_id <> 's1');
+CREATE POLICY some_events ON mako.event USING (stream_no <> (SELECT stream_no FROM mako.stream WHERE stream_id = 's2'));
+ALTER TABLE mako.stream ENABLE ROW LEVEL SECURITY;
+SELECT is(pg_temp.sqlstate_as(:'operator', 'SELECT mako_revert(1)'), '42501', 'row security does not hide streams from a revert');
+SELECT is(pg_temp.sqlstate_as(:'auditor', $$ SELECT * FROM mako_history('s1') $$), '42704', 'it hides the story of a stream');
+ALTER TABLE mako.event ENABLE ROW LEVEL SECURITY;
+SELECT is(pg_temp.as_role(:'auditor', $$ SELECT string_agg(kind, ' ') FROM mako_history('s2') $$), 'spawned migrated reverted', 'and parts of it');
+ROLLBACK;
 
 -- Whatever changes data or definitions is in the list above.
 SELECT is_empty($$ SELECT p.proname FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
