@@ -431,6 +431,8 @@ mako_revert(PG_FUNCTION_ARGS)
 	revert.reason = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 	subject = psprintf(INT64_FORMAT, revert.run_id);
 	connection = mako_sql_connect();
+	/* Right after a migration, statistics know nothing of its snapshots: what looks expensive would be compiled anew for every batch. */
+	mako_sql_set(connection, "jit", "off");
 	mako_invariants_check_store();
 	mako_call_check_once(command, "mako_revert", "run", subject);
 	mako_call_run(work, &revert);
