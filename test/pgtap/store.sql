@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(276);
+SELECT plan(280);
 
 \ir include/helpers.sql
 
