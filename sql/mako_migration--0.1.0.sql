@@ -437,6 +437,73 @@ LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_state_diagram(mako_workflow_id, text) IS 'what mako_transitions() gives, as a Mermaid diagram';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
+-- Undoing and looking back
+
+CREATE FUNCTION mako_revert(run_id bigint, reason text DEFAULT NULL)
+RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_revert(bigint, text) IS
+'undoes a migration run, stream by stream, where nothing came after it, and reports; call it as SELECT * FROM mako_revert(...)';
+
+CREATE FUNCTION mako_history(stream_id text)
+RETURNS TABLE (at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, role text, reason text)
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+$$
+#variable_conflict use_column
+DECLARE
+  head record;
+BEGIN
+  SELECT s.* INTO head FROM mako.stream s WHERE s.stream_id = mako_history.stream_id;
+  IF head.stream_no IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = CASE WHEN mako_history.stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
+      MESSAGE = CASE WHEN mako_history.stream_id IS NULL THEN 'stream_id must not be null'
+                ELSE format('stream "%s" does not exist', mako_history.stream_id) END;
+  END IF;
+  RETURN QUERY
+  WITH moved AS (
+    SELECT m.run_id, max(m.sequence_number) AS sequence_number, min(m.taken_at) AS taken_at, max(m.reverted_by) AS reverted_by
+    FROM (SELECT n.run_id, n.sequence_number, n.taken_at, n.reverted_by FROM mako.snapshot n
+          WHERE n.stream_no = head.stream_no AND n.run_id > 0
+          UNION ALL
+          SELECT p.run_id, p.sequence_number, NULL, p.reverted_by FROM mako.repointed p WHERE p.stream_no = head.stream_no) AS m
+    GROUP BY m.run_id
+  ), run AS (
+    SELECT m.sequence_number AS place, coalesce(m.taken_at, r.started_at) AS at, 'migrated' AS kind, m.sequence_number,
+           r.target_wf AS workflow_id, r.run_id, r.session_role, r.reason, r.source_wf
+    FROM moved m JOIN mako.migration_run r ON r.run_id = m.run_id WHERE r.update_registry
+    UNION ALL
+    SELECT m.sequence_number, v.started_at, 'reverted', m.sequence_number, v.target_wf, v.run_id, v.session_role, v.reason, v.source_wf
+    FROM moved m JOIN mako.migration_run v ON v.run_id = m.reverted_by WHERE v.update_registry
+  ), failed AS (
+    -- Where the stream was when a run failed, no row tells, but when the events were recorded, and the runs before and after it.
+    SELECT least((SELECT min(l.sequence_number) FROM run l WHERE l.run_id > r.run_id),
+                 greatest((SELECT max(v.sequence_number) FROM mako.event v
+                           WHERE v.stream_no = head.stream_no AND v.recorded_at <= r.started_at),
+                          (SELECT max(l.sequence_number) FROM run l WHERE l.run_id < r.run_id), e.sequence_number, 0)) AS place,
+           r.started_at AS at, e.sequence_number, r.source_wf AS workflow_id, r.run_id, r.session_role, e.message
+    FROM mako.migration_error e JOIN mako.migration_run r ON r.run_id = e.run_id
+    WHERE e.stream_no = head.stream_no
+  ), story AS (
+    SELECT 0::bigint AS place, 0 AS part, 0::bigint AS run, head.created_at AS at, 'spawned' AS kind, NULL::bigint AS sequence_number,
+           coalesce((SELECT l.source_wf FROM run l WHERE l.place = 0 ORDER BY l.run_id LIMIT 1),
+                    (SELECT v.workflow_id FROM mako.event v WHERE v.stream_no = head.stream_no AND v.sequence_number = 1),
+                    (SELECT l.source_wf FROM run l ORDER BY l.run_id LIMIT 1), head.workflow_id) AS workflow_id,
+           NULL AS event_type, NULL::bigint AS run_id, NULL AS role, NULL AS reason
+    UNION ALL
+    SELECT v.sequence_number, 1, 0, v.recorded_at, 'event', v.sequence_number, v.workflow_id, v.event_type, NULL, NULL, NULL
+    FROM mako.event v WHERE v.stream_no = head.stream_no
+    UNION ALL
+    SELECT l.place, 2, l.run_id, l.at, l.kind, l.sequence_number, l.workflow_id, NULL, l.run_id, l.session_role, l.reason FROM run l
+    UNION ALL
+    SELECT f.place, 2, f.run_id, f.at, 'failed', f.sequence_number, f.workflow_id, NULL, f.run_id, f.session_role, f.message FROM failed f
+  )
+  SELECT s.at, s.kind, s.sequence_number, s.workflow_id, s.event_type, s.run_id, s.role, s.reason
+  FROM story s ORDER BY s.place, s.part, s.run;
+END
+$$;
+COMMENT ON FUNCTION mako_history(text) IS
+'the story of one stream in order: spawned, event, migrated, reverted, failed; by which run, who started it and why it was or failed';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
 -- How a format version ends
 
 CREATE FUNCTION mako_coverage(format_version mako_format_version)
@@ -725,7 +792,7 @@ CREATE FUNCTION mako_snapshot_saved() RETURNS trigger LANGUAGE c VOLATILE AS 'MO
 COMMENT ON FUNCTION mako_snapshot_saved() IS 'periodic snapshots are not written under a retired version';
 CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_guard() IS
-'refuses a change that only this extension itself may make; the trigger''s arguments are detail and hint of the error';
+'refuses a change that only this extension may make; the trigger''s arguments are detail and hint of the error. With a third one, always';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Store
@@ -1053,7 +1120,11 @@ CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCAT
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
     (103, 'trigger', 'migration_batch', 'migration_batch_guard', NULL, $$
 CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'The audit trail is written by migrations only.') $$)
+  'The audit trail is written by migrations only.') $$),
+    -- Holds for the extension's own statements, too, and so for whatever triggers of somebody else's do inside of them.
+    (104, 'trigger', 'migration_run', 'migration_run_final', NULL, $$
+CREATE TRIGGER migration_run_final BEFORE DELETE OR UPDATE ON mako.migration_run FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
+  'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$)
   ) AS o (ordinal, kind, relation, name, columns, definition)
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS
@@ -1240,6 +1311,7 @@ REVOKE EXECUTE ON FUNCTION
   mako_unregister_migration(mako_workflow_id, mako_workflow_id),
   mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text),
   mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text),
+  mako_revert(bigint, text),
   mako_register_migrations(mako_format_version, mako_format_version, text[]),
   mako_exempt(mako_workflow_id, text),
   mako_unexempt(mako_workflow_id),

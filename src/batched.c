@@ -176,7 +176,7 @@ check_may_commit(FunctionCallInfo fcinfo, const char *procedure)
 	if (context == NULL || !IsA(context, CallContext) || context->atomic || IsSubTransaction())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
-				 errmsg("%s cannot run inside a transaction block", procedure),
+				 errmsg("%s() cannot run inside a transaction block", procedure),
 				 errdetail("It commits after every batch."),
 				 errhint("Use CALL outside of BEGIN and COMMIT, and of functions and blocks with EXCEPTION.")));
 }
@@ -300,21 +300,21 @@ call_procedure(FunctionCallInfo fcinfo, const char *procedure, bool whole_versio
 	Oid			type;
 	Datum		array = (Datum) 0;
 
-	mako_migrate_check_call(procedure);
+	mako_call_check(procedure);
 	check_may_commit(fcinfo, procedure);
 	if (get_call_result_type(fcinfo, NULL, columns) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");	/* cannot happen */
 	(void) BlessTupleDesc(*columns);
 	type = TupleDescAttr(*columns, 0)->atttypid;
 	request = read_request(fcinfo, &call, whole_version ? "source_fv" : "source_wf", whole_version ? "target_fv" : "target_wf");
-	mako_migrate_enter();
+	mako_call_enter();
 	PG_TRY();
 	{
 		array = run_call(&call, &request, whole_version, whole_version ? get_element_type(type) : type);
 	}
 	PG_FINALLY();
 	{
-		mako_migrate_leave();
+		mako_call_leave();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
@@ -329,7 +329,7 @@ Datum
 mako_migrate_batched(PG_FUNCTION_ARGS)
 {
 	TupleDesc	columns;
-	Datum		reports = call_procedure(fcinfo, "mako_migrate_batched()", false, &columns);
+	Datum		reports = call_procedure(fcinfo, "mako_migrate_batched", false, &columns);
 	int			first = 1;
 	bool		isnull;
 	Datum		report = array_get_element(reports, 1, &first, -1, -1, false, TYPALIGN_DOUBLE, &isnull);
@@ -342,7 +342,7 @@ Datum
 mako_migrate_version_batched(PG_FUNCTION_ARGS)
 {
 	TupleDesc	columns;
-	Datum		reports = call_procedure(fcinfo, "mako_migrate_version_batched()", true, &columns);
+	Datum		reports = call_procedure(fcinfo, "mako_migrate_version_batched", true, &columns);
 	bool		isnull = false;
 
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, &reports, &isnull)));

@@ -183,7 +183,7 @@ MAKO_FUNCTION(mako_guard);
 MAKO_FUNCTION(mako_stream_inserted);
 MAKO_FUNCTION(mako_event_inserted);
 
-/* Refuses a change that only this extension may make; the trigger's arguments are detail and hint. */
+/* Refuses a change that only this extension may make; the trigger's arguments are detail and hint. With a third one nobody may make it. */
 Datum
 mako_guard(PG_FUNCTION_ARGS)
 {
@@ -193,7 +193,7 @@ mako_guard(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event))
 		raise_no_trigger("mako_guard");
 	definition = trigger->tg_trigger;
-	if (!writing)
+	if (!writing || definition->tgnargs > 2)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot %s table \"%s.%s\"",

@@ -81,5 +81,5 @@ _PG_init(void)
 	MarkGUCPrefixReserved("mako_migration");
 	mako_fingerprint_init();
 	mako_fence_init();
-	mako_migrate_init();
+	mako_call_init();
 }

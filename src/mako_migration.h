@@ -10,7 +10,8 @@
  *
  * Flow of a run, from the call to the report. Further below, a file stands behind those that it calls.
  *
- *	  migrate.c    the call: arguments, guards, reports as rows
+ *	  migrate.c    the call: arguments, reports as rows
+ *	  call.c       not twice, and not inside another one
  *	  run.c        plans -> heads -> events, in either order -> report         (MakoRequest)
  *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
  *	  census.c     how many streams run under which workflow; which match, if
@@ -55,7 +56,7 @@
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it, and for dry_run.c, which moves
- * them without writing; merge_patch.c says what has changed.
+ * them without writing; merge_patch.c says what has changed. revert.c undoes a run, with the writer of snapshot.c.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
@@ -936,6 +937,7 @@ typedef struct MakoWriter
 	const MakoDestination *destinations;	/* by run; the writer's caller keeps them */
 	int			destination_count;
 	bool		update_registry;
+	int64		undoes;			/* a run whose snapshots are marked; 0: snapshots are written */
 	bool		is_direct;		/* snapshots will not have to be copied to be written */
 	List	   *dependents;		/* MakoStatement, one a dependent */
 	MemoryContext context;		/* of the results */
@@ -1003,19 +1005,26 @@ typedef struct MakoBatchedRun
 
 extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected, const char *message);
 extern bool mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why);
+extern void mako_run_end(MakoReport *report);
 extern List *mako_run(const MakoRequest *requests, int count);
 extern void mako_run_begin_batched(MakoBatchedRun *runs, int count);
 extern void mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,
 						   int64 *busy, int *busy_count);
 extern List *mako_run_end_batched(MakoBatchedRun *runs, int count);
 
-/* ---- migrate.c: the call --------------------------------------------------------------------------------------------------- */
+/* ---- call.c: not twice, and not inside another one -------------------------------------------------------------------------- */
 
-extern void mako_migrate_init(void);
+extern void mako_call_init(void);
+extern void mako_call_check(const char *function);
+extern void mako_call_check_once(CommandId command, const char *function, const char *kind, const char *subject);
+extern void mako_call_remember(CommandId command, const char *function, const char *subject);
+extern void mako_call_run(void (*work) (void *argument), void *argument);
+extern void mako_call_enter(void);
+extern void mako_call_leave(void);
+
+/* ---- migrate.c: the call, and what batched.c has in common with it --------------------------------------------------------- */
+
 extern void mako_migrate_check_arguments(const char *source, const char *target, const int64 *max_errors);
-extern void mako_migrate_check_call(const char *function);
-extern void mako_migrate_enter(void);
-extern void mako_migrate_leave(void);
 extern MakoRequest *mako_migrate_requests(const MakoRequest *version, List *workflows);
 extern List *mako_migrate_workflows(const MakoRequest *version);
 

@@ -1,15 +1,13 @@
 /*
  * migrate.c
- *	  The call: mako_migrate(), mako_migrate_version(). Reads the arguments, keeps out what must not run twice or inside another run, and
- *	  turns reports into rows; run.c does the work. Memory is that of the call. What batched.c has in common with it is exported.
+ *	  The call: mako_migrate(), mako_migrate_version(). Reads the arguments and turns reports into rows; run.c does the work. Memory is
+ *	  that of the call. What batched.c has in common with it is exported.
  */
 #include "mako_migration.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -22,68 +20,6 @@ static MakoStatement select_workflows = {
 };
 
 /* ---- the call --------------------------------------------------------------------------------------------------------------- */
-
-/* A migration that this transaction has run; lives in TopTransactionContext. */
-typedef struct Call
-{
-	CommandId	command;		/* of the statement's snapshot */
-	char	   *source_wf;
-	char	   *target_wf;
-} Call;
-
-static List *calls = NIL;		/* of this transaction */
-static bool running = false;	/* a migration is under way in this session */
-
-/* Forgets the calls of a transaction at its end. */
-static void
-forget_calls(XactEvent event, void *argument)
-{
-	calls = NIL;
-}
-
-/* Called when the library is loaded. */
-void
-mako_migrate_init(void)
-{
-	RegisterXactCallback(forget_calls, NULL);
-}
-
-/*
- * Raises when this pair was migrated in this very statement: SELECT (mako_migrate(...)).* calls once per column. Every run writes,
- * so a later statement of the transaction sees a later command.
- */
-static void
-check_once_per_statement(const MakoRequest *request, CommandId command)
-{
-	ListCell   *cell;
-
-	foreach(cell, calls)
-	{
-		const Call *call = lfirst(cell);
-
-		if (call->command == command && strcmp(call->source_wf, request->source_wf) == 0 &&
-			strcmp(call->target_wf, request->target_wf) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("mako_migrate() was called twice for the same pair in one statement"),
-					 errdetail("SELECT (mako_migrate(...)).* calls it once for every column."),
-					 errhint("Use SELECT * FROM mako_migrate(...).")));
-	}
-}
-
-/* Remembers a call that has succeeded. */
-static void
-remember_call(const MakoRequest *request, CommandId command)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-	Call	   *call = palloc(sizeof(Call));
-
-	call->command = command;
-	call->source_wf = pstrdup(request->source_wf);
-	call->target_wf = pstrdup(request->target_wf);
-	calls = lappend(calls, call);
-	MemoryContextSwitchTo(old);
-}
 
 /* Raises unless two workflow ids or format versions differ, and max_errors, where it is given, is a number of streams. */
 void
@@ -118,54 +54,42 @@ read_request(FunctionCallInfo fcinfo, const char *source_name, const char *targe
 	return request;
 }
 
-/* Raises unless a migration can begin now. */
-void
-mako_migrate_check_call(const char *function)
+/* The runs of a call. */
+typedef struct Work
 {
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfReadOnly(function);
-	if (running)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s cannot be called while a migration is under way in this session", function)));
+	const MakoRequest *requests;
+	int			count;
+	List	   *reports;
+} Work;
+
+/* Carries them out. */
+static void
+work(void *argument)
+{
+	Work	   *runs = argument;
+
+	runs->reports = mako_run(runs->requests, runs->count);
 }
 
-/* Marks that a migration is under way in this session; mako_migrate_leave() is to follow, after an error too. */
-void
-mako_migrate_enter(void)
+/* What must not be migrated twice in one statement. */
+static char *
+subject_of(const MakoRequest *request)
 {
-	running = true;
-}
-
-/* Marks that it is over. */
-void
-mako_migrate_leave(void)
-{
-	running = false;
-	mako_progress_end();
+	return psprintf("%s %s", request->source_wf, request->target_wf);
 }
 
 /* Carries out the runs of a call, in the current memory context; returns their reports. */
 static List *
 run(const MakoRequest *requests, int count, CommandId command)
 {
-	List	   *volatile reports = NIL;
+	Work		runs = {requests, count};
 
 	for (int i = 0; i < count; i++)
-		check_once_per_statement(&requests[i], command);
-	mako_migrate_enter();
-	PG_TRY();
-	{
-		reports = mako_run(requests, count);
-	}
-	PG_FINALLY();
-	{
-		mako_migrate_leave();
-	}
-	PG_END_TRY();
+		mako_call_check_once(command, "mako_migrate", "pair", subject_of(&requests[i]));
+	mako_call_run(work, &runs);
 	for (int i = 0; i < count; i++)
-		remember_call(&requests[i], command);
-	return reports;
+		mako_call_remember(command, "mako_migrate", subject_of(&requests[i]));
+	return runs.reports;
 }
 
 MAKO_FUNCTION(mako_migrate);
@@ -186,7 +110,7 @@ mako_migrate(PG_FUNCTION_ARGS)
 	bool		nulls[MAKO_REPORT_COLUMNS];
 	HeapTuple	row;
 
-	mako_migrate_check_call("mako_migrate()");
+	mako_call_check("mako_migrate");
 	request = read_request(fcinfo, "source_wf", "target_wf");
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");	/* cannot happen */
@@ -321,7 +245,7 @@ mako_migrate_version(PG_FUNCTION_ARGS)
 	MakoConnection connection;
 	List	   *workflows;
 
-	mako_migrate_check_call("mako_migrate_version()");
+	mako_call_check("mako_migrate_version");
 	version = read_request(fcinfo, "source_fv", "target_fv");
 	connection = mako_sql_connect();
 	workflows = mako_migrate_workflows(&version);

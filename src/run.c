@@ -439,8 +439,8 @@ count_skipped(const Pass *pass)
 }
 
 /* Closes a run in the audit trail. */
-static void
-end_run(MakoReport *report)
+void
+mako_run_end(MakoReport *report)
 {
 	report->finished_at = GetCurrentTimestamp();
 	{
@@ -571,7 +571,7 @@ mako_run(const MakoRequest *requests, int count)
 	check_definitions(pass);
 	for (int i = 0; i < count; i++)
 	{
-		end_run(pass->runs[i].report);
+		mako_run_end(pass->runs[i].report);
 		mako_replay_warn(pass->replays[i], NULL);
 	}
 	return pass->tally.reports;
@@ -847,6 +847,6 @@ mako_run_end_batched(MakoBatchedRun *runs, int count)
 	}
 	count_skipped(pass);
 	for (int i = 0; i < count; i++)
-		end_run(pass->runs[i].report);
+		mako_run_end(pass->runs[i].report);
 	return pass->tally.reports;
 }

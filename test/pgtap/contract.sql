@@ -92,6 +92,10 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_transitions', 'workflow_id mako_workflow_id, tag text DEFAULT ''status''::text',
    'TABLE(from_state text, event_type text, to_state text, count bigint)', 'f', 's', false, 'u'),
   ('mako_state_diagram', 'workflow_id mako_workflow_id, tag text DEFAULT ''status''::text', 'text', 'f', 's', false, 'u'),
+  ('mako_revert', 'run_id bigint, reason text DEFAULT NULL::text', 'mako_migration_report', 'f', 'v', false, 'u'),
+  ('mako_history', 'stream_id text',
+   'TABLE(at timestamp with time zone, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, '
+   'role text, reason text)', 'f', 's', false, 's'),
   -- for authors
   ('mako_reject', 'reason text', 'jsonb', 'f', 's', false, 's'),
   ('mako_required', 'value jsonb, VARIADIC path text[]', 'jsonb', 'f', 's', false, 's'),
@@ -234,7 +238,7 @@ SELECT set_eq(
         'mako_register_migrations', 'mako_exempt', 'mako_unexempt', 'mako_set_dispatch', 'mako_migrate_version', 'mako_drain',
         'mako_retire', 'mako_reactivate', 'mako_spawn', 'mako_append', 'mako_append_batch', 'mako_take_snapshot',
         'mako_save_snapshot', 'mako_prune_snapshots', 'mako_register_key', 'mako_unregister_key', 'mako_expire_keys',
-        'mako_add_tag', 'mako_remove_tag', 'mako_adopt_events', 'mako_migrate_batched', 'mako_migrate_version_batched'],
+        'mako_add_tag', 'mako_remove_tag', 'mako_adopt_events', 'mako_migrate_batched', 'mako_migrate_version_batched', 'mako_revert'],
   'what changes data or definitions is revoked from PUBLIC, and nothing else');
 
 SELECT is_empty(

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(276);
+SELECT plan(280);
 
 \ir include/helpers.sql
 
@@ -252,6 +252,7 @@ mako.event|event_inserted|O
 mako.format_version|format_version_guard|O
 mako.migration_batch|migration_batch_guard|O
 mako.migration_error|migration_error_guard|O
+mako.migration_run|migration_run_final|O
 mako.migration_run|migration_run_guard|O
 mako.repointed|repointed_guard|O
 mako.snapshot|snapshot_delete_guard|O
