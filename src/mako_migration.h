@@ -47,7 +47,8 @@
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
- * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it.
+ * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it, and for diagnose.c, which
+ * looks for what is wrong with definitions and store, with values that instances.c makes of type definitions.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
@@ -375,6 +376,7 @@ extern void mako_fingerprint_init(void);
 extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
+extern bool mako_fingerprint_body(Oid function, List **trees);
 
 /* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ------------------------------------------------------ */
 
@@ -399,6 +401,19 @@ extern void mako_type_definition_require_event(const MakoTypeDefinition *definit
 											   const Jsonb *payload);
 extern char *mako_path_to_text(const MakoPath *path);
 extern char *mako_path_describe(const MakoPath *path);
+
+/* ---- instances.c: values that a type definition allows --------------------------------------------------------------------- */
+
+#define MAKO_INSTANCES 1000		/* of a definition, about */
+
+typedef struct MakoInstance
+{
+	Jsonb	   *value;
+	char	   *variant;		/* of a discriminator, or the value of an enum; NULL for other definitions */
+	text	   *event_type;		/* of a variant: of its metadata, or its name; else NULL */
+} MakoInstance;
+
+extern List *mako_instances_generate(const MakoTypeDefinition *definition, int limit);
 
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
 
@@ -446,6 +461,7 @@ typedef struct MakoPlan
 
 extern MakoPlan *mako_plan_create(const char *source_wf, const char *target_wf);
 extern bool mako_plan_leads(const char *source_wf, const char *target_wf);
+extern List *mako_plan_junctions(const char *source_wf);
 extern Datum mako_plan_path(const MakoPlan *plan);
 extern Datum mako_plan_definitions(const MakoPlan *plan);
 
