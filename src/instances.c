@@ -496,7 +496,7 @@ object_samples(Generator *generator, const Schema *schema)
 static List *
 variant_samples(Generator *generator, const Schema *schema)
 {
-	int			share = Max(generator->limit / schema->count, 1);
+	int			share = Max(generator->limit / Max(schema->count, 1), 1);
 	List	   *samples = NIL;
 
 	for (int i = 0; i < schema->count; i++)

@@ -8,10 +8,20 @@
  */
 #include "diagnose.h"
 
+#include <ctype.h>
+
+#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+
+/* Some events of a type that a workflow of any version has met. */
+static MakoStatement select_payloads = {
+	"SELECT schema_version, payload FROM mako.event"
+	" WHERE event_type = $1 AND split_part(workflow_id, '@', 1) = split_part($2, '@', 1) LIMIT 20",
+	2, {TEXTOID, TEXTOID}
+};
 
 /* How far to look; every attempt that raises is a subtransaction. */
 #define REACHED_STATES 100		/* from the initial state */
@@ -27,8 +37,8 @@ typedef struct Cause
 {
 	MakoSeverity severity;
 	const char *code;
-	const char *variant;		/* of the states; or NULL */
-	const char *message;
+	List	   *variants;		/* of the states */
+	const char *message;		/* of the first one; the others' have other digits at most */
 	const char *hint;			/* or NULL */
 	const char *example;
 	int64		count;
@@ -53,6 +63,8 @@ typedef struct Probe
 	MakoFold   *fold;			/* from source to target */
 	List	   *reached;		/* of MakoInstance: states that events lead to */
 	List	   *generated;		/* the same, from the state type definition */
+	List	   *variants;		/* types of events */
+	MakoProgram *upcast;		/* of the workflow, which generated payloads do not need */
 	MemoryContext context;
 	MemoryContext attempt_context;
 } Probe;
@@ -71,9 +83,43 @@ typedef struct Attempt
 
 /* ---- causes ----------------------------------------------------------------------------------------------------------------- */
 
+/* Are two messages the same but for digits? */
+static bool
+is_same_message(const char *a, const char *b)
+{
+	for (;;)
+	{
+		if (isdigit((unsigned char) *a) && isdigit((unsigned char) *b))
+		{
+			while (isdigit((unsigned char) *a))
+				a++;
+			while (isdigit((unsigned char) *b))
+				b++;
+		}
+		if (*a != *b)
+			return false;
+		if (*a == '\0')
+			return true;
+		a++;
+		b++;
+	}
+}
+
+/* Notes a variant, or NULL, in a list. */
+static List *
+add_variant(List *variants, const char *variant)
+{
+	ListCell   *cell;
+
+	foreach(cell, variants)
+		if (variant == NULL || strcmp(lfirst(cell), variant) == 0)
+			return variants;
+	return variant == NULL ? NIL : lappend(variants, pstrdup(variant));
+}
+
 /* Counts a case of a cause, in a list in the current context. */
 static List *
-count_cause(List *causes, const Cause *found)
+count_cause(List *causes, const Cause *found, const char *variant)
 {
 	Cause	   *cause;
 	ListCell   *cell;
@@ -81,15 +127,16 @@ count_cause(List *causes, const Cause *found)
 	foreach(cell, causes)
 	{
 		cause = lfirst(cell);
-		if (strcmp(cause->code, found->code) == 0 && strcmp(cause->message, found->message) == 0 &&
-			(cause->variant == NULL ? found->variant == NULL : found->variant != NULL && strcmp(cause->variant, found->variant) == 0))
+		if (strcmp(cause->code, found->code) == 0 && is_same_message(cause->message, found->message))
 		{
 			cause->count++;
+			cause->variants = add_variant(cause->variants, variant);
 			return causes;
 		}
 	}
 	cause = palloc(sizeof(Cause));
 	*cause = *found;
+	cause->variants = add_variant(NIL, variant);
 	cause->message = pstrdup(found->message);
 	cause->hint = found->hint == NULL ? NULL : pstrdup(found->hint);
 	cause->example = pstrdup(found->example);
@@ -106,12 +153,17 @@ add_causes(MakoDiagnosis *diagnosis, const char *subject, List *causes, int64 tr
 	foreach(cell, causes)
 	{
 		const Cause *cause = lfirst(cell);
-		const char *variant = cause->variant == NULL ? "" : psprintf("%s: ", cause->variant);
+		StringInfoData text;
+		ListCell   *variant;
 
-		mako_diagnose_add(diagnosis, cause->severity, cause->code, subject,
-						  psprintf("%s%s (" INT64_FORMAT " of " INT64_FORMAT " %s, such as %s)", variant, cause->message, cause->count,
-								   tried, what, cause->example),
-						  cause->hint);
+		initStringInfo(&text);
+		foreach(variant, cause->variants)
+			appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "", (const char *) lfirst(variant));
+		if (text.len > 0)
+			appendStringInfoString(&text, ": ");
+		appendStringInfo(&text, "%s (" INT64_FORMAT " of " INT64_FORMAT " %s, such as %s)", cause->message, cause->count, tried, what,
+						 cause->example);
+		mako_diagnose_add(diagnosis, cause->severity, cause->code, subject, text.data, cause->hint);
 	}
 }
 
@@ -168,7 +220,7 @@ try(Probe *probe, Attempt *attempt)
 	MemoryContextSwitchTo(old);
 }
 
-/* Compiles what leads from source to target. */
+/* Compiles what leads from source to target; a callback of mako_isolation_run(). */
 static void
 compile(void *argument)
 {
@@ -258,31 +310,65 @@ try_events(Probe *probe, Variant *variant, Jsonb *state, int payloads)
 	}
 }
 
-/* Finds the event types that no state accepts. The payloads are what upcast would give. */
+/* Applies payloads of the store to a state, as long as none is accepted: a rule may want more than its type definition says. */
+static void
+try_stored_events(Probe *probe, Variant *variant, const MakoRows *rows, Jsonb *state)
+{
+	for (uint64 row = 0; row < rows->count && !variant->accepted; row++)
+	{
+		bool		isnull;
+		MakoEvent	event = {.sequence_number = 1,.event_type = PointerGetDatum(variant->event_type),
+		.schema_version = DatumGetInt32(mako_rows_get(rows, row, 1, &isnull)),.payload = mako_rows_get(rows, row, 2, &isnull)};
+		Attempt		attempt = {.state = JsonbPGetDatum(state),.event = &event};
+
+		try(probe, &attempt);
+		variant->accepted = attempt.accepted;
+	}
+}
+
+/* Is a type of events accepted in one of the generated states, or as it is in the store? */
+static bool
+is_accepted_after_all(Probe *probe, Variant *variant)
+{
+	Datum		values[] = {PointerGetDatum(variant->event_type), CStringGetTextDatum(probe->source_wf)};
+	MakoRows	rows;
+	ListCell   *cell;
+
+	foreach(cell, probe->generated)
+		if (!variant->accepted)
+			try_events(probe, variant, ((MakoInstance *) lfirst(cell))->value, LAST_PAYLOADS);
+	if (variant->accepted || !probe->diagnosis->has_store)
+		return variant->accepted;
+	rows = mako_sql_query_snapshot(&select_payloads, values, NULL);
+	probe->fold->upcast = probe->upcast;
+	foreach(cell, probe->reached)
+		try_stored_events(probe, variant, &rows, ((MakoInstance *) lfirst(cell))->value);
+	foreach(cell, probe->generated)
+		try_stored_events(probe, variant, &rows, ((MakoInstance *) lfirst(cell))->value);
+	probe->fold->upcast = NULL;
+	mako_rows_free(&rows);
+	return variant->accepted;
+}
+
+/* Finds the event types that no state accepts. */
 static void
 probe_events(Probe *probe)
 {
-	List	   *variants = variants_of(probe->fold->plan->workflows[0]);
 	ListCell   *cell;
-	ListCell   *state;
 
-	probe->fold->upcast = NULL;
 	/* The list of states grows while it is read. */
 	for (int i = 0; i < list_length(probe->reached); i++)
-		foreach(cell, variants)
+		foreach(cell, probe->variants)
 			try_events(probe, lfirst(cell), ((MakoInstance *) list_nth(probe->reached, i))->value, MOST_PAYLOADS);
-	foreach(cell, variants)
+	foreach(cell, probe->variants)
 	{
 		Variant    *variant = lfirst(cell);
 
-		foreach(state, probe->generated)
-			if (!variant->accepted)
-				try_events(probe, variant, ((MakoInstance *) lfirst(state))->value, LAST_PAYLOADS);
-		if (!variant->accepted)
+		if (!is_accepted_after_all(probe, variant))
 			mako_diagnose_add(probe->diagnosis, MAKO_WARNING, "event_not_accepted", probe->source_wf,
 							  psprintf("apply accepts event type \"%s\" in none of %d states: %s", text_to_cstring(variant->event_type),
 									   list_length(probe->reached) + list_length(probe->generated), variant->message),
-							  "Handle it, or take it out of the event type definition.");
+							  "Handle it, or take it out of the event type definition. Where it needs particular values, only real events show it.");
 	}
 }
 
@@ -292,7 +378,7 @@ probe_events(Probe *probe)
 static Cause
 cause_of(const Attempt *attempt, const MakoInstance *state)
 {
-	Cause		cause = {MAKO_WARNING, "state_not_migrated", state->variant, attempt->message, attempt->hint, example_of(state->value)};
+	Cause		cause = {MAKO_WARNING, "state_not_migrated", NIL, attempt->message, attempt->hint, example_of(state->value)};
 
 	if (attempt->fold->phase == MAKO_PHASE_STATE)
 	{
@@ -322,7 +408,7 @@ probe_step(Probe *probe, const char *subject)
 		{
 			Cause		cause = cause_of(&attempt, state);
 
-			causes = count_cause(causes, &cause);
+			causes = count_cause(causes, &cause, state->variant);
 		}
 	}
 	add_causes(probe->diagnosis, subject, causes, list_length(states), "states");
@@ -370,14 +456,14 @@ note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 se
 {
 	Sampling   *sampling = argument;
 	bool		migrates = phase == MAKO_PHASE_MIGRATE || (phase == MAKO_PHASE_STATE && sampling->fold->plan->steps > 0);
-	Cause		cause = {MAKO_WARNING, migrates ? "stream_not_migrated" : "stream_not_folded", NULL, mako_diagnose_text(error),
+	Cause		cause = {MAKO_WARNING, migrates ? "stream_not_migrated" : "stream_not_folded", NIL, mako_diagnose_text(error),
 	error->hint, psprintf("\"%s\"", stream->stream_id)};
 	MemoryContext old = MemoryContextSwitchTo(sampling->probe->context);
 
 	if (migrates)
-		sampling->not_migrated = count_cause(sampling->not_migrated, &cause);
+		sampling->not_migrated = count_cause(sampling->not_migrated, &cause, NULL);
 	else
-		sampling->not_folded = count_cause(sampling->not_folded, &cause);
+		sampling->not_folded = count_cause(sampling->not_folded, &cause, NULL);
 	MemoryContextSwitchTo(old);
 }
 
@@ -402,27 +488,67 @@ probe_streams(Probe *probe, const char *subject, int64 sample, bool tell_not_fol
 
 /* ---- a workflow ------------------------------------------------------------------------------------------------------------- */
 
+/* Compiles a workflow, and makes states and events; a callback of mako_isolation_run(). */
+static void
+begin_workflow(void *argument)
+{
+	Probe	   *probe = argument;
+	const MakoWorkflow *workflow;
+
+	compile(probe);
+	workflow = probe->fold->plan->workflows[0];
+	if (workflow->initial_state != NULL)
+	{
+		MakoInstance *initial = palloc0(sizeof(MakoInstance));
+
+		initial->value = workflow->initial_state;
+		probe->reached = list_make1(initial);
+	}
+	if (workflow->state_type != NULL)
+		probe->generated = mako_instances_generate(workflow->state_type, MAKO_INSTANCES);
+	probe->variants = variants_of(workflow);
+	/* Generated payloads are what upcast would give. */
+	probe->upcast = probe->fold->upcast;
+	probe->fold->upcast = NULL;
+}
+
+/* Is a workflow what was registered? */
+static bool
+is_usable(const List *definitions, const char *workflow_id)
+{
+	ListCell   *cell;
+
+	foreach(cell, definitions)
+	{
+		const MakoDefinition *definition = lfirst(cell);
+
+		if (definition->target_wf == NULL && strcmp(definition->source_wf, workflow_id) == 0)
+			return definition->usable;
+	}
+	return false;
+}
+
+/* Begins with a definition, or says why it cannot be tried. */
+static bool
+begin(Probe *probe, const char *name, void (*callback) (void *argument))
+{
+	ErrorData  *error = mako_isolation_run(callback, probe);
+
+	if (error != NULL)
+		mako_diagnose_add(probe->diagnosis, MAKO_ERROR, "not_usable", name, mako_diagnose_text(error), error->hint);
+	return error == NULL;
+}
+
 /* Tries a workflow, then every step that leads out of it. */
 static void
 probe_workflow(Probe *probe, const MakoDefinition *workflow, const List *definitions, int64 sample)
 {
-	const MakoWorkflow *source;
 	bool		sampled = false;
 	ListCell   *cell;
 
 	probe->source_wf = probe->target_wf = workflow->source_wf;
-	if (mako_isolation_run(compile, probe) != NULL)
+	if (!begin(probe, workflow->name, begin_workflow))
 		return;
-	source = probe->fold->plan->workflows[0];
-	if (source->initial_state != NULL)
-	{
-		MakoInstance *initial = palloc0(sizeof(MakoInstance));
-
-		initial->value = source->initial_state;
-		probe->reached = list_make1(initial);
-	}
-	if (source->state_type != NULL)
-		probe->generated = mako_instances_generate(source->state_type, MAKO_INSTANCES);
 	if (workflow->has_apply)
 		probe_events(probe);
 
@@ -433,8 +559,8 @@ probe_workflow(Probe *probe, const MakoDefinition *workflow, const List *definit
 		if (step->target_wf == NULL || !step->usable || strcmp(step->source_wf, workflow->source_wf) != 0)
 			continue;
 		probe->target_wf = step->target_wf;
-		/* The target may be broken, which is a finding of its own. */
-		if (mako_isolation_run(compile, probe) != NULL)
+		/* A target that is not what was registered has a finding of its own. */
+		if (!is_usable(definitions, step->target_wf) || !begin(probe, step->name, compile))
 			continue;
 		probe_step(probe, step->name);
 		if (probe->diagnosis->has_store && sample > 0)
