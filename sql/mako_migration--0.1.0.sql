@@ -1166,7 +1166,9 @@ $$
     SELECT s.stream_no, s.stream_id, s.workflow_id, COALESCE(m.target_wf, h.workflow_id, s.workflow_id) AS expected, m.run_id
     FROM mako.stream s
     LEFT JOIN move m ON m.stream_no = s.stream_no AND m.next_run IS NULL
-    LEFT JOIN history h ON h.stream_no = s.stream_no),
+    LEFT JOIN history h ON h.stream_no = s.stream_no
+    WHERE NOT EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no = s.stream_no AND n.run_id <> 0
+                      AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id))),
   -- Which workflow a stream ran under, from one sequence number (exclusive) to another.
   term AS MATERIALIZED (
     SELECT m.stream_no, m.sequence_number AS after, COALESCE(m.next, 9223372036854775807) AS through, m.target_wf AS workflow_id,

@@ -272,6 +272,19 @@ is_known(const List *states, Jsonb *state)
 	return false;
 }
 
+/* All states of the workflow at hand. */
+static List *
+all_states(const Probe *probe)
+{
+	List	   *states = list_copy(probe->generated);
+	ListCell   *cell;
+
+	foreach(cell, probe->reached)
+		if (!is_known(probe->generated, ((MakoInstance *) lfirst(cell))->value))
+			states = lappend(states, lfirst(cell));
+	return states;
+}
+
 /* Notes the state that the fold has come to, unless there are enough. */
 static void
 note_reached(Probe *probe)
@@ -367,7 +380,7 @@ probe_events(Probe *probe)
 		if (!is_accepted_after_all(probe, variant))
 			mako_diagnose_add(probe->diagnosis, MAKO_WARNING, "event_not_accepted", probe->source_wf,
 							  psprintf("apply accepts event type \"%s\" in none of %d states: %s", text_to_cstring(variant->event_type),
-									   list_length(probe->reached) + list_length(probe->generated), variant->message),
+									   list_length(all_states(probe)), variant->message),
 							  "Handle it, or take it out of the event type definition. Where it needs particular values, only real events show it.");
 	}
 }
@@ -394,7 +407,7 @@ cause_of(const Attempt *attempt, const MakoInstance *state)
 static void
 probe_step(Probe *probe, const char *subject)
 {
-	List	   *states = list_concat_copy(probe->generated, probe->reached);
+	List	   *states = all_states(probe);
 	List	   *causes = NIL;
 	ListCell   *cell;
 
@@ -458,8 +471,12 @@ note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 se
 	bool		migrates = phase == MAKO_PHASE_MIGRATE || (phase == MAKO_PHASE_STATE && sampling->fold->plan->steps > 0);
 	Cause		cause = {MAKO_WARNING, migrates ? "stream_not_migrated" : "stream_not_folded", NIL, mako_diagnose_text(error),
 	error->hint, psprintf("\"%s\"", stream->stream_id)};
-	MemoryContext old = MemoryContextSwitchTo(sampling->probe->context);
+	MemoryContext old;
 
+	/* Events that are missing have findings of their own, and so do heads that were moved. */
+	if (error->sqlerrcode == ERRCODE_DATA_CORRUPTED || (stream->boundary_missing && phase == MAKO_PHASE_LOAD))
+		return;
+	old = MemoryContextSwitchTo(sampling->probe->context);
 	if (migrates)
 		sampling->not_migrated = count_cause(sampling->not_migrated, &cause, NULL);
 	else
