@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(76);
+SELECT plan(78);
 
 \ir include/helpers.sql
 
