@@ -1131,7 +1131,7 @@ COMMENT ON FUNCTION mako_step_finding(text[]) IS
 
 CREATE FUNCTION mako_store_finding()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS
 $$
   WITH RECURSIVE
   step AS (
