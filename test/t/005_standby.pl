@@ -60,6 +60,7 @@ my %reads = (
 	'mako_load()' => 'SELECT count(*), sum(hashtextextended(x::text, 0)) FROM mako.stream s, mako_load(s.stream_id) x',
 	'mako_trace()' => 'SELECT count(*), sum(hashtextextended(x::text, 0)) FROM mako.stream s, mako_trace(s.stream_id) x',
 	'mako_coverage()' => "SELECT * FROM mako_coverage('FV2024-10-01') UNION ALL SELECT * FROM mako_coverage('FV2025-10-01')",
+	'mako_check()' => 'SELECT count(*), sum(hashtextextended(x::text, 0)) FROM mako_check() x',
 	'mako_lookup()' => q{SELECT count(*), count(DISTINCT x.workflow_id) FROM mako.registry r, mako_lookup(r.tenant_id, r.key, 'FV2025-10-01') x},
 	'mako_version_fingerprint()' => "SELECT mako_version_fingerprint('FV2024-10-01', 'FV2025-10-01')",
 	'mako_fold()' => "SELECT mako_fold('$source', '[{\"event_type\": \"SupplierChangeActivated\", \"payload\": {\"type\": \"Activated\"}}]')",
