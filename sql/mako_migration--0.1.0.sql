@@ -1209,7 +1209,8 @@ $$
            'Appending fails until the head is right. mako_adopt_events() sets the heads of histories that were loaded.'
     FROM mako.stream s JOIN history h ON h.stream_no = s.stream_no WHERE h.last > s.version
     UNION ALL
-    SELECT 'error', 'head_ahead', s.stream_id, format('its head is at version %s, but its last event is %s', s.version, COALESCE(h.last, 0)),
+    SELECT 'error', 'head_ahead', s.stream_id,
+           format('its head is at version %s, but its last event is %s', s.version, COALESCE(h.last, 0)),
            'Events are lost: restore them from a backup.'
     FROM mako.stream s
     LEFT JOIN history h ON h.stream_no = s.stream_no
@@ -1239,7 +1240,8 @@ $$
            'Restore the head from a backup.'
     FROM mako.snapshot n WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = n.stream_no) GROUP BY n.stream_no
     UNION ALL
-    SELECT 'error', 'snapshot_of_unknown_run', s.stream_id, format('its snapshot at %s is of run %s, which is not recorded', n.sequence_number, n.run_id),
+    SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
+           format('its snapshot at %s is of run %s, which is not recorded', n.sequence_number, n.run_id),
            'Restore the row of mako.migration_run from a backup.'
     FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
     WHERE n.run_id <> 0 AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id)

@@ -290,7 +290,8 @@ judge_function(Oid function, void *context)
 		add_about_body(inspection, "not_repeatable", psprintf("calls %s, whose result is another one next time", name),
 					   "Take what changes from the event: a state must be the same whenever it is computed.");
 	else if (depends_on_style(form))
-		add_about_body(inspection, "depends_on_settings", psprintf("calls %s, whose result depends on TimeZone, DateStyle or lc_time", name),
+		add_about_body(inspection, "depends_on_settings",
+					   psprintf("calls %s, whose result depends on TimeZone, DateStyle or lc_time", name),
 					   "Keep dates and times as text, or SET these settings on the function.");
 	ReleaseSysCache(tuple);
 	return false;

@@ -48,7 +48,7 @@
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it, and for diagnose.c, which
- * looks for what is wrong with definitions and store, with values that instances.c makes of type definitions.
+ * looks for what is wrong with definitions and store; probe.c tries the former with values that instances.c makes of type definitions.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's

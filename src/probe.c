@@ -381,7 +381,8 @@ probe_events(Probe *probe)
 			mako_diagnose_add(probe->diagnosis, MAKO_WARNING, "event_not_accepted", probe->source_wf,
 							  psprintf("apply accepts event type \"%s\" in none of %d states: %s", text_to_cstring(variant->event_type),
 									   list_length(all_states(probe)), variant->message),
-							  "Handle it, or take it out of the event type definition. Where it needs particular values, only real events show it.");
+							  "Handle it, or take it out of the event type definition."
+							  " Where it needs particular values, only real events show it.");
 	}
 }
 
