@@ -781,6 +781,11 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_validate(jsonb, jsonb) IS
 'every error of a value against a JSON Type Definition (RFC 8927), as JSON pointers into value and definition; no row for a valid one';
 
+CREATE FUNCTION mako_instances(type_definition jsonb) RETURNS TABLE (variant text, instance jsonb)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_instances(jsonb) IS
+'values that a JSON Type Definition (RFC 8927) allows, about 1,000 at most: every variant, enum value, missing property, null and boundary';
+
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Triggers of the store: invariants.c
 
@@ -1300,6 +1305,239 @@ END
 $$;
 COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
 'undoes mako_add_dependent(); takes the relation as mako.dependent shows it, so that a dropped one can be removed; false when it was not there';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Diagnostics
+
+CREATE FUNCTION mako_step_finding(retired text[])
+RETURNS TABLE (severity text, code text, subject text, message text, hint text)
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+$$
+  WITH RECURSIVE
+  workflow AS (
+    SELECT w.workflow_id::text AS id, split_part(w.workflow_id::text, '@', 1) AS name, split_part(w.workflow_id::text, '@', 2) AS version,
+           w.state_schema_version
+    FROM @extschema@.mako_workflow w),
+  step AS (
+    SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
+  reach AS (
+    SELECT s.source, s.target FROM step s
+    UNION
+    SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target)
+  -- A cycle is told once, at the first of its workflows.
+  SELECT 'info', 'cycle', c.first, format('steps lead from it back to it: %s', string_agg(c.member, ', ' ORDER BY c.member COLLATE "C")),
+         'That is fine for a way back; nothing is migrated in circles by itself.'
+  FROM (SELECT a.source AS member, min(b.source COLLATE "C") AS first
+        FROM reach a JOIN reach b ON b.source = a.target AND b.target = a.source
+        WHERE EXISTS (SELECT FROM reach o WHERE o.source = a.source AND o.target = a.source)
+        GROUP BY a.source) AS c
+  GROUP BY c.first
+  UNION ALL
+  SELECT 'warning', 'no_way_out', w.id, format('no step leads out of it, but version %s is registered', max(n.version COLLATE "C")),
+         'Register a step with mako_register_migration(), or exempt the workflow with mako_exempt().'
+  FROM workflow w
+  JOIN workflow n ON n.name = w.name AND n.version > w.version COLLATE "C"
+  WHERE NOT EXISTS (SELECT FROM step s WHERE s.source = w.id)
+    AND NOT EXISTS (SELECT FROM @extschema@.mako_exemption x WHERE x.workflow_id::text = w.id)
+    AND w.version <> ALL (retired)
+  GROUP BY w.id
+  UNION ALL
+  SELECT 'error', 'target_retired', format('%s -> %s', s.source, s.target), format('it leads to version %s, which is retired', t.version),
+         'Register a step to a version that is not, and forget this one with mako_unregister_migration().'
+  FROM step s JOIN workflow w ON w.id = s.source JOIN workflow t ON t.id = s.target
+  WHERE t.version = ANY (retired) AND w.version <> ALL (retired)
+  UNION ALL
+  SELECT 'info', 'schema_version_back', format('%s -> %s', s.source, s.target),
+         format('state schema version %s becomes %s', w.state_schema_version, t.state_schema_version),
+         'That is fine for a way back.'
+  FROM step s JOIN workflow w ON w.id = s.source JOIN workflow t ON t.id = s.target
+  WHERE t.state_schema_version < w.state_schema_version
+$$;
+COMMENT ON FUNCTION mako_step_finding(text[]) IS
+'what mako_check() finds in the registered steps; takes the retired format versions, because there may be no store';
+
+CREATE FUNCTION mako_store_finding()
+RETURNS TABLE (severity text, code text, subject text, message text, hint text)
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS
+$$
+  WITH RECURSIVE
+  step AS (
+    SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
+  reach AS (
+    SELECT s.source, s.target FROM step s
+    UNION
+    SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target),
+  -- The events of a stream by workflow, and altogether: the only pass over the events, unless some do not fit.
+  part AS MATERIALIZED (
+    SELECT e.stream_no, e.workflow_id, count(*) AS events, min(e.sequence_number) AS first, max(e.sequence_number) AS last
+    FROM mako.event e GROUP BY e.stream_no, e.workflow_id),
+  history AS MATERIALIZED (
+    SELECT p.stream_no, sum(p.events)::bigint AS events, min(p.first) AS first, max(p.last) AS last,
+           (array_agg(p.workflow_id ORDER BY p.last DESC))[1] AS workflow_id
+    FROM part p GROUP BY p.stream_no),
+  saved AS MATERIALIZED (
+    SELECT n.stream_no, max(n.sequence_number) AS last FROM mako.snapshot n WHERE n.reverted_by IS NULL GROUP BY n.stream_no),
+  -- The recorded moves of a stream in order.
+  move AS MATERIALIZED (
+    SELECT m.stream_no, m.sequence_number, m.run_id, r.source_wf, r.target_wf, m.has_snapshot,
+           row_number() OVER w AS number, lead(m.sequence_number) OVER w AS next, lead(m.run_id) OVER w AS next_run
+    FROM (SELECT n.stream_no, n.sequence_number, n.run_id, true AS has_snapshot FROM mako.snapshot n
+          WHERE n.run_id > 0 AND n.reverted_by IS NULL
+            AND NOT EXISTS (SELECT FROM mako.repointed p WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
+          UNION ALL
+          SELECT p.stream_no, p.sequence_number, p.run_id, false FROM mako.repointed p WHERE p.reverted_by IS NULL) AS m
+    JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry AND r.kind <> 'revert'
+    WINDOW w AS (PARTITION BY m.stream_no ORDER BY m.run_id)),
+  -- Where each stream must be now: where its last move led, or where its last event was written.
+  place AS (
+    SELECT s.stream_no, s.stream_id, s.workflow_id, COALESCE(m.target_wf, h.workflow_id, s.workflow_id) AS expected, m.run_id
+    FROM mako.stream s
+    LEFT JOIN move m ON m.stream_no = s.stream_no AND m.next_run IS NULL
+    LEFT JOIN history h ON h.stream_no = s.stream_no
+    WHERE NOT EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no = s.stream_no AND n.run_id <> 0
+                      AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id))),
+  -- Which workflow a stream ran under, from one sequence number (exclusive) to another.
+  term AS MATERIALIZED (
+    SELECT m.stream_no, m.sequence_number AS after, COALESCE(m.next, 9223372036854775807) AS through, m.target_wf AS workflow_id,
+           false AS is_first
+    FROM move m
+    UNION ALL
+    SELECT m.stream_no, 0, m.sequence_number, m.source_wf, true FROM move m WHERE m.number = 1
+    UNION ALL
+    SELECT p.stream_no, 0, 9223372036854775807, p.workflow_id, true FROM place p WHERE p.run_id IS NULL),
+  -- Streams some of whose events do not fit at first sight: an imported history may have begun under workflows that lead to the first.
+  suspect AS MATERIALIZED (
+    SELECT DISTINCT p.stream_no
+    FROM part p
+    JOIN place l ON l.stream_no = p.stream_no AND l.workflow_id = l.expected
+    WHERE NOT EXISTS (SELECT FROM term t WHERE t.stream_no = p.stream_no AND t.workflow_id = p.workflow_id
+                      AND t.after < p.first AND t.through >= p.last)),
+  misfit AS (
+    SELECT e.stream_no, min(e.sequence_number) AS sequence_number
+    FROM suspect x
+    JOIN mako.event e ON e.stream_no = x.stream_no
+    JOIN term t ON t.stream_no = e.stream_no AND t.after < e.sequence_number AND t.through >= e.sequence_number
+    WHERE e.workflow_id <> t.workflow_id
+      AND NOT (t.is_first AND EXISTS (SELECT FROM reach r WHERE r.source = e.workflow_id AND r.target = t.workflow_id))
+    GROUP BY e.stream_no),
+  -- An event of the workflow that a stream has left, behind the move; or of the one that it goes to, before it.
+  misplaced AS (
+    SELECT f.stream_no, f.sequence_number, e.workflow_id,
+           (SELECT m.run_id FROM move m
+            WHERE m.stream_no = f.stream_no AND m.has_snapshot
+              AND (m.source_wf = e.workflow_id AND m.sequence_number < f.sequence_number
+                   OR m.target_wf = e.workflow_id AND m.sequence_number >= f.sequence_number)
+            ORDER BY abs(m.sequence_number - f.sequence_number), m.run_id LIMIT 1) AS run_id
+    FROM misfit f
+    JOIN mako.event e ON e.stream_no = f.stream_no AND e.sequence_number = f.sequence_number),
+  -- What is wrong with single streams.
+  broken (severity, code, subject, message, hint) AS (
+    SELECT 'error', 'head_behind', s.stream_id, format('its head is at version %s, but its last event is %s', s.version, h.last),
+           'Appending fails until the head is right. mako_adopt_events() sets the heads of histories that were loaded.'
+    FROM mako.stream s JOIN history h ON h.stream_no = s.stream_no WHERE h.last > s.version
+    UNION ALL
+    SELECT 'error', 'head_ahead', s.stream_id,
+           format('its head is at version %s, but its last event is %s', s.version, COALESCE(h.last, 0)),
+           'Events are lost: restore them from a backup.'
+    FROM mako.stream s
+    LEFT JOIN history h ON h.stream_no = s.stream_no
+    LEFT JOIN saved a ON a.stream_no = s.stream_no
+    WHERE COALESCE(h.last, 0) < s.version AND (h.last IS NOT NULL OR COALESCE(a.last, 0) < s.version)
+    UNION ALL
+    SELECT 'error', 'events_without_head', h.stream_no::text, format('stream number %s has %s events, but no head', h.stream_no, h.events),
+           'Restore the head from a backup.'
+    FROM history h WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = h.stream_no)
+    UNION ALL
+    SELECT 'error', 'event_gap', s.stream_id,
+           CASE WHEN h.last - h.first + 1 = h.events THEN format('its first event is %s', h.first)
+                ELSE format('%s events are missing between %s and %s', h.last - h.first + 1 - h.events, h.first, h.last) END,
+           'Events are lost: restore them from a backup.'
+    FROM history h
+    JOIN mako.stream s ON s.stream_no = h.stream_no
+    LEFT JOIN saved a ON a.stream_no = h.stream_no
+    WHERE h.last - h.first + 1 <> h.events OR (h.first > 1 AND COALESCE(a.last, 0) < h.first - 1)
+    UNION ALL
+    SELECT 'error', 'snapshot_beyond_head', s.stream_id,
+           format('its snapshot at %s (run %s) is beyond the head, which is at version %s', n.sequence_number, n.run_id, s.version),
+           CASE WHEN n.run_id = 0 THEN 'Delete the snapshot: it is only a cache.'
+                ELSE 'Restore snapshot or events from a backup; mako.migration_run tells which run it was.' END
+    FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no WHERE n.sequence_number > s.version
+    UNION ALL
+    SELECT 'error', 'snapshot_without_head', n.stream_no::text, format('stream number %s has snapshots, but no head', n.stream_no),
+           'Restore the head from a backup.'
+    FROM mako.snapshot n WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = n.stream_no) GROUP BY n.stream_no
+    UNION ALL
+    SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
+           format('its snapshot at %s is of run %s, which is not recorded', n.sequence_number, n.run_id),
+           'Restore the row of mako.migration_run from a backup.'
+    FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
+    WHERE n.run_id <> 0 AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id)
+    UNION ALL
+    SELECT 'error', 'head_moved', p.stream_id,
+           CASE WHEN p.run_id IS NULL THEN format('it runs under "%s", but its last event is of "%s" and no move is recorded', p.workflow_id, p.expected)
+                ELSE format('it runs under "%s", but run %s moved it to "%s"', p.workflow_id, p.run_id, p.expected) END,
+           'Somebody changed the head past the triggers: set it back, or restore the snapshot of the move.'
+    FROM place p WHERE p.workflow_id <> p.expected
+    UNION ALL
+    SELECT 'error', CASE WHEN m.run_id IS NULL THEN 'event_outside_history' ELSE 'snapshot_misplaced' END, s.stream_id,
+           CASE WHEN m.run_id IS NULL THEN format('event %s is of "%s", under which the stream did not run then', m.sequence_number, m.workflow_id)
+                ELSE format('event %s is of "%s", which does not fit the number of the snapshot of run %s', m.sequence_number, m.workflow_id, m.run_id) END,
+           'Somebody changed it past the triggers: restore it from a backup.'
+    FROM misplaced m JOIN mako.stream s ON s.stream_no = m.stream_no),
+  ranked AS (
+    SELECT b.*, row_number() OVER w AS number, count(*) OVER (PARTITION BY b.code) AS found
+    FROM broken b WINDOW w AS (PARTITION BY b.code ORDER BY b.subject COLLATE "C"))
+  SELECT r.severity, r.code, r.subject, r.message, r.hint FROM ranked r WHERE r.number <= 20
+  UNION ALL
+  SELECT r.severity, r.code, '*', format('%s more like those', r.found - 20), r.hint FROM ranked r WHERE r.number = 21
+  UNION ALL
+  SELECT 'warning', 'store_layout', 'mako', format('the store has layout version %s', mako.layout_version()),
+         'Upgrade it with SELECT mako_create_store(), or update the extension.'
+  FROM @extschema@.mako_store_object() o
+  WHERE o.name = 'layout_version' AND substring(o.definition FROM 'SELECT (\d+)')::integer <> mako.layout_version()
+  UNION ALL
+  SELECT 'info', 'events_archived', '*', format('the first events of %s streams are archived; their snapshots tell the states', count(*)),
+         'mako_trace() and mako_verify() cannot look behind them.'
+  FROM mako.stream s
+  JOIN saved a ON a.stream_no = s.stream_no
+  LEFT JOIN history h ON h.stream_no = s.stream_no
+  WHERE CASE WHEN h.first IS NULL THEN s.version > 0 AND a.last = s.version
+             ELSE h.first > 1 AND a.last >= h.first - 1 AND h.last - h.first + 1 = h.events END
+  HAVING count(*) > 0
+  UNION ALL
+  SELECT 'error', 'workflow_not_registered', s.workflow_id, format('%s streams run under it, but it is not registered', count(*)),
+         'Use mako_register_workflow().'
+  FROM mako.stream s
+  WHERE NOT EXISTS (SELECT FROM @extschema@.mako_workflow w WHERE w.workflow_id::text = s.workflow_id)
+  GROUP BY s.workflow_id
+  UNION ALL
+  SELECT 'info', 'exemption_unused', x.workflow_id::text, 'it is exempt, but no stream runs under it',
+         'mako_unexempt() takes the exemption back.'
+  FROM @extschema@.mako_exemption x
+  WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.workflow_id = x.workflow_id::text)
+  UNION ALL
+  SELECT 'warning', 'run_unfinished', format('%s -> %s', r.source_wf, r.target_wf), format('batched run %s has not finished', r.run_id),
+         'It is running, or was stopped: call it again, and it goes on.'
+  FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL
+  UNION ALL
+  SELECT 'error', 'dependent_missing', d.relation,
+         CASE WHEN c.oid IS NULL THEN format('table %s follows its processes, but does not exist', d.relation)
+              ELSE format('column "%s" of %s follows its processes, but does not exist', k.name, d.relation) END,
+         'Restore it, or use mako_remove_dependent(): migrations fail until then.'
+  FROM mako.dependent d
+  CROSS JOIN LATERAL (SELECT to_regclass(d.relation)::oid AS oid) AS c
+  CROSS JOIN LATERAL (SELECT v.name FROM (VALUES (d.process_column), (d.workflow_column), (d.tenant_column)) AS v (name)
+                      WHERE v.name IS NOT NULL AND c.oid IS NOT NULL
+                        AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = v.name AND NOT a.attisdropped)
+                      UNION ALL SELECT NULL WHERE c.oid IS NULL) AS k
+$$;
+COMMENT ON FUNCTION mako_store_finding() IS 'what mako_check() finds in the tables of the store; of many streams with the same fault, twenty';
+
+CREATE FUNCTION mako_check(sample integer DEFAULT 100)
+RETURNS TABLE (severity text, code text, subject text, message text, hint text)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_check(integer) IS
+'what is wrong with store, definitions and steps, one cause a row: error, warning or info; sample is how many streams of a workflow are tried';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Whatever changes data or definitions is for those to whom it is granted.

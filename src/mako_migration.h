@@ -55,8 +55,9 @@
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
  * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
- * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it, and for dry_run.c, which moves
- * them without writing; merge_patch.c says what has changed. revert.c undoes a run, with the writer of snapshot.c.
+ * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it; for dry_run.c, which moves them
+ * without writing (merge_patch.c says what has changed); and for diagnose.c, which looks for what is wrong with definitions and store
+ * (probe.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of snapshot.c.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
@@ -370,35 +371,13 @@ extern MakoFunction *mako_function_lookup(const char *signature, MakoRole role, 
 extern const char *mako_function_role(MakoRole role);
 extern Oid	mako_function_state_type(const MakoFunction *function);
 
-/* ---- sql_body.c: the body of an SQL function ------------------------------------------------------------------------------- */
-
-/* Why something is left as it is, for mako_explain_function(). */
-typedef struct MakoObstacle
-{
-	const char *reason;			/* NULL while there is none */
-	const char *hint;			/* what would help; may be NULL */
-} MakoObstacle;
-
-/* A body that is one expression. */
-typedef struct MakoSqlBody
-{
-	Oid			function;
-	Oid			collation;		/* of the call's arguments */
-	const Query *query;
-	Node	   *column;			/* of the query, its only one */
-} MakoSqlBody;
-
-extern bool mako_obstruct(MakoObstacle *obstacle, const char *reason, const char *hint);
-extern bool mako_sql_body_is_polymorphic(HeapTuple tuple);
-extern bool mako_sql_query_check(const Query *query, MakoObstacle *obstacle);
-extern MakoSqlBody *mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObstacle *obstacle);
-
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
 
 extern void mako_fingerprint_init(void);
 extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
+extern bool mako_fingerprint_body(Oid function, List **trees);
 
 /* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ------------------------------------------------------ */
 
@@ -423,6 +402,19 @@ extern void mako_type_definition_require_event(const MakoTypeDefinition *definit
 											   const Jsonb *payload);
 extern char *mako_path_to_text(const MakoPath *path);
 extern char *mako_path_describe(const MakoPath *path);
+
+/* ---- instances.c: values that a type definition allows --------------------------------------------------------------------- */
+
+#define MAKO_INSTANCES 1000		/* of a definition, about */
+
+typedef struct MakoInstance
+{
+	Jsonb	   *value;
+	char	   *variant;		/* of a discriminator, or the value of an enum; NULL for other definitions */
+	text	   *event_type;		/* of a variant: of its metadata, or its name; else NULL */
+} MakoInstance;
+
+extern List *mako_instances_generate(const MakoTypeDefinition *definition, int limit);
 
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
 
@@ -472,6 +464,7 @@ extern void mako_plan_require_pair(const char *source, const char *target);
 extern const char **mako_plan_ids(const char *source_wf, const char *target_wf, int *steps);
 extern MakoPlan *mako_plan_create(const char *source_wf, const char *target_wf);
 extern bool mako_plan_leads(const char *source_wf, const char *target_wf);
+extern List *mako_plan_junctions(const char *source_wf);
 extern Datum mako_plan_path(const MakoPlan *plan);
 extern Datum mako_plan_definitions(const MakoPlan *plan);
 
@@ -512,44 +505,7 @@ extern bool mako_json_is_field(const Node *node, bool *is_text);
 extern Expr *mako_json_functions_rewrite(Expr *expression);
 extern void mako_json_functions_replace(ExprState *state, MakoRefusalSink *sink);
 
-/* ---- inline.c: SQL functions as expressions -------------------------------------------------------------------------------- */
-
-/* A value that is evaluated at most once per evaluation of a program, and only where it is used. */
-typedef struct MakoBinding
-{
-	Expr	   *expression;		/* planned; may refer to other bindings */
-	int16		typlen;			/* of its type */
-	struct MakoField *field;	/* NULL unless it is one: binding.c */
-	Expr	   *chosen;			/* the expression with choices in it, which is evaluated */
-	const struct MakoProgram *program;
-	ExprState  *state;			/* lives as long as the program's; NULL for fields */
-	uint64		evaluation;		/* of the program, whose value this is */
-	Datum		value;			/* in the memory context of that evaluation */
-	bool		isnull;
-} MakoBinding;
-
-/* What became of a call of an SQL function. */
-typedef struct MakoInlineNote
-{
-	Oid			function;
-	Oid			caller;			/* in whose body it stands; InvalidOid for the expression itself */
-	bool		bound;			/* inlined with bindings */
-	bool		is_void;		/* the caller is called after all */
-	MakoObstacle obstacle;		/* why it is still called; none when it is inlined */
-} MakoInlineNote;
-
-extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
-extern bool mako_depends_on_context(Node *node);
-
-/* ---- share.c: lookups that an expression repeats --------------------------------------------------------------------------- */
-
-extern void mako_share(Expr **expression, List **bindings);
-
-/* ---- binding.c: fields; choice.c: CASE and comparisons over constants (binding.h) ------------------------------------------ */
-
-typedef struct MakoField MakoField;
-typedef struct MakoChoice MakoChoice;
-typedef struct MakoOperand MakoOperand;
+/* ---- sql_body.c, inline.c, share.c, binding.c, choice.c: from a call to a program (inline.h, binding.h) ------------------------ */
 
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 

@@ -121,6 +121,30 @@ mako_plan_leads(const char *source_wf, const char *target_wf)
 	return graph->distance[node] > 0;
 }
 
+/* Workflows at which several shortest paths from a source meet. */
+List *
+mako_plan_junctions(const char *source_wf)
+{
+	Graph	   *graph = read_graph(source_wf);
+	List	   *junctions = NIL;
+
+	search(graph);
+	for (int node = 1; node < graph->nodes; node++)
+	{
+		int			ways = 0;
+
+		for (int i = 0; i < graph->edges; i++)
+		{
+			int			from = graph->edge_source[i];
+
+			ways += graph->edge_target[i] == node && graph->distance[from] >= 0 && graph->distance[from] == graph->distance[node] - 1;
+		}
+		if (ways > 1)
+			junctions = lappend(junctions, graph->node[node]);
+	}
+	return junctions;
+}
+
 /* Raises unless source and target, two workflow ids or two format versions, differ. */
 void
 mako_plan_require_pair(const char *source, const char *target)

@@ -105,6 +105,13 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'TABLE(call text, evaluation text, calls integer, reason text, hint text)', 'f', 's', true, 'u'),
   ('mako_is_valid', 'type_definition jsonb, instance jsonb', 'boolean', 'f', 'i', true, 's'),
   ('mako_validate', 'type_definition jsonb, instance jsonb', 'TABLE(instance_path text, schema_path text)', 'f', 'i', true, 's'),
+  ('mako_instances', 'type_definition jsonb', 'TABLE(variant text, instance jsonb)', 'f', 'i', true, 's'),
+  -- diagnostics
+  ('mako_step_finding', 'retired text[]',
+   'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 's'),
+  ('mako_store_finding', '', 'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 's'),
+  ('mako_check', 'sample integer DEFAULT 100',
+   'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 'u'),
   -- processes, routing, format versions, import
   ('mako_register_migrations',
    'source_fv mako_format_version, target_fv mako_format_version, workflow_names text[]',

@@ -64,6 +64,7 @@ my %reads = (
 	'mako_verify_snapshots()' => "SELECT count(*) FROM mako_verify_snapshots('$source')",
 	'mako_transitions()' => "SELECT count(*), sum(count) FROM mako_transitions('$source')",
 	'mako_state_diagram()' => "SELECT md5(mako_state_diagram('$source'))",
+	'mako_check()' => 'SELECT count(*), sum(hashtextextended(x::text, 0)) FROM mako_check() x',
 	'mako_lookup()' => q{SELECT count(*), count(DISTINCT x.workflow_id) FROM mako.registry r, mako_lookup(r.tenant_id, r.key, 'FV2025-10-01') x},
 	'mako_plan()' => "SELECT * FROM mako_plan('$target', '$source')",
 	'mako_dry_run()' => "SELECT count(*), sum(hashtextextended(x::text, 0)) FROM mako_dry_run('$source', '$target') x",
