@@ -281,6 +281,228 @@ RETURNS SETOF mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODU
 COMMENT ON FUNCTION mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text) IS
 'migrates every workflow of a format version for which a way to the target is registered, one report a workflow; refused while anything in flight is undecided';
 
+-- They commit after every batch, which a SET clause would forbid: the search path is pinned inside.
+CREATE PROCEDURE mako_migrate_batched(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL, pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s',
+  expect text DEFAULT NULL, reason text DEFAULT NULL,
+  INOUT report mako_migration_report DEFAULT NULL)
+LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON PROCEDURE mako_migrate_batched(
+  mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report) IS
+'does what mako_migrate() does, batch by batch, and commits after each; called again after an error or a cancel, it goes on where it was';
+
+CREATE PROCEDURE mako_migrate_version_batched(
+  source_fv mako_format_version, target_fv mako_format_version, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL, pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s',
+  expect text DEFAULT NULL, reason text DEFAULT NULL,
+  INOUT reports mako_migration_report[] DEFAULT NULL)
+LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON PROCEDURE mako_migrate_version_batched(
+  mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report[]) IS
+'does what mako_migrate_version() does, batch by batch, and commits after each; called again, it goes on where it was';
+
+CREATE FUNCTION mako_source_lock(workflow_id text) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_source_lock(text) IS
+'classid and objid, in one number, of the advisory lock that a migration from this workflow holds; objsubid is 3';
+
+-- A view reads with its owner's rights, a function with the caller's: he sees the sessions and tables that he may see.
+CREATE FUNCTION mako_current_progress()
+RETURNS TABLE (run_id bigint, kind text, source_wf text, target_wf text, done bigint, total bigint, failed bigint, rate double precision,
+               started_at timestamptz, estimated_end timestamptz, pid integer)
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
+$$
+DECLARE
+  shown bigint[] := '{}';
+  readable name[];              -- tables of the store
+BEGIN
+  FOR run_id, kind, source_wf, target_wf, done, total, failed, rate, started_at, pid IN
+    SELECT t.m[4]::bigint, CASE WHEN t.m[1] IS NULL THEN 'single' ELSE 'batched' END, t.m[2], t.m[3], t.m[5]::bigint, t.m[6]::bigint,
+           t.m[7]::bigint, t.m[8]::double precision, t.m[9]::timestamptz, t.pid
+    FROM (
+      SELECT a.pid, regexp_match(a.query, '^mako_migrate(_batched)? (\S+) -> (\S+): run (\d+), (\d+) of (\d+) streams, (\d+) failed, '
+                                          '(\d+\.\d) a second, since (\S.*)$') AS m
+      FROM pg_stat_activity a WHERE a.datname = current_database() AND a.state = 'active') t
+    WHERE t.m IS NOT NULL
+    ORDER BY 1
+  LOOP
+    shown := shown || run_id;
+    estimated_end := clock_timestamp() + make_interval(secs => (total - done) / NULLIF(rate, 0));
+    RETURN NEXT;
+  END LOOP;
+
+  readable := ARRAY(SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE n.nspname = 'mako' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'));
+  IF NOT 'migration_run' = ANY (readable) THEN
+    RETURN;
+  END IF;
+  -- Batched runs that nobody is at; and those of a version that wait for their turn.
+  FOR run_id, kind, source_wf, target_wf, done, total, failed, started_at, pid IN EXECUTE pg_catalog.format($q$
+      SELECT r.run_id, r.kind, r.source_wf, r.target_wf, r.migrated + r.failed, %s, r.failed, r.started_at,
+             (SELECT l.pid FROM pg_locks l CROSS JOIN @extschema@.mako_source_lock(r.source_wf) AS k (key)
+              WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.granted
+                AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                AND l.classid = (k.key >> 32 & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid LIMIT 1)
+      FROM mako.migration_run r
+      WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.run_id <> ALL ($1) ORDER BY r.run_id $q$,
+      CASE WHEN 'stream' = ANY (readable) THEN $q$
+        r.migrated + (SELECT count(*) FROM mako.stream s
+                      WHERE s.workflow_id = r.source_wf AND s.stream_no <= r.through_stream_no
+                        AND (r.tenant_id IS NULL OR s.tenant_id = r.tenant_id)) $q$
+      ELSE 'NULL::bigint' END)
+    USING shown
+  LOOP
+    rate := NULL;
+    estimated_end := NULL;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mako_current_progress() IS 'what the view mako_progress shows';
+
+CREATE VIEW mako_progress AS SELECT * FROM mako_current_progress();
+COMMENT ON VIEW mako_progress IS 'migrations under way, as far as the caller may see their sessions, and batched ones that wait to be taken up again';
+GRANT SELECT ON mako_progress TO PUBLIC;
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Before the migration
+
+CREATE FUNCTION mako_plan(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false)
+RETURNS TABLE (
+  step integer, kind text, source_wf text, target_wf text, function text, evaluation text, streams bigint, in_flight bigint,
+  events bigint, scan_order text, blockers text[], fingerprint text)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_plan(mako_workflow_id, mako_workflow_id, uuid, boolean) IS
+'what mako_migrate() would use: functions, steps, and in the last row streams, events, what stands against it, and the fingerprint to expect';
+
+CREATE FUNCTION mako_merge_patch(source jsonb, target jsonb) RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_merge_patch(jsonb, jsonb) IS
+'the JSON merge patch (RFC 7396) from one document to another; null is a member that is gone, or one set to null, which RFC 7396 cannot express';
+
+CREATE FUNCTION mako_dry_run(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
+  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
+RETURNS TABLE (
+  stream_id text, sequence_number bigint, old_state jsonb, new_state jsonb, changes jsonb, error mako_migration_error)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_dry_run(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
+'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing. A sample is the same for the same seed';
+
+-- The rows come in the order of stream_no, so the lowest number of a row tells which stream is the first one.
+CREATE FUNCTION mako_dry_run_summary(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
+  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
+RETURNS TABLE (outcome text, phase text, sqlstate text, message text, streams bigint, example text)
+LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
+$$
+SELECT g.outcome, g.phase, g.sqlstate, g.message, g.streams, substr(g.first, 20)
+FROM (SELECT r.outcome, r.phase, r.sqlstate, r.message, count(*) AS streams,
+             min(lpad(r.n::text, 19, '0') || r.stream_id COLLATE "C") AS first
+      FROM (SELECT d.n, d.stream_id, (d.error).phase, (d.error).sqlstate, (d.error).message,
+                   CASE WHEN (d.error).phase IS NOT NULL THEN 'fail' WHEN d.new_state IS NULL THEN 'repoint' ELSE 'migrate' END AS outcome
+            FROM @extschema@.mako_dry_run(source_wf, target_wf, tenant_id, in_flight_only, sample, seed) WITH ORDINALITY
+                 AS d (stream_id, sequence_number, old_state, new_state, changes, error, n)) AS r
+      GROUP BY r.outcome, r.phase, r.sqlstate, r.message) AS g
+ORDER BY g.streams DESC, g.first
+$$;
+COMMENT ON FUNCTION mako_dry_run_summary(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
+'the rows of mako_dry_run(), counted by outcome (migrate, repoint, fail) and cause, the most frequent first, with the first stream of each';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Proofs and pictures: what is stored against what the events say
+
+CREATE FUNCTION mako_verify(run_id bigint)
+RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_verify(bigint) IS
+'computes every snapshot of a run again from the events, through every recorded move; a row for each thing that differs';
+
+CREATE FUNCTION mako_verify_snapshots(workflow_id mako_workflow_id)
+RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_verify_snapshots(mako_workflow_id) IS
+'folds to every periodic snapshot under a workflow and compares: is the registered apply the application''s? A row for each thing that differs';
+
+CREATE FUNCTION mako_transitions(workflow_id mako_workflow_id, tag text DEFAULT 'status')
+RETURNS TABLE (from_state text, event_type text, to_state text, count bigint)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
+'the state machine that the streams of a workflow went through; tag is the key that names a state, null: its only key, or the string that it is';
+
+CREATE FUNCTION mako_state_diagram(workflow_id mako_workflow_id, tag text DEFAULT 'status') RETURNS text
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_state_diagram(mako_workflow_id, text) IS 'what mako_transitions() gives, as a Mermaid diagram';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
+-- Undoing and looking back
+
+CREATE FUNCTION mako_revert(run_id bigint, reason text DEFAULT NULL)
+RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_revert(bigint, text) IS
+'undoes a migration run, stream by stream, where nothing came after it, and reports; call it as SELECT * FROM mako_revert(...)';
+
+CREATE FUNCTION mako_history(stream_id text)
+RETURNS TABLE (at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, role text, reason text)
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+$$
+#variable_conflict use_column
+DECLARE
+  head record;
+BEGIN
+  SELECT s.* INTO head FROM mako.stream s WHERE s.stream_id = mako_history.stream_id;
+  IF head.stream_no IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = CASE WHEN mako_history.stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
+      MESSAGE = CASE WHEN mako_history.stream_id IS NULL THEN 'stream_id must not be null'
+                ELSE format('stream "%s" does not exist', mako_history.stream_id) END;
+  END IF;
+  RETURN QUERY
+  WITH moved AS (
+    SELECT m.run_id, max(m.sequence_number) AS sequence_number, min(m.taken_at) AS taken_at, max(m.reverted_by) AS reverted_by
+    FROM (SELECT n.run_id, n.sequence_number, n.taken_at, n.reverted_by FROM mako.snapshot n
+          WHERE n.stream_no = head.stream_no AND n.run_id > 0
+          UNION ALL
+          SELECT p.run_id, p.sequence_number, NULL, p.reverted_by FROM mako.repointed p WHERE p.stream_no = head.stream_no) AS m
+    GROUP BY m.run_id
+  ), run AS (
+    SELECT m.sequence_number AS place, coalesce(m.taken_at, r.started_at) AS at, 'migrated' AS kind, m.sequence_number,
+           r.target_wf AS workflow_id, r.run_id, r.session_role, r.reason, r.source_wf
+    FROM moved m JOIN mako.migration_run r ON r.run_id = m.run_id WHERE r.update_registry
+    UNION ALL
+    SELECT m.sequence_number, v.started_at, 'reverted', m.sequence_number, v.target_wf, v.run_id, v.session_role, v.reason, v.source_wf
+    FROM moved m JOIN mako.migration_run v ON v.run_id = m.reverted_by WHERE v.update_registry
+  ), failed AS (
+    -- Where the stream was when a run failed, no row tells, but when the events were recorded, and the runs before and after it.
+    SELECT least((SELECT min(l.sequence_number) FROM run l WHERE l.run_id > r.run_id),
+                 greatest((SELECT max(v.sequence_number) FROM mako.event v
+                           WHERE v.stream_no = head.stream_no AND v.recorded_at <= r.started_at),
+                          (SELECT max(l.sequence_number) FROM run l WHERE l.run_id < r.run_id), e.sequence_number, 0)) AS place,
+           r.started_at AS at, e.sequence_number, r.source_wf AS workflow_id, r.run_id, r.session_role, e.message
+    FROM mako.migration_error e JOIN mako.migration_run r ON r.run_id = e.run_id
+    WHERE e.stream_no = head.stream_no
+  ), story AS (
+    SELECT 0::bigint AS place, 0 AS part, 0::bigint AS run, head.created_at AS at, 'spawned' AS kind, NULL::bigint AS sequence_number,
+           coalesce((SELECT l.source_wf FROM run l WHERE l.place = 0 ORDER BY l.run_id LIMIT 1),
+                    (SELECT v.workflow_id FROM mako.event v WHERE v.stream_no = head.stream_no AND v.sequence_number = 1),
+                    (SELECT l.source_wf FROM run l ORDER BY l.run_id LIMIT 1), head.workflow_id) AS workflow_id,
+           NULL AS event_type, NULL::bigint AS run_id, NULL AS role, NULL AS reason
+    UNION ALL
+    SELECT v.sequence_number, 1, 0, v.recorded_at, 'event', v.sequence_number, v.workflow_id, v.event_type, NULL, NULL, NULL
+    FROM mako.event v WHERE v.stream_no = head.stream_no
+    UNION ALL
+    SELECT l.place, 2, l.run_id, l.at, l.kind, l.sequence_number, l.workflow_id, NULL, l.run_id, l.session_role, l.reason FROM run l
+    UNION ALL
+    SELECT f.place, 2, f.run_id, f.at, 'failed', f.sequence_number, f.workflow_id, NULL, f.run_id, f.session_role, f.message FROM failed f
+  )
+  SELECT s.at, s.kind, s.sequence_number, s.workflow_id, s.event_type, s.run_id, s.role, s.reason
+  FROM story s ORDER BY s.place, s.part, s.run;
+END
+$$;
+COMMENT ON FUNCTION mako_history(text) IS
+'the story of one stream in order: spawned, event, migrated, reverted, failed; by which run, who started it and why it was or failed';
+
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- How a format version ends
 
@@ -559,6 +781,11 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_validate(jsonb, jsonb) IS
 'every error of a value against a JSON Type Definition (RFC 8927), as JSON pointers into value and definition; no row for a valid one';
 
+CREATE FUNCTION mako_instances(type_definition jsonb) RETURNS TABLE (variant text, instance jsonb)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_instances(jsonb) IS
+'values that a JSON Type Definition (RFC 8927) allows, about 1,000 at most: every variant, enum value, missing property, null and boundary';
+
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Triggers of the store: invariants.c
 
@@ -570,7 +797,7 @@ CREATE FUNCTION mako_snapshot_saved() RETURNS trigger LANGUAGE c VOLATILE AS 'MO
 COMMENT ON FUNCTION mako_snapshot_saved() IS 'periodic snapshots are not written under a retired version';
 CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_guard() IS
-'refuses a change that only this extension itself may make; the trigger''s arguments are detail and hint of the error';
+'refuses a change that only this extension may make; the trigger''s arguments are detail and hint of the error. With a third one, always';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Store
@@ -639,14 +866,16 @@ COMMENT ON TABLE mako.snapshot IS 'states at a sequence number; those of a migra
 COMMENT ON COLUMN mako.snapshot.run_id IS 'the migration run that wrote it; 0 for a periodic snapshot';
 COMMENT ON COLUMN mako.snapshot.reverted_by IS 'the run that undid the migration' $$),
 
-    (5, 'table', 'repointed', 'repointed', '{run_id,stream_no,sequence_number}', $$
+    (5, 'table', 'repointed', 'repointed', '{run_id,stream_no,sequence_number,reverted_by}', $$
 CREATE TABLE mako.repointed (
   run_id           bigint NOT NULL,
   stream_no        bigint NOT NULL,
-  sequence_number  bigint NOT NULL
+  sequence_number  bigint NOT NULL,
+  reverted_by      bigint
 );
 COMMENT ON TABLE mako.repointed IS
-'streams that a run moved without a snapshot of their last event: those without events, and identity migrations without apply' $$),
+'streams that a run moved without a snapshot of their last event: those without events, and identity migrations without apply';
+COMMENT ON COLUMN mako.repointed.reverted_by IS 'the run that undid the migration' $$),
 
     (6, 'table', 'registry', 'registry', '{tenant_id,key,stream_no,expires_at}', $$
 CREATE TABLE mako.registry (
@@ -686,9 +915,10 @@ CREATE TABLE mako.dependent (
 COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()' $$),
 
     (10, 'table', 'migration_run', 'migration_run',
-     '{run_id,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,reason,fingerprint,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
+     '{run_id,kind,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,batch_size,through_stream_no,reverts,reason,fingerprint,definitions,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
+  kind               text NOT NULL DEFAULT 'single',
   source_wf          text COLLATE "C" NOT NULL,
   target_wf          text COLLATE "C" NOT NULL,
   path               text[] COLLATE "C" NOT NULL,
@@ -696,8 +926,12 @@ CREATE TABLE mako.migration_run (
   update_registry    boolean NOT NULL,
   in_flight_only     boolean NOT NULL,
   max_errors         bigint,
+  batch_size         integer,
+  through_stream_no  bigint,
+  reverts            bigint,
   reason             text,
   fingerprint        text NOT NULL,
+  definitions        text[] NOT NULL,
   session_role       text NOT NULL DEFAULT session_user,
   effective_role     text NOT NULL DEFAULT current_user,
   application_name   text NOT NULL DEFAULT current_setting('application_name'),
@@ -711,7 +945,14 @@ CREATE TABLE mako.migration_run (
   failed             bigint
 );
 COMMENT ON TABLE mako.migration_run IS 'audit trail: who migrated what, when, why and how it ended; final once finished';
-COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target' $$),
+COMMENT ON COLUMN mako.migration_run.kind IS 'single: one transaction; batched: one a batch; revert: undoes another run';
+COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target';
+COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is the next column';
+COMMENT ON COLUMN mako.migration_run.through_stream_no IS 'the last stream that there was when the run began: later ones are none of its business';
+COMMENT ON COLUMN mako.migration_run.reverts IS 'the run that this one undoes';
+COMMENT ON COLUMN mako.migration_run.fingerprint IS 'sha256 over the lines that are the sha256 of each definition';
+COMMENT ON COLUMN mako.migration_run.definitions IS
+'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers' $$),
 
     (11, 'table', 'migration_error', 'migration_error',
      '{run_id,error_no,stream_no,stream_id,phase,sequence_number,sqlstate,message,detail,hint,context}', $$
@@ -731,6 +972,22 @@ CREATE TABLE mako.migration_error (
 COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full';
 COMMENT ON COLUMN mako.migration_error.error_no IS 'in the order in which they were saved' $$),
 
+    (12, 'table', 'migration_batch', 'migration_batch',
+     '{run_id,batch_no,last_stream_no,migrated,failed,busy,started_at,finished_at}', $$
+CREATE TABLE mako.migration_batch (
+  run_id          bigint NOT NULL,
+  batch_no        bigint NOT NULL,
+  last_stream_no  bigint,
+  migrated        bigint NOT NULL,
+  failed          bigint NOT NULL,
+  busy            bigint NOT NULL,
+  started_at      timestamptz NOT NULL,
+  finished_at     timestamptz NOT NULL
+);
+COMMENT ON TABLE mako.migration_batch IS 'audit trail: the batches of batched runs, each of which was a transaction';
+COMMENT ON COLUMN mako.migration_batch.last_stream_no IS 'the run has come as far as this stream; null once it tries those again that were busy';
+COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that somebody else had locked' $$),
+
     -- The routers' and the caches' views.
     (20, 'view', 'process_identity', 'process_identity', NULL, pg_catalog.format($$
 CREATE VIEW mako.process_identity %1$s AS
@@ -746,7 +1003,7 @@ FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
       WHERE n.run_id > 0 AND n.reverted_by IS NULL
         AND NOT EXISTS (SELECT FROM mako.repointed p WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
       UNION ALL
-      SELECT run_id, stream_no, sequence_number FROM mako.repointed) m
+      SELECT run_id, stream_no, sequence_number FROM mako.repointed WHERE reverted_by IS NULL) m
 JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
 JOIN mako.stream s ON s.stream_no = m.stream_no;
 COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches and projections that must follow' $$, v.invoker)),
@@ -808,6 +1065,10 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
     (55, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey', NULL,
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no) $$),
+    (56, 'constraint', 'migration_batch', 'migration_batch_pkey', NULL,
+     $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey PRIMARY KEY (run_id, batch_no) $$),
+    (57, 'constraint', 'migration_run', 'migration_run_kind_check', NULL,
+     $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check CHECK (kind IN ('single', 'batched', 'revert')) $$),
 
     -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
     (80, 'constraint', 'stream', 'stream_workflow_id_check', NULL,
@@ -861,7 +1122,14 @@ CREATE TRIGGER snapshot_saved BEFORE INSERT OR UPDATE ON mako.snapshot FOR EACH 
     (102, 'trigger', 'format_version', 'format_version_guard', NULL, $$
 CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A version must not change its status while somebody writes under it.',
-  'Use mako_drain(), mako_retire() or mako_reactivate().') $$)
+  'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
+    (103, 'trigger', 'migration_batch', 'migration_batch_guard', NULL, $$
+CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$),
+    -- Holds for the extension's own statements, too, and so for whatever triggers of somebody else's do inside of them.
+    (104, 'trigger', 'migration_run', 'migration_run_final', NULL, $$
+CREATE TRIGGER migration_run_final BEFORE DELETE OR UPDATE ON mako.migration_run FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
+  'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$)
   ) AS o (ordinal, kind, relation, name, columns, definition)
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS
@@ -1039,6 +1307,239 @@ COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
 'undoes mako_add_dependent(); takes the relation as mako.dependent shows it, so that a dropped one can be removed; false when it was not there';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
+-- Diagnostics
+
+CREATE FUNCTION mako_step_finding(retired text[])
+RETURNS TABLE (severity text, code text, subject text, message text, hint text)
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+$$
+  WITH RECURSIVE
+  workflow AS (
+    SELECT w.workflow_id::text AS id, split_part(w.workflow_id::text, '@', 1) AS name, split_part(w.workflow_id::text, '@', 2) AS version,
+           w.state_schema_version
+    FROM @extschema@.mako_workflow w),
+  step AS (
+    SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
+  reach AS (
+    SELECT s.source, s.target FROM step s
+    UNION
+    SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target)
+  -- A cycle is told once, at the first of its workflows.
+  SELECT 'info', 'cycle', c.first, format('steps lead from it back to it: %s', string_agg(c.member, ', ' ORDER BY c.member COLLATE "C")),
+         'That is fine for a way back; nothing is migrated in circles by itself.'
+  FROM (SELECT a.source AS member, min(b.source COLLATE "C") AS first
+        FROM reach a JOIN reach b ON b.source = a.target AND b.target = a.source
+        WHERE EXISTS (SELECT FROM reach o WHERE o.source = a.source AND o.target = a.source)
+        GROUP BY a.source) AS c
+  GROUP BY c.first
+  UNION ALL
+  SELECT 'warning', 'no_way_out', w.id, format('no step leads out of it, but version %s is registered', max(n.version COLLATE "C")),
+         'Register a step with mako_register_migration(), or exempt the workflow with mako_exempt().'
+  FROM workflow w
+  JOIN workflow n ON n.name = w.name AND n.version > w.version COLLATE "C"
+  WHERE NOT EXISTS (SELECT FROM step s WHERE s.source = w.id)
+    AND NOT EXISTS (SELECT FROM @extschema@.mako_exemption x WHERE x.workflow_id::text = w.id)
+    AND w.version <> ALL (retired)
+  GROUP BY w.id
+  UNION ALL
+  SELECT 'error', 'target_retired', format('%s -> %s', s.source, s.target), format('it leads to version %s, which is retired', t.version),
+         'Register a step to a version that is not, and forget this one with mako_unregister_migration().'
+  FROM step s JOIN workflow w ON w.id = s.source JOIN workflow t ON t.id = s.target
+  WHERE t.version = ANY (retired) AND w.version <> ALL (retired)
+  UNION ALL
+  SELECT 'info', 'schema_version_back', format('%s -> %s', s.source, s.target),
+         format('state schema version %s becomes %s', w.state_schema_version, t.state_schema_version),
+         'That is fine for a way back.'
+  FROM step s JOIN workflow w ON w.id = s.source JOIN workflow t ON t.id = s.target
+  WHERE t.state_schema_version < w.state_schema_version
+$$;
+COMMENT ON FUNCTION mako_step_finding(text[]) IS
+'what mako_check() finds in the registered steps; takes the retired format versions, because there may be no store';
+
+CREATE FUNCTION mako_store_finding()
+RETURNS TABLE (severity text, code text, subject text, message text, hint text)
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS
+$$
+  WITH RECURSIVE
+  step AS (
+    SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
+  reach AS (
+    SELECT s.source, s.target FROM step s
+    UNION
+    SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target),
+  -- The events of a stream by workflow, and altogether: the only pass over the events, unless some do not fit.
+  part AS MATERIALIZED (
+    SELECT e.stream_no, e.workflow_id, count(*) AS events, min(e.sequence_number) AS first, max(e.sequence_number) AS last
+    FROM mako.event e GROUP BY e.stream_no, e.workflow_id),
+  history AS MATERIALIZED (
+    SELECT p.stream_no, sum(p.events)::bigint AS events, min(p.first) AS first, max(p.last) AS last,
+           (array_agg(p.workflow_id ORDER BY p.last DESC))[1] AS workflow_id
+    FROM part p GROUP BY p.stream_no),
+  saved AS MATERIALIZED (
+    SELECT n.stream_no, max(n.sequence_number) AS last FROM mako.snapshot n WHERE n.reverted_by IS NULL GROUP BY n.stream_no),
+  -- The recorded moves of a stream in order.
+  move AS MATERIALIZED (
+    SELECT m.stream_no, m.sequence_number, m.run_id, r.source_wf, r.target_wf, m.has_snapshot,
+           row_number() OVER w AS number, lead(m.sequence_number) OVER w AS next, lead(m.run_id) OVER w AS next_run
+    FROM (SELECT n.stream_no, n.sequence_number, n.run_id, true AS has_snapshot FROM mako.snapshot n
+          WHERE n.run_id > 0 AND n.reverted_by IS NULL
+            AND NOT EXISTS (SELECT FROM mako.repointed p WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
+          UNION ALL
+          SELECT p.stream_no, p.sequence_number, p.run_id, false FROM mako.repointed p WHERE p.reverted_by IS NULL) AS m
+    JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry AND r.kind <> 'revert'
+    WINDOW w AS (PARTITION BY m.stream_no ORDER BY m.run_id)),
+  -- Where each stream must be now: where its last move led, or where its last event was written.
+  place AS (
+    SELECT s.stream_no, s.stream_id, s.workflow_id, COALESCE(m.target_wf, h.workflow_id, s.workflow_id) AS expected, m.run_id
+    FROM mako.stream s
+    LEFT JOIN move m ON m.stream_no = s.stream_no AND m.next_run IS NULL
+    LEFT JOIN history h ON h.stream_no = s.stream_no
+    WHERE NOT EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no = s.stream_no AND n.run_id <> 0
+                      AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id))),
+  -- Which workflow a stream ran under, from one sequence number (exclusive) to another.
+  term AS MATERIALIZED (
+    SELECT m.stream_no, m.sequence_number AS after, COALESCE(m.next, 9223372036854775807) AS through, m.target_wf AS workflow_id,
+           false AS is_first
+    FROM move m
+    UNION ALL
+    SELECT m.stream_no, 0, m.sequence_number, m.source_wf, true FROM move m WHERE m.number = 1
+    UNION ALL
+    SELECT p.stream_no, 0, 9223372036854775807, p.workflow_id, true FROM place p WHERE p.run_id IS NULL),
+  -- Streams some of whose events do not fit at first sight: an imported history may have begun under workflows that lead to the first.
+  suspect AS MATERIALIZED (
+    SELECT DISTINCT p.stream_no
+    FROM part p
+    JOIN place l ON l.stream_no = p.stream_no AND l.workflow_id = l.expected
+    WHERE NOT EXISTS (SELECT FROM term t WHERE t.stream_no = p.stream_no AND t.workflow_id = p.workflow_id
+                      AND t.after < p.first AND t.through >= p.last)),
+  misfit AS (
+    SELECT e.stream_no, min(e.sequence_number) AS sequence_number
+    FROM suspect x
+    JOIN mako.event e ON e.stream_no = x.stream_no
+    JOIN term t ON t.stream_no = e.stream_no AND t.after < e.sequence_number AND t.through >= e.sequence_number
+    WHERE e.workflow_id <> t.workflow_id
+      AND NOT (t.is_first AND EXISTS (SELECT FROM reach r WHERE r.source = e.workflow_id AND r.target = t.workflow_id))
+    GROUP BY e.stream_no),
+  -- An event of the workflow that a stream has left, behind the move; or of the one that it goes to, before it.
+  misplaced AS (
+    SELECT f.stream_no, f.sequence_number, e.workflow_id,
+           (SELECT m.run_id FROM move m
+            WHERE m.stream_no = f.stream_no AND m.has_snapshot
+              AND (m.source_wf = e.workflow_id AND m.sequence_number < f.sequence_number
+                   OR m.target_wf = e.workflow_id AND m.sequence_number >= f.sequence_number)
+            ORDER BY abs(m.sequence_number - f.sequence_number), m.run_id LIMIT 1) AS run_id
+    FROM misfit f
+    JOIN mako.event e ON e.stream_no = f.stream_no AND e.sequence_number = f.sequence_number),
+  -- What is wrong with single streams.
+  broken (severity, code, subject, message, hint) AS (
+    SELECT 'error', 'head_behind', s.stream_id, format('its head is at version %s, but its last event is %s', s.version, h.last),
+           'Appending fails until the head is right. mako_adopt_events() sets the heads of histories that were loaded.'
+    FROM mako.stream s JOIN history h ON h.stream_no = s.stream_no WHERE h.last > s.version
+    UNION ALL
+    SELECT 'error', 'head_ahead', s.stream_id,
+           format('its head is at version %s, but its last event is %s', s.version, COALESCE(h.last, 0)),
+           'Events are lost: restore them from a backup.'
+    FROM mako.stream s
+    LEFT JOIN history h ON h.stream_no = s.stream_no
+    LEFT JOIN saved a ON a.stream_no = s.stream_no
+    WHERE COALESCE(h.last, 0) < s.version AND (h.last IS NOT NULL OR COALESCE(a.last, 0) < s.version)
+    UNION ALL
+    SELECT 'error', 'events_without_head', h.stream_no::text, format('stream number %s has %s events, but no head', h.stream_no, h.events),
+           'Restore the head from a backup.'
+    FROM history h WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = h.stream_no)
+    UNION ALL
+    SELECT 'error', 'event_gap', s.stream_id,
+           CASE WHEN h.last - h.first + 1 = h.events THEN format('its first event is %s', h.first)
+                ELSE format('%s events are missing between %s and %s', h.last - h.first + 1 - h.events, h.first, h.last) END,
+           'Events are lost: restore them from a backup.'
+    FROM history h
+    JOIN mako.stream s ON s.stream_no = h.stream_no
+    LEFT JOIN saved a ON a.stream_no = h.stream_no
+    WHERE h.last - h.first + 1 <> h.events OR (h.first > 1 AND COALESCE(a.last, 0) < h.first - 1)
+    UNION ALL
+    SELECT 'error', 'snapshot_beyond_head', s.stream_id,
+           format('its snapshot at %s (run %s) is beyond the head, which is at version %s', n.sequence_number, n.run_id, s.version),
+           CASE WHEN n.run_id = 0 THEN 'Delete the snapshot: it is only a cache.'
+                ELSE 'Restore snapshot or events from a backup; mako.migration_run tells which run it was.' END
+    FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no WHERE n.sequence_number > s.version
+    UNION ALL
+    SELECT 'error', 'snapshot_without_head', n.stream_no::text, format('stream number %s has snapshots, but no head', n.stream_no),
+           'Restore the head from a backup.'
+    FROM mako.snapshot n WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = n.stream_no) GROUP BY n.stream_no
+    UNION ALL
+    SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
+           format('its snapshot at %s is of run %s, which is not recorded', n.sequence_number, n.run_id),
+           'Restore the row of mako.migration_run from a backup.'
+    FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
+    WHERE n.run_id <> 0 AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id)
+    UNION ALL
+    SELECT 'error', 'head_moved', p.stream_id,
+           CASE WHEN p.run_id IS NULL THEN format('it runs under "%s", but its last event is of "%s" and no move is recorded', p.workflow_id, p.expected)
+                ELSE format('it runs under "%s", but run %s moved it to "%s"', p.workflow_id, p.run_id, p.expected) END,
+           'Somebody changed the head past the triggers: set it back, or restore the snapshot of the move.'
+    FROM place p WHERE p.workflow_id <> p.expected
+    UNION ALL
+    SELECT 'error', CASE WHEN m.run_id IS NULL THEN 'event_outside_history' ELSE 'snapshot_misplaced' END, s.stream_id,
+           CASE WHEN m.run_id IS NULL THEN format('event %s is of "%s", under which the stream did not run then', m.sequence_number, m.workflow_id)
+                ELSE format('event %s is of "%s", which does not fit the number of the snapshot of run %s', m.sequence_number, m.workflow_id, m.run_id) END,
+           'Somebody changed it past the triggers: restore it from a backup.'
+    FROM misplaced m JOIN mako.stream s ON s.stream_no = m.stream_no),
+  ranked AS (
+    SELECT b.*, row_number() OVER w AS number, count(*) OVER (PARTITION BY b.code) AS found
+    FROM broken b WINDOW w AS (PARTITION BY b.code ORDER BY b.subject COLLATE "C"))
+  SELECT r.severity, r.code, r.subject, r.message, r.hint FROM ranked r WHERE r.number <= 20
+  UNION ALL
+  SELECT r.severity, r.code, '*', format('%s more like those', r.found - 20), r.hint FROM ranked r WHERE r.number = 21
+  UNION ALL
+  SELECT 'warning', 'store_layout', 'mako', format('the store has layout version %s', mako.layout_version()),
+         'Upgrade it with SELECT mako_create_store(), or update the extension.'
+  FROM @extschema@.mako_store_object() o
+  WHERE o.name = 'layout_version' AND substring(o.definition FROM 'SELECT (\d+)')::integer <> mako.layout_version()
+  UNION ALL
+  SELECT 'info', 'events_archived', '*', format('the first events of %s streams are archived; their snapshots tell the states', count(*)),
+         'mako_trace() and mako_verify() cannot look behind them.'
+  FROM mako.stream s
+  JOIN saved a ON a.stream_no = s.stream_no
+  LEFT JOIN history h ON h.stream_no = s.stream_no
+  WHERE CASE WHEN h.first IS NULL THEN s.version > 0 AND a.last = s.version
+             ELSE h.first > 1 AND a.last >= h.first - 1 AND h.last - h.first + 1 = h.events END
+  HAVING count(*) > 0
+  UNION ALL
+  SELECT 'error', 'workflow_not_registered', s.workflow_id, format('%s streams run under it, but it is not registered', count(*)),
+         'Use mako_register_workflow().'
+  FROM mako.stream s
+  WHERE NOT EXISTS (SELECT FROM @extschema@.mako_workflow w WHERE w.workflow_id::text = s.workflow_id)
+  GROUP BY s.workflow_id
+  UNION ALL
+  SELECT 'info', 'exemption_unused', x.workflow_id::text, 'it is exempt, but no stream runs under it',
+         'mako_unexempt() takes the exemption back.'
+  FROM @extschema@.mako_exemption x
+  WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.workflow_id = x.workflow_id::text)
+  UNION ALL
+  SELECT 'warning', 'run_unfinished', format('%s -> %s', r.source_wf, r.target_wf), format('batched run %s has not finished', r.run_id),
+         'It is running, or was stopped: call it again, and it goes on.'
+  FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL
+  UNION ALL
+  SELECT 'error', 'dependent_missing', d.relation,
+         CASE WHEN c.oid IS NULL THEN format('table %s follows its processes, but does not exist', d.relation)
+              ELSE format('column "%s" of %s follows its processes, but does not exist', k.name, d.relation) END,
+         'Restore it, or use mako_remove_dependent(): migrations fail until then.'
+  FROM mako.dependent d
+  CROSS JOIN LATERAL (SELECT to_regclass(d.relation)::oid AS oid) AS c
+  CROSS JOIN LATERAL (SELECT v.name FROM (VALUES (d.process_column), (d.workflow_column), (d.tenant_column)) AS v (name)
+                      WHERE v.name IS NOT NULL AND c.oid IS NOT NULL
+                        AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = v.name AND NOT a.attisdropped)
+                      UNION ALL SELECT NULL WHERE c.oid IS NULL) AS k
+$$;
+COMMENT ON FUNCTION mako_store_finding() IS 'what mako_check() finds in the tables of the store; of many streams with the same fault, twenty';
+
+CREATE FUNCTION mako_check(sample integer DEFAULT 100)
+RETURNS TABLE (severity text, code text, subject text, message text, hint text)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_check(integer) IS
+'what is wrong with store, definitions and steps, one cause a row: error, warning or info; sample is how many streams of a workflow are tried';
+
+-- ---------------------------------------------------------------------------------------------------------------------------------
 -- Whatever changes data or definitions is for those to whom it is granted.
 
 REVOKE EXECUTE ON FUNCTION
@@ -1048,6 +1549,7 @@ REVOKE EXECUTE ON FUNCTION
   mako_unregister_migration(mako_workflow_id, mako_workflow_id),
   mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text),
   mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text),
+  mako_revert(bigint, text),
   mako_register_migrations(mako_format_version, mako_format_version, text[]),
   mako_exempt(mako_workflow_id, text),
   mako_unexempt(mako_workflow_id),
@@ -1070,4 +1572,11 @@ REVOKE EXECUTE ON FUNCTION
   mako_create_store(),
   mako_add_dependent(regclass, name, name, name),
   mako_remove_dependent(text, name, name)
+FROM PUBLIC;
+
+REVOKE EXECUTE ON PROCEDURE
+  mako_migrate_batched(
+    mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report),
+  mako_migrate_version_batched(
+    mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report[])
 FROM PUBLIC;

@@ -8,8 +8,13 @@
 #define MAKO_BINDING_H
 
 #include "expanded_json.h"
+#include "inline.h"
 
 #include "executor/executor.h"
+
+typedef struct MakoField MakoField;
+typedef struct MakoChoice MakoChoice;
+typedef struct MakoOperand MakoOperand;
 
 /* What a binding is that stands for jsonb -> 'key' or jsonb ->> 'key'. */
 struct MakoField

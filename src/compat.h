@@ -121,6 +121,25 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, false, NULL)
 #endif
 
+/*
+ * 14 keeps the statement's query id beside its text, and clears it when the text is reported; the functions are in another header.
+ */
+#if PG_VERSION_NUM >= 140000
+#include "utils/backend_status.h"
+static inline void
+MakoReportActivity(const char *text)
+{
+	uint64		query_id = pgstat_get_my_query_id();
+
+	pgstat_report_activity(STATE_RUNNING, text);
+	pgstat_report_query_id(query_id, true);
+}
+#else
+#include "pgstat.h"
+#define MakoReportActivity(text) pgstat_report_activity(STATE_RUNNING, text)
+#endif
+#define MakoCurrentActivity() pgstat_get_backend_current_activity(MyProcPid, true)
+
 /* 18 has generated columns that are not stored. */
 #if PG_VERSION_NUM >= 180000
 #define MakoIsVirtual(attribute) ((attribute)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)

@@ -85,33 +85,18 @@ count_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 s
 }
 
 /* How many streams of a workflow with a predicate are in flight; reads with the active snapshot. */
-static int64
-count_in_flight(const char *workflow_id)
+int64
+mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako coverage", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext batch_context = AllocSetContextCreate(context, "mako batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	Count		count = {.replay = mako_replay_create()};
-	MakoCursor *heads = mako_stream_open_heads(&workflow_id, 1, NULL);
-	MakoBatch	batch = {.folds = &count.fold,.replays = &count.replay,.sources = 1,.take = count_stream,.fail = count_failure,
-	.argument = &count};
+	MakoReplay *replay = mako_replay_create();
+	MakoFold   *fold = mako_replay_fold(replay, workflow_id, workflow_id);
+	Count		count = {fold, replay};
+	MakoSurvey	survey = {.fold = fold,.replay = replay,.tenant_id = tenant_id,.sample = -1,.periodic_too = fold->apply == NULL,
+	.take = count_stream,.fail = count_failure,.argument = &count};
 
-	count.fold = mako_replay_fold(count.replay, workflow_id, workflow_id);
-	do
-	{
-		MemoryContextReset(batch_context);
-		MemoryContextSwitchTo(batch_context);
-		batch.streams = palloc(sizeof(MakoStream) * mako_batch_size);
-		batch.count = mako_stream_fetch_heads(heads, &workflow_id, 1, batch.streams, mako_batch_size);
-		if (batch.count > 0)
-		{
-			for (int i = 0; i < batch.count; i++)
-				batch.streams[i].periodic_too = count.fold->apply == NULL;
-			mako_stream_load_states(batch.streams, batch.count);
-			mako_batch_run(&batch);
-		}
-	} while (batch.count > 0);
-	mako_cursor_close(heads);
+	mako_survey_run(&survey);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return count.in_flight;
@@ -162,7 +147,7 @@ mako_coverage_read(const char *format_version, const char *target_fv, bool count
 
 		coverage->in_flight = coverage->streams;
 		if (coverage->has_predicate && (!count_undecided_only || strcmp(coverage->decision, "undecided") == 0))
-			coverage->in_flight = count_in_flight(coverage->workflow_id);
+			coverage->in_flight = mako_coverage_in_flight(coverage->workflow_id, NULL);
 		list = lappend(list, coverage);
 	}
 	mako_rows_free(&rows);

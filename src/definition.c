@@ -129,9 +129,9 @@ add_document(StringInfo text, const char *label, Jsonb *document)
 	appendStringInfoChar(text, '\n');
 }
 
-/* The fingerprint of a workflow as it is now. */
+/* A workflow as it is now, as text. */
 static char *
-workflow_fingerprint(const MakoWorkflow *workflow, bool tell_unseen)
+describe_workflow(const MakoWorkflow *workflow, bool tell_unseen)
 {
 	MakoFunction *functions[] = WORKFLOW_FUNCTIONS(workflow);
 	StringInfoData text;
@@ -142,19 +142,19 @@ workflow_fingerprint(const MakoWorkflow *workflow, bool tell_unseen)
 	add_document(&text, "event type definition", workflow->event_type_source);
 	add_document(&text, "state type definition", workflow->state_type_source);
 	add_functions(&text, functions, lengthof(functions), tell_unseen);
-	return mako_fingerprint_digest(text.data);
+	return text.data;
 }
 
-/* The fingerprint of a state migration as it is now. */
+/* A state migration as it is now, as text. */
 static char *
-migration_fingerprint(const MakoStateMigration *migration, bool tell_unseen)
+describe_migration(const MakoStateMigration *migration, bool tell_unseen)
 {
 	StringInfoData text;
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "state migration %s -> %s\n", migration->source_wf, migration->target_wf);
 	add_functions(&text, &migration->migrate, 1, tell_unseen);
-	return mako_fingerprint_digest(text.data);
+	return text.data;
 }
 
 /* The owners of a definition's functions, as text[]. */
@@ -210,11 +210,11 @@ verify_owners(const MakoRows *rows, int column, MakoFunction *const *functions, 
 	}
 }
 
-/* Raises when a definition is not what was registered. */
+/* Raises when a definition, as text, is not what was registered. */
 static void
-verify_fingerprint(const char *kind, const char *name, const char *registered, const char *actual)
+verify_fingerprint(const char *kind, const char *name, const char *registered, const char *description)
 {
-	if (strcmp(registered, actual) != 0)
+	if (strcmp(registered, mako_fingerprint_digest(description)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the definition of %s \"%s\" has changed since it was registered", kind, name),
@@ -287,7 +287,8 @@ mako_definition_workflow(const char *workflow_id)
 		verify_owners(&rows, 8, functions, lengthof(functions));
 	}
 	workflow->fingerprint = mako_rows_text(&rows, 0, 9);
-	verify_fingerprint("workflow", workflow_id, workflow->fingerprint, workflow_fingerprint(workflow, false));
+	workflow->description = describe_workflow(workflow, false);
+	verify_fingerprint("workflow", workflow_id, workflow->fingerprint, workflow->description);
 	error_context_stack = context.previous;
 	mako_rows_free(&rows);
 	return workflow;
@@ -334,7 +335,8 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
 	migration->migrate = lookup_column(&rows, 1, MAKO_ROLE_MIGRATE, name);
 	verify_owners(&rows, 2, &migration->migrate, 1);
 	migration->fingerprint = mako_rows_text(&rows, 0, 3);
-	verify_fingerprint("state migration", name, migration->fingerprint, migration_fingerprint(migration, false));
+	migration->description = describe_migration(migration, false);
+	verify_fingerprint("state migration", name, migration->fingerprint, migration->description);
 	error_context_stack = context.previous;
 	mako_rows_free(&rows);
 	return migration;
@@ -501,7 +503,7 @@ mako_register_workflow(PG_FUNCTION_ARGS)
 	compile_types(&workflow);
 	check_workflow(&workflow);
 	connection = connect_to_change("mako_register_workflow()");
-	workflow.fingerprint = workflow_fingerprint(&workflow, false);
+	workflow.fingerprint = mako_fingerprint_digest(describe_workflow(&workflow, false));
 
 	values[0] = CStringGetTextDatum(workflow.workflow_id);
 	if (may_register(&select_workflow, values, 9, workflow.fingerprint, replace, &select_uses_of_workflow,
@@ -519,7 +521,7 @@ mako_register_workflow(PG_FUNCTION_ARGS)
 		values[9] = CStringGetTextDatum(workflow.fingerprint);
 		values[10] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 		(void) write_definition(&insert_workflow, values, nulls);
-		(void) workflow_fingerprint(&workflow, true);	/* says what it cannot see */
+		(void) describe_workflow(&workflow, true);	/* says what it cannot see */
 	}
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
@@ -582,7 +584,7 @@ mako_register_migration(PG_FUNCTION_ARGS)
 	connection = connect_to_change("mako_register_migration()");
 	(void) mako_definition_workflow(migration.source_wf);
 	(void) mako_definition_workflow(migration.target_wf);
-	migration.fingerprint = migration_fingerprint(&migration, false);
+	migration.fingerprint = mako_fingerprint_digest(describe_migration(&migration, false));
 
 	values[0] = CStringGetTextDatum(migration.source_wf);
 	values[1] = CStringGetTextDatum(migration.target_wf);
@@ -594,7 +596,7 @@ mako_register_migration(PG_FUNCTION_ARGS)
 		values[4] = CStringGetTextDatum(migration.fingerprint);
 		values[5] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 		(void) write_definition(&insert_migration, values, nulls);
-		(void) migration_fingerprint(&migration, true);	/* says what it cannot see */
+		(void) describe_migration(&migration, true);	/* says what it cannot see */
 	}
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();

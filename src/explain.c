@@ -5,7 +5,7 @@
  * The function is compiled as a program is, but never evaluated. What was inlined is in the inliner's notes; what is called stands in
  * the planned expressions. Everything lives in the memory context of the call.
  */
-#include "mako_migration.h"
+#include "inline.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_collation.h"
@@ -349,16 +349,12 @@ call_of(Oid function)
 	return (Expr *) call;
 }
 
-MAKO_FUNCTION(mako_explain_function);
-
-/* How a function will run, call by call. */
-Datum
-mako_explain_function(PG_FUNCTION_ARGS)
+/* How a function will run: its rows, in order. Names are shown as they are visible on the path at hand. */
+static List *
+explain(Oid function)
 {
-	Explanation explanation = {PG_GETARG_OID(0)};
-	MakoRowSet *rows = mako_rowset_begin(fcinfo);
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(explanation.function));
-	MakoConnection connection;
+	Explanation explanation = {function};
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc form;
 	Oid			owner;
 	bool		is_volatile;
@@ -369,19 +365,18 @@ mako_explain_function(PG_FUNCTION_ARGS)
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function with OID %u does not exist", explanation.function)));
+				 errmsg("function with OID %u does not exist", function)));
 	form = (Form_pg_proc) GETSTRUCT(tuple);
 	if (form->prokind != PROKIND_FUNCTION)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("%s is not an ordinary function", format_procedure_qualified(explanation.function)),
+				 errmsg("%s is not an ordinary function", format_procedure_qualified(function)),
 				 errdetail("Procedures, aggregates and window functions cannot be used as apply, upcast, migrate or in_flight.")));
 	owner = has_privs_of_role(GetUserId(), form->proowner) ? form->proowner : GetUserId();
 	is_volatile = form->provolatile == PROVOLATILE_VOLATILE;
 	ReleaseSysCache(tuple);
 
-	connection = mako_sql_connect();
-	call = call_of(explanation.function);
+	call = call_of(function);
 	program = mako_program_plan(call, owner, &explanation.notes);
 	explanation.is_ours = program->is_inlined;
 	/* The server would inline a volatile function here, but not where another function calls it, and it cannot be registered. */
@@ -390,7 +385,39 @@ mako_explain_function(PG_FUNCTION_ARGS)
 		(void) add_calls((Node *) ((MakoBinding *) lfirst(cell))->expression, &explanation);
 	add_inlined(&explanation);
 	list_sort(explanation.rows, compare_rows);
-	foreach(cell, explanation.rows)
+	return explanation.rows;
+}
+
+/* How a function will run, in one text: native, or what is not, and why. */
+char *
+mako_explain_evaluation(Oid function)
+{
+	StringInfoData text;
+	ListCell   *cell;
+
+	initStringInfo(&text);
+	foreach(cell, explain(function))
+	{
+		const Row  *row = lfirst(cell);
+
+		if (row->reason != NULL)
+			appendStringInfo(&text, "%s%s is %s: %s", text.len > 0 ? "; " : "", row->call,
+							 row->evaluation == EVALUATION_SERVER ? "the server's" : evaluation_name[row->evaluation], row->reason);
+	}
+	return text.len > 0 ? text.data : pstrdup(evaluation_name[EVALUATION_NATIVE]);
+}
+
+MAKO_FUNCTION(mako_explain_function);
+
+/* How a function will run, call by call. */
+Datum
+mako_explain_function(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *rows = mako_rowset_begin(fcinfo);
+	MakoConnection connection = mako_sql_connect();
+	ListCell   *cell;
+
+	foreach(cell, explain(PG_GETARG_OID(0)))
 	{
 		const Row  *row = lfirst(cell);
 		Datum		values[5] = {CStringGetTextDatum(row->call), CStringGetTextDatum(evaluation_name[row->evaluation]),

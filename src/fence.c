@@ -1,6 +1,7 @@
 /*
  * fence.c
- *	  The fence around a format version, and the lock that lets one migration of a source run at a time.
+ *	  The fence around a format version, and the lock that lets one migration of a source run at a time, which a batched one holds from
+ *	  one transaction to the next.
  *
  * Whoever writes under a version holds a shared lock for it until the transaction ends, and then reads the version's status with a
  * snapshot of now; whoever drains or retires the version holds the lock exclusively. So an old snapshot slips nothing through.
@@ -8,11 +9,13 @@
  */
 #include "mako_migration.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 static MakoStatement select_status = {
@@ -25,18 +28,57 @@ static MakoStatement select_closed = {
 	1, {TEXTOID}
 };
 
+/* Does another session, or a prepared transaction, hold a lock exclusively? */
+static MakoStatement select_holder = {
+	"SELECT FROM pg_catalog.pg_locks l WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'"
+	" AND l.database OPERATOR(pg_catalog.=) $1 AND l.classid OPERATOR(pg_catalog.=) $2 AND l.objid OPERATOR(pg_catalog.=) $3"
+	" AND l.objsubid OPERATOR(pg_catalog.=) 3 AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted"
+	" AND (l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()) IS NOT FALSE",
+	3, {OIDOID, OIDOID, OIDOID}
+};
+
+/* Sources that the session holds, as their lock tags; in TopMemoryContext. */
+static List *held = NIL;
+
+/* What is locked for a name. */
+static uint64
+key_of(const char *kind, const char *name)
+{
+	char	   *text = psprintf("mako_migration %s %s", kind, name);
+	uint64		key = DatumGetUInt64(hash_any_extended((const unsigned char *) text, strlen(text), 0));
+
+	pfree(text);
+	return key;
+}
+
+/* The advisory lock on a name. The functions for advisory locks have 1 and 2 in the last place: nobody can take these locks with them. */
+static LOCKTAG
+tag_of(const char *kind, const char *name)
+{
+	uint64		key = key_of(kind, name);
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, 3);
+	return tag;
+}
+
 /* Takes a transaction-level advisory lock on a name; false when it is not to be had and wait is false. */
 static bool
 lock_name(const char *kind, const char *name, LOCKMODE mode, bool wait)
 {
-	char	   *text = psprintf("mako_migration %s %s", kind, name);
-	uint64		key = DatumGetUInt64(hash_any_extended((const unsigned char *) text, strlen(text), 0));
-	LOCKTAG		tag;
+	LOCKTAG		tag = tag_of(kind, name);
 
-	/* The functions for advisory locks have 1 and 2 in the last place: nobody can take these locks with them. */
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, 3);
-	pfree(text);
 	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Raises that somebody else migrates from here. */
+static void
+raise_source_locked(const char *workflow_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("another migration of \"%s\" is running", workflow_id),
+			 errhint("Wait until it is finished.")));
 }
 
 /* Lets one migration of a source run at a time. */
@@ -44,10 +86,79 @@ void
 mako_fence_lock_source(const char *workflow_id)
 {
 	if (!lock_name("source", workflow_id, ExclusiveLock, false))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("another migration of \"%s\" is running", workflow_id),
-				 errhint("Wait until it is finished.")));
+		raise_source_locked(workflow_id);
+}
+
+/* Gives back the sources that the session holds. */
+void
+mako_fence_release_sources(void)
+{
+	while (held != NIL)
+	{
+		LOCKTAG    *tag = linitial(held);
+
+		held = list_delete_first(held);
+		(void) LockRelease(tag, ExclusiveLock, true);
+		pfree(tag);
+	}
+}
+
+/* An error has ended the transaction, and with it the procedure that held sources. */
+static void
+release_after_abort(XactEvent event, void *argument)
+{
+	if (event == XACT_EVENT_ABORT)
+		mako_fence_release_sources();
+}
+
+/* Called when the library is loaded. */
+void
+mako_fence_init(void)
+{
+	RegisterXactCallback(release_after_abort, NULL);
+}
+
+/*
+ * Keeps every other migration of a source out until mako_fence_release_sources() or an error, whatever is committed meanwhile. It is not
+ * to be caught: an error that ends with a subtransaction only would leave the source held.
+ */
+void
+mako_fence_hold_source(const char *workflow_id)
+{
+	LOCKTAG		tag = tag_of("source", workflow_id);
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	LOCKTAG    *copy = palloc(sizeof(LOCKTAG));
+
+	*copy = tag;
+	held = lappend(held, copy);
+	MemoryContextSwitchTo(old);
+	if (LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
+		return;
+	held = list_delete_ptr(held, copy);
+	pfree(copy);
+	raise_source_locked(workflow_id);
+}
+
+MAKO_FUNCTION(mako_source_lock);
+
+/* What pg_locks says of the lock on a source, as classid and objid in one number. */
+Datum
+mako_source_lock(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64((int64) key_of("source", TextDatumGetCString(PG_GETARG_DATUM(0))));
+}
+
+/* Does somebody else migrate a source right now? Asks without taking the lock. */
+bool
+mako_fence_source_is_locked(const char *workflow_id)
+{
+	uint64		key = key_of("source", workflow_id);
+	Datum		values[] = {ObjectIdGetDatum(MyDatabaseId), ObjectIdGetDatum((uint32) (key >> 32)), ObjectIdGetDatum((uint32) key)};
+	MakoRows	rows = mako_sql_query(&select_holder, values, NULL);
+	bool		is_locked = rows.count > 0;
+
+	mako_rows_free(&rows);
+	return is_locked;
 }
 
 /* One text about a version as committed now, whatever the age of the transaction's snapshot; NULL for none. */

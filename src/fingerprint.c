@@ -10,7 +10,7 @@
  * is kept until the transaction ends, or until something changes that it may be made of, which syscache invalidations tell: those of
  * other sessions, too.
  */
-#include "mako_migration.h"
+#include "inline.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -157,9 +157,9 @@ add_context(void *argument)
 	errcontext("body of function %s, parsed on the path on which it will run", body->signature);
 }
 
-/* Notes what the body of an SQL function names, parsed under the function's own settings. */
-static void
-note_helpers(Description *description, HeapTuple tuple, const char *signature, const char *source)
+/* The statements of an SQL function's body, parsed under the function's own settings. */
+static List *
+parse_body(HeapTuple tuple, const char *signature, const char *source)
 {
 	SQLFunctionParseInfoPtr parse_info = prepare_sql_fn_parse_info(tuple, NULL, DEFAULT_COLLATION_OID);
 	Body		body = {signature, source};
@@ -167,6 +167,7 @@ note_helpers(Description *description, HeapTuple tuple, const char *signature, c
 	bool		isnull;
 	Datum		config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
 	int			guc_level = NewGUCNestLevel();
+	List	   *queries = NIL;
 	ListCell   *cell;
 
 	error_context_stack = &context;
@@ -178,11 +179,12 @@ note_helpers(Description *description, HeapTuple tuple, const char *signature, c
 
 		parse_state->p_sourcetext = source;
 		sql_fn_parser_setup(parse_state, parse_info);
-		(void) note_tree((Node *) transformTopLevelStmt(parse_state, lfirst_node(RawStmt, cell)), description);
+		queries = lappend(queries, transformTopLevelStmt(parse_state, lfirst_node(RawStmt, cell)));
 		free_parsestate(parse_state);
 	}
 	AtEOXact_GUC(false, guc_level);
 	error_context_stack = context.previous;
+	return queries;
 }
 
 /* A text attribute of a function's row; empty for null. */
@@ -193,6 +195,40 @@ text_attribute(HeapTuple tuple, int attribute)
 	Datum		value = SysCacheGetAttr(PROCOID, tuple, attribute, &isnull);
 
 	return isnull ? pstrdup("") : TextDatumGetCString(value);
+}
+
+/* Can a function's body be parsed by itself? */
+static bool
+is_visible(HeapTuple tuple)
+{
+	return ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId && !mako_sql_body_is_polymorphic(tuple);
+}
+
+/* The parse trees of the body of a function that is visible. */
+static List *
+body_of(HeapTuple tuple, const char *signature, const char *source)
+{
+#ifdef MAKO_SQL_BODY
+	bool		isnull;
+	Datum		body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
+
+	if (!isnull)
+		return list_make1(stringToNode(TextDatumGetCString(body)));
+#endif
+	return parse_body(tuple, signature, source);
+}
+
+/* The parse trees of a function's body; false where it cannot be seen. Raises where a name in it is not found. */
+bool
+mako_fingerprint_body(Oid function, List **trees)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		visible = is_visible(tuple);
+
+	if (visible)
+		*trees = body_of(tuple, format_procedure_qualified(function), text_attribute(tuple, Anum_pg_proc_prosrc));
+	ReleaseSysCache(tuple);
+	return visible;
 }
 
 /* Adds one function, and notes its helpers where they can be seen. */
@@ -219,20 +255,15 @@ add_function(Description *description, Oid oid)
 		note_type(description, form->proargtypes.values[i]);
 	note_type(description, form->prorettype);
 
-	if (form->prolang == SQLlanguageId && !mako_sql_body_is_polymorphic(tuple))
+	if (is_visible(tuple))
 	{
 #ifdef MAKO_SQL_BODY
-		Datum		body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
-
+		(void) SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
 		if (!isnull)
-		{
 			appendStringInfo(out, "body %s\n",
 							 TextDatumGetCString(DirectFunctionCall1(pg_get_function_sqlbody, ObjectIdGetDatum(oid))));
-			(void) note_tree(stringToNode(TextDatumGetCString(body)), description);
-		}
-		else
 #endif
-			note_helpers(description, tuple, signature, source);
+		(void) note_tree((Node *) body_of(tuple, signature, source), description);
 	}
 	else if (description->tell_unseen && getExtensionOfObject(ProcedureRelationId, oid) != get_extension_oid("mako_migration", false))
 		ereport(NOTICE,

@@ -73,8 +73,8 @@ static MakoStatement advance_heads = {
 /* The run that brought a stream to the workflow that it runs under. */
 static MakoStatement select_last_run = {
 	"SELECT pg_catalog.max(m.run_id)"
-	" FROM (SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.reverted_by IS NULL"
-	"  UNION ALL SELECT p.run_id FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) $1) m"
+	" FROM (SELECT COALESCE(n.reverted_by, n.run_id) FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1"
+	"  UNION ALL SELECT COALESCE(p.reverted_by, p.run_id) FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) $1) m (run_id)"
 	" JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) m.run_id"
 	" WHERE r.update_registry AND r.target_wf OPERATOR(pg_catalog.=) $2",
 	2, {INT8OID, TEXTOID}
@@ -183,7 +183,7 @@ MAKO_FUNCTION(mako_guard);
 MAKO_FUNCTION(mako_stream_inserted);
 MAKO_FUNCTION(mako_event_inserted);
 
-/* Refuses a change that only this extension may make; the trigger's arguments are detail and hint. */
+/* Refuses a change that only this extension may make; the trigger's arguments are detail and hint. With a third one nobody may make it. */
 Datum
 mako_guard(PG_FUNCTION_ARGS)
 {
@@ -193,7 +193,7 @@ mako_guard(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event))
 		raise_no_trigger("mako_guard");
 	definition = trigger->tg_trigger;
-	if (!writing)
+	if (!writing || definition->tgnargs > 2)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot %s table \"%s.%s\"",
@@ -652,26 +652,21 @@ store_is_whole(void)
 	return whole;
 }
 
-/* Raises with what the store lacks, if it lacks something. */
-static void
-raise_problems(Oid owner)
+/* What the store lacks, as a list; NULL for nothing. */
+const char *
+mako_invariants_problems(void)
 {
-	MakoRows	problems = mako_sql_query(&select_problems, NULL, NULL);
+	MakoRows	problems;
 	StringInfoData list;
 
-	if (problems.count == 0)
-	{
-		mako_rows_free(&problems);
-		return;
-	}
+	if (store_is_whole())
+		return NULL;
+	problems = mako_sql_query(&select_problems, NULL, NULL);
 	initStringInfo(&list);
 	for (uint64 row = 0; row < problems.count; row++)
 		appendStringInfo(&list, "%s%s", row > 0 ? ", " : "", mako_rows_text(&problems, row, 1));
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the store is damaged"),
-			 errdetail_internal("%s.", list.data),
-			 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".", GetUserNameFromId(owner, false))));
+	mako_rows_free(&problems);
+	return list.len > 0 ? list.data : NULL;
 }
 
 /* Raises unless there is a store and all that belongs to it; warns when its owner could run code with the caller's rights. */
@@ -679,6 +674,7 @@ void
 mako_invariants_check_store(void)
 {
 	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(mako_store_schema()));
+	const char *problems;
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
@@ -686,8 +682,13 @@ mako_invariants_check_store(void)
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
 
-	if (!store_is_whole())
-		raise_problems(owner);
+	problems = mako_invariants_problems();
+	if (problems != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the store is damaged"),
+				 errdetail_internal("%s.", problems),
+				 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".", GetUserNameFromId(owner, false))));
 
 	if (owner != GetUserId() && !superuser_arg(owner))
 		ereport(WARNING,

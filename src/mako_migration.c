@@ -12,6 +12,7 @@ int			mako_max_memory = 64 * 1024;
 int			mako_batch_size = 1000;
 bool		mako_native_evaluation = true;
 int			mako_scan_order = MAKO_SCAN_AUTO;
+int			mako_progress_interval = 0;
 
 static const struct config_enum_entry scan_orders[] = {
 	{"auto", MAKO_SCAN_AUTO, false},
@@ -68,7 +69,17 @@ _PG_init(void)
 							 PGC_USERSET, GUC_NOT_IN_SAMPLE,
 							 NULL, NULL, NULL);
 
+	/* Who waits for a migration in psql sees how far it is; everybody else looks at mako_progress, which costs no messages. */
+	DefineCustomIntVariable("mako_migration.progress_interval",
+							"Time between notices of how far a migration has come; 0 for none.",
+							NULL,
+							&mako_progress_interval,
+							0, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
 	MarkGUCPrefixReserved("mako_migration");
 	mako_fingerprint_init();
-	mako_migrate_init();
+	mako_fence_init();
+	mako_call_init();
 }

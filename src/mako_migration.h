@@ -10,7 +10,8 @@
  *
  * Flow of a run, from the call to the report. Further below, a file stands behind those that it calls.
  *
- *	  migrate.c    the call: arguments, guards, reports as rows
+ *	  migrate.c    the call: arguments, reports as rows
+ *	  call.c       not twice, and not inside another one
  *	  run.c        plans -> heads -> events, in either order -> report         (MakoRequest)
  *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
  *	  census.c     how many streams run under which workflow; which match, if
@@ -21,12 +22,16 @@
  *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
  *	  chunk.c      ... in small chunks of memory                               (MakoChunks)
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
- *	  replay.c     one stream, from what it starts from to its head            (MakoReplay)
+ *	  move.c       one stream, from its events to its state under the target   (MakoMover, MakoMove)
+ *	  replay.c     ... from what it starts from to its head                    (MakoReplay)
  *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
  *	  snapshot.c   snapshots, heads, dependents: many streams of all runs, in
  *				   key order                                                   (MakoWriter)
  *	  direct.c     rows to tables that do nothing but hold rows                (MakoDirect)
  *	  report.c     counts and errors                                           (MakoReport)
+ *	  progress.c   how far it has come, for others to see
+ *
+ * batched.c is the call of a procedure instead, which goes that way once a batch, and commits (MakoBatchedRun).
  *
  * What fold.c calls, from a function's name to a value:
  *
@@ -42,11 +47,17 @@
  *	  expanded_json.c    the values that those work on                         (MakoJson)
  *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
  *
- * explain.c takes a function the same way and says what became of it, call by call.
+ * explain.c takes a function the same way and says what became of it, call by call; preview.c, of which functions, streams and events a
+ * migration would need, and what stands against it.
+ *
+ * verify.c proves what runs and applications have stored: retrace.c computes it again, through every recorded move. transitions.c tells
+ * which states follow which.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
- * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; coverage.c tells what is left
- * on a version, and retires it.
+ * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
+ * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it; for dry_run.c, which moves them
+ * without writing (merge_patch.c says what has changed); and for diagnose.c, which looks for what is wrong with definitions and store
+ * (probe.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of snapshot.c.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
@@ -107,6 +118,7 @@ extern int	mako_max_memory;	/* kB for events that wait for others and states tha
 extern int	mako_batch_size;	/* heads locked and read at once */
 extern bool mako_native_evaluation; /* programs run on expanded values */
 extern int	mako_scan_order;	/* MakoScanOrder */
+extern int	mako_progress_interval; /* ms between notices of progress; 0: none */
 
 /* In which order a pass reads events. */
 typedef enum MakoScanOrder
@@ -180,10 +192,13 @@ extern void mako_sql_set(MakoConnection connection, const char *name, const char
 extern void mako_sql_disconnect(MakoConnection connection);
 extern void mako_sql_connect_plain(void);
 extern void mako_sql_disconnect_plain(void);
+extern void mako_sql_connect_procedure(void);
+extern void mako_sql_commit(void);
 extern void mako_sql_rehearse(const MakoStatement *statement);
 pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expected);
 extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
+extern MakoRows mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *nulls, int milliseconds);
 extern double mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
 extern Datum mako_rows_get(const MakoRows *rows, uint64 row, int column, bool *isnull);
@@ -234,7 +249,11 @@ typedef enum MakoFence
 	MAKO_FENCE_START,			/* start processes: not when draining either */
 } MakoFence;
 
+extern void mako_fence_init(void);
 extern void mako_fence_lock_source(const char *workflow_id);
+extern bool mako_fence_source_is_locked(const char *workflow_id);
+extern void mako_fence_hold_source(const char *workflow_id);
+extern void mako_fence_release_sources(void);
 extern void mako_fence_lock(const char *workflow_id);
 extern void mako_fence_check(const char *workflow_id, MakoFence fence);
 extern void mako_fence_pass(const char *workflow_id, MakoFence fence);
@@ -269,6 +288,7 @@ extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, con
 extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
 pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 													const char *detail);
+extern const char *mako_invariants_problems(void);
 extern void mako_invariants_check_store(void);
 
 /* ---- report.c: counts and errors ------------------------------------------------------------------------------------------- */
@@ -294,6 +314,9 @@ typedef struct MakoTally
 {
 	int64		max_errors;		/* -1: any number */
 	int64		failed;			/* in all runs */
+	bool		in_batches;		/* something is committed already; by the run at hand: */
+	int64		committed_migrated;
+	int64		committed_failed;
 	List	   *reports;		/* in the order of the runs */
 } MakoTally;
 
@@ -319,6 +342,9 @@ extern MakoReport *mako_report_create(const char *source_wf, const char *target_
 extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
+extern Datum mako_report_error_datum(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *error,
+									 TupleDesc tupdesc);
+extern void mako_report_load_errors(MakoReport *report);
 extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
@@ -345,35 +371,13 @@ extern MakoFunction *mako_function_lookup(const char *signature, MakoRole role, 
 extern const char *mako_function_role(MakoRole role);
 extern Oid	mako_function_state_type(const MakoFunction *function);
 
-/* ---- sql_body.c: the body of an SQL function ------------------------------------------------------------------------------- */
-
-/* Why something is left as it is, for mako_explain_function(). */
-typedef struct MakoObstacle
-{
-	const char *reason;			/* NULL while there is none */
-	const char *hint;			/* what would help; may be NULL */
-} MakoObstacle;
-
-/* A body that is one expression. */
-typedef struct MakoSqlBody
-{
-	Oid			function;
-	Oid			collation;		/* of the call's arguments */
-	const Query *query;
-	Node	   *column;			/* of the query, its only one */
-} MakoSqlBody;
-
-extern bool mako_obstruct(MakoObstacle *obstacle, const char *reason, const char *hint);
-extern bool mako_sql_body_is_polymorphic(HeapTuple tuple);
-extern bool mako_sql_query_check(const Query *query, MakoObstacle *obstacle);
-extern MakoSqlBody *mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObstacle *obstacle);
-
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
 
 extern void mako_fingerprint_init(void);
 extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
+extern bool mako_fingerprint_body(Oid function, List **trees);
 
 /* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ------------------------------------------------------ */
 
@@ -399,6 +403,19 @@ extern void mako_type_definition_require_event(const MakoTypeDefinition *definit
 extern char *mako_path_to_text(const MakoPath *path);
 extern char *mako_path_describe(const MakoPath *path);
 
+/* ---- instances.c: values that a type definition allows --------------------------------------------------------------------- */
+
+#define MAKO_INSTANCES 1000		/* of a definition, about */
+
+typedef struct MakoInstance
+{
+	Jsonb	   *value;
+	char	   *variant;		/* of a discriminator, or the value of an enum; NULL for other definitions */
+	text	   *event_type;		/* of a variant: of its metadata, or its name; else NULL */
+} MakoInstance;
+
+extern List *mako_instances_generate(const MakoTypeDefinition *definition, int limit);
+
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
 
 typedef struct MakoWorkflow
@@ -413,7 +430,8 @@ typedef struct MakoWorkflow
 	MakoTypeDefinition *event_type; /* compiled */
 	MakoTypeDefinition *state_type;
 	int			state_schema_version;
-	char	   *fingerprint;
+	char	   *description;	/* all of it as text */
+	char	   *fingerprint;	/* sha256 of that */
 } MakoWorkflow;
 
 /* One registered step. */
@@ -422,6 +440,7 @@ typedef struct MakoStateMigration
 	char	   *source_wf;
 	char	   *target_wf;
 	MakoFunction *migrate;		/* NULL: identity */
+	char	   *description;	/* like those of a workflow */
 	char	   *fingerprint;
 } MakoStateMigration;
 
@@ -441,9 +460,13 @@ typedef struct MakoPlan
 	char	   *fingerprint;	/* over all of the above */
 } MakoPlan;
 
+extern void mako_plan_require_pair(const char *source, const char *target);
+extern const char **mako_plan_ids(const char *source_wf, const char *target_wf, int *steps);
 extern MakoPlan *mako_plan_create(const char *source_wf, const char *target_wf);
 extern bool mako_plan_leads(const char *source_wf, const char *target_wf);
+extern List *mako_plan_junctions(const char *source_wf);
 extern Datum mako_plan_path(const MakoPlan *plan);
+extern Datum mako_plan_definitions(const MakoPlan *plan);
 
 /* ---- refusal.c: how a function refuses a stream ---------------------------------------------------------------------------- */
 
@@ -482,44 +505,7 @@ extern bool mako_json_is_field(const Node *node, bool *is_text);
 extern Expr *mako_json_functions_rewrite(Expr *expression);
 extern void mako_json_functions_replace(ExprState *state, MakoRefusalSink *sink);
 
-/* ---- inline.c: SQL functions as expressions -------------------------------------------------------------------------------- */
-
-/* A value that is evaluated at most once per evaluation of a program, and only where it is used. */
-typedef struct MakoBinding
-{
-	Expr	   *expression;		/* planned; may refer to other bindings */
-	int16		typlen;			/* of its type */
-	struct MakoField *field;	/* NULL unless it is one: binding.c */
-	Expr	   *chosen;			/* the expression with choices in it, which is evaluated */
-	const struct MakoProgram *program;
-	ExprState  *state;			/* lives as long as the program's; NULL for fields */
-	uint64		evaluation;		/* of the program, whose value this is */
-	Datum		value;			/* in the memory context of that evaluation */
-	bool		isnull;
-} MakoBinding;
-
-/* What became of a call of an SQL function. */
-typedef struct MakoInlineNote
-{
-	Oid			function;
-	Oid			caller;			/* in whose body it stands; InvalidOid for the expression itself */
-	bool		bound;			/* inlined with bindings */
-	bool		is_void;		/* the caller is called after all */
-	MakoObstacle obstacle;		/* why it is still called; none when it is inlined */
-} MakoInlineNote;
-
-extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
-extern bool mako_depends_on_context(Node *node);
-
-/* ---- share.c: lookups that an expression repeats --------------------------------------------------------------------------- */
-
-extern void mako_share(Expr **expression, List **bindings);
-
-/* ---- binding.c: fields; choice.c: CASE and comparisons over constants (binding.h) ------------------------------------------ */
-
-typedef struct MakoField MakoField;
-typedef struct MakoChoice MakoChoice;
-typedef struct MakoOperand MakoOperand;
+/* ---- sql_body.c, inline.c, share.c, binding.c, choice.c: from a call to a program (inline.h, binding.h) ------------------------ */
 
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 
@@ -695,9 +681,13 @@ typedef struct MakoReader MakoReader;
 
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
-extern MakoCursor *mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id);
-extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const MakoCensus *census,
-											bool with_names);
+extern MakoCursor *mako_stream_open_heads(const char *workflow_id, const pg_uuid_t *tenant_id, bool with_names);
+extern MakoCursor *mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed);
+extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found,
+											int found_count, bool with_names);
+extern int64 *mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 but_not_failed_in,
+							   int *count);
+extern int64 *mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count);
 extern char *mako_stream_id(int64 stream_no);
 extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams,
 									int capacity);
@@ -737,14 +727,6 @@ extern int64 *mako_gather_close(MakoGather *gather, int *count);
 
 /* ---- replay.c: the state of a stream, from what it starts from to its head ------------------------------------------------- */
 
-/* What replaying needs beside the fold at hand; lives in the context in which it was created. */
-typedef struct MakoReplay
-{
-	MemoryContext context;
-	List	   *folds;			/* of other workflows and steps, compiled when they are met */
-	int64		rebuilt;		/* streams whose migration snapshot is missing */
-} MakoReplay;
-
 /* One point in the history of a stream: what it looks like after an event, or after it moved to another workflow. */
 typedef struct MakoMoment
 {
@@ -757,6 +739,20 @@ typedef struct MakoMoment
 
 typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
 
+/* What replaying needs beside the fold at hand; lives in the context in which it was created. */
+typedef struct MakoReplay
+{
+	MemoryContext context;
+	List	   *folds;			/* of other workflows and steps, compiled when they are met */
+	int64		rebuilt;		/* streams whose migration snapshot is missing */
+	MakoMomentCallback tell;	/* what mako_replay_stream() starts from, and folds; or NULL */
+	void	   *argument;
+} MakoReplay;
+
+extern void mako_replay_check_next(const MakoStream *stream, int64 expected, const MakoEvent *event);
+extern void mako_replay_check_end(const MakoStream *stream, int64 expected);
+extern bool mako_replay_written_under(const MakoEvent *event, const char *workflow_id);
+extern bool mako_replay_may_have_returned(const char *workflow_id, const char *other);
 extern MakoReplay *mako_replay_create(void);
 extern MakoFold *mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_wf);
 extern void mako_replay_recover(MakoReplay *replay);
@@ -767,6 +763,30 @@ extern void mako_replay_stored(MakoFold *fold, const MakoStream *stream);
 extern void mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader);
 extern bool mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader);
 extern Datum mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback callback, void *argument);
+
+/* ---- move.c: one stream on its way to another workflow ---------------------------------------------------------------------- */
+
+/* How the streams of a workflow move along a plan. */
+typedef struct MakoMover
+{
+	const MakoPlan *plan;
+	bool		in_flight_only;
+	bool		needs_state;	/* false: an identity migration without apply only repoints */
+	bool		periodic_too;	/* the application's snapshots tell the states */
+} MakoMover;
+
+/* What becomes of a stream. */
+typedef struct MakoMove
+{
+	int64		sequence_number;	/* of the states */
+	Datum		old_state;		/* jsonb, flat or expanded; (Datum) 0: it moves without a state, like the next */
+	Datum		new_state;
+	bool		counts;			/* as migrated; a stream without events is skipped */
+} MakoMove;
+
+extern MakoMover mako_mover(const MakoPlan *plan, bool in_flight_only);
+extern bool mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader,
+							MakoMove *move);
 
 /* ---- batch.c: some streams in as few subtransactions as possible ----------------------------------------------------------- */
 
@@ -791,6 +811,27 @@ typedef struct MakoBatch
 
 extern void mako_batch_run(MakoBatch *batch);
 
+/* ---- survey.c: the streams of a workflow in passing -------------------------------------------------------------------------- */
+
+typedef struct MakoSurvey
+{
+	MakoFold   *fold;			/* from the workflow whose streams these are */
+	MakoReplay *replay;
+	const pg_uuid_t *tenant_id; /* NULL: all */
+	int64		sample;			/* so many streams, with names; -1: all */
+	int64		seed;			/* the same seed, the same sample */
+	bool		with_names;
+	bool		periodic_too;	/* streams may start from periodic snapshots */
+	/* Like those of a batch. */
+	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
+	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
+	void	   *argument;
+} MakoSurvey;
+
+extern void mako_survey_run(const MakoSurvey *survey);
+
+/* ---- retrace.c: the states of a stream, computed again through its recorded moves (retrace.h) ----------------------------------- */
+
 /* ---- coverage.c: what is left on a format version -------------------------------------------------------------------------- */
 
 /* A workflow that streams still run under. */
@@ -806,8 +847,13 @@ typedef struct MakoCoverage
 } MakoCoverage;
 
 extern List *mako_coverage_read(const char *format_version, const char *target_fv, bool count_undecided_only);
+extern int64 mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id);
 extern void mako_coverage_require_version(const char *format_version);
 extern const char *mako_coverage_obstacles(List *list, bool undecided_only);
+
+/* ---- merge_patch.c: what has changed, for dry_run.c -------------------------------------------------------------------------- */
+
+extern Jsonb *mako_merge_patch_between(Jsonb *source, Jsonb *target);
 
 /* ---- snapshot.c: writing snapshots, heads, dependents ---------------------------------------------------------------------- */
 
@@ -847,6 +893,7 @@ typedef struct MakoWriter
 	const MakoDestination *destinations;	/* by run; the writer's caller keeps them */
 	int			destination_count;
 	bool		update_registry;
+	int64		undoes;			/* a run whose snapshots are marked; 0: snapshots are written */
 	bool		is_direct;		/* snapshots will not have to be copied to be written */
 	List	   *dependents;		/* MakoStatement, one a dependent */
 	MemoryContext context;		/* of the results */
@@ -864,10 +911,19 @@ extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
 extern bool mako_writer_withdraw(MakoWriter *writer, int64 stream_no);
 
+/* ---- progress.c: how far a migration has come -------------------------------------------------------------------------------- */
+
+typedef struct MakoRequest MakoRequest; /* below: run.c */
+
+extern void mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
+								TimestampTz started_at);
+extern void mako_progress_advance(int64 failed);
+extern void mako_progress_end(void);
+
 /* ---- run.c: the runs of a call, in one pass -------------------------------------------------------------------------------- */
 
 /* What the caller asked for. */
-typedef struct MakoRequest
+struct MakoRequest
 {
 	const char *source_wf;
 	const char *target_wf;
@@ -878,15 +934,58 @@ typedef struct MakoRequest
 	const char *expect;			/* fingerprint, or NULL */
 	text	   *reason;			/* or NULL */
 	bool		one_of_version; /* skipped counts this workflow's streams only */
-} MakoRequest;
+	int			batch_size;		/* streams a transaction; 0: all in one */
+};
 
 #define MAKO_UNEXPECTED_DEFINITIONS "the definitions are not those that were expected"
+#define MAKO_CHANGED_DEFINITIONS "the definitions have changed during the migration"
+
+#define MAKO_FINGERPRINT_LENGTH 64	/* of sha256 in hexadecimal */
+
+/* A batched run between its transactions; it and what it points to lives as long as the procedure's call. */
+typedef struct MakoBatchedRun
+{
+	MakoRequest request;
+	int64		run_id;
+	char		fingerprint[MAKO_FINGERPRINT_LENGTH + 1];	/* of what it runs */
+	int64		through_stream_no;	/* later streams are none of its business */
+	int64		last_stream_no; /* it has come so far */
+	TimestampTz started_at;
+	int64		batches;		/* these four are in its row and its batches, and count earlier calls */
+	int64		migrated;
+	int64		failed;
+	int64		busy;			/* how often a stream was passed over */
+	int64		total;			/* streams, when this call began, and how many of them are done with */
+	int64		done;
+} MakoBatchedRun;
 
 extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected, const char *message);
+extern bool mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why);
+extern void mako_run_end(MakoReport *report);
 extern List *mako_run(const MakoRequest *requests, int count);
+extern void mako_run_begin_batched(MakoBatchedRun *runs, int count);
+extern void mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,
+						   int64 *busy, int *busy_count);
+extern List *mako_run_end_batched(MakoBatchedRun *runs, int count);
 
-/* ---- migrate.c: the call --------------------------------------------------------------------------------------------------- */
+/* ---- call.c: not twice, and not inside another one -------------------------------------------------------------------------- */
 
-extern void mako_migrate_init(void);
+extern void mako_call_init(void);
+extern void mako_call_check(const char *function);
+extern void mako_call_check_once(CommandId command, const char *function, const char *kind, const char *subject);
+extern void mako_call_remember(CommandId command, const char *function, const char *subject);
+extern void mako_call_run(void (*work) (void *argument), void *argument);
+extern void mako_call_enter(void);
+extern void mako_call_leave(void);
+
+/* ---- migrate.c: the call, and what batched.c has in common with it --------------------------------------------------------- */
+
+extern void mako_migrate_check_arguments(const char *source, const char *target, const int64 *max_errors);
+extern MakoRequest *mako_migrate_requests(const MakoRequest *version, List *workflows);
+extern List *mako_migrate_workflows(const MakoRequest *version);
+
+/* ---- explain.c: how a function will run, for preview.c ---------------------------------------------------------------------- */
+
+extern char *mako_explain_evaluation(Oid function);
 
 #endif							/* MAKO_MIGRATION_H */

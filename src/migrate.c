@@ -1,15 +1,13 @@
 /*
  * migrate.c
- *	  The call: mako_migrate(), mako_migrate_version(). Reads the arguments, keeps out what must not run twice or inside another run, and
- *	  turns reports into rows; run.c does the work. Memory is that of the call.
+ *	  The call: mako_migrate(), mako_migrate_version(). Reads the arguments and turns reports into rows; run.c does the work. Memory is
+ *	  that of the call. What batched.c has in common with it is exported.
  */
 #include "mako_migration.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -23,66 +21,16 @@ static MakoStatement select_workflows = {
 
 /* ---- the call --------------------------------------------------------------------------------------------------------------- */
 
-/* A migration that this transaction has run; lives in TopTransactionContext. */
-typedef struct Call
-{
-	CommandId	command;		/* of the statement's snapshot */
-	char	   *source_wf;
-	char	   *target_wf;
-} Call;
-
-static List *calls = NIL;		/* of this transaction */
-static bool running = false;	/* a migration is under way in this session */
-
-/* Forgets the calls of a transaction at its end. */
-static void
-forget_calls(XactEvent event, void *argument)
-{
-	calls = NIL;
-}
-
-/* Called when the library is loaded. */
+/* Raises unless two workflow ids or format versions differ, and max_errors, where it is given, is a number of streams. */
 void
-mako_migrate_init(void)
+mako_migrate_check_arguments(const char *source, const char *target, const int64 *max_errors)
 {
-	RegisterXactCallback(forget_calls, NULL);
-}
-
-/*
- * Raises when this pair was migrated in this very statement: SELECT (mako_migrate(...)).* calls once per column. Every run writes,
- * so a later statement of the transaction sees a later command.
- */
-static void
-check_once_per_statement(const MakoRequest *request, CommandId command)
-{
-	ListCell   *cell;
-
-	foreach(cell, calls)
-	{
-		const Call *call = lfirst(cell);
-
-		if (call->command == command && strcmp(call->source_wf, request->source_wf) == 0 &&
-			strcmp(call->target_wf, request->target_wf) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("mako_migrate() was called twice for the same pair in one statement"),
-					 errdetail("SELECT (mako_migrate(...)).* calls it once for every column."),
-					 errhint("Use SELECT * FROM mako_migrate(...).")));
-	}
-}
-
-/* Remembers a call that has succeeded. */
-static void
-remember_call(const MakoRequest *request, CommandId command)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-	Call	   *call = palloc(sizeof(Call));
-
-	call->command = command;
-	call->source_wf = pstrdup(request->source_wf);
-	call->target_wf = pstrdup(request->target_wf);
-	calls = lappend(calls, call);
-	MemoryContextSwitchTo(old);
+	mako_plan_require_pair(source, target);
+	if (max_errors != NULL && *max_errors < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_errors must not be negative"),
+				 errdetail("It is " INT64_FORMAT ".", *max_errors)));
 }
 
 /* Reads and checks the arguments; source and target are two workflow ids or two format versions. */
@@ -102,53 +50,46 @@ read_request(FunctionCallInfo fcinfo, const char *source_name, const char *targe
 	request.max_errors = PG_ARGISNULL(5) ? -1 : PG_GETARG_INT64(5);
 	request.expect = PG_ARGISNULL(6) ? NULL : TextDatumGetCString(PG_GETARG_DATUM(6));
 	request.reason = PG_ARGISNULL(7) ? NULL : PG_GETARG_TEXT_PP(7);
-
-	if (strcmp(request.source_wf, request.target_wf) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("source and target must differ"),
-				 errdetail("Both are \"%s\".", request.source_wf)));
-	if (!PG_ARGISNULL(5) && request.max_errors < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_errors must not be negative"),
-				 errdetail("It is " INT64_FORMAT ".", request.max_errors)));
+	mako_migrate_check_arguments(request.source_wf, request.target_wf, PG_ARGISNULL(5) ? NULL : &request.max_errors);
 	return request;
 }
 
-/* Raises unless a migration can begin now. */
-static void
-check_call(const char *function)
+/* The runs of a call. */
+typedef struct Work
 {
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfReadOnly(function);
-	if (running)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s cannot be called while a migration is under way in this session", function)));
+	const MakoRequest *requests;
+	int			count;
+	List	   *reports;
+} Work;
+
+/* Carries them out. */
+static void
+work(void *argument)
+{
+	Work	   *runs = argument;
+
+	runs->reports = mako_run(runs->requests, runs->count);
+}
+
+/* What must not be migrated twice in one statement. */
+static char *
+subject_of(const MakoRequest *request)
+{
+	return psprintf("%s %s", request->source_wf, request->target_wf);
 }
 
 /* Carries out the runs of a call, in the current memory context; returns their reports. */
 static List *
 run(const MakoRequest *requests, int count, CommandId command)
 {
-	List	   *reports = NIL;
+	Work		runs = {requests, count};
 
 	for (int i = 0; i < count; i++)
-		check_once_per_statement(&requests[i], command);
-	running = true;
-	PG_TRY();
-	{
-		reports = mako_run(requests, count);
-	}
-	PG_FINALLY();
-	{
-		running = false;
-	}
-	PG_END_TRY();
+		mako_call_check_once(command, "mako_migrate", "pair", subject_of(&requests[i]));
+	mako_call_run(work, &runs);
 	for (int i = 0; i < count; i++)
-		remember_call(&requests[i], command);
-	return reports;
+		mako_call_remember(command, "mako_migrate", subject_of(&requests[i]));
+	return runs.reports;
 }
 
 MAKO_FUNCTION(mako_migrate);
@@ -169,7 +110,7 @@ mako_migrate(PG_FUNCTION_ARGS)
 	bool		nulls[MAKO_REPORT_COLUMNS];
 	HeapTuple	row;
 
-	check_call("mako_migrate()");
+	mako_call_check("mako_migrate");
 	request = read_request(fcinfo, "source_wf", "target_wf");
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");	/* cannot happen */
@@ -237,12 +178,10 @@ check_decisions(const char *source_fv, const char *target_fv)
 				 errhint("Register a way to \"%s\" with mako_register_migration(), or exempt them with mako_exempt().", target_fv)));
 }
 
-/* Migrates these workflows of a format version in one pass, one report a row. */
-static void
-migrate_workflows(const MakoRequest *version, List *workflows, CommandId command, MakoRowSet *result)
+/* A request for each of these workflows of a format version, from one for the version. */
+MakoRequest *
+mako_migrate_requests(const MakoRequest *version, List *workflows)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
 	MakoRequest *requests = palloc(sizeof(MakoRequest) * list_length(workflows));
 	int			count = 0;
 	ListCell   *cell;
@@ -257,7 +196,18 @@ migrate_workflows(const MakoRequest *version, List *workflows, CommandId command
 		request->expect = NULL;
 		request->one_of_version = true;
 	}
-	foreach(cell, run(requests, count, command))
+	return requests;
+}
+
+/* Migrates these workflows of a format version in one pass, one report a row. */
+static void
+migrate_workflows(const MakoRequest *version, List *workflows, CommandId command, MakoRowSet *result)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ListCell   *cell;
+
+	foreach(cell, run(mako_migrate_requests(version, workflows), list_length(workflows), command))
 	{
 		Datum		values[MAKO_REPORT_COLUMNS];
 		bool		nulls[MAKO_REPORT_COLUMNS];
@@ -267,6 +217,22 @@ migrate_workflows(const MakoRequest *version, List *workflows, CommandId command
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+}
+
+/* The workflows that a migration of a version is about, in the order of their names; an error when it must not begin. */
+List *
+mako_migrate_workflows(const MakoRequest *version)
+{
+	List	   *workflows;
+
+	mako_invariants_check_store();
+	mako_coverage_require_version(version->source_wf);
+	mako_coverage_require_version(version->target_wf);
+	check_decisions(version->source_wf, version->target_wf);
+	workflows = workflows_on_the_way(version->source_wf, version->target_wf);
+	if (version->expect != NULL)
+		mako_run_check_fingerprint(version_fingerprint(workflows, version->target_wf), version->expect, MAKO_UNEXPECTED_DEFINITIONS);
+	return workflows;
 }
 
 /* Migrates every workflow of a format version for which a way is registered, one report a row. */
@@ -279,16 +245,10 @@ mako_migrate_version(PG_FUNCTION_ARGS)
 	MakoConnection connection;
 	List	   *workflows;
 
-	check_call("mako_migrate_version()");
+	mako_call_check("mako_migrate_version");
 	version = read_request(fcinfo, "source_fv", "target_fv");
 	connection = mako_sql_connect();
-	mako_invariants_check_store();
-	mako_coverage_require_version(version.source_wf);
-	mako_coverage_require_version(version.target_wf);
-	check_decisions(version.source_wf, version.target_wf);
-	workflows = workflows_on_the_way(version.source_wf, version.target_wf);
-	if (version.expect != NULL)
-		mako_run_check_fingerprint(version_fingerprint(workflows, version.target_wf), version.expect, MAKO_UNEXPECTED_DEFINITIONS);
+	workflows = mako_migrate_workflows(&version);
 	if (workflows != NIL)
 		migrate_workflows(&version, workflows, command, result);
 	mako_sql_disconnect(connection);

@@ -121,18 +121,48 @@ mako_plan_leads(const char *source_wf, const char *target_wf)
 	return graph->distance[node] > 0;
 }
 
-/*
- * The plan for a pair: all definitions on the shortest path, verified. With equal ids it is the workflow alone, for mako_fold().
- */
-MakoPlan *
-mako_plan_create(const char *source_wf, const char *target_wf)
+/* Workflows at which several shortest paths from a source meet. */
+List *
+mako_plan_junctions(const char *source_wf)
 {
-	MakoPlan   *plan = palloc0(sizeof(MakoPlan));
-	MakoWorkflow *source = mako_definition_workflow(source_wf);
-	MakoWorkflow *target = mako_definition_workflow(target_wf);
+	Graph	   *graph = read_graph(source_wf);
+	List	   *junctions = NIL;
+
+	search(graph);
+	for (int node = 1; node < graph->nodes; node++)
+	{
+		int			ways = 0;
+
+		for (int i = 0; i < graph->edges; i++)
+		{
+			int			from = graph->edge_source[i];
+
+			ways += graph->edge_target[i] == node && graph->distance[from] >= 0 && graph->distance[from] == graph->distance[node] - 1;
+		}
+		if (ways > 1)
+			junctions = lappend(junctions, graph->node[node]);
+	}
+	return junctions;
+}
+
+/* Raises unless source and target, two workflow ids or two format versions, differ. */
+void
+mako_plan_require_pair(const char *source, const char *target)
+{
+	if (strcmp(source, target) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("source and target must differ"),
+				 errdetail("Both are \"%s\".", source)));
+}
+
+/* The workflow ids on the shortest path from source to target, which are steps + 1; an error when there is none, or another one. */
+const char **
+mako_plan_ids(const char *source_wf, const char *target_wf, int *steps)
+{
 	Graph	   *graph = read_graph(source_wf);
 	int			node = node_number(graph, pstrdup(target_wf));
-	StringInfoData text;
+	const char **ids;
 
 	search(graph);
 	if (graph->distance[node] < 0)
@@ -147,20 +177,35 @@ mako_plan_create(const char *source_wf, const char *target_wf)
 				 errmsg("more than one shortest path leads from \"%s\" to \"%s\"", source_wf, target_wf),
 				 errdetail("Each has %d steps.", graph->distance[node]),
 				 errhint("Migrate step by step.")));
+	*steps = graph->distance[node];
+	ids = palloc(sizeof(char *) * (*steps + 1));
+	for (int step = *steps; step >= 0; step--, node = graph->previous[node])
+		ids[step] = graph->node[node];
+	return ids;
+}
 
-	plan->steps = graph->distance[node];
+/*
+ * The plan for a pair: all definitions on the shortest path, verified. With equal ids it is the workflow alone, for mako_fold().
+ */
+MakoPlan *
+mako_plan_create(const char *source_wf, const char *target_wf)
+{
+	MakoPlan   *plan = palloc0(sizeof(MakoPlan));
+	MakoWorkflow *source = mako_definition_workflow(source_wf);
+	MakoWorkflow *target = mako_definition_workflow(target_wf);
+	const char **ids = mako_plan_ids(source_wf, target_wf, &plan->steps);
+	StringInfoData text;
+
 	plan->workflows = palloc(sizeof(MakoWorkflow *) * (plan->steps + 1));
 	plan->migrations = palloc(sizeof(MakoStateMigration *) * (plan->steps + 1));
 	plan->identity = true;
 	plan->workflows[0] = source;
 	plan->workflows[plan->steps] = target;
-	for (int step = plan->steps; step > 0; step--, node = graph->previous[node])
+	for (int step = plan->steps; step > 0; step--)
 	{
-		const char *from = graph->node[graph->previous[node]];
-
 		if (step < plan->steps)
-			plan->workflows[step] = mako_definition_workflow(graph->node[node]);
-		plan->migrations[step - 1] = mako_definition_migration(from, graph->node[node]);
+			plan->workflows[step] = mako_definition_workflow(ids[step]);
+		plan->migrations[step - 1] = mako_definition_migration(ids[step - 1], ids[step]);
 		if (plan->migrations[step - 1]->migrate != NULL)
 			plan->identity = false;
 	}
@@ -185,6 +230,21 @@ mako_plan_path(const MakoPlan *plan)
 	for (int i = 0; i <= plan->steps; i++)
 		ids[i] = CStringGetTextDatum(plan->workflows[i]->workflow_id);
 	return PointerGetDatum(construct_array(ids, plan->steps + 1, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* The definitions on the path as text[], workflows and the steps between them: their digests are what the fingerprint is made of. */
+Datum
+mako_plan_definitions(const MakoPlan *plan)
+{
+	Datum	   *texts = palloc(sizeof(Datum) * (2 * plan->steps + 1));
+
+	for (int i = 0; i <= plan->steps; i++)
+	{
+		texts[2 * i] = CStringGetTextDatum(plan->workflows[i]->description);
+		if (i < plan->steps)
+			texts[2 * i + 1] = CStringGetTextDatum(plan->migrations[i]->description);
+	}
+	return PointerGetDatum(construct_array(texts, 2 * plan->steps + 1, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 MAKO_FUNCTION(mako_fingerprint);

@@ -30,7 +30,7 @@ static MakoStatement select_moves = {
 /* Have runs taken streams from one workflow to another and back? */
 static MakoStatement select_return = {
 	"SELECT pg_catalog.count(DISTINCT r.source_wf) OPERATOR(pg_catalog.=) 2 FROM mako.migration_run r"
-	" WHERE r.update_registry AND r.migrated OPERATOR(pg_catalog.>) 0"
+	" WHERE r.update_registry AND r.migrated OPERATOR(pg_catalog.>) 0 AND r.kind OPERATOR(pg_catalog.<>) 'revert'"
 	" AND (r.source_wf OPERATOR(pg_catalog.=) $1 AND r.target_wf OPERATOR(pg_catalog.=) $2"
 	"  OR r.source_wf OPERATOR(pg_catalog.=) $2 AND r.target_wf OPERATOR(pg_catalog.=) $1)",
 	2, {TEXTOID, TEXTOID}
@@ -132,16 +132,16 @@ raise_gap(const MakoStream *stream, int64 expected, int64 found)
 }
 
 /* Raises unless this is the event that is expected next. */
-static void
-check_next(const MakoStream *stream, int64 expected, const MakoEvent *event)
+void
+mako_replay_check_next(const MakoStream *stream, int64 expected, const MakoEvent *event)
 {
 	if (event->sequence_number != expected || expected > stream->version)
 		raise_gap(stream, expected, event->sequence_number);
 }
 
 /* Raises unless this was the last event that is expected. */
-static void
-check_end(const MakoStream *stream, int64 expected)
+void
+mako_replay_check_end(const MakoStream *stream, int64 expected)
 {
 	if (expected <= stream->version)
 		raise_gap(stream, expected, 0);
@@ -173,8 +173,8 @@ mako_replay_check_schema_version(const MakoWorkflow *workflow, const MakoStream 
 }
 
 /* Was an event written under this workflow? */
-static bool
-written_under(const MakoEvent *event, const char *workflow_id)
+bool
+mako_replay_written_under(const MakoEvent *event, const char *workflow_id)
 {
 	const text *actual = DatumGetTextPP(event->workflow_id);
 	size_t		length = strlen(workflow_id);
@@ -183,8 +183,8 @@ written_under(const MakoEvent *event, const char *workflow_id)
 }
 
 /* Can a stream have left a workflow for another one and come back? */
-static bool
-may_have_returned(const char *workflow_id, const char *other)
+bool
+mako_replay_may_have_returned(const char *workflow_id, const char *other)
 {
 	Datum		values[] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(other)};
 	MakoRows	rows = mako_sql_query_snapshot(&select_return, values, NULL);
@@ -204,11 +204,11 @@ is_foreign(const MakoEvent *event, const MakoStream *stream, MakoReader *reader)
 {
 	const char *workflow_id;
 
-	if (written_under(event, stream->workflow_id))
+	if (mako_replay_written_under(event, stream->workflow_id))
 		return false;
 	workflow_id = mako_stream_folding_workflow(reader);
 	return strcmp(workflow_id, stream->workflow_id) != 0 &&
-		(event->sequence_number == stream->start + 1 || may_have_returned(stream->workflow_id, workflow_id));
+		(event->sequence_number == stream->start + 1 || mako_replay_may_have_returned(stream->workflow_id, workflow_id));
 }
 
 /*
@@ -227,13 +227,13 @@ mako_replay_is_needed(const MakoStream *stream)
 	while (!needed && (event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		check_next(stream, expected, event);
+		mako_replay_check_next(stream, expected, event);
 		needed = is_foreign(event, stream, reader);
 		expected++;
 	}
 	mako_stream_close_events(reader);
 	if (!needed)
-		check_end(stream, expected);
+		mako_replay_check_end(stream, expected);
 	return needed;
 }
 
@@ -263,7 +263,7 @@ mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader)
 	if (event != NULL)
 	{
 		fold->sequence_number = event->sequence_number;
-		check_next(stream, 1, event);
+		mako_replay_check_next(stream, 1, event);
 	}
 }
 
@@ -271,9 +271,18 @@ mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader)
 static void
 replay_missing(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader)
 {
-	mako_fold_begin(fold, mako_replay_history(replay, stream, NULL, NULL), stream->version);
+	mako_fold_begin(fold, mako_replay_history(replay, stream, replay->tell, replay->argument), stream->version);
 	while (mako_stream_next_event(reader, stream->stream_no) != NULL)
 		CHECK_FOR_INTERRUPTS();
+}
+
+/* Tells of the state of a stream that is folded under the workflow that it runs under. */
+static void
+tell_fold(const MakoReplay *replay, const MakoFold *fold, Datum event_type)
+{
+	MakoMoment	moment = {fold->sequence_number, event_type, 0, fold->plan->workflows[0]->workflow_id, fold->state};
+
+	replay->tell(replay->argument, &moment);
 }
 
 /*
@@ -300,11 +309,13 @@ mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
 	}
 	else
 		mako_fold_begin(fold, JsonbPGetDatum(workflow->initial_state), 0);
+	if (replay->tell != NULL)
+		tell_fold(replay, fold, (Datum) 0);
 
 	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
 	{
 		fold->sequence_number = event->sequence_number;
-		check_next(stream, expected, event);
+		mako_replay_check_next(stream, expected, event);
 		if (is_foreign(event, stream, reader))
 		{
 			replay_missing(replay, fold, stream, reader);
@@ -312,10 +323,12 @@ mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
 		}
 		if (!mako_fold_event(fold, event))
 			return false;
+		if (replay->tell != NULL)
+			tell_fold(replay, fold, event->event_type);
 		expected++;
 		fold->phase = MAKO_PHASE_LOAD;
 	}
-	check_end(stream, expected);
+	mako_replay_check_end(stream, expected);
 	return true;
 }
 
@@ -465,10 +478,10 @@ mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 			enter_first(&walk, workflow_id);
 		else if (strcmp(walk.workflow_id, workflow_id) != 0 &&
 				 (strcmp(walk.workflow_id, workflow_to_come(&moves, stream, event->sequence_number)) != 0 ||
-				  may_have_returned(walk.workflow_id, workflow_id)))
+				  mako_replay_may_have_returned(walk.workflow_id, workflow_id)))
 			rebuild(&walk, workflow_id, expected - 1);
 		walk.fold->sequence_number = event->sequence_number;
-		check_next(stream, expected, event);
+		mako_replay_check_next(stream, expected, event);
 		walk.known = walk.known && walk.fold->apply != NULL;
 		if (walk.known)
 			(void) mako_fold_event(walk.fold, event);
@@ -477,7 +490,7 @@ mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 		expected++;
 	}
 	mako_stream_close_events(reader);
-	check_end(stream, expected);
+	mako_replay_check_end(stream, expected);
 	if (walk.fold != NULL && strcmp(walk.workflow_id, stream->workflow_id) != 0)
 		rebuild(&walk, stream->workflow_id, stream->version);
 	error_context_stack = context.previous;

@@ -33,6 +33,14 @@ static MakoStatement select_error = {
 	2, {INT8ARRAYOID, INT8OID}
 };
 
+/* The errors that a report shows, in its order: stands_before(). */
+static MakoStatement select_errors = {
+	"SELECT e.stream_no, e.stream_id, e.phase, COALESCE(e.sequence_number, 0), e.sqlstate, e.message, e.detail, e.hint, e.context"
+	" FROM mako.migration_error e WHERE e.run_id OPERATOR(pg_catalog.=) $1"
+	" ORDER BY e.phase OPERATOR(pg_catalog.=) ANY (ARRAY['snapshot', 'registry']), e.stream_no LIMIT $2",
+	2, {INT8OID, INT4OID}
+};
+
 /* What errors may need before they are saved. */
 #define UNSAVED_LIMIT (1024 * 1024)
 
@@ -137,8 +145,11 @@ raise_too_many_errors(const MakoTally *tally)
 	int			shown = 0;
 
 	initStringInfo(&json);
-	appendStringInfo(&json, "{\"migrated\": " INT64_FORMAT ", \"failed\": " INT64_FORMAT ", \"errors\": [",
-					 report->migrated, report->failed);
+	appendStringInfo(&json, "{\"migrated\": " INT64_FORMAT ", \"failed\": " INT64_FORMAT, report->migrated, report->failed);
+	if (tally->in_batches)
+		appendStringInfo(&json, ", \"committed\": {\"migrated\": " INT64_FORMAT ", \"failed\": " INT64_FORMAT "}",
+						 tally->committed_migrated, tally->committed_failed);
+	appendStringInfoString(&json, ", \"errors\": [");
 	foreach(cell, report->errors)
 	{
 		const MakoError *error = lfirst(cell);
@@ -161,6 +172,8 @@ raise_too_many_errors(const MakoTally *tally)
 			(errcode(MAKO_ERRCODE_NOT_OK),
 			 errmsg("more than " INT64_FORMAT " streams could not be migrated", tally->max_errors),
 			 errdetail_internal("%s", json.data),
+			 tally->in_batches ?
+			 errhint("What is committed stays. Correct the cause, or allow more with max_errors, and call it again to go on.") :
 			 errhint("Nothing was changed. Correct the cause, or allow more with max_errors.")));
 }
 
@@ -188,19 +201,27 @@ add_error(List *list, MakoError *error)
 	return list_insert_nth(list, place, error);
 }
 
-/* Records that a stream could not be migrated; if it had been counted as migrated, the caller takes that back first. */
-void
-mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number,
-				  const ErrorData *data)
+/* An error that points into what it is made of. */
+static MakoError
+make_error(int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *data)
 {
 	MakoError	error = {stream_no, unconstify(char *, stream_id), phase, sequence_number};
-	MemoryContext old;
 
 	memcpy(error.sqlstate, unpack_sql_state(data->sqlerrcode), sizeof(error.sqlstate));
 	error.message = data->message != NULL ? data->message : "missing error text";
 	error.detail = data->detail;
 	error.hint = data->hint;
 	error.context = data->context;
+	return error;
+}
+
+/* Records that a stream could not be migrated; if it had been counted as migrated, the caller takes that back first. */
+void
+mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number,
+				  const ErrorData *data)
+{
+	MakoError	error = make_error(stream_no, stream_id, phase, sequence_number, data);
+	MemoryContext old;
 
 	report->failed++;
 	report->tally->failed++;
@@ -304,6 +325,34 @@ mako_report_save_errors(MakoReport *report)
 	MemoryContextReset(report->unsaved_context);
 }
 
+/* Reads the first errors of a run from the audit trail, in their order. */
+void
+mako_report_load_errors(MakoReport *report)
+{
+	Datum		values[] = {Int64GetDatum(report->run_id), Int32GetDatum(MAKO_REPORT_ERRORS)};
+	MakoRows	rows = mako_sql_query(&select_errors, values, NULL);
+	MemoryContext old = MemoryContextSwitchTo(report->context);
+
+	for (uint64 row = 0; row < rows.count; row++)
+	{
+		char	   *phase = mako_rows_text(&rows, row, 3);
+		char	   *sqlstate = mako_rows_text(&rows, row, 5);
+		bool		isnull;
+		MakoError	error = {
+			.stream_no = DatumGetInt64(mako_rows_get(&rows, row, 1, &isnull)),.stream_id = mako_rows_text(&rows, row, 2),
+			.sequence_number = DatumGetInt64(mako_rows_get(&rows, row, 4, &isnull)),.message = mako_rows_text(&rows, row, 6),
+			.detail = mako_rows_text(&rows, row, 7),.hint = mako_rows_text(&rows, row, 8),.context = mako_rows_text(&rows, row, 9)
+		};
+
+		while (strcmp(mako_phase_name[error.phase], phase) != 0)
+			error.phase++;
+		snprintf(error.sqlstate, sizeof(error.sqlstate), "%s", sqlstate);
+		report->errors = lappend(report->errors, copy_error(&error, MAKO_ERROR_TEXT));
+	}
+	MemoryContextSwitchTo(old);
+	mako_rows_free(&rows);
+}
+
 /* Has one of the runs recorded an error of this stream? */
 bool
 mako_report_has(const MakoTally *tally, int64 stream_no)
@@ -331,6 +380,18 @@ mako_report_has(const MakoTally *tally, int64 stream_no)
 	found = rows.count > 0;
 	mako_rows_free(&rows);
 	return found;
+}
+
+/* An error as a mako_migration_error, in full. */
+Datum
+mako_report_error_datum(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *data, TupleDesc tupdesc)
+{
+	MakoError	error = make_error(0, stream_id, phase, sequence_number, data);
+	Datum		values[ERROR_COLUMNS];
+	bool		nulls[ERROR_COLUMNS];
+
+	error_columns(&error, values, nulls);
+	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
 }
 
 /* The report's errors as mako_migration_error[]. */

@@ -8,6 +8,9 @@
  * way; whatever is not complete or without order then is looked up, too. So the result is the same. What fails alone, batch.c
  * isolates. The results of all runs wait in one writer, which writes them together.
  *
+ * A batched run is a pass for every one of its transactions, over heads that batched.c chooses, in key order. What lasts from one to the
+ * next is in its row, and in a MakoBatchedRun.
+ *
  * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
 #include "mako_migration.h"
@@ -20,14 +23,57 @@
 
 static MakoStatement insert_run = {
 	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, max_errors, reason,"
-	" fingerprint, extension_version, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING run_id",
-	11, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	" fingerprint, definitions, extension_version, started_at, kind, batch_size, through_stream_no)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING run_id",
+	15, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID,
+	TEXTOID, INT4OID, INT8OID}
 };
 
 static MakoStatement finish_run = {
 	"UPDATE mako.migration_run SET finished_at = $2, migrated = $3, skipped = $4, failed = $5"
 	" WHERE run_id OPERATOR(pg_catalog.=) $1",
 	5, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}
+};
+
+/* Batched runs that have not come to their end, by their source. */
+static MakoStatement select_unfinished = {
+	"SELECT r.run_id, r.target_wf, r.fingerprint, r.tenant_id, r.in_flight_only, r.through_stream_no, r.started_at, r.migrated, r.failed,"
+	" b.batches, b.last_stream_no, b.busy"
+	" FROM mako.migration_run r CROSS JOIN LATERAL ("
+	"  SELECT pg_catalog.count(*), COALESCE(pg_catalog.max(b.last_stream_no), 0), COALESCE(pg_catalog.sum(b.busy), 0)::pg_catalog.int8"
+	"  FROM mako.migration_batch b WHERE b.run_id OPERATOR(pg_catalog.=) r.run_id) AS b (batches, last_stream_no, busy)"
+	" WHERE r.source_wf OPERATOR(pg_catalog.=) $1 AND r.kind OPERATOR(pg_catalog.=) 'batched' AND r.finished_at IS NULL ORDER BY r.run_id",
+	1, {TEXTOID}
+};
+
+static MakoStatement close_run = {
+	"UPDATE mako.migration_run SET finished_at = $2 WHERE run_id OPERATOR(pg_catalog.=) $1", 2, {INT8OID, TIMESTAMPTZOID}
+};
+
+static MakoStatement resume_run = {
+	"UPDATE mako.migration_run SET batch_size = $2, max_errors = $3, reason = COALESCE($4, reason)"
+	" WHERE run_id OPERATOR(pg_catalog.=) $1",
+	4, {INT8OID, INT4OID, INT8OID, TEXTOID}
+};
+
+static MakoStatement count_run = {
+	"UPDATE mako.migration_run SET migrated = $2, skipped = $3, failed = $4 WHERE run_id OPERATOR(pg_catalog.=) $1",
+	4, {INT8OID, INT8OID, INT8OID, INT8OID}
+};
+
+static MakoStatement insert_batch = {
+	"INSERT INTO mako.migration_batch (run_id, batch_no, last_stream_no, migrated, failed, busy, started_at, finished_at)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+	8, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+/* What there is to do for a run: the last stream, how many there are, and how many of them behind the one that it has come to. */
+static MakoStatement select_population = {
+	"SELECT COALESCE(pg_catalog.max(s.stream_no), 0), pg_catalog.count(*),"
+	" pg_catalog.count(*) FILTER (WHERE s.stream_no OPERATOR(pg_catalog.>) $3)"
+	" FROM mako.stream s WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
+	" AND s.stream_no OPERATOR(pg_catalog.<=) $4",
+	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
 };
 
 /* From which share of all streams on reading every event costs less than looking up those that match. */
@@ -39,8 +85,7 @@ typedef struct Run
 	const MakoRequest *request;
 	const MakoPlan *plan;
 	MakoReport *report;
-	bool		needs_state;	/* false: an identity migration without apply only repoints */
-	bool		periodic_too;	/* the application's snapshots tell the states */
+	MakoMover	mover;
 } Run;
 
 /* The runs of a call; lives in the context that was current when it began. */
@@ -55,7 +100,7 @@ typedef struct Pass
 	MakoWriter *writer;			/* of all runs */
 	MakoTally	tally;
 	const pg_uuid_t *tenant_id;
-	MakoCensus *census;			/* of the heads when it began */
+	MakoCensus *census;			/* of the heads when it began; NULL in a batched run */
 	MakoCursor *heads;
 	bool		heads_ended;
 	MemoryContext batch_context;	/* heads and boundaries */
@@ -64,50 +109,6 @@ typedef struct Pass
 	MakoGather *gather;			/* or NULL */
 } Pass;
 
-/* ---- one stream ------------------------------------------------------------------------------------------------------------- */
-
-/* Takes one stream from its events to a result that waits to be written. */
-static void
-migrate_stream(const Pass *pass, const MakoStream *stream, MakoReader *reader)
-{
-	const Run  *run = &pass->runs[stream->source];
-	MakoFold   *fold = pass->folds[stream->source];
-
-	if (stream->version == 0)
-	{
-		/* Nothing happened yet, so there is no state to migrate; the stream moves, so that nothing is left behind. */
-		if (reader != NULL)
-			mako_replay_empty(fold, stream, reader);
-		mako_writer_add(pass->writer, stream, 0, (Datum) 0, false);
-		return;
-	}
-
-	if (reader != NULL)
-	{
-		if (!mako_replay_stream(pass->replays[stream->source], fold, stream, reader))
-			return;
-	}
-	else if (run->needs_state || stream->boundary_missing)
-		mako_replay_stored(fold, stream);
-	else if (stream->start > 0)
-	{
-		/* The boundary holds for the target too: the events behind it belong to the same state as before. */
-		mako_replay_check_schema_version(run->plan->workflows[0], stream);
-		mako_writer_add(pass->writer, stream, stream->start, stream->start_state, true);
-		return;
-	}
-	else
-	{
-		mako_writer_add(pass->writer, stream, stream->version, (Datum) 0, true);
-		return;
-	}
-
-	if (run->request->in_flight_only && !mako_fold_is_in_flight(fold))
-		return;
-	if (mako_fold_migrate(fold))
-		mako_writer_add(pass->writer, stream, stream->version, fold->state, true);
-}
-
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
 
 /* Migrates a stream; false when the results so far must be written first. */
@@ -115,8 +116,13 @@ static bool
 take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	const Pass *pass = argument;
+	const Run  *run = &pass->runs[stream->source];
+	MakoMove	move;
 
-	migrate_stream(pass, stream, reader);
+	if (mako_mover_take(&run->mover, pass->folds[stream->source], pass->replays[stream->source], stream, reader, &move))
+		mako_writer_add(pass->writer, stream, move.sequence_number, move.new_state, move.counts);
+	if (pass->folds[stream->source]->refusal.sqlerrcode == 0)
+		mako_progress_advance(pass->tally.failed);
 	return !mako_writer_is_full(pass->writer);
 }
 
@@ -139,6 +145,7 @@ fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 seq
 	if (pass->gather != NULL)
 		mako_gather_forget(pass->gather, stream->stream_no);
 	mako_report_error(pass->runs[stream->source].report, stream->stream_no, mako_stream_id(stream->stream_no), phase, sequence_number, error);
+	mako_progress_advance(pass->tally.failed);
 }
 
 /* Migrates some streams, with a snapshot of now for events and whatever the functions read. */
@@ -161,7 +168,7 @@ static void
 load_states(Pass *pass)
 {
 	for (int i = 0; i < pass->stream_count; i++)
-		pass->streams[i].periodic_too = pass->runs[pass->streams[i].source].periodic_too;
+		pass->streams[i].periodic_too = pass->runs[pass->streams[i].source].mover.periodic_too;
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	mako_stream_load_states(pass->streams, pass->stream_count);
@@ -309,49 +316,55 @@ migrate_in_heap_order(Pass *pass)
 	migrate_in_key_order(pass);
 }
 
-/* Is it better to read all events in heap order? */
+/* Is it better to read all events in heap order, for the sources that have an apply? Says why. */
+bool
+mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why)
+{
+	double		all = mako_census_all(census);
+	int64		matching = 0;
+
+	*why = "mako_migration.scan_order says so";
+	if (count == 0)
+		*why = "without an apply function, no event is read";
+	if (count == 0 || mako_scan_order == MAKO_SCAN_KEY)
+		return false;
+	if (!mako_gather_is_possible(why))
+		return false;
+	if (mako_scan_order == MAKO_SCAN_HEAP)
+	{
+		*why = "mako_migration.scan_order says so";
+		return true;
+	}
+	for (int i = 0; i < count; i++)
+		matching += mako_census_under(census, folded[i]);
+	*why = psprintf(INT64_FORMAT " of %.0f streams match, from %.0f on all events are read", matching, all, all * HEAP_ORDER_SHARE);
+	return matching >= all * HEAP_ORDER_SHARE;
+}
+
+/* Is it better to read all events of a pass in heap order? */
 static bool
 choose_heap_order(const Pass *pass)
 {
-	double		all = mako_census_all(pass->census);
-	int64		matching = 0;
-	const char *why_not;
-	bool		has_apply = false;
+	const char **folded = palloc(sizeof(char *) * pass->count);
+	int			count = 0;
+	const char *why;
 	bool		heap;
 
 	for (int i = 0; i < pass->count; i++)
-	{
-		if (pass->folds[i]->plan->workflows[0]->apply == NULL)
-			continue;
-		has_apply = true;
-		matching += mako_census_under(pass->census, pass->sources[i]);
-	}
-	if (!has_apply || mako_scan_order == MAKO_SCAN_KEY)
-		return false;
-	if (!mako_gather_is_possible(&why_not))
-	{
-		ereport(DEBUG1, (errmsg_internal("reading events in key order: %s", why_not)));
-		return false;
-	}
-	if (mako_scan_order == MAKO_SCAN_HEAP)
-	{
-		ereport(DEBUG1, (errmsg_internal("reading events in heap order: mako_migration.scan_order says so")));
-		return true;
-	}
-	heap = matching >= all * HEAP_ORDER_SHARE;
-	ereport(DEBUG1,
-			(errmsg_internal("reading events in %s order: " INT64_FORMAT " of %.0f streams match, from %.0f on all events are read",
-							 heap ? "heap" : "key", matching, all, all * HEAP_ORDER_SHARE)));
+		if (pass->folds[i]->plan->workflows[0]->apply != NULL)
+			folded[count++] = pass->sources[i];
+	heap = mako_run_choose_heap_order(pass->census, folded, count, &why);
+	ereport(DEBUG1, (errmsg_internal("reading events in %s order: %s", heap ? "heap" : "key", why)));
 	return heap;
 }
 
-/* Migrates every matching stream. */
+/* Migrates every matching stream. Without a census, they are few enough to be looked up. */
 static void
 migrate_all(Pass *pass)
 {
 	if (fetch_batch(pass))
 	{
-		if (choose_heap_order(pass))
+		if (pass->census != NULL && choose_heap_order(pass))
 			migrate_in_heap_order(pass);
 		else
 			migrate_in_key_order(pass);
@@ -376,17 +389,19 @@ mako_run_check_fingerprint(const char *fingerprint, const char *expected, const 
 				 errhint("Review the definitions again; mako_fingerprint() and mako_version_fingerprint() show the fingerprints.")));
 }
 
-/* Opens the run in the audit trail. */
+/* Opens the run in the audit trail; through_stream_no is that of a batched run. */
 static int64
-start_run(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_at)
+start_run(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_at, int64 through_stream_no)
 {
 	Datum		values[] = {
 		CStringGetTextDatum(request->source_wf), CStringGetTextDatum(request->target_wf), mako_plan_path(plan),
 		UUIDPGetDatum(request->tenant_id), BoolGetDatum(request->update_registry), BoolGetDatum(request->in_flight_only),
 		Int64GetDatum(request->max_errors), PointerGetDatum(request->reason), CStringGetTextDatum(plan->fingerprint),
-		CStringGetTextDatum(mako_sql_extension_version()), TimestampTzGetDatum(started_at)
+		mako_plan_definitions(plan), CStringGetTextDatum(mako_sql_extension_version()), TimestampTzGetDatum(started_at),
+		CStringGetTextDatum(request->batch_size > 0 ? "batched" : "single"), Int32GetDatum(request->batch_size),
+		Int64GetDatum(through_stream_no)
 	};
-	char		nulls[] = "           ";
+	char		nulls[] = "               ";
 	MakoRows	rows;
 	bool		isnull;
 	int64		run_id;
@@ -397,6 +412,8 @@ start_run(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_
 		nulls[6] = 'n';
 	if (request->reason == NULL)
 		nulls[7] = 'n';
+	if (request->batch_size == 0)
+		nulls[13] = nulls[14] = 'n';
 	rows = mako_invariants_query(&insert_run, values, nulls);
 	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
 	mako_rows_free(&rows);
@@ -422,8 +439,8 @@ count_skipped(const Pass *pass)
 }
 
 /* Closes a run in the audit trail. */
-static void
-end_run(MakoReport *report)
+void
+mako_run_end(MakoReport *report)
 {
 	report->finished_at = GetCurrentTimestamp();
 	{
@@ -441,7 +458,6 @@ static void
 prepare_run(Pass *pass, int i, const MakoRequest *request)
 {
 	Run		   *run = &pass->runs[i];
-	const MakoWorkflow *source;
 
 	run->request = request;
 	run->report = mako_report_create(request->source_wf, request->target_wf, &pass->tally);
@@ -451,22 +467,21 @@ prepare_run(Pass *pass, int i, const MakoRequest *request)
 	mako_fence_lock(request->source_wf);
 	mako_fence_pass(request->target_wf, MAKO_FENCE_ENTER);
 
-	source = run->plan->workflows[0];
-	run->needs_state = source->apply != NULL || !run->plan->identity || (request->in_flight_only && source->in_flight != NULL);
-	run->periodic_too = source->apply == NULL && run->needs_state;
+	run->mover = mako_mover(run->plan, request->in_flight_only);
 	pass->destinations[i] = mako_writer_destination(run->report, run->plan->workflows[run->plan->steps]);
 	pass->sources[i] = request->source_wf;
 }
 
-/* Opens a run whose heads are found. */
+/* Compiles the functions of all runs. */
 static void
-begin_run(Pass *pass, int i)
+compile(Pass *pass)
 {
-	Run		   *run = &pass->runs[i];
-
-	run->report->run_id = start_run(run->request, run->plan, run->report->started_at);
-	pass->folds[i] = mako_fold_create(run->plan);
-	pass->replays[i] = mako_replay_create();
+	for (int i = 0; i < pass->count; i++)
+	{
+		pass->folds[i] = mako_fold_create(pass->runs[i].plan);
+		pass->replays[i] = mako_replay_create();
+	}
+	pass->batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
 }
 
 /* What is refused to the caller ends the call here, instead of failing every stream. */
@@ -483,6 +498,52 @@ rehearse(const Pass *pass)
 	mako_writer_rehearse(pass->writer);
 }
 
+/* A pass for some runs, with their locks, definitions and fences, but without heads. */
+static Pass *
+open_pass(const MakoRequest *requests, int count)
+{
+	Pass	   *pass = palloc0(sizeof(Pass));
+
+	pass->runs = palloc0(sizeof(Run) * count);
+	pass->sources = palloc(sizeof(char *) * count);
+	pass->folds = palloc(sizeof(MakoFold *) * count);
+	pass->replays = palloc(sizeof(MakoReplay *) * count);
+	pass->destinations = palloc(sizeof(MakoDestination) * count);
+	pass->count = count;
+	pass->tally.max_errors = requests[0].max_errors;
+	pass->tenant_id = requests[0].tenant_id;
+	for (int i = 0; i < count; i++)
+		prepare_run(pass, i, &requests[i]);
+	pass->writer = mako_writer_create(pass->destinations, count, requests[0].update_registry);
+	return pass;
+}
+
+/* Raises when a definition is not what it was when the pass was opened. */
+static void
+check_definitions(const Pass *pass)
+{
+	for (int i = 0; i < pass->count; i++)
+	{
+		const Run  *run = &pass->runs[i];
+
+		mako_run_check_fingerprint(mako_plan_create(run->request->source_wf, run->request->target_wf)->fingerprint,
+								   run->plan->fingerprint, MAKO_CHANGED_DEFINITIONS);
+	}
+}
+
+/* How many streams match. */
+static int64
+count_matching(const Pass *pass)
+{
+	int64		matching = 0;
+
+	for (int i = 0; i < pass->count; i++)
+		matching += mako_census_under(pass->census, pass->sources[i]);
+	return matching;
+}
+
+/* ---- one transaction -------------------------------------------------------------------------------------------------------- */
+
 /*
  * Carries out the runs of a call, which are in the order of the names of their sources and have everything but source and target in
  * common. Returns their reports (MakoReport). The current memory context is that of the call.
@@ -490,33 +551,302 @@ rehearse(const Pass *pass)
 List *
 mako_run(const MakoRequest *requests, int count)
 {
-	Pass		pass = {
-		.runs = palloc0(sizeof(Run) * count),.sources = palloc(sizeof(char *) * count),.folds = palloc(sizeof(MakoFold *) * count),
-		.replays = palloc(sizeof(MakoReplay *) * count),.destinations = palloc(sizeof(MakoDestination) * count),.count = count,
-		.tally.max_errors = requests[0].max_errors,.tenant_id = requests[0].tenant_id
-	};
+	Pass	   *pass = open_pass(requests, count);
+	const int64 *found;
+	int			found_count;
 
-	for (int i = 0; i < count; i++)
-		prepare_run(&pass, i, &requests[i]);
-	pass.writer = mako_writer_create(pass.destinations, count, requests[0].update_registry);
 	/* In this order: then the runs that have moved a stream to one of our sources before all have smaller numbers than ours. */
-	pass.census = mako_census_take(pass.sources, count, pass.tenant_id);
-	pass.heads = mako_stream_open_locking(pass.sources, count, pass.tenant_id, pass.census, pass.writer->dependents != NIL);
+	pass->census = mako_census_take(pass->sources, count, pass->tenant_id);
+	found = mako_census_found(pass->census, &found_count);
+	pass->heads = mako_stream_open_locking(pass->sources, count, pass->tenant_id, found, found_count, pass->writer->dependents != NIL);
 	for (int i = 0; i < count; i++)
-		begin_run(&pass, i);
-	pass.batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
-	rehearse(&pass);
-	migrate_all(&pass);
+		pass->runs[i].report->run_id = start_run(pass->runs[i].request, pass->runs[i].plan, pass->runs[i].report->started_at, 0);
+	compile(pass);
+	rehearse(pass);
+	mako_progress_begin(&requests[0], pass->runs[0].report->run_id, 0, count_matching(pass), 0,
+						pass->runs[0].report->started_at);
+	migrate_all(pass);
 
-	count_skipped(&pass);
+	count_skipped(pass);
+	check_definitions(pass);
 	for (int i = 0; i < count; i++)
 	{
-		const Run  *run = &pass.runs[i];
-
-		mako_run_check_fingerprint(mako_plan_create(run->request->source_wf, run->request->target_wf)->fingerprint,
-								   run->plan->fingerprint, "the definitions have changed during the migration");
-		end_run(run->report);
-		mako_replay_warn(pass.replays[i], NULL);
+		mako_run_end(pass->runs[i].report);
+		mako_replay_warn(pass->replays[i], NULL);
 	}
-	return pass.tally.reports;
+	return pass->tally.reports;
+}
+
+/* ---- one transaction a batch ------------------------------------------------------------------------------------------------ */
+
+/* Is this tenant, or all of them, that of a request? */
+static bool
+same_tenant(const MakoRequest *request, const pg_uuid_t *tenant_id)
+{
+	if (request->tenant_id == NULL || tenant_id == NULL)
+		return request->tenant_id == tenant_id;
+	return memcmp(request->tenant_id, tenant_id, sizeof(pg_uuid_t)) == 0;
+}
+
+/*
+ * Takes up a batched run where it was left, if it is about the same; otherwise it is over, because two cannot go on side by side. Its
+ * batches count what they have done, so its counts are right.
+ */
+static void
+take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 row)
+{
+	const MakoRequest *request = &run->request;
+	bool		isnull;
+	int64		run_id = DatumGetInt64(mako_rows_get(rows, row, 1, &isnull));
+	Datum		tenant_id = mako_rows_get(rows, row, 4, &isnull);
+	const char *why = NULL;
+
+	if (strcmp(mako_rows_text(rows, row, 2), request->target_wf) != 0)
+		why = "Its target was another one.";
+	else if (strcmp(mako_rows_text(rows, row, 3), plan->fingerprint) != 0)
+		why = "The definitions have changed since.";
+	else if (!same_tenant(request, isnull ? NULL : DatumGetUUIDP(tenant_id)) ||
+			 DatumGetBool(mako_rows_get(rows, row, 5, &isnull)) != request->in_flight_only)
+		why = "Its options were others.";
+	if (why != NULL)
+	{
+		Datum		values[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp())};
+
+		(void) mako_invariants_write(&close_run, values, NULL);
+		ereport(NOTICE,
+				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed", run_id, request->source_wf),
+				 errdetail_internal("%s", why)));
+		return;
+	}
+	run->run_id = run_id;
+	run->through_stream_no = DatumGetInt64(mako_rows_get(rows, row, 6, &isnull));
+	run->started_at = DatumGetTimestampTz(mako_rows_get(rows, row, 7, &isnull));
+	run->migrated = DatumGetInt64(mako_rows_get(rows, row, 8, &isnull));
+	run->failed = DatumGetInt64(mako_rows_get(rows, row, 9, &isnull));
+	run->batches = DatumGetInt64(mako_rows_get(rows, row, 10, &isnull));
+	run->last_stream_no = DatumGetInt64(mako_rows_get(rows, row, 11, &isnull));
+	run->busy = DatumGetInt64(mako_rows_get(rows, row, 12, &isnull));
+}
+
+/* Finds the run that a call goes on with, if there is one, and closes others. */
+static void
+find_unfinished(MakoBatchedRun *run, const MakoPlan *plan)
+{
+	Datum		source_wf = CStringGetTextDatum(run->request.source_wf);
+	MakoRows	rows = mako_sql_query(&select_unfinished, &source_wf, NULL);
+
+	for (uint64 row = 0; row < rows.count; row++)
+		take_up(run, plan, &rows, row);
+	mako_rows_free(&rows);
+}
+
+/* Counts what there is to do, and fixes it for a new run. */
+static void
+count_population(MakoBatchedRun *run)
+{
+	const MakoRequest *request = &run->request;
+	Datum		values[] = {
+		CStringGetTextDatum(request->source_wf), UUIDPGetDatum(request->tenant_id), Int64GetDatum(run->last_stream_no),
+		Int64GetDatum(run->run_id > 0 ? run->through_stream_no : PG_INT64_MAX)
+	};
+	MakoRows	rows = mako_sql_query(&select_population, values, request->tenant_id == NULL ? " n  " : NULL);
+	bool		isnull;
+
+	if (run->run_id == 0)
+		run->through_stream_no = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+	run->total = run->migrated + DatumGetInt64(mako_rows_get(&rows, 0, 2, &isnull));
+	run->done = run->total - DatumGetInt64(mako_rows_get(&rows, 0, 3, &isnull));
+	mako_rows_free(&rows);
+}
+
+/* Opens a batched run in the audit trail, or the one again that was left unfinished. */
+static void
+begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
+{
+	const MakoRequest *request = &run->request;
+
+	find_unfinished(run, plan);
+	count_population(run);
+	if (run->run_id > 0)
+	{
+		Datum		values[] = {
+			Int64GetDatum(run->run_id), Int32GetDatum(request->batch_size), Int64GetDatum(request->max_errors),
+			PointerGetDatum(request->reason)
+		};
+		const char	nulls[] = {' ', ' ', request->max_errors < 0 ? 'n' : ' ', request->reason == NULL ? 'n' : ' ', '\0'};
+
+		(void) mako_invariants_write(&resume_run, values, nulls);
+	}
+	else
+	{
+		Datum		values[] = {(Datum) 0, Int64GetDatum(0), Int64GetDatum(0), Int64GetDatum(0)};
+
+		run->started_at = GetCurrentTimestamp();
+		run->run_id = start_run(request, plan, run->started_at, run->through_stream_no);
+		values[0] = Int64GetDatum(run->run_id);
+		(void) mako_invariants_write(&count_run, values, NULL);
+	}
+	snprintf(run->fingerprint, sizeof(run->fingerprint), "%s", plan->fingerprint);
+}
+
+/* Opens batched runs, which are in the order of the names of their sources; what is refused to the caller is refused here. */
+void
+mako_run_begin_batched(MakoBatchedRun *runs, int count)
+{
+	MakoRequest *requests = palloc(sizeof(MakoRequest) * count);
+	Pass	   *pass;
+
+	for (int i = 0; i < count; i++)
+		requests[i] = runs[i].request;
+	pass = open_pass(requests, count);
+	compile(pass);
+	rehearse(pass);
+	for (int i = 0; i < count; i++)
+		begin_batched(&runs[i], pass->runs[i].plan);
+}
+
+/* Opens the pass of one transaction of a batched run, whose report has the counts of those before. */
+static Pass *
+open_batch(const MakoBatchedRun *run, int64 failed_in_all)
+{
+	Pass	   *pass = open_pass(&run->request, 1);
+	MakoReport *report = pass->runs[0].report;
+
+	mako_run_check_fingerprint(pass->runs[0].plan->fingerprint, run->fingerprint, MAKO_CHANGED_DEFINITIONS);
+	report->run_id = run->run_id;
+	report->started_at = run->started_at;
+	report->migrated = run->migrated;
+	report->failed = report->saved = run->failed;
+	pass->tally.failed = failed_in_all;
+	pass->tally.in_batches = true;
+	pass->tally.committed_migrated = run->migrated;
+	pass->tally.committed_failed = run->failed;
+	return pass;
+}
+
+/* What waits for one head. */
+typedef struct Wait
+{
+	int64		stream_no;
+	const char *source_wf;
+	int			milliseconds;
+	int			locked;			/* 1, or 0 when the stream has gone elsewhere */
+} Wait;
+
+/* Locks a head that somebody else has. */
+static void
+wait_for_head(void *argument)
+{
+	Wait	   *wait = argument;
+
+	(void) mako_stream_lock_some(&wait->stream_no, 1, wait->source_wf, wait->milliseconds, &wait->locked);
+}
+
+/* Waits for a head; what is busy then is an error of its stream. False when there is nothing to migrate. */
+static bool
+lock_busy(Pass *pass, int64 stream_no, int milliseconds)
+{
+	Wait		wait = {stream_no, pass->sources[0], milliseconds};
+	ErrorData  *error = mako_isolation_run(wait_for_head, &wait);
+
+	if (error == NULL)
+		return wait.locked > 0;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	error->message = psprintf("the stream is locked by another transaction");
+	error->detail = psprintf("It was waited for for %d ms.", milliseconds);
+	error->hint = pstrdup("Call the procedure again when that transaction has ended.");
+	fail_stream(pass, &(MakoStream) {.stream_no = stream_no}, MAKO_PHASE_LOAD, 0, error);
+	return false;
+}
+
+/* Writes what a transaction of a batched run has done. */
+static void
+record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no, int64 busy, TimestampTz started_at)
+{
+	Datum		counts[] = {
+		Int64GetDatum(run->run_id), Int64GetDatum(report->migrated), Int64GetDatum(0), Int64GetDatum(report->failed)
+	};
+	Datum		batch[] = {
+		Int64GetDatum(run->run_id), Int64GetDatum(run->batches + 1), Int64GetDatum(last_stream_no),
+		Int64GetDatum(report->migrated - run->migrated), Int64GetDatum(report->failed - run->failed), Int64GetDatum(busy),
+		TimestampTzGetDatum(started_at), TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+
+	(void) mako_invariants_write(&count_run, counts, NULL);
+	(void) mako_invariants_write(&insert_batch, batch, last_stream_no == 0 ? "  n     " : NULL);
+	run->batches++;
+	run->migrated = report->migrated;
+	run->failed = report->failed;
+	if (last_stream_no > 0)
+		run->last_stream_no = last_stream_no;
+	run->busy += busy;
+}
+
+/*
+ * Migrates some streams of a batched run, in the order of their numbers, in the transaction at hand, which the caller commits. Those that
+ * somebody else has locked are left out and returned in busy, which has room for all; or, where wait says how many milliseconds (it is not
+ * negative), waited for, in which case there is only one stream: no head is held while another one is waited for, so that nobody can
+ * wait for us the other way round. The counts of the run are right once the transaction is committed; an error ends the call.
+ */
+void
+mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,
+			   int64 *busy, int *busy_count)
+{
+	TimestampTz started_at = GetCurrentTimestamp();
+	Pass	   *pass = open_batch(run, failed_in_all);
+	int			locked_count = 0;
+	const int64 *locked = stream_nos;
+
+	*busy_count = 0;
+	if (wait >= 0)
+		locked_count = lock_busy(pass, stream_nos[0], wait) ? 1 : 0;
+	else
+	{
+		locked = mako_stream_lock_some(stream_nos, count, pass->sources[0], -1, &locked_count);
+		for (int i = 0, j = 0; i < count; i++)
+		{
+			if (j < locked_count && locked[j] == stream_nos[i])
+				j++;
+			else
+			{
+				busy[(*busy_count)++] = stream_nos[i];
+			}
+		}
+	}
+	pass->heads = mako_stream_open_locking(pass->sources, 1, pass->tenant_id, locked, locked_count, pass->writer->dependents != NIL);
+	compile(pass);
+	rehearse(pass);
+	migrate_all(pass);
+	check_definitions(pass);
+	record_batch(run, pass->runs[0].report, last_stream_no, *busy_count, started_at);
+	mako_replay_warn(pass->replays[0], NULL);
+}
+
+/* Closes batched runs; returns their reports (MakoReport). */
+List *
+mako_run_end_batched(MakoBatchedRun *runs, int count)
+{
+	Pass	   *pass = palloc0(sizeof(Pass));
+
+	pass->runs = palloc0(sizeof(Run) * count);
+	pass->count = count;
+	pass->tenant_id = runs[0].request.tenant_id;
+	for (int i = 0; i < count; i++)
+	{
+		const MakoBatchedRun *run = &runs[i];
+		MakoReport *report = mako_report_create(run->request.source_wf, run->request.target_wf, &pass->tally);
+
+		pass->runs[i].request = &run->request;
+		pass->runs[i].report = report;
+		report->run_id = run->run_id;
+		report->started_at = run->started_at;
+		report->migrated = run->migrated;
+		report->failed = run->failed;
+		mako_report_load_errors(report);
+	}
+	count_skipped(pass);
+	for (int i = 0; i < count; i++)
+		mako_run_end(pass->runs[i].report);
+	return pass->tally.reports;
 }

@@ -7,7 +7,7 @@
  * does a field that stands there once, because bindings find fields without the executor.
  * Nothing that can fail is shared, and nothing volatile could be here. Pure; works on the planned expression of a program.
  */
-#include "mako_migration.h"
+#include "inline.h"
 
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"

@@ -32,6 +32,24 @@ static MakoStatement insert_repointed = {
 	3, {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
 };
 
+/* What undoes a run: its snapshots and repointings stay, but do not count any more. */
+static MakoStatement mark_snapshots = {
+	"UPDATE mako.snapshot AS n SET reverted_by = $2"
+	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS u (stream_no, sequence_number)"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) u.stream_no AND n.sequence_number OPERATOR(pg_catalog.=) u.sequence_number"
+	" AND n.run_id OPERATOR(pg_catalog.=) $1"
+	" AND n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6",
+	6, {INT8OID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
+};
+
+static MakoStatement mark_repointed = {
+	"UPDATE mako.repointed AS p SET reverted_by = $2"
+	" FROM pg_catalog.unnest($3) AS u (stream_no)"
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) u.stream_no AND p.run_id OPERATOR(pg_catalog.=) $1"
+	" AND p.stream_no OPERATOR(pg_catalog.>=) $4 AND p.stream_no OPERATOR(pg_catalog.<=) $5",
+	5, {INT8OID, INT8OID, INT8ARRAYOID, INT8OID, INT8OID}, true
+};
+
 static MakoStatement update_heads = {
 	"UPDATE mako.stream AS s SET workflow_id = h.target_wf"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, target_wf)"
@@ -261,6 +279,8 @@ typedef enum Which
 {
 	WITH_STATE,					/* the snapshots */
 	REPOINTED,					/* what moved without a snapshot of its last event */
+	MARKED_SNAPSHOT,			/* what a run that is undone wrote a snapshot of */
+	MARKED_REPOINTED,			/* what it moved without one of its last event */
 	LEFT,						/* heads that a statement must repoint */
 	ALL,
 } Which;
@@ -275,6 +295,10 @@ wants(Which which, const MakoResult *result)
 			return result->state != NULL;
 		case REPOINTED:
 			return result->state == NULL || result->sequence_number < result->version;
+		case MARKED_SNAPSHOT:
+			return result->sequence_number > 0;
+		case MARKED_REPOINTED:
+			return result->sequence_number < result->version || result->version == 0;
 		case LEFT:
 			return !result->repointed;
 		case ALL:
@@ -434,6 +458,31 @@ write_repointed(const Part *part)
 	write_rows(&insert_repointed, values, count, "repointed");
 }
 
+/* Marks what the run that is undone has written of the streams of a part. */
+static void
+mark_undone(const Part *part)
+{
+	const MakoWriter *writer = part->writer;
+	const MakoResult *results = &writer->results[part->first];
+	Datum		undone = Int64GetDatum(writer->undoes);
+	Datum		by = Int64GetDatum(destination_of(writer, results)->report->run_id);
+	Datum		first = Int64GetDatum(results[0].stream_no);
+	Datum		last = Int64GetDatum(results[part->count - 1].stream_no);
+	int			count;
+	Datum		snapshots[] = {
+		undone, by, column_array(part, MARKED_SNAPSHOT, STREAM_NO, &count),
+		column_array(part, MARKED_SNAPSHOT, SEQUENCE_NUMBER, &count), first, last
+	};
+
+	write_rows(&mark_snapshots, snapshots, count, "snapshot");
+	if (writer->update_registry)
+	{
+		Datum		repointed[] = {undone, by, column_array(part, MARKED_REPOINTED, STREAM_NO, &count), first, last};
+
+		write_rows(&mark_repointed, repointed, count, "repointed");
+	}
+}
+
 /* Repoints the heads of a part straight in their table, as far as that is possible. */
 static void
 repoint_directly(const Part *part)
@@ -500,11 +549,15 @@ write_part(void *argument)
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	part->phase = MAKO_PHASE_SNAPSHOT;
-	write_snapshots(part);
+	if (part->writer->undoes > 0)
+		mark_undone(part);
+	else
+		write_snapshots(part);
 	part->phase = MAKO_PHASE_REGISTRY;
 	if (part->writer->update_registry)
 	{
-		write_repointed(part);
+		if (part->writer->undoes == 0)
+			write_repointed(part);
 		write_heads(part);
 		if (part->writer->dependents != NIL)
 			write_dependents(part);
@@ -519,12 +572,18 @@ mako_writer_rehearse(const MakoWriter *writer)
 {
 	ListCell   *cell;
 
-	mako_sql_rehearse(&insert_snapshots);
-	ereport(DEBUG1, (errmsg_internal("snapshots are written by %s", writer->is_direct ? "bulk insert" : "statements")));
+	if (writer->undoes > 0)
+		mako_sql_rehearse(&mark_snapshots);
+	else
+	{
+		mako_sql_rehearse(&insert_snapshots);
+		ereport(DEBUG1, (errmsg_internal("snapshots are written by %s", writer->is_direct ? "bulk insert" : "statements")));
+	}
 	if (!writer->update_registry)
 		return;
-	ereport(DEBUG1, (errmsg_internal("heads are written by %s", is_direct(mako_head_open()) ? "row" : "statements")));
-	mako_sql_rehearse(&insert_repointed);
+	if (writer->undoes == 0)
+		ereport(DEBUG1, (errmsg_internal("heads are written by %s", is_direct(mako_head_open()) ? "row" : "statements")));
+	mako_sql_rehearse(writer->undoes > 0 ? &mark_repointed : &insert_repointed);
 	mako_sql_rehearse(&update_heads);
 	foreach(cell, writer->dependents)
 		mako_sql_rehearse(lfirst(cell));

@@ -131,6 +131,29 @@ mako_sql_disconnect_plain(void)
 		elog(ERROR, "SPI_finish failed");	/* cannot happen */
 }
 
+/* Connects for a procedure that commits: below this connection, every transaction has one of its own. */
+void
+mako_sql_connect_procedure(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect_ext failed");	/* cannot happen */
+	MemoryContextSwitchTo(context);
+}
+
+/*
+ * Commits what such a procedure has done; the next transaction reads what others commit meanwhile, whatever the session's default is.
+ * No snapshot of the procedure's may be active.
+ */
+void
+mako_sql_commit(void)
+{
+	SPI_commit();
+	SPI_start_transaction();	/* done already, except by early minor releases of 13 and 14 */
+	(void) set_config_option("transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
 /* The text of a statement with the extension's schema in the place of %s. */
 static char *
 text_for_schema(const char *text, Oid schema)
@@ -228,6 +251,19 @@ mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls)
 {
 	(void) execute(statement, values, nulls, false);
 	return take_rows();
+}
+
+/* The same, waiting for each lock so many milliseconds at most, and at least one. */
+MakoRows
+mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *nulls, int milliseconds)
+{
+	MakoConnection settings = {NewGUCNestLevel()};
+	MakoRows	rows;
+
+	mako_sql_set(settings, "lock_timeout", psprintf("%d", Max(milliseconds, 1)));
+	rows = mako_sql_query(statement, values, nulls);
+	AtEOXact_GUC(true, settings.guc_level);
+	return rows;
 }
 
 /*

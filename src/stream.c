@@ -45,7 +45,18 @@ static MakoStatement lock_head = {
 	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" among \
 	" ORDER BY s.stream_no"
 
-static MakoStatement select_heads = {SELECT_HEADS(NO_NAMES, NO_TID, ""), 2, {TEXTARRAYOID, UUIDOID}, true};
+static MakoStatement select_heads[2] = {
+	{SELECT_HEADS(NO_NAMES, NO_TID, ""), 2, {TEXTARRAYOID, UUIDOID}, true},
+	{SELECT_HEADS(NAMES, NO_TID, ""), 2, {TEXTARRAYOID, UUIDOID}, true},
+};
+
+/* Some of them, the same for the same seed. */
+static MakoStatement select_sample = {
+	"SELECT * FROM (SELECT " HEAD_COLUMNS(NAMES, NO_TID) " FROM mako.stream s"
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
+	" ORDER BY pg_catalog.hashint8extended(s.stream_no, $3), s.stream_no LIMIT $4) AS h ORDER BY h.stream_no",
+	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
+};
 
 /*
  * Whether dependents need names; whether there is a tid: not for views, and for whom column privileges let read named columns only;
@@ -60,6 +71,29 @@ static MakoStatement lock_heads[2][2][2] = {
 	{LOCK_HEADS(NO_NAMES, NO_TID), LOCK_HEADS(NO_NAMES, TID)},
 	{LOCK_HEADS(NAMES, NO_TID), LOCK_HEADS(NAMES, TID)},
 };
+
+/*
+ * The streams that a batch is made of, by their numbers, and those of them that nobody else has locked. The second time around, those that
+ * have failed are left alone.
+ */
+#define SELECT_NEXT(among) \
+	"SELECT s.stream_no FROM mako.stream s" \
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
+	" AND s.stream_no OPERATOR(pg_catalog.>) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4" among " ORDER BY s.stream_no LIMIT $5"
+
+static MakoStatement select_next[2] = {
+	{SELECT_NEXT(""), 5, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID}, true},
+	{SELECT_NEXT(" AND NOT EXISTS (SELECT FROM mako.migration_error e"
+				 " WHERE e.run_id OPERATOR(pg_catalog.=) $6 AND e.stream_no OPERATOR(pg_catalog.=) s.stream_no)"),
+	6, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID}, true},
+};
+
+#define LOCK_SOME \
+	"SELECT s.stream_no FROM mako.stream s" \
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND s.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY s.stream_no FOR NO KEY UPDATE"
+
+static MakoStatement lock_some = {LOCK_SOME, 2, {INT8ARRAYOID, TEXTOID}, true};
+static MakoStatement lock_free = {LOCK_SOME " SKIP LOCKED", 2, {INT8ARRAYOID, TEXTOID}, true};
 
 /* Heads that are locked already, once more. */
 static MakoStatement select_heads_again = {
@@ -137,7 +171,7 @@ static MakoStatement select_beyond = {
 static MakoStatement select_repointed = {
 	"SELECT p.stream_no, p.sequence_number, r.source_wf, r.target_wf"
 	" FROM mako.repointed p JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) p.run_id"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY p.stream_no, p.run_id",
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL ORDER BY p.stream_no, p.run_id",
 	1, {INT8ARRAYOID}, true
 };
 
@@ -195,13 +229,22 @@ text_array(const char *const *strings, int count)
 	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* Opens the cursor over the heads that run under one of these workflows, with the active snapshot. */
+/* Opens the cursor over the heads that run under a workflow, with the active snapshot; with names, they tell those of their streams. */
 MakoCursor *
-mako_stream_open_heads(const char *const *sources, int count, const pg_uuid_t *tenant_id)
+mako_stream_open_heads(const char *workflow_id, const pg_uuid_t *tenant_id, bool with_names)
 {
-	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id)};
+	Datum		values[] = {text_array(&workflow_id, 1), UUIDPGetDatum(tenant_id)};
 
-	return mako_cursor_open(&select_heads, values, tenant_id == NULL ? " n" : NULL, false);
+	return mako_cursor_open(&select_heads[with_names], values, tenant_id == NULL ? " n" : NULL, false);
+}
+
+/* The same over some of them, with names: so many, chosen by a seed. */
+MakoCursor *
+mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed)
+{
+	Datum		values[] = {CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(seed), Int64GetDatum(size)};
+
+	return mako_cursor_open(&select_sample, values, tenant_id == NULL ? " n  " : NULL, false);
 }
 
 /* A bigint[] of these numbers. */
@@ -218,18 +261,59 @@ bigint_array(const int64 *numbers, int count)
 	return array;
 }
 
+/* The numbers in a result. */
+static int64 *
+read_numbers(MakoRows rows, int *count)
+{
+	int64	   *numbers = palloc(sizeof(int64) * (rows.count + 1));
+	bool		isnull;
+
+	*count = (int) rows.count;
+	for (int i = 0; i < *count; i++)
+		numbers[i] = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+	mako_rows_free(&rows);
+	return numbers;
+}
+
 /*
- * The same with a new snapshot: each head is locked when it is fetched. Where a census has found the streams, they are looked up. With
- * names, the heads tell those of their streams.
+ * The next streams in a range that run under a workflow, at most as many as *count, which tells how many there are; without those that
+ * a run failed on, if its number is given.
+ */
+int64 *
+mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 but_not_failed_in, int *count)
+{
+	Datum		values[] = {
+		CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(after), Int64GetDatum(through), Int32GetDatum(*count),
+		Int64GetDatum(but_not_failed_in)
+	};
+
+	return read_numbers(mako_sql_query(&select_next[but_not_failed_in > 0], values, tenant_id == NULL ? " n    " : NULL), count);
+}
+
+/*
+ * Locks those of some heads that run under a workflow, with a new snapshot, and tells which. Whoever has one is waited for so many
+ * milliseconds, which then is error 55P03; or it is left out, where that is negative.
+ */
+int64 *
+mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count)
+{
+	Datum		values[] = {bigint_array(stream_nos, count), CStringGetTextDatum(workflow_id)};
+
+	return read_numbers(wait < 0 ? mako_sql_query(&lock_free, values, NULL) : mako_sql_query_waiting(&lock_some, values, NULL, wait),
+						locked_count);
+}
+
+/*
+ * Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when it is fetched. Where it is known which
+ * ones match (found is not NULL), they are looked up.
  */
 MakoCursor *
-mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const MakoCensus *census, bool with_names)
+mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found, int found_count,
+						 bool with_names)
 {
 	Oid			relation = mako_store_table("stream");
 	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
 		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-	int			found_count;
-	const int64 *found = mako_census_found(census, &found_count);
 	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
 
 	if (found != NULL)

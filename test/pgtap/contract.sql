@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(106);
+SELECT plan(125);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -14,10 +14,13 @@ FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
 WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'mako_migration'
   AND NOT EXISTS (SELECT FROM pg_depend i
                   WHERE d.classid = 'pg_type'::regclass AND i.classid = d.classid AND i.objid = d.objid AND i.deptype = 'i'
-                    AND (i.refclassid = d.classid OR (SELECT relkind FROM pg_class WHERE oid = i.refobjid) = 'r'));
+                    AND (i.refclassid = d.classid OR (SELECT relkind FROM pg_class WHERE oid = i.refobjid) IN ('r', 'v')));
 
 CREATE TEMPORARY VIEW member_function AS
 SELECT p.* FROM pg_proc p JOIN member m ON m.objid = p.oid AND m.classid = 'pg_proc'::regclass;
+
+-- 14 marks the arguments of procedures.
+CREATE FUNCTION pg_temp.arguments(function oid) RETURNS text LANGUAGE sql AS $$ SELECT replace(pg_get_function_arguments(function), 'IN ', '') $$;
 
 CREATE TEMPORARY VIEW member_table AS
 SELECT c.* FROM pg_class c JOIN member m ON m.objid = c.oid AND m.classid = 'pg_class'::regclass;
@@ -66,6 +69,33 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL::bigint, '
    'expect text DEFAULT NULL::text, reason text DEFAULT NULL::text',
    'mako_migration_report', 'f', 'v', false, 'u'),
+  -- before a migration
+  ('mako_plan',
+   'source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL::uuid, in_flight_only boolean DEFAULT false',
+   'TABLE(step integer, kind text, source_wf text, target_wf text, function text, evaluation text, streams bigint, in_flight bigint, '
+   'events bigint, scan_order text, blockers text[], fingerprint text)', 'f', 's', false, 'u'),
+  ('mako_dry_run',
+   'source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL::uuid, in_flight_only boolean DEFAULT false, '
+   'sample bigint DEFAULT NULL::bigint, seed bigint DEFAULT 0',
+   'TABLE(stream_id text, sequence_number bigint, old_state jsonb, new_state jsonb, changes jsonb, error mako_migration_error)',
+   'f', 's', false, 'u'),
+  ('mako_dry_run_summary',
+   'source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL::uuid, in_flight_only boolean DEFAULT false, '
+   'sample bigint DEFAULT NULL::bigint, seed bigint DEFAULT 0',
+   'TABLE(outcome text, phase text, sqlstate text, message text, streams bigint, example text)', 'f', 's', false, 'u'),
+  ('mako_merge_patch', 'source jsonb, target jsonb', 'jsonb', 'f', 'i', true, 's'),
+  -- proofs and pictures
+  ('mako_verify', 'run_id bigint',
+   'TABLE(stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)', 'f', 's', false, 'u'),
+  ('mako_verify_snapshots', 'workflow_id mako_workflow_id',
+   'TABLE(stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)', 'f', 's', false, 'u'),
+  ('mako_transitions', 'workflow_id mako_workflow_id, tag text DEFAULT ''status''::text',
+   'TABLE(from_state text, event_type text, to_state text, count bigint)', 'f', 's', false, 'u'),
+  ('mako_state_diagram', 'workflow_id mako_workflow_id, tag text DEFAULT ''status''::text', 'text', 'f', 's', false, 'u'),
+  ('mako_revert', 'run_id bigint, reason text DEFAULT NULL::text', 'mako_migration_report', 'f', 'v', false, 'u'),
+  ('mako_history', 'stream_id text',
+   'TABLE(at timestamp with time zone, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, '
+   'role text, reason text)', 'f', 's', false, 's'),
   -- for authors
   ('mako_reject', 'reason text', 'jsonb', 'f', 's', false, 's'),
   ('mako_required', 'value jsonb, VARIADIC path text[]', 'jsonb', 'f', 's', false, 's'),
@@ -75,6 +105,13 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'TABLE(call text, evaluation text, calls integer, reason text, hint text)', 'f', 's', true, 'u'),
   ('mako_is_valid', 'type_definition jsonb, instance jsonb', 'boolean', 'f', 'i', true, 's'),
   ('mako_validate', 'type_definition jsonb, instance jsonb', 'TABLE(instance_path text, schema_path text)', 'f', 'i', true, 's'),
+  ('mako_instances', 'type_definition jsonb', 'TABLE(variant text, instance jsonb)', 'f', 'i', true, 's'),
+  -- diagnostics
+  ('mako_step_finding', 'retired text[]',
+   'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 's'),
+  ('mako_store_finding', '', 'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 's'),
+  ('mako_check', 'sample integer DEFAULT 100',
+   'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 'u'),
   -- processes, routing, format versions, import
   ('mako_register_migrations',
    'source_fv mako_format_version, target_fv mako_format_version, workflow_names text[]',
@@ -91,6 +128,23 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT '
    'NULL::bigint, expect text DEFAULT NULL::text, reason text DEFAULT NULL::text',
    'SETOF mako_migration_report', 'f', 'v', false, 'u'),
+  ('mako_migrate_batched',
+   'source_wf mako_workflow_id, target_wf mako_workflow_id, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL::uuid, '
+   'in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL::bigint, pause interval DEFAULT ''00:00:00''::interval, '
+   'lock_timeout interval DEFAULT ''00:00:01''::interval, expect text DEFAULT NULL::text, reason text DEFAULT NULL::text, '
+   'INOUT report mako_migration_report DEFAULT NULL::mako_migration_report',
+   NULL, 'p', 'v', false, 'u'),
+  ('mako_migrate_version_batched',
+   'source_fv mako_format_version, target_fv mako_format_version, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL::uuid, '
+   'in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL::bigint, pause interval DEFAULT ''00:00:00''::interval, '
+   'lock_timeout interval DEFAULT ''00:00:01''::interval, expect text DEFAULT NULL::text, reason text DEFAULT NULL::text, '
+   'INOUT reports mako_migration_report[] DEFAULT NULL::mako_migration_report[]',
+   NULL, 'p', 'v', false, 'u'),
+  ('mako_source_lock', 'workflow_id text', 'bigint', 'f', 'i', true, 's'),
+  ('mako_current_progress', '',
+   'TABLE(run_id bigint, kind text, source_wf text, target_wf text, done bigint, total bigint, failed bigint, '
+   'rate double precision, started_at timestamp with time zone, estimated_end timestamp with time zone, pid integer)',
+   'f', 's', false, 'r'),
   ('mako_coverage',
    'format_version mako_format_version',
    'TABLE(workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)', 'f', 's', true, 'u'),
@@ -167,14 +221,14 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_remove_dependent', 'relation text, process_column name, workflow_column name', 'boolean', 'f', 'v', true, 'u');
 
 SELECT set_eq(
-  $$ SELECT proname::text, pg_get_function_arguments(oid) FROM member_function $$,
+  $$ SELECT proname::text, pg_temp.arguments(oid) FROM member_function $$,
   $$ SELECT name, arguments FROM expected_function $$,
   'the functions are these, with these arguments and defaults');
 
 -- One assertion a function, so that a failure names it.
 SELECT results_eq(
   format($$ SELECT pg_get_function_result(oid), prokind::text, provolatile::text, proisstrict, proparallel::text
-            FROM member_function WHERE proname = %L AND pg_get_function_arguments(oid) = %L $$, name, arguments),
+            FROM member_function WHERE proname = %L AND pg_temp.arguments(oid) = %L $$, name, arguments),
   format($$ VALUES (%L::text, %L::text, %L::text, %L::boolean, %L::text) $$, result, kind, volatility, strict, parallel),
   format('%s(%s): result, kind, volatility, strictness, parallel safety', name, left(arguments, 40)))
 FROM expected_function
@@ -191,7 +245,7 @@ SELECT set_eq(
         'mako_register_migrations', 'mako_exempt', 'mako_unexempt', 'mako_set_dispatch', 'mako_migrate_version', 'mako_drain',
         'mako_retire', 'mako_reactivate', 'mako_spawn', 'mako_append', 'mako_append_batch', 'mako_take_snapshot',
         'mako_save_snapshot', 'mako_prune_snapshots', 'mako_register_key', 'mako_unregister_key', 'mako_expire_keys',
-        'mako_add_tag', 'mako_remove_tag', 'mako_adopt_events'],
+        'mako_add_tag', 'mako_remove_tag', 'mako_adopt_events', 'mako_migrate_batched', 'mako_migrate_version_batched', 'mako_revert'],
   'what changes data or definitions is revoked from PUBLIC, and nothing else');
 
 SELECT is_empty(
@@ -248,8 +302,8 @@ SELECT set_eq(
 ----------------------------------------------------------------------------------------------------
 
 SELECT set_eq($$ SELECT relname::text, relkind::text FROM member_table $$,
-              $$ VALUES ('mako_workflow', 'r'), ('mako_state_migration', 'r'), ('mako_exemption', 'r') $$,
-              'the definition tables are the only relations of the extension: no sequences, no views');
+              $$ VALUES ('mako_workflow', 'r'), ('mako_state_migration', 'r'), ('mako_exemption', 'r'), ('mako_progress', 'v') $$,
+              'the definition tables and a view are the only relations of the extension: no sequences');
 
 SELECT results_eq(
   $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_workflow' ORDER BY attnum $$,
@@ -274,6 +328,13 @@ SELECT results_eq(
   $$ VALUES ('workflow_id', 'mako_workflow_id', true, NULL), ('reason', 'text', true, NULL),
             ('exempted_by', 'text', true, 'CURRENT_USER'), ('exempted_at', 'timestamp with time zone', true, 'now()') $$,
   'mako_exemption has these columns');
+
+SELECT results_eq(
+  $$ SELECT attname::text COLLATE "default", type FROM member_column WHERE relname = 'mako_progress' ORDER BY attnum $$,
+  $$ VALUES ('run_id', 'bigint'), ('kind', 'text'), ('source_wf', 'text'), ('target_wf', 'text'), ('done', 'bigint'), ('total', 'bigint'),
+            ('failed', 'bigint'), ('rate', 'double precision'), ('started_at', 'timestamp with time zone'),
+            ('estimated_end', 'timestamp with time zone'), ('pid', 'integer') $$,
+  'mako_progress has these columns');
 
 SELECT is_empty(
   $$ SELECT relname, type FROM member_column WHERE type ~ '^reg' $$,

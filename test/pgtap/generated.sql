@@ -7,7 +7,7 @@
 
 CREATE EXTENSION pgtap;
 
-SELECT plan(44);
+SELECT plan(48);
 
 -- The oracle speaks before the extension is there.
 \o /dev/null

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(166);
+SELECT plan(167);
 
 SELECT mako_create_store();
 \ir ../examples/gpke/supplier_change.sql
@@ -674,6 +674,13 @@ SELECT is(pg_temp.rows($$ SELECT source_wf, target_wf, path, tenant_id, update_r
           't@FV2024-10-01|t@FV2025-10-01|["t@FV2024-10-01","t@FV2025-10-01"]||true|true|5|format change|true|true|mako_test_operator|deploy 7|true|true|true|true|1|1|0',
           'who, when, why and what are recorded');
 SELECT is(pg_temp.rows('SELECT m.run_id = r.run_id AND m.started_at = r.started_at AND m.finished_at - m.started_at = r.duration AS same FROM mako.migration_run m, report r'), 'true', 'as the report says');
+SELECT is(pg_temp.rows($$ SELECT kind, cardinality(definitions), split_part(definitions[1], E'\n', 1), split_part(definitions[2], E'\n', 1), split_part(definitions[3], E'\n', 1),
+                                 fingerprint = encode(sha256(convert_to((SELECT string_agg(encode(sha256(convert_to(d, 'UTF8')), 'hex'), E'\n' ORDER BY n) || E'\n'
+                                   FROM unnest(definitions) WITH ORDINALITY AS u (d, n)), 'UTF8')), 'hex') AS proven,
+                                 position((SELECT prosrc FROM pg_proc WHERE oid = 'toy.migrate'::regproc) IN definitions[2]) > 0 AS source
+                          FROM mako.migration_run $$),
+          'single|3|workflow t@FV2024-10-01|state migration t@FV2024-10-01 -> t@FV2025-10-01|workflow t@FV2025-10-01|true|true',
+          'what ran is kept as text, functions with their source, and the fingerprint proves it');
 SELECT is(pg_temp.run($$tenant_id => '00000000-0000-4000-8000-000000000000', update_registry => false$$), '0 0 0', 'another run');
 SELECT is(pg_temp.rows('SELECT tenant_id, update_registry, in_flight_only, max_errors, reason FROM mako.migration_run ORDER BY run_id DESC LIMIT 1'),
           '00000000-0000-4000-8000-000000000000|false|false||', 'is recorded with what it was asked for');

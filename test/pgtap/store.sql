@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(263);
+SELECT plan(280);
 
 \ir include/helpers.sql
 
@@ -43,6 +43,7 @@ dependent|r
 event|r
 format_version|r
 migrated_stream|v
+migration_batch|r
 migration_error|r
 migration_run|r
 process_identity|v
@@ -99,7 +100,8 @@ reverted_by bigint$$, 'columns of mako.snapshot');
 SELECT is(pg_temp.columns('repointed'),
 $$run_id bigint not null
 stream_no bigint not null
-sequence_number bigint not null$$, 'columns of mako.repointed');
+sequence_number bigint not null
+reverted_by bigint$$, 'columns of mako.repointed');
 
 SELECT is(pg_temp.columns('registry'),
 $$tenant_id uuid not null
@@ -128,6 +130,7 @@ tenant_column text$$, 'columns of mako.dependent');
 
 SELECT is(pg_temp.columns('migration_run'),
 $$run_id bigint not null identity
+kind text not null default 'single'::text
 source_wf text collate C not null
 target_wf text collate C not null
 path text[] collate C not null
@@ -135,8 +138,12 @@ tenant_id uuid
 update_registry boolean not null
 in_flight_only boolean not null
 max_errors bigint
+batch_size integer
+through_stream_no bigint
+reverts bigint
 reason text
 fingerprint text not null
+definitions text[] not null
 session_role text not null default SESSION_USER
 effective_role text not null default CURRENT_USER
 application_name text not null default current_setting('application_name'::text)
@@ -162,6 +169,16 @@ detail text
 hint text
 context text$$, 'columns of mako.migration_error');
 
+SELECT is(pg_temp.columns('migration_batch'),
+$$run_id bigint not null
+batch_no bigint not null
+last_stream_no bigint
+migrated bigint not null
+failed bigint not null
+busy bigint not null
+started_at timestamp with time zone not null
+finished_at timestamp with time zone not null$$, 'columns of mako.migration_batch');
+
 SELECT is(pg_temp.columns('process_identity'),
 $$tenant_id uuid
 key text collate C
@@ -182,6 +199,7 @@ $$mako.correlation|PRIMARY KEY (tenant_id, tag, stream_no)
 mako.dependent|PRIMARY KEY (relation, process_column, workflow_column)
 mako.event|PRIMARY KEY (stream_no, sequence_number)
 mako.format_version|PRIMARY KEY (format_version)
+mako.migration_batch|PRIMARY KEY (run_id, batch_no)
 mako.migration_error|PRIMARY KEY (run_id, error_no)
 mako.migration_run|PRIMARY KEY (run_id)
 mako.registry|PRIMARY KEY (tenant_id, key)
@@ -198,6 +216,7 @@ event_sequence_number_check
 event_stream_no_event_id_key
 format_version_format_version_check
 format_version_status_check
+migration_run_kind_check
 registry_key_check
 registry_tenant_id_stream_no_fkey
 snapshot_sequence_number_check
@@ -231,7 +250,9 @@ SELECT is(pg_temp.rows($$ SELECT tgrelid::regclass, tgname, tgenabled FROM pg_tr
 $$mako.event|event_guard|O
 mako.event|event_inserted|O
 mako.format_version|format_version_guard|O
+mako.migration_batch|migration_batch_guard|O
 mako.migration_error|migration_error_guard|O
+mako.migration_run|migration_run_final|O
 mako.migration_run|migration_run_guard|O
 mako.repointed|repointed_guard|O
 mako.snapshot|snapshot_delete_guard|O
@@ -593,7 +614,7 @@ FROM (VALUES ($$INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, w
                 ON CONFLICT ON CONSTRAINT snapshot_pkey DO UPDATE SET run_id = 98$$)) x (statement);
 
 SELECT is(pg_temp.error(format(statement, t)), format('0A000|cannot %s table "mako.%s"|The audit trail is written by migrations only.', action, t), format(statement, t))
-FROM unnest(ARRAY['migration_run', 'migration_error', 'repointed']) AS t,
+FROM unnest(ARRAY['migration_run', 'migration_error', 'migration_batch', 'repointed']) AS t,
      (VALUES ('INSERT INTO mako.%s SELECT', 'insert into'), ('UPDATE mako.%s SET run_id = 7', 'update'),
              ('DELETE FROM mako.%s', 'delete from'), ('TRUNCATE mako.%s', 'truncate')) s (statement, action)
 WHERE t <> 'migration_run' OR action <> 'update';

@@ -80,6 +80,12 @@ interrupted('waiting for a dependent', 'store', $migrate, $blocked);
 $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'holder'");
 finish_sql($holder);
 
+# Again and again, because each of them is read as a whole before its first row.
+interrupted('rehearsing', 'store', "SELECT count(*) FROM generate_series(1, 1000) i, mako_dry_run('$source', '$target', seed => i)", $active,
+	later => $duration * 0.2);
+interrupted('planning', 'store', "SELECT count(*) FROM generate_series(1, 1000) i, mako_plan('$source', '$target', in_flight_only => i < 0)", $active,
+	later => $duration * 0.2);
+
 for my $share (0.2, 0.5)
 {
 	my $timeout = int(1000 * $share * $duration);

@@ -47,6 +47,21 @@ is(outcome($node, 'store'), $expected_outcome, '... and is the plain run once it
 my $streams = $node->safe_psql('store', 'SELECT count(*) FROM mako.stream');
 is($node->safe_psql('store', $migrate), '0|' . ($streams - 1) . '|1', 'all that is left is the stream that failed');
 
+# Undoing it is no different.
+my $heads = "SELECT md5(string_agg(s::text, ' ' ORDER BY stream_no)) FROM mako.stream s";
+my $heads_before = $node->safe_psql('postgres', 'CREATE DATABASE undone TEMPLATE store') . $node->safe_psql('store', $heads);
+my $revert = 'SELECT r.migrated, r.failed FROM (SELECT run_id FROM mako.migration_run WHERE migrated > 0) m, LATERAL mako_revert(m.run_id) r';
+my ($migrated) = $expected_counts =~ /^(\d+)/;
+is($node->safe_psql('undone', $revert), "$migrated|0", 'the run is undone');
+is($node->safe_psql('store', "BEGIN; $revert; PREPARE TRANSACTION 'undo'"), "$migrated|0", 'undoing it is prepared');
+$node->stop('immediate');
+$node->start;
+is($node->safe_psql('store', $heads), $heads_before, '... outlives a crash, unseen');
+like(error_of($node, 'store', $revert), qr/^55P03: another migration/, '... and keeps another one out');
+$node->safe_psql('store', "COMMIT PREPARED 'undo'");
+isnt($node->safe_psql('store', $heads), $heads_before, '... takes the streams back');
+is($node->safe_psql('store', $heads), $node->safe_psql('undone', $heads), '... as the plain one does once it is committed');
+
 # Two runs in one transaction, the second one over what the first one moved.
 my $next = 'gpke-supplier-change@FV2026-10-01';
 $node->safe_psql('postgres', 'CREATE DATABASE twice TEMPLATE plain');

@@ -60,7 +60,17 @@ my %reads = (
 	'mako_load()' => 'SELECT count(*), sum(hashtextextended(x::text, 0)) FROM mako.stream s, mako_load(s.stream_id) x',
 	'mako_trace()' => 'SELECT count(*), sum(hashtextextended(x::text, 0)) FROM mako.stream s, mako_trace(s.stream_id) x',
 	'mako_coverage()' => "SELECT * FROM mako_coverage('FV2024-10-01') UNION ALL SELECT * FROM mako_coverage('FV2025-10-01')",
+	'mako_verify()' => 'SELECT count(*) FROM mako_verify(1)',
+	'mako_verify_snapshots()' => "SELECT count(*) FROM mako_verify_snapshots('$source')",
+	'mako_transitions()' => "SELECT count(*), sum(count) FROM mako_transitions('$source')",
+	'mako_state_diagram()' => "SELECT md5(mako_state_diagram('$source'))",
+	'mako_check()' => 'SELECT count(*), sum(hashtextextended(x::text, 0)) FROM mako_check() x',
 	'mako_lookup()' => q{SELECT count(*), count(DISTINCT x.workflow_id) FROM mako.registry r, mako_lookup(r.tenant_id, r.key, 'FV2025-10-01') x},
+	'mako_plan()' => "SELECT * FROM mako_plan('$target', '$source')",
+	'mako_dry_run()' => "SELECT count(*), sum(hashtextextended(x::text, 0)) FROM mako_dry_run('$source', '$target') x",
+	'mako_dry_run(), back' => "SELECT count(new_state), sum(hashtextextended(x::text, 0)) FROM mako_dry_run('$target', '$source') x",
+	'mako_dry_run(), a sample' => "SELECT count(*), sum(hashtextextended(x::text, 0)) FROM mako_dry_run('$target', '$source', sample => 20, seed => 7) x",
+	'mako_dry_run_summary()' => "SELECT * FROM mako_dry_run_summary('$target', '$source')",
 	'mako_version_fingerprint()' => "SELECT mako_version_fingerprint('FV2024-10-01', 'FV2025-10-01')",
 	'mako_fold()' => "SELECT mako_fold('$source', '[{\"event_type\": \"SupplierChangeActivated\", \"payload\": {\"type\": \"Activated\"}}]')",
 	'mako_migrate_state()' => "SELECT mako_migrate_state('$source', '$target', '{\"status\": \"New\"}')",
@@ -73,6 +83,24 @@ for my $what (sort keys %reads)
 	is($standby->safe_psql('store', $reads{$what}), $answer, '... on a standby, too');
 	is($primary->safe_psql('store', "BEGIN READ ONLY; $reads{$what}"), $answer, '... and in a READ ONLY transaction');
 }
+
+# A plan tells that somebody else migrates the source, and does not wait for him.
+my $blockers = "SELECT blockers FROM mako_plan('$target', '$source') WHERE step IS NULL";
+is($primary->safe_psql('store', $blockers), '{}', 'nothing stands against a migration');
+$primary->safe_psql('store', "BEGIN; $back; PREPARE TRANSACTION 'running'");
+is($primary->safe_psql('store', $blockers), "{\"Another migration of \\\"$target\\\" is running.\"}", '... but one that is under way');
+cmp_ok($primary->safe_psql('store', "SELECT count(new_state) FROM mako_dry_run('$target', '$source')"), '>', 200, '... which no dry run waits for');
+$primary->safe_psql('store', "ROLLBACK PREPARED 'running'");
+
+# What a dry run on the standby says, the primary does.
+my $rehearsed = $standby->safe_psql('store',
+	"SELECT stream_id, sequence_number, new_state FROM mako_dry_run('$target', '$source') WHERE new_state IS NOT NULL ORDER BY 1");
+is($primary->safe_psql('store', <<SQL), $rehearsed, 'the primary migrates as the standby has rehearsed');
+BEGIN;
+CREATE TEMPORARY TABLE report AS SELECT * FROM mako_migrate('$target', '$source');
+SELECT s.stream_id, n.sequence_number, n.state FROM report JOIN mako.snapshot n USING (run_id) JOIN mako.stream s USING (stream_no) ORDER BY 1;
+ROLLBACK;
+SQL
 
 # What the primary migrates from now on, the standby shows; promoted, it migrates itself.
 $primary->safe_psql('store', $back);

@@ -27,24 +27,36 @@ SELECT stream_no, version + 1, workflow_id, 'SupplierChangeRejected',
 FROM mako.stream WHERE version = 3 AND stream_no % 16 = 0;
 SQL
 
-my $run = start_sql($node, 'store', 'measured', "SET mako_migration.max_memory = '$setting'",
-	"SELECT pg_sleep(1)", "SELECT 'counts', migrated, failed, duration FROM mako_migrate('$source', '$target')");
-my $pid = pid_of($node, 'measured');
-my ($first, $peak) = (undef, 0);
-while (defined(my $status = eval { slurp_file("/proc/$pid/status") }))
+# Runs a statement in a session of its own; its output, and by how many MB of anonymous memory the session has grown at most.
+sub measured
 {
-	last unless $status =~ /^RssAnon:\s+(\d+) kB/m;
-	$first //= $1;
-	$peak = $1 if $1 > $peak;
-	$run->{run}->pump_nb;
-	Time::HiRes::sleep(0.02);
-}
-ok(finish_sql($run), 'the run ends well') or diag($run->{err});
-like($run->{out}, qr/^counts\|@{[ $streams + 1 ]}\|0\|/m, 'every stream is migrated');
-note($run->{out});
+	my ($what, $statement) = @_;
+	my $run = start_sql($node, 'store', 'measured', "SET mako_migration.max_memory = '$setting'", 'SELECT pg_sleep(1)', $statement);
+	my $pid = pid_of($node, 'measured');
+	my ($first, $peak) = (undef, 0);
 
-my $growth = ($peak - $first) / 1024;
+	while (defined(my $status = eval { slurp_file("/proc/$pid/status") }))
+	{
+		last unless $status =~ /^RssAnon:\s+(\d+) kB/m;
+		$first //= $1;
+		$peak = $1 if $1 > $peak;
+		$run->{run}->pump_nb;
+		Time::HiRes::sleep(0.02);
+	}
+	ok(finish_sql($run), "$what ends well") or diag($run->{err});
+	note($run->{out});
+	return ($run->{out}, ($peak - $first) / 1024);
+}
+
+# What it returns, twice 64 kB for many a stream, goes to a file.
+my ($out, $growth) = measured('a dry run', "SELECT 'counts', count(new_state), sum(length(old_state::text)) FROM mako_dry_run('$source', '$target')");
+like($out, qr/^counts\|@{[ $streams + 1 ]}\|/m, 'every stream is rehearsed');
+cmp_ok($growth, '<', $limit, sprintf('to rehearse %d streams needs %.0f MB of anonymous memory', $streams + 1, $growth));
+
+($out, $growth) = measured('the run', "SELECT 'counts', migrated, failed, duration FROM mako_migrate('$source', '$target')");
+like($out, qr/^counts\|@{[ $streams + 1 ]}\|0\|/m, 'every stream is migrated');
 cmp_ok($growth, '<', $limit, sprintf('%d streams need %.0f MB of anonymous memory', $streams + 1, $growth));
+
 # Streams of another workflow, from which no way leads on: each of them fails while its history is looked for.
 create_store($node, 'lost');
 generate($node, 'lost', 'generate_uniform(1500, 1)');

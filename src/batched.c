@@ -1,0 +1,349 @@
+/*
+ * batched.c
+ *	  The call of mako_migrate_batched() and mako_migrate_version_batched(): procedures that commit after every batch.
+ *
+ * One transaction begins the runs, one ends them, and one in between takes each batch: its streams are chosen here, by number, and run.c
+ * migrates them. A run goes through its streams twice: first in the order of their numbers, passing over what others have locked, then
+ * through what is left, where each stream that is busy still is waited for in a transaction of its own. What is
+ * committed is all that a later call needs to go on: the heads, the run's row and its batches.
+ *
+ * Every transaction is READ COMMITTED, whatever the session's default is: a batch has nothing to see of the one before, and an event
+ * appended in between must not end a run of hours. All sources are held by the session from beginning to end. Memory is in a context below
+ * the caller's, which outlives the transactions; a batch's, in one below that.
+ */
+#include "mako_migration.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+
+/* The most streams of a batch. */
+#define MOST_AT_ONCE 1000000
+
+/* A call; lives in its context. */
+typedef struct Call
+{
+	MakoBatchedRun *runs;		/* in the order of the names of their sources */
+	int			count;
+	int64		pause;			/* ms between two batches */
+	int			lock_timeout;	/* ms */
+	MemoryContext context;
+	MemoryContext batch_context;
+	MakoConnection connection;	/* of the transaction at hand */
+} Call;
+
+/* ---- transactions ----------------------------------------------------------------------------------------------------------- */
+
+/* Begins to work in the transaction at hand, in the context of a batch. */
+static void
+begin(Call *call)
+{
+	MemoryContextReset(call->batch_context);
+	MemoryContextSwitchTo(call->batch_context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	call->connection = mako_sql_connect();
+}
+
+/* Commits it. */
+static void
+commit(Call *call)
+{
+	mako_sql_disconnect(call->connection);
+	PopActiveSnapshot();
+	MemoryContextSwitchTo(call->context);
+	mako_sql_commit();
+}
+
+/* Waits between two batches. */
+static void
+pause_batches(const Call *call)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), call->pause);
+
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+
+		CHECK_FOR_INTERRUPTS();
+		if (left <= 0)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+/* ---- the batches ------------------------------------------------------------------------------------------------------------ */
+
+/* How many streams have failed in all runs of a call: max_errors is about them together. */
+static int64
+failed_in_all(const Call *call)
+{
+	int64		failed = 0;
+
+	for (int i = 0; i < call->count; i++)
+		failed += call->runs[i].failed;
+	return failed;
+}
+
+/* Waits for each of these streams, and migrates it, in a transaction of its own. */
+static void
+migrate_busy(Call *call, MakoBatchedRun *run, const int64 *busy, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		int			busy_count;
+
+		pause_batches(call);
+		begin(call);
+		mako_run_batch(run, failed_in_all(call), &busy[i], 1, 0, call->lock_timeout, NULL, &busy_count);
+		commit(call);
+	}
+}
+
+/* Goes through the streams of a run in the order of their numbers; the second time around, through those that are left, behind position. */
+static void
+migrate_in_batches(Call *call, MakoBatchedRun *run, bool again, int64 position)
+{
+	const MakoRequest *request = &run->request;
+	int64	   *busy = MemoryContextAllocHuge(call->context, sizeof(int64) * request->batch_size);
+	int			count;
+
+	do
+	{
+		const int64 *stream_nos;
+		int			busy_count = 0;
+
+		begin(call);
+		count = request->batch_size;
+		stream_nos = mako_stream_next(request->source_wf, request->tenant_id, position, run->through_stream_no, again ? run->run_id : 0,
+									  &count);
+		if (count > 0)
+		{
+			position = stream_nos[count - 1];
+			mako_run_batch(run, failed_in_all(call), stream_nos, count, again ? 0 : position, -1, busy, &busy_count);
+		}
+		commit(call);
+		if (again)
+			migrate_busy(call, run, busy, busy_count);
+		if (count == request->batch_size)
+			pause_batches(call);
+	} while (count == request->batch_size);
+	pfree(busy);
+}
+
+/* Goes through one run to its end. */
+static void
+migrate_run(Call *call, MakoBatchedRun *run)
+{
+	mako_progress_begin(&run->request, run->run_id, run->done, run->total, failed_in_all(call), run->started_at);
+	migrate_in_batches(call, run, false, run->last_stream_no);
+	if (run->busy > 0)
+		migrate_in_batches(call, run, true, 0);
+}
+
+/* ---- the call --------------------------------------------------------------------------------------------------------------- */
+
+/* The milliseconds of an interval that must not be negative. */
+static int64
+read_milliseconds(const Interval *interval, const char *name)
+{
+	double		milliseconds = interval->time / 1000.0 + ((double) interval->month * DAYS_PER_MONTH + interval->day) * SECS_PER_DAY * 1000.0;
+
+	if (milliseconds < 0 || milliseconds > INT_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be negative, or longer than 24 days", name)));
+	return (int64) milliseconds;
+}
+
+/* Raises unless a procedure may commit here. */
+static void
+check_may_commit(FunctionCallInfo fcinfo, const char *procedure)
+{
+	const CallContext *context = (const CallContext *) fcinfo->context;
+
+	if (context == NULL || !IsA(context, CallContext) || context->atomic || IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("%s() cannot run inside a transaction block", procedure),
+				 errdetail("It commits after every batch."),
+				 errhint("Use CALL outside of BEGIN and COMMIT, and of functions and blocks with EXCEPTION.")));
+}
+
+/* Reads and checks the arguments, which both procedures have in the same places, in the current memory context. */
+static MakoRequest
+read_request(FunctionCallInfo fcinfo, Call *call, const char *source_name, const char *target_name)
+{
+	const char *const names[] = {
+		source_name, target_name, "batch_size", NULL, "in_flight_only", NULL, "pause", "lock_timeout"
+	};
+	MakoRequest request = {0};
+
+	for (size_t i = 0; i < lengthof(names); i++)
+		mako_require_value(names[i] == NULL || !PG_ARGISNULL(i), names[i]);
+	request.source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
+	request.target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
+	request.batch_size = PG_GETARG_INT32(2);
+	request.tenant_id = PG_ARGISNULL(3) ? NULL : PG_GETARG_UUID_P(3);
+	request.update_registry = true;
+	request.in_flight_only = PG_GETARG_BOOL(4);
+	request.max_errors = PG_ARGISNULL(5) ? -1 : PG_GETARG_INT64(5);
+	call->pause = read_milliseconds(PG_GETARG_INTERVAL_P(6), "pause");
+	call->lock_timeout = (int) read_milliseconds(PG_GETARG_INTERVAL_P(7), "lock_timeout");
+	request.expect = PG_ARGISNULL(8) ? NULL : TextDatumGetCString(PG_GETARG_DATUM(8));
+	request.reason = PG_ARGISNULL(9) ? NULL : PG_GETARG_TEXT_P_COPY(9);
+
+	mako_migrate_check_arguments(request.source_wf, request.target_wf, PG_ARGISNULL(5) ? NULL : &request.max_errors);
+	if (request.batch_size < 1 || request.batch_size > MOST_AT_ONCE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("batch_size must be between 1 and %d", MOST_AT_ONCE),
+				 errdetail("It is %d.", request.batch_size)));
+	return request;
+}
+
+/* The reports of a call's runs as an array of mako_migration_report, in the context of the call. */
+static Datum
+reports_to_datum(Call *call, List *reports, Oid type)
+{
+	TupleDesc	tupdesc = lookup_rowtype_tupdesc_copy(type, -1);
+	Datum	   *elements = palloc(sizeof(Datum) * (list_length(reports) + 1));
+	int			count = 0;
+	MemoryContext old;
+	ArrayType  *array;
+	ListCell   *cell;
+
+	foreach(cell, reports)
+	{
+		Datum		values[MAKO_REPORT_COLUMNS];
+		bool		nulls[MAKO_REPORT_COLUMNS];
+
+		mako_report_columns(lfirst(cell), tupdesc, values, nulls);
+		elements[count++] = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+	}
+	old = MemoryContextSwitchTo(call->context);
+	array = construct_array(elements, count, type, -1, false, TYPALIGN_DOUBLE);
+	MemoryContextSwitchTo(old);
+	return PointerGetDatum(array);
+}
+
+/* Makes the runs of a call, in the transaction at hand: one, or one a workflow of a version. */
+static void
+make_runs(Call *call, const MakoRequest *request, bool whole_version)
+{
+	const MakoRequest *requests = request;
+
+	MemoryContextSwitchTo(call->context);
+	call->count = 1;
+	if (whole_version)
+	{
+		List	   *workflows = mako_migrate_workflows(request);
+
+		requests = mako_migrate_requests(request, workflows);
+		call->count = list_length(workflows);
+	}
+	else
+		mako_invariants_check_store();
+	call->runs = palloc0(sizeof(MakoBatchedRun) * (call->count + 1));
+	for (int i = 0; i < call->count; i++)
+		call->runs[i].request = requests[i];
+	MemoryContextSwitchTo(call->batch_context);
+}
+
+/* Carries out a call; returns its reports as an array of this type. */
+static Datum
+run_call(Call *call, const MakoRequest *request, bool whole_version, Oid report_type)
+{
+	List	   *reports = NIL;
+	Datum		array;
+
+	mako_sql_connect_procedure();
+	mako_sql_commit();			/* the transaction at hand has a snapshot already, so it cannot become READ COMMITTED */
+	begin(call);
+	make_runs(call, request, whole_version);
+	for (int i = 0; i < call->count; i++)
+		mako_fence_hold_source(call->runs[i].request.source_wf);
+	if (call->count > 0)
+		mako_run_begin_batched(call->runs, call->count);
+	commit(call);
+	for (int i = 0; i < call->count; i++)
+		migrate_run(call, &call->runs[i]);
+	begin(call);
+	if (call->count > 0)
+		reports = mako_run_end_batched(call->runs, call->count);
+	array = reports_to_datum(call, reports, report_type);
+	commit(call);
+	mako_fence_release_sources();
+	mako_sql_disconnect_plain();
+	return array;
+}
+
+/* The call of a procedure: returns its reports as an array, and the columns of its result. */
+static Datum
+call_procedure(FunctionCallInfo fcinfo, const char *procedure, bool whole_version, TupleDesc *columns)
+{
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(old, "mako batched run", ALLOCSET_DEFAULT_SIZES);
+	Call		call = {.context = context,.batch_context = AllocSetContextCreate(context, "mako run", ALLOCSET_DEFAULT_SIZES)};
+	MakoRequest request;
+	Oid			type;
+	Datum		array = (Datum) 0;
+
+	mako_call_check(procedure);
+	check_may_commit(fcinfo, procedure);
+	if (get_call_result_type(fcinfo, NULL, columns) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	(void) BlessTupleDesc(*columns);
+	type = TupleDescAttr(*columns, 0)->atttypid;
+	request = read_request(fcinfo, &call, whole_version ? "source_fv" : "source_wf", whole_version ? "target_fv" : "target_wf");
+	mako_call_enter();
+	PG_TRY();
+	{
+		array = run_call(&call, &request, whole_version, whole_version ? get_element_type(type) : type);
+	}
+	PG_FINALLY();
+	{
+		mako_call_leave();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	return array;
+}
+
+MAKO_FUNCTION(mako_migrate_batched);
+MAKO_FUNCTION(mako_migrate_version_batched);
+
+/* Migrates the streams of one workflow: see the install script. */
+Datum
+mako_migrate_batched(PG_FUNCTION_ARGS)
+{
+	TupleDesc	columns;
+	Datum		reports = call_procedure(fcinfo, "mako_migrate_batched", false, &columns);
+	int			first = 1;
+	bool		isnull;
+	Datum		report = array_get_element(reports, 1, &first, -1, -1, false, TYPALIGN_DOUBLE, &isnull);
+
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, &report, &isnull)));
+}
+
+/* Migrates the workflows of a format version: see the install script. */
+Datum
+mako_migrate_version_batched(PG_FUNCTION_ARGS)
+{
+	TupleDesc	columns;
+	Datum		reports = call_procedure(fcinfo, "mako_migrate_version_batched", true, &columns);
+	bool		isnull = false;
+
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, &reports, &isnull)));
+}

@@ -1,0 +1,616 @@
+/*
+ * diagnose.c
+ *	  mako_check(): what is wrong, or will be, with store, definitions and steps; one row a cause.
+ *
+ * What is to be found in tables and catalogs is asked in SQL: mako_step_finding(), mako_store_finding(). Here is what needs parse trees
+ * and programs: the functions, looked through as fingerprint.c does; and whether apply and migrate take everything that the type
+ * definitions allow, tried with generated instances and with a sample of the store (probe.c). Whatever is examined is examined in a
+ * subtransaction, so that an error in it is a finding and not an error of the check. Nothing is written or locked.
+ */
+#include "diagnose.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_coerce.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+static const char *const severity_name[] = {
+	[MAKO_ERROR] = "error",
+	[MAKO_WARNING] = "warning",
+	[MAKO_INFO] = "info",
+};
+
+/* An owner is trusted who can do everything anyway, or whose rights the caller has. */
+static MakoStatement select_foreign_owner = {
+	"SELECT r.rolname::text FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner"
+	" WHERE n.nspname = 'mako' AND NOT r.rolsuper AND NOT pg_has_role(r.oid, 'USAGE')"
+	" AND n.nspowner <> (SELECT extowner FROM pg_extension WHERE extname = 'mako_migration')"
+};
+
+static MakoStatement select_store_problems = {
+	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint') FROM %s.mako_store_problem()"
+};
+
+static MakoStatement select_store_findings = {
+	"SELECT severity, code, subject, message, hint FROM %s.mako_store_finding()"
+};
+
+static MakoStatement select_step_findings = {
+	"SELECT severity, code, subject, message, hint FROM %s.mako_step_finding($1)", 1, {TEXTARRAYOID}
+};
+
+static MakoStatement select_retired = {
+	"SELECT ARRAY(SELECT format_version FROM mako.format_version WHERE status = 'retired' ORDER BY 1)"
+};
+
+/* Workflows on a retired version that streams still run under. */
+static MakoStatement select_left_behind = {
+	"SELECT s.workflow_id, count(*), bool_or(w.in_flight IS NOT NULL)"
+	" FROM mako.stream s JOIN mako.format_version f ON f.format_version = split_part(s.workflow_id, '@', 2) AND f.status = 'retired'"
+	" JOIN %s.mako_workflow w ON w.workflow_id::text = s.workflow_id"
+	" WHERE NOT EXISTS (SELECT FROM %s.mako_exemption x WHERE x.workflow_id::text = s.workflow_id)"
+	" GROUP BY s.workflow_id ORDER BY s.workflow_id"
+};
+
+/* Workflows and steps, with their functions in the order of definition_roles. */
+static MakoStatement select_definitions = {
+	"SELECT workflow_id::text, NULL::text, apply, upcast, in_flight, NULL::text, function_owner FROM %s.mako_workflow"
+	" UNION ALL SELECT source_wf::text, target_wf::text, NULL, NULL, NULL, migrate, function_owner FROM %s.mako_state_migration"
+};
+
+static const MakoRole definition_roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT, MAKO_ROLE_MIGRATE};
+
+static MakoStatement select_called = {
+	"SELECT call, reason, hint FROM %s.mako_explain_function($1) WHERE evaluation = 'called'", 1, {REGPROCEDUREOID}
+};
+
+/* ---- findings --------------------------------------------------------------------------------------------------------------- */
+
+/* Adds a finding, copied; the same twice is one. */
+void
+mako_diagnose_add(MakoDiagnosis *diagnosis, MakoSeverity severity, const char *code, const char *subject, const char *message,
+				  const char *hint)
+{
+	MemoryContext old = MemoryContextSwitchTo(diagnosis->context);
+	MakoFinding *finding = palloc(sizeof(MakoFinding));
+
+	finding->severity = severity;
+	finding->code = pstrdup(code);
+	finding->subject = pstrdup(subject);
+	finding->message = pstrdup(message);
+	finding->hint = hint == NULL ? NULL : pstrdup(hint);
+	diagnosis->findings = lappend(diagnosis->findings, finding);
+	MemoryContextSwitchTo(old);
+}
+
+/* What an error says, with its detail. */
+char *
+mako_diagnose_text(const ErrorData *error)
+{
+	return error->detail == NULL ? pstrdup(error->message) : psprintf("%s: %s", error->message, error->detail);
+}
+
+/* Adds the rows of a query. */
+static void
+add_rows(MakoDiagnosis *diagnosis, MakoRows rows)
+{
+	for (uint64 row = 0; row < rows.count; row++)
+	{
+		const char *severity = mako_rows_text(&rows, row, 1);
+		MakoSeverity rank = MAKO_ERROR;
+
+		while (strcmp(severity_name[rank], severity) != 0)
+			rank++;
+		mako_diagnose_add(diagnosis, rank, mako_rows_text(&rows, row, 2), mako_rows_text(&rows, row, 3),
+						  mako_rows_text(&rows, row, 4), mako_rows_text(&rows, row, 5));
+	}
+	mako_rows_free(&rows);
+}
+
+/* The order of the rows: what is worst first, then by bytes. */
+static int
+compare_findings(const ListCell *a, const ListCell *b)
+{
+	const MakoFinding *x = lfirst(a);
+	const MakoFinding *y = lfirst(b);
+	int			order = (int) x->severity - (int) y->severity;
+
+	if (order == 0)
+		order = strcmp(x->code, y->code);
+	if (order == 0)
+		order = strcmp(x->subject, y->subject);
+	return order != 0 ? order : strcmp(x->message, y->message);
+}
+
+/* ---- the store -------------------------------------------------------------------------------------------------------------- */
+
+/* Looks at the store's objects; true when its tables can be read. */
+static bool
+check_store(MakoDiagnosis *diagnosis)
+{
+	MakoRows	rows;
+	bool		readable = true;
+
+	if (!OidIsValid(get_namespace_oid("mako", true)))
+	{
+		mako_diagnose_add(diagnosis, MAKO_INFO, "store_missing", "mako", "there is no store in this database",
+						  "Use SELECT mako_create_store(), unless only definitions are kept here.");
+		return false;
+	}
+	rows = mako_sql_query_snapshot(&select_foreign_owner, NULL, NULL);
+	if (rows.count > 0)
+		mako_diagnose_add(diagnosis, MAKO_WARNING, "store_owner", "mako",
+						  psprintf("the store belongs to role \"%s\", who can change tables and triggers that you use",
+								   mako_rows_text(&rows, 0, 1)),
+						  "Let the owner of the extension, or a role that you are a member of, own the store.");
+	mako_rows_free(&rows);
+	rows = mako_sql_query_snapshot(&select_store_problems, NULL, NULL);
+	for (uint64 row = 0; row < rows.count; row++)
+	{
+		bool		isnull;
+
+		readable = readable && DatumGetBool(mako_rows_get(&rows, row, 4, &isnull));
+		mako_diagnose_add(diagnosis, MAKO_ERROR, "store_damaged", mako_rows_text(&rows, row, 1),
+						  psprintf("%s %s", mako_rows_text(&rows, row, 1), mako_rows_text(&rows, row, 2)),
+						  DatumGetBool(mako_rows_get(&rows, row, 3, &isnull)) ?
+						  "Repair the store with SELECT mako_create_store()." : "Restore the store from a backup.");
+	}
+	mako_rows_free(&rows);
+	return readable;
+}
+
+/* A workflow whose streams in flight are to be counted. */
+typedef struct LeftBehind
+{
+	const char *workflow_id;
+	int64		in_flight;
+} LeftBehind;
+
+/* Counts them. */
+static void
+count_in_flight(void *argument)
+{
+	LeftBehind *left = argument;
+
+	left->in_flight = mako_coverage_in_flight(left->workflow_id, NULL);
+}
+
+/* Finds what is in flight on retired versions. */
+static void
+check_left_behind(MakoDiagnosis *diagnosis)
+{
+	MakoRows	rows = mako_sql_query_snapshot(&select_left_behind, NULL, NULL);
+
+	for (uint64 row = 0; row < rows.count; row++)
+	{
+		bool		isnull;
+		LeftBehind	left = {mako_rows_text(&rows, row, 1), DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull))};
+
+		/* A definition that is broken has findings of its own. */
+		if (DatumGetBool(mako_rows_get(&rows, row, 3, &isnull)) && mako_isolation_run(count_in_flight, &left) != NULL)
+			continue;
+		if (left.in_flight > 0)
+			mako_diagnose_add(diagnosis, MAKO_ERROR, "in_flight_on_retired", left.workflow_id,
+							  psprintf(INT64_FORMAT " streams are in flight on a retired version", left.in_flight),
+							  "Reactivate the version with mako_reactivate(), then migrate them or exempt the workflow.");
+	}
+	mako_rows_free(&rows);
+}
+
+/* ---- the body of a function ------------------------------------------------------------------------------------------------- */
+
+/* A registered function being looked through, with its helpers. */
+typedef struct Inspection
+{
+	MakoDiagnosis *diagnosis;
+	Oid			owner;			/* who runs all of it */
+	List	   *functions;		/* looked through or about to be */
+	Oid			function;		/* the one at hand */
+	List	   *trees;			/* its body */
+	bool		visible;
+} Inspection;
+
+/* Adds a finding about the function at hand. */
+static void
+add_about_body(Inspection *inspection, const char *code, const char *message, const char *hint)
+{
+	mako_diagnose_add(inspection->diagnosis, MAKO_WARNING, code, format_procedure_qualified(inspection->function), message, hint);
+}
+
+/* Is a type one of dates and times, whose texts depend on settings? */
+static bool
+is_of_time(Oid type)
+{
+	return TypeCategory(type) == TYPCATEGORY_DATETIME || TypeCategory(type) == TYPCATEGORY_TIMESPAN;
+}
+
+/* Does the result of a function of the server depend on who asks, when and where? It is not immutable. */
+static bool
+depends_on_session(Form_pg_proc form)
+{
+	const char *name = NameStr(form->proname);
+	size_t		length = strlen(name);
+
+	if (form->provolatile == PROVOLATILE_VOLATILE || form->pronargs == 0)
+		return true;
+	return strcmp(name, "current_setting") == 0 || strcmp(name, "current_schemas") == 0 || strcmp(name, "pg_has_role") == 0 ||
+		(strcmp(name, "age") == 0 && form->pronargs == 1) ||
+		(strncmp(name, "has_", 4) == 0 && length > 10 && strcmp(name + length - 10, "_privilege") == 0);
+}
+
+/* Does the result of a function of the server depend on settings of time zone or style? It is not immutable. */
+static bool
+depends_on_style(Form_pg_proc form)
+{
+	if (is_of_time(form->prorettype))
+		return true;
+	for (int i = 0; i < form->pronargs; i++)
+		if (is_of_time(form->proargtypes.values[i]))
+			return true;
+	return strcmp(NameStr(form->proname), "to_char") == 0 || strcmp(NameStr(form->proname), "to_number") == 0;
+}
+
+/* Judges a function that is called in the body at hand; a callback of check_functions_in_node(). */
+static bool
+judge_function(Oid function, void *context)
+{
+	Inspection *inspection = context;
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
+	const char *name = format_procedure(function);
+
+	if (function >= FirstNormalObjectId && !inspection->diagnosis->skip_owner_check &&
+		MakoFunctionAclCheck(function, inspection->owner) != ACLCHECK_OK)
+		mako_diagnose_add(inspection->diagnosis, MAKO_ERROR, "not_executable", format_procedure_qualified(inspection->function),
+						  psprintf("calls %s, which role \"%s\" may not execute", name, GetUserNameFromId(inspection->owner, false)),
+						  "A registered function runs as its owner: GRANT EXECUTE to that role.");
+	if (function >= FirstNormalObjectId)
+	{
+		inspection->functions = list_append_unique_oid(inspection->functions, function);
+		if (form->provolatile == PROVOLATILE_VOLATILE)
+			add_about_body(inspection, "calls_volatile", psprintf("calls %s, which is volatile", name),
+						   "If its result depends on its arguments only, declare it STABLE.");
+	}
+	else if (form->provolatile == PROVOLATILE_IMMUTABLE)
+		;
+	else if (depends_on_session(form))
+		add_about_body(inspection, "not_repeatable", psprintf("calls %s, whose result is another one next time", name),
+					   "Take what changes from the event: a state must be the same whenever it is computed.");
+	else if (depends_on_style(form))
+		add_about_body(inspection, "depends_on_settings",
+					   psprintf("calls %s, whose result depends on TimeZone, DateStyle or lc_time", name),
+					   "Keep dates and times as text, or SET these settings on the function.");
+	ReleaseSysCache(tuple);
+	return false;
+}
+
+/* Judges a relation that is read in the body at hand. */
+static void
+judge_relation(Inspection *inspection, Oid relation)
+{
+	const char *kind = get_rel_relkind(relation) == RELKIND_VIEW ? "view" : "table";
+
+	add_about_body(inspection, "reads_table",
+				   psprintf("reads %s %s.%s", kind, quote_identifier(get_namespace_name(get_rel_namespace(relation))),
+							quote_identifier(get_rel_name(relation))),
+				   "Put what is read into the event or the function: a state must be the same whenever it is computed.");
+}
+
+/* Judges everything in a body. */
+static bool
+judge_tree(Node *node, void *context)
+{
+	Inspection *inspection = context;
+	ListCell   *cell;
+
+	if (node == NULL)
+		return false;
+	(void) check_functions_in_node(node, judge_function, context);
+	if (IsA(node, SQLValueFunction))
+		add_about_body(inspection, "not_repeatable", "uses CURRENT_DATE, CURRENT_TIMESTAMP, CURRENT_USER or the like",
+					   "Take what changes from the event: a state must be the same whenever it is computed.");
+	if (IsA(node, NextValueExpr))
+		add_about_body(inspection, "calls_volatile", "takes the next value of a sequence", "Take the value from the event.");
+	if (IsA(node, Query))
+	{
+		foreach(cell, ((Query *) node)->rtable)
+			if (lfirst_node(RangeTblEntry, cell)->rtekind == RTE_RELATION)
+				judge_relation(inspection, lfirst_node(RangeTblEntry, cell)->relid);
+		return query_tree_walker((Query *) node, judge_tree, context, 0);
+	}
+	return expression_tree_walker(node, judge_tree, context);
+}
+
+/* Looks through the body of the function at hand. */
+static void
+inspect_body(void *argument)
+{
+	Inspection *inspection = argument;
+
+	inspection->visible = mako_fingerprint_body(inspection->function, &inspection->trees);
+	if (inspection->visible)
+		(void) judge_tree((Node *) inspection->trees, inspection);
+}
+
+/* Explains the function at hand. */
+static void
+inspect_speed(void *argument)
+{
+	Inspection *inspection = argument;
+	Datum		values[] = {ObjectIdGetDatum(inspection->function)};
+	MakoRows	rows = mako_sql_query_snapshot(&select_called, values, NULL);
+
+	for (uint64 row = 0; row < rows.count; row++)
+	{
+		const char *call = mako_rows_text(&rows, row, 1);
+		const char *reason = mako_rows_text(&rows, row, 2);
+
+		mako_diagnose_add(inspection->diagnosis, MAKO_INFO, "not_inlined", format_procedure_qualified(inspection->function),
+						  reason == NULL ? psprintf("%s is called for every event or state", call) :
+						  psprintf("%s is called for every event or state: %s", call, reason),
+						  mako_rows_text(&rows, row, 3));
+	}
+	mako_rows_free(&rows);
+}
+
+/* Looks through a registered function and its helpers. */
+static void
+check_function(MakoDiagnosis *diagnosis, const MakoFunction *function)
+{
+	Inspection	inspection = {diagnosis, function->owner, list_make1_oid(function->oid)};
+	Oid			extension = get_extension_oid("mako_migration", false);
+
+	if (list_member_oid(diagnosis->functions, function->oid))
+		return;
+	diagnosis->functions = lappend_oid(diagnosis->functions, function->oid);
+	diagnosis->skip_owner_check = superuser_arg(function->owner);
+
+	/* The list grows while it is read. */
+	for (int i = 0; i < list_length(inspection.functions); i++)
+	{
+		inspection.function = list_nth_oid(inspection.functions, i);
+		if (getExtensionOfObject(ProcedureRelationId, inspection.function) == extension)
+			continue;
+		/* What is not found in a body is a finding of the definition. */
+		if (mako_isolation_run(inspect_body, &inspection) == NULL && !inspection.visible)
+			mako_diagnose_add(diagnosis, MAKO_INFO, "body_unseen", format_procedure_qualified(inspection.function),
+							  "its body cannot be looked through, so a change of what it calls goes unnoticed",
+							  "Write it in SQL, with arguments of definite types.");
+	}
+	inspection.function = function->oid;
+	(void) mako_isolation_run(inspect_speed, &inspection);
+}
+
+/* ---- definitions ------------------------------------------------------------------------------------------------------------ */
+
+/* A function being looked up. */
+typedef struct Lookup
+{
+	const char *signature;
+	MakoRole	role;
+	const char *registered_for;
+	MakoFunction *function;
+} Lookup;
+
+/* Looks it up. */
+static void
+look_up(void *argument)
+{
+	Lookup	   *lookup = argument;
+
+	lookup->function = mako_function_lookup(lookup->signature, lookup->role, lookup->registered_for);
+}
+
+/* A definition being verified. */
+static void
+verify(void *argument)
+{
+	const MakoDefinition *definition = argument;
+
+	if (definition->target_wf == NULL)
+		(void) mako_definition_workflow(definition->source_wf);
+	else
+		(void) mako_definition_migration(definition->source_wf, definition->target_wf);
+}
+
+/* Adds what an error means that a function was not found with. */
+static void
+add_lookup_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData *error)
+{
+	const char *code = "function_unusable";
+
+	if (error->sqlerrcode == ERRCODE_UNDEFINED_FUNCTION || error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT ||
+		error->sqlerrcode == ERRCODE_UNDEFINED_SCHEMA)
+		code = "function_missing";
+	else if (error->sqlerrcode == ERRCODE_INVALID_OBJECT_DEFINITION)
+		code = "function_volatile";
+	mako_diagnose_add(diagnosis, MAKO_ERROR, code, name, mako_diagnose_text(error),
+					  error->hint != NULL ? error->hint : "Restore it, or register another one with replace => true.");
+}
+
+/* Adds what an error means that a definition was not verified with. */
+static void
+add_definition_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData *error)
+{
+	const char *code = "definition_broken";
+
+	if (error->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+		code = "definition_changed";
+	else if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
+			 error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
+		code = "name_not_found";
+	mako_diagnose_add(diagnosis, MAKO_ERROR, code, name,
+					  error->context == NULL || strcmp(code, "definition_changed") == 0 ? mako_diagnose_text(error) :
+					  psprintf("%s (%s)", mako_diagnose_text(error), pnstrdup(error->context, strcspn(error->context, "\n"))),
+					  strcmp(code, "name_not_found") == 0 ? "Qualify the names in the body: it runs on a path of its own." : error->hint);
+}
+
+/* Checks a definition and its functions; notes it when it can be used. */
+static void
+check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const MakoRows *rows, uint64 row)
+{
+	bool		isnull;
+	Datum	   *owners;
+	int			owner_count;
+	int			owner = 0;
+	ErrorData  *error;
+
+	definition->usable = true;
+	deconstruct_array(DatumGetArrayTypeP(mako_rows_get(rows, row, 7, &isnull)), TEXTOID, -1, false, TYPALIGN_INT, &owners, NULL,
+					  &owner_count);
+	for (size_t i = 0; i < lengthof(definition_roles); i++)
+	{
+		Lookup		lookup = {mako_rows_text(rows, row, 3 + i), definition_roles[i], definition->name};
+		const char *registered;
+		const char *now;
+
+		if (lookup.signature == NULL)
+			continue;
+		registered = owner < owner_count ? TextDatumGetCString(owners[owner++]) : "";
+		error = mako_isolation_run(look_up, &lookup);
+		if (error != NULL)
+		{
+			add_lookup_error(diagnosis, definition->name, error);
+			definition->usable = false;
+			continue;
+		}
+		now = GetUserNameFromId(lookup.function->owner, false);
+		if (strcmp(registered, now) != 0)
+		{
+			mako_diagnose_add(diagnosis, MAKO_ERROR, "owner_changed", definition->name,
+							  psprintf("function %s belongs to role \"%s\", but belonged to \"%s\" when it was registered",
+									   lookup.signature, now, registered),
+							  "It would run with other rights. Register it again with replace => true.");
+			definition->usable = false;
+		}
+		check_function(diagnosis, lookup.function);
+		if (definition->target_wf == NULL && definition_roles[i] == MAKO_ROLE_APPLY)
+			definition->has_apply = true;
+	}
+	if (!definition->usable)
+		return;
+	error = mako_isolation_run(verify, definition);
+	if (error != NULL)
+	{
+		add_definition_error(diagnosis, definition->name, error);
+		definition->usable = false;
+	}
+}
+
+/* Checks all definitions, and returns them. */
+static List *
+check_definitions(MakoDiagnosis *diagnosis)
+{
+	MakoRows	rows = mako_sql_query_snapshot(&select_definitions, NULL, NULL);
+	List	   *definitions = NIL;
+
+	for (uint64 row = 0; row < rows.count; row++)
+	{
+		MakoDefinition *definition = palloc0(sizeof(MakoDefinition));
+
+		CHECK_FOR_INTERRUPTS();
+		definition->source_wf = mako_rows_text(&rows, row, 1);
+		definition->target_wf = mako_rows_text(&rows, row, 2);
+		definition->name = definition->target_wf == NULL ? definition->source_wf :
+			psprintf("%s -> %s", definition->source_wf, definition->target_wf);
+		check_definition(diagnosis, definition, &rows, row);
+		definitions = lappend(definitions, definition);
+	}
+	mako_rows_free(&rows);
+	return definitions;
+}
+
+/* Finds pairs that cannot be migrated in one call, because there are two ways. */
+static void
+check_ways(MakoDiagnosis *diagnosis, const List *definitions)
+{
+	ListCell   *cell;
+
+	foreach(cell, definitions)
+	{
+		const MakoDefinition *definition = lfirst(cell);
+		ListCell   *junction;
+
+		if (definition->target_wf != NULL)
+			continue;
+		foreach(junction, mako_plan_junctions(definition->source_wf))
+			mako_diagnose_add(diagnosis, MAKO_WARNING, "ambiguous_path",
+							  psprintf("%s -> %s", definition->source_wf, (const char *) lfirst(junction)),
+							  "more than one shortest path leads there", "Migrate step by step, or register a direct step.");
+	}
+}
+
+/* ---- the call --------------------------------------------------------------------------------------------------------------- */
+
+MAKO_FUNCTION(mako_check);
+
+/* What is wrong, one cause a row. */
+Datum
+mako_check(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *rows;
+	MakoConnection connection;
+	MakoDiagnosis diagnosis = {.context = CurrentMemoryContext};
+	const MakoFinding *last = NULL;
+	Datum		retired;
+	List	   *definitions;
+	ListCell   *cell;
+
+	mako_require_value(!PG_ARGISNULL(0), "sample");
+	if (PG_GETARG_INT32(0) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("sample must not be negative"),
+				 errdetail("It is %d.", PG_GETARG_INT32(0))));
+	rows = mako_rowset_begin(fcinfo);
+	connection = mako_sql_connect();
+	retired = PointerGetDatum(construct_empty_array(TEXTOID));
+
+	diagnosis.has_store = check_store(&diagnosis);
+	if (diagnosis.has_store)
+	{
+		MakoRows	versions = mako_sql_query_snapshot(&select_retired, NULL, NULL);
+		bool		isnull;
+
+		retired = PointerGetDatum(DatumGetArrayTypePCopy(mako_rows_get(&versions, 0, 1, &isnull)));
+		mako_rows_free(&versions);
+		add_rows(&diagnosis, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
+		check_left_behind(&diagnosis);
+	}
+	definitions = check_definitions(&diagnosis);
+	add_rows(&diagnosis, mako_sql_query_snapshot(&select_step_findings, &retired, NULL));
+	check_ways(&diagnosis, definitions);
+	mako_probe_definitions(&diagnosis, definitions, PG_GETARG_INT32(0));
+
+	list_sort(diagnosis.findings, compare_findings);
+	foreach(cell, diagnosis.findings)
+	{
+		const MakoFinding *finding = lfirst(cell);
+		Datum		values[] = {
+			CStringGetTextDatum(severity_name[finding->severity]), CStringGetTextDatum(finding->code),
+			CStringGetTextDatum(finding->subject), CStringGetTextDatum(finding->message),
+			finding->hint == NULL ? (Datum) 0 : CStringGetTextDatum(finding->hint)
+		};
+		bool		nulls[] = {false, false, false, false, finding->hint == NULL};
+
+		/* What several definitions share is found with each of them. */
+		if (last == NULL || compare_findings(cell, &(ListCell) {.ptr_value = unconstify(MakoFinding *, last)}) != 0)
+			mako_rowset_add(rows, values, nulls);
+		last = finding;
+	}
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
+}

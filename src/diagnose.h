@@ -1,0 +1,52 @@
+/*
+ * diagnose.h
+ *	  What the two files of mako_check() share: diagnose.c and probe.c. For them only.
+ */
+#ifndef MAKO_DIAGNOSE_H
+#define MAKO_DIAGNOSE_H
+
+#include "mako_migration.h"
+
+/* In the order of the rows. */
+typedef enum MakoSeverity
+{
+	MAKO_ERROR,					/* something fails, or already is wrong */
+	MAKO_WARNING,				/* something may fail */
+	MAKO_INFO,
+} MakoSeverity;
+
+/* A row of the result. */
+typedef struct MakoFinding
+{
+	MakoSeverity severity;
+	const char *code;
+	const char *subject;
+	const char *message;
+	const char *hint;			/* may be NULL */
+} MakoFinding;
+
+typedef struct MakoDiagnosis
+{
+	MemoryContext context;		/* of the findings */
+	List	   *findings;
+	bool		has_store;		/* whose tables can be read */
+	List	   *functions;		/* oids: looked through already */
+	bool		skip_owner_check;	/* the owner of the function at hand may call everything */
+} MakoDiagnosis;
+
+/* A registered workflow or step. */
+typedef struct MakoDefinition
+{
+	const char *name;
+	const char *source_wf;		/* the workflow itself, when it is one */
+	const char *target_wf;		/* NULL for a workflow */
+	bool		has_apply;
+	bool		usable;			/* it is what was registered */
+} MakoDefinition;
+
+extern void mako_diagnose_add(MakoDiagnosis *diagnosis, MakoSeverity severity, const char *code, const char *subject,
+							  const char *message, const char *hint);
+extern char *mako_diagnose_text(const ErrorData *error);
+extern void mako_probe_definitions(MakoDiagnosis *diagnosis, const List *definitions, int64 sample);
+
+#endif							/* MAKO_DIAGNOSE_H */

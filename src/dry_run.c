@@ -1,0 +1,171 @@
+/*
+ * dry_run.c
+ *	  mako_dry_run(): what a migration would do, stream by stream, without doing it.
+ *
+ * Streams are taken by survey.c and moved by move.c, as a run moves them, so the outcome is that of a run up to phase "state". Nothing is
+ * locked or written, so it works in READ ONLY transactions and on a standby. Rows go to the result as they are made, in the order of the
+ * streams: a stream that is refused asks for a pause, so that its error comes before the next stream's row. A row's memory is in a
+ * context of its own that is reset for the next one.
+ */
+#include "mako_migration.h"
+
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/typcache.h"
+
+/* Columns of the result, in order. */
+enum
+{
+	DRY_STREAM_ID,
+	DRY_SEQUENCE_NUMBER,
+	DRY_OLD_STATE,
+	DRY_NEW_STATE,
+	DRY_CHANGES,
+	DRY_ERROR,
+	DRY_COLUMNS
+};
+
+typedef struct DryRun
+{
+	MakoMover	mover;
+	MakoFold   *fold;
+	MakoReplay *replay;
+	MakoRowSet *rows;
+	TupleDesc	error_type;		/* mako_migration_error */
+	MemoryContext row_context;
+} DryRun;
+
+/* Adds the row of a stream that would be migrated, or repointed, which is without states. */
+static void
+add_move(DryRun *run, const MakoStream *stream, const MakoMove *move)
+{
+	Datum		values[DRY_COLUMNS] = {CStringGetTextDatum(stream->stream_id), Int64GetDatum(move->sequence_number)};
+	bool		nulls[DRY_COLUMNS] = {false, false, true, true, true, true};
+
+	if (move->new_state != (Datum) 0)
+	{
+		/* Toasted and expanded ones become flat. */
+		Jsonb	   *old_state = DatumGetJsonbP(move->old_state);
+		Jsonb	   *new_state = DatumGetJsonbP(move->new_state);
+
+		values[DRY_OLD_STATE] = JsonbPGetDatum(old_state);
+		values[DRY_NEW_STATE] = JsonbPGetDatum(new_state);
+		values[DRY_CHANGES] = JsonbPGetDatum(mako_merge_patch_between(old_state, new_state));
+		nulls[DRY_OLD_STATE] = nulls[DRY_NEW_STATE] = nulls[DRY_CHANGES] = false;
+	}
+	mako_rowset_add(run->rows, values, nulls);
+}
+
+/* Takes a stream; false when it is refused, which is told in the pause. */
+static bool
+take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
+{
+	DryRun	   *run = argument;
+	MakoMove	move;
+
+	if (mako_mover_take(&run->mover, run->fold, run->replay, stream, reader, &move))
+	{
+		MemoryContext old;
+
+		MemoryContextReset(run->row_context);
+		old = MemoryContextSwitchTo(run->row_context);
+		add_move(run, stream, &move);
+		MemoryContextSwitchTo(old);
+	}
+	return run->fold->refusal.sqlerrcode == 0;
+}
+
+/* Adds the row of a stream that would fail. */
+static void
+fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+{
+	DryRun	   *run = argument;
+	Datum		values[DRY_COLUMNS] = {0};
+	bool		nulls[DRY_COLUMNS] = {false, true, true, true, true, false};
+	MemoryContext old;
+
+	MemoryContextReset(run->row_context);
+	old = MemoryContextSwitchTo(run->row_context);
+	values[DRY_STREAM_ID] = CStringGetTextDatum(stream->stream_id);
+	values[DRY_ERROR] = mako_report_error_datum(stream->stream_id, phase, sequence_number, error, run->error_type);
+	mako_rowset_add(run->rows, values, nulls);
+	MemoryContextSwitchTo(old);
+}
+
+/* How many streams are to be taken; -1 for all. */
+static int64
+sample_argument(FunctionCallInfo fcinfo, int argument)
+{
+	int64		sample;
+
+	if (PG_ARGISNULL(argument))
+		return -1;
+	sample = PG_GETARG_INT64(argument);
+	if (sample <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("sample must be positive"),
+				 errdetail("It is " INT64_FORMAT ".", sample),
+				 errhint("Leave it out for all streams.")));
+	return sample;
+}
+
+/* Takes the streams of the source, or a sample of them. */
+static void
+rehearse(MakoSurvey *survey, const char *source_wf, const char *target_wf, bool in_flight_only, MakoRowSet *rows)
+{
+	const MakoPlan *plan = mako_plan_create(source_wf, target_wf);
+	DryRun		run = {
+		.mover = mako_mover(plan, in_flight_only),.fold = mako_fold_create(plan),.replay = mako_replay_create(),.rows = rows,
+		.error_type = lookup_rowtype_tupdesc_copy(TupleDescAttr(mako_rowset_type(rows), DRY_ERROR)->atttypid, -1),
+		.row_context = AllocSetContextCreate(CurrentMemoryContext, "mako row", ALLOCSET_DEFAULT_SIZES)
+	};
+
+	/* What is refused to the caller ends the call here, instead of failing every stream. */
+	if (run.fold->apply != NULL)
+		mako_stream_rehearse();
+	survey->fold = run.fold;
+	survey->replay = run.replay;
+	survey->periodic_too = run.mover.periodic_too;
+	survey->take = take_stream;
+	survey->fail = fail_stream;
+	survey->argument = &run;
+	mako_survey_run(survey);
+	mako_replay_warn(run.replay, NULL);
+}
+
+MAKO_FUNCTION(mako_dry_run);
+
+/* What mako_migrate() would do, a row a stream. */
+Datum
+mako_dry_run(PG_FUNCTION_ARGS)
+{
+	static const char *const names[] = {"source_wf", "target_wf", NULL, "in_flight_only", NULL, "seed"};
+	MakoRowSet *rows = mako_rowset_begin(fcinfo);
+	MakoSurvey	survey = {.with_names = true};
+	const char *source_wf;
+	const char *target_wf;
+	MemoryContext context;
+	MemoryContext old;
+	MakoConnection connection;
+
+	for (size_t i = 0; i < lengthof(names); i++)
+		mako_require_value(names[i] == NULL || !PG_ARGISNULL(i), names[i]);
+	source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
+	target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
+	mako_plan_require_pair(source_wf, target_wf);
+	survey.tenant_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
+	survey.sample = sample_argument(fcinfo, 4);
+	survey.seed = PG_GETARG_INT64(5);
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "mako dry run", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	connection = mako_sql_connect();
+	mako_invariants_check_store();
+	rehearse(&survey, source_wf, target_wf, PG_GETARG_BOOL(3), rows);
+	mako_sql_disconnect(connection);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	PG_RETURN_NULL();
+}

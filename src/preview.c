@@ -1,0 +1,389 @@
+/*
+ * preview.c
+ *	  mako_plan(): what a migration would use and read, and what stands against it, before anybody runs or rehearses it.
+ *
+ * What makes a plan impossible, a workflow that is not registered or a way that there is not, is the error that mako_migrate() raises.
+ * Everything else that it would refuse is a blocker, a sentence each; so definitions are verified one by one, each in a subtransaction.
+ * While one of them has changed, nothing is compiled from it: what is in flight and what is to be read stays unknown. Nothing is locked or
+ * written. Memory is that of the call; that of a batch of heads is reset for the next.
+ */
+#include "mako_migration.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+static MakoStatement select_functions = {
+	"SELECT apply, upcast, in_flight FROM %s.mako_workflow WHERE workflow_id::text = $1", 1, {TEXTOID}
+};
+
+static MakoStatement select_migrate = {
+	"SELECT migrate FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2", 2, {TEXTOID, TEXTOID}
+};
+
+static MakoStatement select_exemption = {
+	"SELECT reason FROM %s.mako_exemption WHERE workflow_id::text = $1", 1, {TEXTOID}
+};
+
+static MakoStatement select_unfinished = {
+	"SELECT r.run_id::text, r.target_wf FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.source_wf = $1"
+	" ORDER BY r.run_id",
+	1, {TEXTOID}
+};
+
+/* Columns of the result, in order. */
+enum
+{
+	PLAN_STEP,
+	PLAN_KIND,
+	PLAN_SOURCE_WF,
+	PLAN_TARGET_WF,
+	PLAN_FUNCTION,
+	PLAN_EVALUATION,
+	PLAN_STREAMS,
+	PLAN_IN_FLIGHT,
+	PLAN_EVENTS,
+	PLAN_SCAN_ORDER,
+	PLAN_BLOCKERS,
+	PLAN_FINGERPRINT,
+	PLAN_COLUMNS
+};
+
+/* A plan on its way to its rows; lives in the memory of the call. */
+typedef struct Preview
+{
+	MakoRowSet *rows;
+	const char *source_wf;
+	const char *target_wf;
+	const pg_uuid_t *tenant_id; /* NULL: all */
+	bool		in_flight_only;
+	int			steps;
+	const char **ids;			/* steps + 1, from source to target */
+	const MakoPlan *plan;		/* NULL while a definition on the path cannot be used */
+	bool		has_apply;		/* the source, like the next one */
+	bool		has_predicate;
+	List	   *blockers;		/* of char *, a sentence each */
+	int64		events;			/* behind the boundaries, of the streams that match */
+	int64		without_state;	/* streams of a workflow without apply that have no snapshot at their version */
+} Preview;
+
+/* What a subtransaction is about: a definition, a function or the fence. */
+typedef struct Attempt
+{
+	const char *source_wf;
+	const char *target_wf;		/* NULL for what is about one workflow */
+	const char *signature;
+	MakoRole	role;
+	const char *evaluation;		/* the result, for a function */
+} Attempt;
+
+/* ---- blockers --------------------------------------------------------------------------------------------------------------- */
+
+/* Adds a sentence. */
+static void
+block(Preview *preview, char *sentence)
+{
+	preview->blockers = lappend(preview->blockers, sentence);
+}
+
+/* Adds what an error says, as sentences. */
+static void
+block_error(Preview *preview, const ErrorData *error)
+{
+	char	   *sentence = psprintf("%s.%s%s", error->message, error->detail != NULL ? " " : "",
+									error->detail != NULL ? error->detail : "");
+
+	sentence[0] = pg_toupper((unsigned char) sentence[0]);
+	block(preview, sentence);
+}
+
+/* Verifies one definition. */
+static void
+verify(void *argument)
+{
+	const Attempt *attempt = argument;
+
+	if (attempt->target_wf == NULL)
+		(void) mako_definition_workflow(attempt->source_wf);
+	else
+		(void) mako_definition_migration(attempt->source_wf, attempt->target_wf);
+}
+
+/* Asks the fence whether streams may be moved to the target. */
+static void
+ask_fence(void *argument)
+{
+	mako_fence_check(((const Attempt *) argument)->source_wf, MAKO_FENCE_ENTER);
+}
+
+/* Does a callback succeed? Adds what it raises. */
+static bool
+passes(Preview *preview, void (*callback) (void *argument), const char *source_wf, const char *target_wf)
+{
+	Attempt		attempt = {.source_wf = source_wf,.target_wf = target_wf};
+	ErrorData  *error = mako_isolation_run(callback, &attempt);
+
+	if (error != NULL)
+		block_error(preview, error);
+	return error == NULL;
+}
+
+/* Verifies every definition on the path; makes the plan if each can be used. */
+static void
+verify_definitions(Preview *preview)
+{
+	bool		usable = true;
+
+	for (int i = 0; i <= preview->steps; i++)
+	{
+		usable = passes(preview, verify, preview->ids[i], NULL) && usable;
+		if (i < preview->steps)
+			usable = passes(preview, verify, preview->ids[i], preview->ids[i + 1]) && usable;
+	}
+	if (usable)
+		preview->plan = mako_plan_create(preview->source_wf, preview->target_wf);
+}
+
+/* Adds what is decided about the source, or is going on there. */
+static void
+block_source(Preview *preview)
+{
+	Datum		source_wf = CStringGetTextDatum(preview->source_wf);
+	MakoRows	rows = mako_sql_query(&select_exemption, &source_wf, NULL);
+
+	if (rows.count > 0)
+		block(preview, psprintf("Workflow \"%s\" is exempt (%s), so mako_migrate_version() leaves it out.", preview->source_wf,
+								mako_rows_text(&rows, 0, 1)));
+	mako_rows_free(&rows);
+
+	if (mako_fence_source_is_locked(preview->source_wf))
+		block(preview, psprintf("Another migration of \"%s\" is running.", preview->source_wf));
+
+	rows = mako_sql_query(&select_unfinished, &source_wf, NULL);
+	for (uint64 row = 0; row < rows.count; row++)
+		block(preview, psprintf("Batched run %s, to \"%s\", is not finished.", mako_rows_text(&rows, row, 1),
+								mako_rows_text(&rows, row, 2)));
+	mako_rows_free(&rows);
+}
+
+/* Adds what the store lacks. */
+static void
+block_store(Preview *preview)
+{
+	const char *problems = mako_invariants_problems();
+
+	if (problems != NULL)
+		block(preview, psprintf("The store is damaged: %s.", problems));
+}
+
+/* ---- functions -------------------------------------------------------------------------------------------------------------- */
+
+/* Finds out how a registered function is evaluated. */
+static void
+evaluate(void *argument)
+{
+	Attempt    *attempt = argument;
+	const char *registered_for = attempt->target_wf == NULL ? attempt->source_wf :
+		psprintf("%s -> %s", attempt->source_wf, attempt->target_wf);
+
+	attempt->evaluation = mako_explain_evaluation(mako_function_lookup(attempt->signature, attempt->role, registered_for)->oid);
+}
+
+/* Adds the row of a step, or of a function of the source; a function that cannot be used is a blocker already. */
+static void
+add_row(const Preview *preview, int step, const char *kind, Attempt *attempt)
+{
+	Datum		values[PLAN_COLUMNS] = {Int32GetDatum(step), CStringGetTextDatum(kind), CStringGetTextDatum(attempt->source_wf)};
+	bool		nulls[PLAN_COLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	nulls[PLAN_STEP] = nulls[PLAN_KIND] = nulls[PLAN_SOURCE_WF] = false;
+	if (attempt->target_wf != NULL)
+	{
+		values[PLAN_TARGET_WF] = CStringGetTextDatum(attempt->target_wf);
+		nulls[PLAN_TARGET_WF] = false;
+	}
+	if (attempt->signature != NULL)
+	{
+		values[PLAN_FUNCTION] = CStringGetTextDatum(attempt->signature);
+		nulls[PLAN_FUNCTION] = false;
+		(void) mako_isolation_run(evaluate, attempt);
+		if (attempt->evaluation != NULL)
+		{
+			values[PLAN_EVALUATION] = CStringGetTextDatum(attempt->evaluation);
+			nulls[PLAN_EVALUATION] = false;
+		}
+	}
+	mako_rowset_add(preview->rows, values, nulls);
+}
+
+/* Adds the functions of the source. */
+static void
+add_functions(Preview *preview)
+{
+	static const MakoRole roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT};
+	Datum		source_wf = CStringGetTextDatum(preview->source_wf);
+	MakoRows	rows = mako_sql_query(&select_functions, &source_wf, NULL);
+
+	for (size_t i = 0; i < lengthof(roles); i++)
+	{
+		Attempt		attempt = {.source_wf = preview->source_wf,.signature = mako_rows_text(&rows, 0, i + 1),.role = roles[i]};
+
+		if (attempt.signature == NULL)
+			continue;
+		preview->has_apply |= roles[i] == MAKO_ROLE_APPLY;
+		preview->has_predicate |= roles[i] == MAKO_ROLE_IN_FLIGHT;
+		add_row(preview, 0, mako_function_role(roles[i]), &attempt);
+	}
+	mako_rows_free(&rows);
+}
+
+/* Adds the steps of the path. */
+static void
+add_steps(const Preview *preview)
+{
+	for (int step = 1; step <= preview->steps; step++)
+	{
+		Attempt		attempt = {.source_wf = preview->ids[step - 1],.target_wf = preview->ids[step],.role = MAKO_ROLE_MIGRATE};
+		Datum		values[] = {CStringGetTextDatum(attempt.source_wf), CStringGetTextDatum(attempt.target_wf)};
+		MakoRows	rows = mako_sql_query(&select_migrate, values, NULL);
+
+		attempt.signature = mako_rows_text(&rows, 0, 1);
+		mako_rows_free(&rows);
+		add_row(preview, step, attempt.signature != NULL ? mako_function_role(MAKO_ROLE_MIGRATE) : "identity", &attempt);
+	}
+}
+
+/* ---- the total -------------------------------------------------------------------------------------------------------------- */
+
+/* Adds up what is to be read of some streams. */
+static void
+count_streams(Preview *preview, const MakoMover *mover, const MakoStream *streams, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		const MakoStream *stream = &streams[i];
+
+		if (preview->has_apply)
+			preview->events += stream->boundary_missing ? stream->version : stream->version - stream->start;
+		else if (stream->version > 0 && (mover->needs_state || stream->boundary_missing))
+			preview->without_state += stream->start != stream->version || stream->boundary_missing;
+	}
+}
+
+/* Looks at where every matching stream starts, with the active snapshot. */
+static void
+count_events(Preview *preview)
+{
+	MakoMover	mover = mako_mover(preview->plan, preview->in_flight_only);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+	MakoCursor *heads = mako_stream_open_heads(preview->source_wf, preview->tenant_id, false);
+	int			count;
+
+	do
+	{
+		MakoStream *streams;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
+		streams = palloc(sizeof(MakoStream) * mako_batch_size);
+		count = mako_stream_fetch_heads(heads, &preview->source_wf, 1, streams, mako_batch_size);
+		for (int i = 0; i < count; i++)
+			streams[i].periodic_too = mover.periodic_too;
+		if (count > 0)
+			mako_stream_load_states(streams, count);
+		count_streams(preview, &mover, streams, count);
+		MemoryContextSwitchTo(old);
+	} while (count > 0);
+	mako_cursor_close(heads);
+	MemoryContextDelete(context);
+
+	if (preview->without_state > 0)
+		block(preview, psprintf("The states of " INT64_FORMAT " streams are not known: workflow \"%s\" has no apply function, and there is no"
+								" snapshot at their version.", preview->without_state, preview->source_wf));
+}
+
+/* The order in which a run would read events, and why. */
+static char *
+scan_order(const Preview *preview, const MakoCensus *census)
+{
+	const char *why;
+	bool		heap = mako_run_choose_heap_order(census, &preview->source_wf, preview->has_apply ? 1 : 0, &why);
+
+	return psprintf("%s: %s", heap ? "heap" : "key", why);
+}
+
+/* Adds the last row. */
+static void
+add_total(Preview *preview)
+{
+	const MakoCensus *census = mako_census_take(&preview->source_wf, 1, preview->tenant_id);
+	int64		streams = mako_census_under(census, preview->source_wf);
+	Datum		values[PLAN_COLUMNS] = {0};
+	bool		nulls[PLAN_COLUMNS] = {[PLAN_STEP] = true,[PLAN_FUNCTION] = true,[PLAN_EVALUATION] = true};
+	Datum	   *blockers;
+	int			count = 0;
+	ListCell   *cell;
+
+	if (preview->plan != NULL)
+		count_events(preview);
+	nulls[PLAN_IN_FLIGHT] = nulls[PLAN_EVENTS] = nulls[PLAN_FINGERPRINT] = preview->plan == NULL;
+	values[PLAN_KIND] = CStringGetTextDatum("total");
+	values[PLAN_SOURCE_WF] = CStringGetTextDatum(preview->source_wf);
+	values[PLAN_TARGET_WF] = CStringGetTextDatum(preview->target_wf);
+	values[PLAN_STREAMS] = Int64GetDatum(streams);
+	if (preview->plan != NULL)
+	{
+		values[PLAN_IN_FLIGHT] = Int64GetDatum(preview->has_predicate ?
+											   mako_coverage_in_flight(preview->source_wf, preview->tenant_id) : streams);
+		values[PLAN_EVENTS] = Int64GetDatum(preview->events);
+		values[PLAN_FINGERPRINT] = CStringGetTextDatum(preview->plan->fingerprint);
+	}
+	values[PLAN_SCAN_ORDER] = CStringGetTextDatum(scan_order(preview, census));
+	blockers = palloc(sizeof(Datum) * (list_length(preview->blockers) + 1));
+	foreach(cell, preview->blockers)
+		blockers[count++] = CStringGetTextDatum(lfirst(cell));
+	values[PLAN_BLOCKERS] = PointerGetDatum(construct_array(blockers, count, TEXTOID, -1, false, TYPALIGN_INT));
+	mako_rowset_add(preview->rows, values, nulls);
+}
+
+MAKO_FUNCTION(mako_plan);
+
+/* What mako_migrate() would use and read, and what stands against it. */
+Datum
+mako_plan(PG_FUNCTION_ARGS)
+{
+	Preview		preview = {.rows = mako_rowset_begin(fcinfo)};
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako plan", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	MakoConnection connection;
+
+	mako_require_value(!PG_ARGISNULL(0), "source_wf");
+	mako_require_value(!PG_ARGISNULL(1), "target_wf");
+	mako_require_value(!PG_ARGISNULL(3), "in_flight_only");
+	preview.source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
+	preview.target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
+	preview.tenant_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
+	preview.in_flight_only = PG_GETARG_BOOL(3);
+	mako_plan_require_pair(preview.source_wf, preview.target_wf);
+
+	connection = mako_sql_connect();
+	block_store(&preview);
+	mako_definition_require(preview.source_wf);
+	mako_definition_require(preview.target_wf);
+	preview.ids = mako_plan_ids(preview.source_wf, preview.target_wf, &preview.steps);
+	verify_definitions(&preview);
+	(void) passes(&preview, ask_fence, preview.target_wf, NULL);
+	block_source(&preview);
+	add_functions(&preview);
+	add_steps(&preview);
+	add_total(&preview);
+	mako_sql_disconnect(connection);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,422 @@
+/*
+ * retrace.c
+ *	  The states of a stream, computed again: from its events, and through its recorded moves.
+ *
+ * This is what a migration did, told a second time and without trusting what the first time left behind: at a recorded move the state is
+ * folded under the source and taken along the registered path, or, where only what came behind the moves is in question, it is the one
+ * that the move has stored. Which workflow folds an event, and what becomes of a move that was never recorded, is as in replay.c.
+ *
+ * Moves are read for many streams at once and live in the current memory context, with the stored states that the caller asks for. A
+ * retrace belongs to one stream; its state is in the memory of the fold at hand.
+ */
+#include "retrace.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+/* The moves of some streams that stand, with the states of one run or of one workflow. */
+static MakoStatement select_marks = {
+	"SELECT n.stream_no, n.sequence_number, n.run_id, n.workflow_id, n.state_schema_version,"
+	" CASE WHEN n.run_id OPERATOR(pg_catalog.=) $2 OR n.workflow_id OPERATOR(pg_catalog.=) $3 THEN n.state END"
+	" FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.>) 0 AND n.reverted_by IS NULL"
+	" UNION ALL"
+	" SELECT p.stream_no, p.sequence_number, p.run_id, NULL, NULL, NULL FROM mako.repointed p"
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL"
+	" ORDER BY 1, 2, 3",
+	3, {INT8ARRAYOID, INT8OID, TEXTOID}, true
+};
+
+static MakoStatement select_run = {
+	"SELECT r.kind, r.source_wf, r.target_wf, r.update_registry, r.fingerprint, r.finished_at IS NOT NULL, r.migrated"
+	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1",
+	1, {INT8OID}
+};
+
+/* A stored state of a stream: the application's own, or that of a run. */
+static MakoStatement select_stored = {
+	"SELECT n.state FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1"
+	" AND n.sequence_number OPERATOR(pg_catalog.=) $2 AND n.run_id OPERATOR(pg_catalog.=) $3 AND n.workflow_id OPERATOR(pg_catalog.=) $4",
+	4, {INT8OID, INT8OID, INT8OID, TEXTOID}
+};
+
+/* ---- runs and moves --------------------------------------------------------------------------------------------------------- */
+
+/* What is recorded of a run, in the context of the archive; NULL where there is none. */
+MakoRun *
+mako_retrace_run(MakoArchive *archive, int64 run_id)
+{
+	Datum		value = Int64GetDatum(run_id);
+	ListCell   *cell;
+	MakoRows	rows;
+	MakoRun    *run = NULL;
+	bool		isnull;
+
+	foreach(cell, archive->runs)
+		if (((MakoRun *) lfirst(cell))->run_id == run_id)
+			return lfirst(cell);
+
+	rows = mako_sql_query_snapshot(&select_run, &value, NULL);
+	if (rows.count > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(archive->context);
+
+		run = palloc0(sizeof(MakoRun));
+		run->run_id = run_id;
+		run->kind = mako_rows_text(&rows, 0, 1);
+		run->source_wf = mako_rows_text(&rows, 0, 2);
+		run->target_wf = mako_rows_text(&rows, 0, 3);
+		run->update_registry = DatumGetBool(mako_rows_get(&rows, 0, 4, &isnull));
+		run->fingerprint = mako_rows_text(&rows, 0, 5);
+		run->finished = DatumGetBool(mako_rows_get(&rows, 0, 6, &isnull));
+		run->migrated = DatumGetInt64(mako_rows_get(&rows, 0, 7, &isnull));
+		archive->runs = lappend(archive->runs, run);
+		MemoryContextSwitchTo(old);
+	}
+	mako_rows_free(&rows);
+	return run;
+}
+
+/* An archive of runs, in the current memory context. */
+MakoArchive *
+mako_retrace_archive(void)
+{
+	MakoArchive *archive = palloc0(sizeof(MakoArchive));
+
+	archive->context = CurrentMemoryContext;
+	return archive;
+}
+
+/* Warns, once a run, that what is proven is not what ran. */
+void
+mako_retrace_warn(MakoRun *run, const MakoPlan *plan)
+{
+	if (run->warned || strcmp(plan->fingerprint, run->fingerprint) == 0)
+		return;
+	run->warned = true;
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("the definitions are not those of migration run " INT64_FORMAT, run->run_id),
+			 errdetail("Its fingerprint is %s, that of the definitions of today %s.", run->fingerprint, plan->fingerprint),
+			 errhint("A difference may come from the definitions; mako.migration_run has those that ran, as text.")));
+}
+
+/* A jsonb as it is stored, copied: a damaged toasted value must fail its own stream, when it is read. */
+static Datum
+copy_stored(Datum value)
+{
+	const struct varlena *bytes = (const struct varlena *) DatumGetPointer(value);
+
+	return PointerGetDatum(memcpy(palloc(VARSIZE_ANY(bytes)), bytes, VARSIZE_ANY(bytes)));
+}
+
+/*
+ * Reads the moves of some streams, which are in stream_no order, with the active snapshot; with the stored states of a run, and of a
+ * workflow where one is given. Returns where the moves of each begin; there is one more at the end.
+ */
+MakoMarks
+mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
+{
+	Datum	   *numbers = palloc(sizeof(Datum) * (count + 1));
+	Datum		values[] = {(Datum) 0, Int64GetDatum(run_id), workflow_id == NULL ? (Datum) 0 : CStringGetTextDatum(workflow_id)};
+	MakoMarks	marks;
+	MakoRows	rows;
+	int			stream = 0;
+
+	for (int i = 0; i < count; i++)
+		numbers[i] = Int64GetDatum(streams[i].stream_no);
+	values[0] = PointerGetDatum(construct_array(numbers, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	rows = mako_sql_query_snapshot(&select_marks, values, workflow_id == NULL ? "  n" : NULL);
+	marks.marks = palloc0(sizeof(MakoMark) * (rows.count + 1));
+	marks.first = palloc0(sizeof(int) * (count + 1));
+
+	for (int i = 0; i < (int) rows.count; i++)
+	{
+		MakoMark   *mark = &marks.marks[i];
+		int64		stream_no;
+		bool		isnull;
+		Datum		state;
+
+		stream_no = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+		while (streams[stream].stream_no != stream_no)
+			marks.first[++stream] = i;
+		mark->sequence_number = DatumGetInt64(mako_rows_get(&rows, i, 2, &isnull));
+		mark->run_id = DatumGetInt64(mako_rows_get(&rows, i, 3, &isnull));
+		mark->workflow_id = mako_rows_text(&rows, i, 4);
+		mark->repoints = mark->workflow_id == NULL;
+		mark->state_schema_version = DatumGetInt32(mako_rows_get(&rows, i, 5, &isnull));
+		state = mako_rows_get(&rows, i, 6, &isnull);
+		mark->state = isnull ? (Datum) 0 : copy_stored(state);
+		mark->run = mako_retrace_run(archive, mark->run_id);
+	}
+	while (stream < count)
+		marks.first[++stream] = (int) rows.count;
+	mako_rows_free(&rows);
+
+	/* A snapshot beside a repointing is a copy of the boundary: the stream moved behind it. */
+	for (int i = 0; i < count; i++)
+		for (int k = marks.first[i]; k < marks.first[i + 1]; k++)
+			for (int j = marks.first[i]; j < k; j++)
+				if (marks.marks[k].repoints && marks.marks[j].run_id == marks.marks[k].run_id)
+					marks.marks[j].is_copy = true;
+	return marks;
+}
+
+/* ---- one stream ------------------------------------------------------------------------------------------------------------- */
+
+/* Did the stream move here, as far as this retrace is concerned? */
+static bool
+is_move(const MakoRetrace *trace, const MakoMark *mark)
+{
+	return mark->run != NULL && mark->run->update_registry && !mark->is_copy && mark->run_id < trace->before_run;
+}
+
+/* The workflow that an event of this one is folded under: where the stream went from there without a snapshot. */
+static const char *
+folding_workflow(const MakoRetrace *trace, const char *workflow_id, int64 sequence_number)
+{
+	for (int i = 0; i < trace->mark_count; i++)
+	{
+		const MakoMark *mark = &trace->marks[i];
+
+		if (mark->repoints && is_move(trace, mark) && mark->sequence_number >= sequence_number &&
+			strcmp(mark->run->source_wf, workflow_id) == 0)
+			workflow_id = mark->run->target_wf;
+	}
+	return workflow_id;
+}
+
+/* The workflow that the stream ran under when it moved with a snapshot next, or in the end. */
+static const char *
+workflow_to_come(const MakoRetrace *trace, int64 sequence_number)
+{
+	for (int i = 0; i < trace->mark_count; i++)
+		if (!trace->marks[i].repoints && is_move(trace, &trace->marks[i]) && trace->marks[i].sequence_number >= sequence_number)
+			return trace->marks[i].run->source_wf;
+	return trace->final_wf;
+}
+
+/* The fold for the events of a workflow. */
+static MakoFold *
+fold_of(const MakoRetrace *trace, const char *workflow_id)
+{
+	return strcmp(trace->main->plan->workflows[0]->workflow_id, workflow_id) == 0 ? trace->main :
+		mako_replay_fold(trace->replay, workflow_id, workflow_id);
+}
+
+/* Goes on under a workflow, from a state or from an unknown one: (Datum) 0. A workflow whose states are unknown need not be registered. */
+static void
+enter(MakoRetrace *trace, const char *workflow_id, Datum state)
+{
+	MakoFold   *fold = state == (Datum) 0 ? NULL : fold_of(trace, workflow_id);
+
+	/* A fold's state is gone when it begins anew. */
+	if (fold != NULL && fold == trace->fold)
+		state = JsonbPGetDatum(DatumGetJsonbPCopy(state));
+	trace->workflow_id = workflow_id;
+	trace->known = fold != NULL;
+	trace->fold = fold;
+	if (fold != NULL)
+		mako_fold_begin(fold, state, trace->sequence_number);
+}
+
+/* Raises that nothing tells a state. */
+static void
+raise_unknown(const MakoRetrace *trace)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("workflow \"%s\" has no apply function, and its application's snapshot at sequence number " INT64_FORMAT
+					" is not there",
+					trace->workflow_id, trace->sequence_number)));
+}
+
+/* Takes the state along the registered path to another workflow; false when it is refused. */
+static bool
+migrate(MakoRetrace *trace, const char *target_wf, MakoRun *run)
+{
+	MakoFold   *steps = mako_replay_fold(trace->replay, trace->workflow_id, target_wf);
+
+	if (run != NULL)
+		mako_retrace_warn(run, steps->plan);
+	if (steps != trace->fold)
+	{
+		mako_fold_begin(steps, trace->fold->state, trace->sequence_number);
+		trace->fold = steps;
+	}
+	return mako_fold_migrate(steps);
+}
+
+/* Goes to a workflow without a move of its own: by repointings, where the state is the same, or through the registered steps. */
+static void
+go_to(MakoRetrace *trace, const char *workflow_id)
+{
+	if (trace->workflow_id != NULL && strcmp(trace->workflow_id, workflow_id) == 0)
+		return;
+	if (trace->workflow_id == NULL)
+	{
+		const MakoFold *fold = fold_of(trace, workflow_id);
+
+		enter(trace, workflow_id, fold->apply == NULL ? (Datum) 0 : JsonbPGetDatum(fold->plan->workflows[0]->initial_state));
+	}
+	else if (!trace->known)
+		enter(trace, workflow_id, (Datum) 0);
+	else
+	{
+		if (strcmp(folding_workflow(trace, trace->workflow_id, 0), workflow_id) != 0)
+			(void) migrate(trace, workflow_id, NULL);
+		enter(trace, workflow_id, trace->fold->state);
+	}
+}
+
+/* A stored state under a workflow at this point: the application's, or that of a run; (Datum) 0 without one. */
+static Datum
+read_stored(const MakoRetrace *trace, const char *workflow_id, int64 run_id)
+{
+	Datum		values[] = {
+		Int64GetDatum(trace->stream->stream_no), Int64GetDatum(trace->sequence_number), Int64GetDatum(run_id),
+		CStringGetTextDatum(workflow_id)
+	};
+	MakoRows	rows = mako_sql_query_snapshot(&select_stored, values, NULL);
+	Datum		state = (Datum) 0;
+	bool		isnull;
+
+	if (rows.count > 0)
+		state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_rows_get(&rows, 0, 1, &isnull)));
+	mako_rows_free(&rows);
+	return state;
+}
+
+/* Follows one recorded move with a snapshot; false when the state is refused. */
+static bool
+follow(MakoRetrace *trace, const MakoMark *mark)
+{
+	MakoRun    *run = mark->run;
+
+	if (trace->trusts_moves)
+	{
+		/* Only the states under one workflow are wanted, and those are at hand. */
+		enter(trace, run->target_wf, mark->state);
+		return true;
+	}
+	go_to(trace, run->source_wf);
+	if (!trace->known)
+		enter(trace, run->source_wf, read_stored(trace, run->source_wf, 0));
+	if (trace->known)
+	{
+		if (!migrate(trace, run->target_wf, run))
+			return false;
+		enter(trace, run->target_wf, trace->fold->state);
+		return true;
+	}
+	/* Nothing but the application could compute the state, and its own is gone: what the run made of it is all that there is. */
+	enter(trace, run->target_wf, read_stored(trace, run->target_wf, run->run_id));
+	return true;
+}
+
+/* Begins with a stream from its first event, or behind a stored state; see MakoRetrace. */
+void
+mako_retrace_begin(MakoRetrace *trace, const MakoMark *from)
+{
+	trace->sequence_number = from == NULL ? 0 : from->sequence_number;
+	trace->next_mark = from == NULL ? 0 : (int) (from - trace->marks) + 1;
+	trace->workflow_id = NULL;
+	trace->fold = NULL;
+	trace->known = false;
+	if (from != NULL)
+		enter(trace, from->workflow_id, from->state);
+}
+
+/* Tells what the stream looks like now. */
+static void
+tell(const MakoRetrace *trace)
+{
+	if (trace->visit != NULL)
+		trace->visit(trace->argument, trace);
+}
+
+/* Folds the next event; false when it is refused. */
+static bool
+take_event(MakoRetrace *trace, const MakoEvent *event)
+{
+	const char *written_under = NULL;
+	const char *workflow_id;
+
+	/* Nearly always it is the workflow at hand, which no text has to be made for. */
+	if (trace->workflow_id == NULL || !mako_replay_written_under(event, trace->workflow_id))
+		written_under = TextDatumGetCString(event->workflow_id);
+	workflow_id = folding_workflow(trace, written_under != NULL ? written_under : trace->workflow_id, event->sequence_number);
+	if (trace->workflow_id == NULL)
+		go_to(trace, workflow_id);
+	else if (workflow_id != trace->workflow_id && strcmp(workflow_id, trace->workflow_id) != 0 &&
+			 (strcmp(trace->workflow_id, workflow_to_come(trace, event->sequence_number)) != 0 ||
+			  mako_replay_may_have_returned(trace->workflow_id, workflow_id)))
+		go_to(trace, workflow_id);
+
+	mako_replay_check_next(trace->stream, trace->sequence_number + 1, event);
+	trace->known = trace->known && trace->fold->apply != NULL;
+	if (trace->known && !mako_fold_event(trace->fold, event))
+		return false;
+	trace->main->phase = MAKO_PHASE_LOAD;
+	trace->sequence_number = event->sequence_number;
+	return true;
+}
+
+/*
+ * Goes on to a sequence number, and through the moves there; false when something on the way is refused, which the main fold knows then.
+ * The reader is at the event behind the one folded last. Calls back after every event and every move, and at the beginning.
+ */
+bool
+mako_retrace_until(MakoRetrace *trace, MakoReader *reader, int64 sequence_number)
+{
+	for (;;)
+	{
+		const MakoEvent *event;
+
+		tell(trace);
+		while (trace->next_mark < trace->mark_count && trace->marks[trace->next_mark].sequence_number <= trace->sequence_number)
+		{
+			const MakoMark *mark = &trace->marks[trace->next_mark++];
+
+			if (mark->repoints || !is_move(trace, mark))
+				continue;
+			if (!follow(trace, mark))
+				return false;
+			tell(trace);
+		}
+		if (trace->sequence_number >= sequence_number)
+			return true;
+
+		CHECK_FOR_INTERRUPTS();
+		event = mako_stream_next_event(reader, trace->stream->stream_no);
+		if (event == NULL)
+			mako_replay_check_end(trace->stream, trace->sequence_number + 1);
+		trace->main->sequence_number = event->sequence_number;
+		trace->is_source = mako_replay_written_under(event, trace->final_wf);
+		if (!take_event(trace, event))
+			return false;
+	}
+}
+
+/* Goes to the workflow where the stream was in the end, with its state; where only the application knows that, with its snapshot. */
+void
+mako_retrace_finish(MakoRetrace *trace)
+{
+	go_to(trace, trace->final_wf);
+	if (!trace->known)
+		enter(trace, trace->final_wf, read_stored(trace, trace->final_wf, 0));
+	if (!trace->known)
+		raise_unknown(trace);
+}
+
+/* Takes the state to the target of the main fold; false when it is refused. */
+bool
+mako_retrace_migrate(MakoRetrace *trace)
+{
+	if (trace->fold != trace->main)
+		enter(trace, trace->final_wf, trace->fold->state);
+	return mako_fold_migrate(trace->main);
+}

@@ -1,0 +1,446 @@
+/*
+ * revert.c
+ *	  mako_revert(): undoes a run, stream by stream, where nothing came after it.
+ *
+ * The streams of the run come from one cursor, a batch at a time, in stream_no order, and their heads are locked. What stands against a
+ * stream is looked for behind the locks, so that nothing is missed that others committed while we waited. The others wait in a writer,
+ * which marks their snapshots instead of writing some and repoints heads and dependents as it does for a migration the other way. The
+ * run itself holds the locks of such a migration, so neither overtakes the other.
+ *
+ * A batch lives in a context that is reset for the next, below that of the call.
+ */
+#include "mako_migration.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+static MakoStatement select_run = {
+	"SELECT r.kind, r.source_wf, r.target_wf, r.update_registry, r.finished_at IS NOT NULL"
+	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1",
+	1, {INT8OID}
+};
+
+static MakoStatement insert_run = {
+	"INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, reverts, reason,"
+	" fingerprint, definitions, extension_version, started_at)"
+	" SELECT 'revert', r.target_wf, r.source_wf, ARRAY(SELECT p.workflow_id FROM pg_catalog.unnest(r.path) WITH ORDINALITY"
+	"  AS p (workflow_id, ordinal) ORDER BY p.ordinal DESC), r.tenant_id, r.update_registry, false, r.run_id, $2,"
+	"  r.fingerprint, '{}', $3, $4"
+	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1 RETURNING run_id",
+	4, {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+};
+
+/* Is a workflow registered, and can its states be folded? */
+static MakoStatement select_workflow = {
+	"SELECT w.apply IS NOT NULL FROM %s.mako_workflow w WHERE w.workflow_id::pg_catalog.text OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
+};
+
+/* Where a run left its streams: with a snapshot, without one of the last event, or both. */
+#define STREAMS_OF_RUN(more_of_snapshot, more_of_repointed) \
+	"SELECT n.stream_no, n.sequence_number AS snapshot_at, n.sequence_number AS moved_at FROM mako.snapshot n" \
+	" WHERE n.run_id OPERATOR(pg_catalog.=) $1" more_of_snapshot \
+	" UNION ALL SELECT p.stream_no, 0, p.sequence_number FROM mako.repointed p" \
+	" WHERE p.run_id OPERATOR(pg_catalog.=) $1" more_of_repointed
+
+static MakoStatement count_streams = {
+	"SELECT pg_catalog.count(DISTINCT t.stream_no) FROM (" STREAMS_OF_RUN("", "") ") AS t", 1, {INT8OID}
+};
+
+static MakoStatement lock_streams = {
+	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id, m.snapshot_at, m.moved_at"
+	" FROM (SELECT t.stream_no, pg_catalog.max(t.snapshot_at) AS snapshot_at, pg_catalog.max(t.moved_at) AS moved_at"
+	"  FROM (" STREAMS_OF_RUN(" AND n.reverted_by IS NULL", " AND p.reverted_by IS NULL") ") AS t GROUP BY t.stream_no) AS m"
+	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY s.stream_no FOR NO KEY UPDATE OF s",
+	1, {INT8OID}, true
+};
+
+/* Of some streams: the last run after this one that still counts, and whether there is a state at the head that the source has. */
+static MakoStatement select_obstacles = {
+	"SELECT (SELECT pg_catalog.max(l.run_id) FROM ("
+	"  SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"   AND n.run_id OPERATOR(pg_catalog.>) $3 AND n.reverted_by IS NULL"
+	"  UNION ALL SELECT p.run_id FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"   AND p.run_id OPERATOR(pg_catalog.>) $3 AND p.reverted_by IS NULL) AS l),"
+	" EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version AND n.workflow_id OPERATOR(pg_catalog.=) $4"
+	"  AND n.run_id OPERATOR(pg_catalog.<>) $3 AND n.reverted_by IS NULL"
+	"  AND (n.run_id OPERATOR(pg_catalog.=) 0 OR EXISTS (SELECT FROM mako.migration_run r"
+	"   WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry)))"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version) ORDER BY h.stream_no",
+	4, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID}, true
+};
+
+/* A run that is being undone; lives in the context of the call. */
+typedef struct Revert
+{
+	int64		run_id;			/* of the run that is undone */
+	const text *reason;			/* or NULL */
+	const char *source_wf;		/* of that run, like the next three */
+	const char *target_wf;
+	bool		update_registry;
+	bool		source_folds;	/* states of its source can be folded: it has an apply */
+	ErrorData  *no_way;			/* what stands against every stream, or NULL */
+	MakoTally	tally;
+	MakoReport *report;
+	MakoDestination destination;
+	MakoWriter *writer;
+	MemoryContext batch_context;
+} Revert;
+
+/* A stream of the run, locked; lives in the batch context. */
+typedef struct Candidate
+{
+	MakoStream	stream;
+	char	   *workflow_id;	/* that it runs under now */
+	int64		snapshot_at;	/* sequence number of its snapshot, 0 for none */
+	int64		moved_at;		/* where the run left it */
+} Candidate;
+
+/* ---- what stands against it ------------------------------------------------------------------------------------------------- */
+
+/* Why a stream stays where it is, as an error in the current memory context. */
+static ErrorData *
+refuse(char *message, char *detail, char *hint)
+{
+	ErrorData  *error = palloc0(sizeof(ErrorData));
+
+	error->elevel = ERROR;
+	error->sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+	error->message = message;
+	error->detail = detail;
+	error->hint = hint;
+	error->assoc_context = CurrentMemoryContext;
+	return error;
+}
+
+/* Is a workflow registered? Tells, too, whether it has an apply. */
+static bool
+is_registered(const char *workflow_id, bool *has_apply)
+{
+	Datum		value = CStringGetTextDatum(workflow_id);
+	MakoRows	rows = mako_sql_query(&select_workflow, &value, NULL);
+	bool		found = rows.count > 0;
+	bool		isnull;
+
+	*has_apply = found && DatumGetBool(mako_rows_get(&rows, 0, 1, &isnull));
+	mako_rows_free(&rows);
+	return found;
+}
+
+/* What keeps every stream from going back: definitions that are gone, or a retired version, which is held; NULL for nothing. */
+static ErrorData *
+find_no_way(Revert *revert)
+{
+	const char *version = mako_workflow_id_version(revert->source_wf);
+	const char *status = mako_fence_status(version);
+	bool		target_folds;
+	const char *missing = NULL;
+
+	if (!is_registered(revert->target_wf, &target_folds))
+		missing = revert->target_wf;
+	if (!is_registered(revert->source_wf, &revert->source_folds))
+		missing = revert->source_wf;
+	if (missing != NULL)
+		return refuse("a workflow of the run is not registered any more",
+					  psprintf("Workflow \"%s\" is missing; run " INT64_FORMAT " led from \"%s\" to \"%s\".", missing, revert->run_id,
+							   revert->source_wf, revert->target_wf),
+					  "Register it again with mako_register_workflow(), and revert again.");
+	if (status != NULL && strcmp(status, "retired") == 0)
+		return refuse("the format version that the stream would go back to is retired",
+					  psprintf("Run " INT64_FORMAT " led from \"%s\", and \"%s\" is retired.", revert->run_id, revert->source_wf, version),
+					  "Use mako_reactivate(), and revert again.");
+	return NULL;
+}
+
+/* What stands against one stream; NULL for nothing. later_run is 0 where there is none. */
+static ErrorData *
+find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run, bool has_state)
+{
+	const MakoStream *stream = &candidate->stream;
+
+	if (later_run > 0)
+		return refuse("the stream has been migrated again since",
+					  psprintf("Run " INT64_FORMAT " came after run " INT64_FORMAT "; the stream runs under \"%s\" now.", later_run,
+							   revert->run_id, candidate->workflow_id),
+					  psprintf("Revert run " INT64_FORMAT " first.", later_run));
+	if (strcmp(candidate->workflow_id, revert->target_wf) != 0)
+		return refuse("the stream does not run under the target of the run",
+					  psprintf("Run " INT64_FORMAT " led to \"%s\"; the stream runs under \"%s\" now.", revert->run_id,
+							   revert->target_wf, candidate->workflow_id),
+					  "Look at the head of the stream in mako.stream: nothing but a migration may move it.");
+	if (stream->version > candidate->moved_at)
+		return refuse("an event came after the migration",
+					  psprintf("Run " INT64_FORMAT " migrated the stream at sequence number " INT64_FORMAT "; it is at " INT64_FORMAT " now.",
+							   revert->run_id, candidate->moved_at, stream->version),
+					  "What was written under the new rules cannot be read under the old ones: go on from here.");
+	if (revert->no_way != NULL)
+		return revert->no_way;
+	if (!revert->source_folds && candidate->snapshot_at > 0 && candidate->snapshot_at == stream->version && !has_state)
+		return refuse("the state to go back to is lost",
+					  psprintf("Workflow \"%s\" has no apply, and its snapshot at sequence number " INT64_FORMAT " is not there any more.",
+							   revert->source_wf, stream->version),
+					  "Let the application write it to mako.snapshot again, with run_id 0, and revert again.");
+	return NULL;
+}
+
+/* ---- one batch -------------------------------------------------------------------------------------------------------------- */
+
+/* A copy of the uuid in a row; NULL for null. */
+static pg_uuid_t *
+row_uuid(const MakoRows *rows, uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = mako_rows_get(rows, row, column, &isnull);
+
+	return isnull ? NULL : memcpy(palloc(sizeof(pg_uuid_t)), DatumGetUUIDP(value), sizeof(pg_uuid_t));
+}
+
+/* Fetches and locks the next streams of the run; returns how many. */
+static int
+fetch_candidates(const Revert *revert, MakoCursor *cursor, Candidate **candidates)
+{
+	MakoRows	rows = mako_cursor_fetch(cursor, mako_batch_size);
+	int			count = (int) rows.count;
+
+	*candidates = palloc0(sizeof(Candidate) * (count + 1));
+	for (int i = 0; i < count; i++)
+	{
+		Candidate  *candidate = &(*candidates)[i];
+		MakoStream *stream = &candidate->stream;
+		bool		isnull;
+
+		stream->stream_no = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+		stream->stream_id = mako_rows_text(&rows, i, 2);
+		stream->tenant_id = row_uuid(&rows, i, 3);
+		stream->process_id = row_uuid(&rows, i, 4);
+		stream->version = DatumGetInt64(mako_rows_get(&rows, i, 5, &isnull));
+		stream->workflow_id = candidate->workflow_id = mako_rows_text(&rows, i, 6);
+		candidate->snapshot_at = DatumGetInt64(mako_rows_get(&rows, i, 7, &isnull));
+		candidate->moved_at = DatumGetInt64(mako_rows_get(&rows, i, 8, &isnull));
+	}
+	mako_rows_free(&rows);
+	return count;
+}
+
+/* Looks for what stands against some streams, with a snapshot of after their locks; a row for each, in their order. */
+static MakoRows
+select_obstacles_of(const Revert *revert, const Candidate *candidates, int count)
+{
+	Datum	   *stream_nos = palloc(sizeof(Datum) * count);
+	Datum	   *versions = palloc(sizeof(Datum) * count);
+
+	for (int i = 0; i < count; i++)
+	{
+		stream_nos[i] = Int64GetDatum(candidates[i].stream.stream_no);
+		versions[i] = Int64GetDatum(candidates[i].stream.version);
+	}
+	{
+		Datum		values[] = {
+			PointerGetDatum(construct_array(stream_nos, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
+			PointerGetDatum(construct_array(versions, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
+			Int64GetDatum(revert->run_id), CStringGetTextDatum(revert->source_wf)
+		};
+
+		return mako_sql_query(&select_obstacles, values, NULL);
+	}
+}
+
+/* Takes some streams back, or reports what stands against it. A run that left the heads alone is only marked. */
+static void
+take_back(Revert *revert, const Candidate *candidates, int count)
+{
+	MakoRows	obstacles = {0};
+
+	if (revert->update_registry)
+		obstacles = select_obstacles_of(revert, candidates, count);
+	for (int i = 0; i < count; i++)
+	{
+		const Candidate *candidate = &candidates[i];
+		ErrorData  *error = NULL;
+		bool		isnull;
+
+		if (revert->update_registry)
+		{
+			int64		later_run = DatumGetInt64(mako_rows_get(&obstacles, i, 1, &isnull));
+
+			error = find_obstacle(revert, candidate, isnull ? 0 : later_run,
+								  DatumGetBool(mako_rows_get(&obstacles, i, 2, &isnull)));
+		}
+		if (error != NULL)
+			mako_report_error(revert->report, candidate->stream.stream_no, candidate->stream.stream_id, MAKO_PHASE_REGISTRY,
+							  candidate->moved_at, error);
+		else
+			mako_writer_add(revert->writer, &candidate->stream, candidate->snapshot_at, (Datum) 0, candidate->moved_at > 0);
+	}
+	if (revert->update_registry)
+		mako_rows_free(&obstacles);
+}
+
+/* Takes back every stream of the run that has not been taken back before. */
+static void
+take_all_back(Revert *revert)
+{
+	Datum		run_id = Int64GetDatum(revert->run_id);
+	MakoCursor *cursor = mako_cursor_open(&lock_streams, &run_id, NULL, true);
+	bool		ended = false;
+
+	while (!ended)
+	{
+		MemoryContext old;
+		Candidate  *candidates;
+		int			count;
+
+		MemoryContextReset(revert->batch_context);
+		old = MemoryContextSwitchTo(revert->batch_context);
+		CHECK_FOR_INTERRUPTS();
+		count = fetch_candidates(revert, cursor, &candidates);
+		ended = count < mako_batch_size;
+		if (count > 0)
+			take_back(revert, candidates, count);
+		MemoryContextSwitchTo(old);
+		if (mako_writer_is_full(revert->writer))
+			mako_writer_flush(revert->writer);
+	}
+	mako_cursor_close(cursor);
+	mako_writer_flush(revert->writer);
+	mako_report_save_errors(revert->report);
+}
+
+/* ---- the run ---------------------------------------------------------------------------------------------------------------- */
+
+/* Reads the run that is to be undone; an error when that cannot be. */
+static void
+read_run(Revert *revert)
+{
+	Datum		run_id = Int64GetDatum(revert->run_id);
+	MakoRows	rows = mako_sql_query(&select_run, &run_id, NULL);
+	const char *kind;
+	bool		isnull;
+
+	if (rows.count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("migration run " INT64_FORMAT " does not exist", revert->run_id),
+				 errhint("The table mako.migration_run has all runs.")));
+	kind = mako_rows_text(&rows, 0, 1);
+	revert->source_wf = mako_rows_text(&rows, 0, 2);
+	revert->target_wf = mako_rows_text(&rows, 0, 3);
+	revert->update_registry = DatumGetBool(mako_rows_get(&rows, 0, 4, &isnull));
+	if (strcmp(kind, "revert") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration run " INT64_FORMAT " cannot be reverted", revert->run_id),
+				 errdetail("It has itself taken streams back from \"%s\" to \"%s\".", revert->source_wf, revert->target_wf),
+				 errhint("Migrate them again with mako_migrate().")));
+	if (!DatumGetBool(mako_rows_get(&rows, 0, 5, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration run " INT64_FORMAT " is not finished", revert->run_id),
+				 errdetail("It is a batched run from \"%s\" to \"%s\".", revert->source_wf, revert->target_wf),
+				 errhint("Call mako_migrate_batched() again, which finishes it, and revert it then.")));
+	mako_rows_free(&rows);
+}
+
+/* Opens the run that undoes the other one in the audit trail. */
+static int64
+start_run(const Revert *revert)
+{
+	Datum		values[] = {
+		Int64GetDatum(revert->run_id), PointerGetDatum(revert->reason), CStringGetTextDatum(mako_sql_extension_version()),
+		TimestampTzGetDatum(revert->report->started_at)
+	};
+	MakoRows	rows = mako_invariants_query(&insert_run, values, revert->reason == NULL ? " n  " : NULL);
+	bool		isnull;
+	int64		run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+
+	mako_rows_free(&rows);
+	return run_id;
+}
+
+/* How many streams the run that is undone has moved, or written snapshots of. */
+static int64
+count_all(const Revert *revert)
+{
+	Datum		run_id = Int64GetDatum(revert->run_id);
+	MakoRows	rows = mako_sql_query(&count_streams, &run_id, NULL);
+	bool		isnull;
+	int64		count = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+
+	mako_rows_free(&rows);
+	return count;
+}
+
+/* Undoes the run. */
+static void
+work(void *argument)
+{
+	Revert	   *revert = argument;
+
+	read_run(revert);
+	revert->tally.max_errors = -1;
+	revert->report = mako_report_create(revert->target_wf, revert->source_wf, &revert->tally);
+	mako_fence_lock_source(revert->target_wf);
+	mako_fence_lock(revert->target_wf);
+	mako_fence_lock(revert->source_wf);
+	revert->no_way = find_no_way(revert);
+
+	revert->destination = (MakoDestination) {
+		.report = revert->report,.source_wf = CStringGetTextDatum(revert->target_wf),.target_wf = CStringGetTextDatum(revert->source_wf)
+	};
+	revert->writer = mako_writer_create(&revert->destination, 1, revert->update_registry);
+	revert->writer->undoes = revert->run_id;
+	revert->report->run_id = start_run(revert);
+	mako_writer_rehearse(revert->writer);
+	revert->batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
+	take_all_back(revert);
+	revert->report->skipped = count_all(revert) - revert->report->migrated - revert->report->failed;
+	mako_run_end(revert->report);
+}
+
+MAKO_FUNCTION(mako_revert);
+
+/* Undoes a run: see the install script. */
+Datum
+mako_revert(PG_FUNCTION_ARGS)
+{
+	CommandId	command = GetActiveSnapshot()->curcid;
+	Revert		revert = {0};
+	MemoryContext context;
+	MemoryContext old;
+	MakoConnection connection;
+	TupleDesc	tupdesc;
+	Datum		values[MAKO_REPORT_COLUMNS];
+	bool		nulls[MAKO_REPORT_COLUMNS];
+	HeapTuple	row;
+	char	   *subject;
+
+	mako_call_check("mako_revert");
+	mako_require_value(!PG_ARGISNULL(0), "run_id");
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	revert.run_id = PG_GETARG_INT64(0);
+	revert.reason = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
+	subject = psprintf(INT64_FORMAT, revert.run_id);
+	connection = mako_sql_connect();
+	/* Right after a migration, statistics know nothing of its snapshots: what looks expensive would be compiled anew for every batch. */
+	mako_sql_set(connection, "jit", "off");
+	mako_invariants_check_store();
+	mako_call_check_once(command, "mako_revert", "run", subject);
+	mako_call_run(work, &revert);
+	mako_call_remember(command, "mako_revert", subject);
+	mako_report_columns(revert.report, tupdesc, values, nulls);
+	mako_sql_disconnect(connection);
+	MemoryContextSwitchTo(old);
+	row = heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls);
+	MemoryContextDelete(context);
+	PG_RETURN_DATUM(HeapTupleGetDatum(row));
+}

@@ -1,0 +1,497 @@
+/*
+ * transitions.c
+ *	  The state machine that the streams of a workflow have gone through, as rows and as a Mermaid diagram.
+ *
+ * survey.c reads the streams, replay.c tells of every event that it folds. What a state is called is found where it lies, expanded or not.
+ * A stream counts when all of it is folded, so one that cannot be folded leaves nothing behind. The counts live in the current memory
+ * context.
+ */
+#include "mako_migration.h"
+
+#include "common/hashfn.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "expanded_json.h"
+
+/* From one state to another by an event. */
+typedef struct Transition
+{
+	const char *key;			/* the hash's: from, event type and to in one */
+	const char *from;			/* NULL: a state without a name, like to */
+	const char *event_type;
+	const char *to;
+	int64		count;
+	bool		rests;			/* some stream is there now and in flight */
+} Transition;
+
+/* The counts of a workflow, and the stream at hand. */
+typedef struct Machine
+{
+	MakoFold   *fold;
+	MakoReplay *replay;
+	const char *tag;			/* the key that names a state; NULL: it is its name, or has one key only */
+	HTAB	   *transitions;
+	MemoryContext context;		/* of the transitions */
+	int64		failed;			/* streams */
+	List	   *path;			/* of the stream at hand */
+	char	   *at;				/* its state; NULL without a name */
+	int64		sequence_number;	/* of its last event */
+	MemoryContext stream_context;	/* of these; reset for each stream */
+} Machine;
+
+/* ---- names ------------------------------------------------------------------------------------------------------------------ */
+
+/* A string of so many bytes, in the current memory context; NULL for NULL. */
+static char *
+copy_bytes(const MakoJsonValue *value)
+{
+	return pnstrdup(value->at.string, value->length);
+}
+
+/* What a value of a state object is as text, as the operator ->> gives it; NULL for null. */
+static char *
+text_of(const MakoJsonValue *value)
+{
+	Jsonb	   *flat;
+
+	if (value->kind == MAKO_JSON_NULL)
+		return NULL;
+	if (value->kind == MAKO_JSON_STRING)
+		return copy_bytes(value);
+	if (value->kind == MAKO_JSON_TRUE || value->kind == MAKO_JSON_FALSE)
+		return pstrdup(value->kind == MAKO_JSON_TRUE ? "true" : "false");
+	flat = mako_json_flatten(value);
+	return JsonbToCString(NULL, &flat->root, VARSIZE(flat));
+}
+
+/* What a state is called, in the current memory context; NULL when it has no name. */
+static char *
+name_of(const char *tag, Datum state)
+{
+	MakoJsonValue value = mako_json_read(state);
+	MakoJsonValue field;
+
+	if (tag != NULL)
+		return mako_json_is_object(&value) && mako_json_field(&value, tag, (uint32) strlen(tag), &field) ? text_of(&field) : NULL;
+	if (value.kind == MAKO_JSON_STRING)
+		return copy_bytes(&value);
+	if (mako_json_is_object(&value) && mako_json_count(&value) == 1)
+	{
+		const MakoJsonMember *member = mako_json_members(&value).members;
+
+		return pnstrdup(member->key, member->key_length);
+	}
+	return NULL;
+}
+
+/* Are two names the same? */
+static bool
+same_name(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* The order of names: none first, then by bytes. */
+static int
+compare_names(const char *a, const char *b)
+{
+	if (a == NULL || b == NULL)
+		return (a != NULL) - (b != NULL);
+	return strcmp(a, b);
+}
+
+/* ---- counting --------------------------------------------------------------------------------------------------------------- */
+
+/* The hash of a transition's key. */
+static uint32
+hash_key(const void *key, Size size)
+{
+	const char *string = *(const char *const *) key;
+
+	return hash_bytes((const unsigned char *) string, (int) strlen(string));
+}
+
+/* Compares the keys of two transitions. */
+static int
+match_keys(const void *a, const void *b, Size size)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+/* Adds a name to a key, so that no two lists of names make the same one. */
+static void
+append_name(StringInfo key, const char *name)
+{
+	if (name == NULL)
+		appendStringInfoString(key, "-;");
+	else
+		appendStringInfo(key, "%d:%s", (int) strlen(name), name);
+}
+
+/* The transition between two states; made when it is met first. */
+static Transition *
+find_transition(Machine *machine, const char *from, const char *event_type, const char *to)
+{
+	StringInfoData key;
+	Transition *transition;
+	bool		found;
+
+	initStringInfo(&key);
+	append_name(&key, from);
+	append_name(&key, event_type);
+	append_name(&key, to);
+	transition = hash_search(machine->transitions, &key.data, HASH_ENTER, &found);
+	if (!found)
+	{
+		MemoryContext old = MemoryContextSwitchTo(machine->context);
+
+		transition->key = pstrdup(key.data);
+		transition->from = from == NULL ? NULL : pstrdup(from);
+		transition->event_type = pstrdup(event_type);
+		transition->to = to == NULL ? NULL : pstrdup(to);
+		transition->count = 0;
+		transition->rests = false;
+		MemoryContextSwitchTo(old);
+	}
+	return transition;
+}
+
+/* What a stream of this workflow is called before its first event. */
+static char *
+initial_name(const Machine *machine)
+{
+	return name_of(machine->tag, JsonbPGetDatum(machine->fold->plan->workflows[0]->initial_state));
+}
+
+/* Begins the path of a stream anew. */
+static void
+begin_path(Machine *machine)
+{
+	MemoryContextReset(machine->stream_context);
+	machine->path = NIL;
+	machine->at = NULL;
+	machine->sequence_number = 0;
+}
+
+/* Follows a stream; a MakoMomentCallback. What it does under another workflow is not of this one. */
+static void
+follow(void *argument, const MakoMoment *moment)
+{
+	Machine    *machine = argument;
+	MemoryContext old;
+	char	   *to;
+
+	/* A history is told from its first event, although some of it may have been told already. */
+	if (moment->event_type != (Datum) 0 && moment->sequence_number <= machine->sequence_number)
+		begin_path(machine);
+	old = MemoryContextSwitchTo(machine->stream_context);
+	if (strcmp(moment->workflow_id, machine->fold->plan->workflows[0]->workflow_id) != 0)
+	{
+		machine->path = NIL;
+		machine->at = NULL;
+	}
+	else
+	{
+		if (moment->event_type != (Datum) 0 && moment->sequence_number == 1)
+			machine->at = initial_name(machine);
+		to = moment->state == (Datum) 0 ? NULL : name_of(machine->tag, moment->state);
+		if (moment->event_type != (Datum) 0)
+			machine->path = lappend(machine->path,
+									find_transition(machine, machine->at, TextDatumGetCString(moment->event_type), to));
+		machine->at = to;
+	}
+	machine->sequence_number = moment->sequence_number;
+	MemoryContextSwitchTo(old);
+}
+
+/* Counts what a stream has gone through; see MakoSurvey. */
+static bool
+take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
+{
+	Machine    *machine = argument;
+	ListCell   *cell;
+	bool		in_flight;
+
+	begin_path(machine);
+	if (stream->version == 0)
+	{
+		mako_replay_empty(machine->fold, stream, reader);
+		return true;
+	}
+	if (!mako_replay_stream(machine->replay, machine->fold, stream, reader))
+		return true;
+	in_flight = mako_fold_is_in_flight(machine->fold);
+	/* One that is refused counts as a failure. */
+	if (machine->fold->refusal.sqlerrcode != 0)
+		return true;
+	foreach(cell, machine->path)
+		((Transition *) lfirst(cell))->count++;
+	if (in_flight && machine->path != NIL)
+		((Transition *) llast(machine->path))->rests = true;
+	return true;
+}
+
+/* Counts a stream whose states cannot be told; see MakoSurvey. */
+static void
+fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+{
+	((Machine *) argument)->failed++;
+}
+
+/* Most frequent first. */
+static int
+compare_transitions(const void *a, const void *b)
+{
+	const Transition *x = *(const Transition *const *) a;
+	const Transition *y = *(const Transition *const *) b;
+	int			order = (x->count < y->count) - (x->count > y->count);
+
+	if (order == 0)
+		order = compare_names(x->from, y->from);
+	if (order == 0)
+		order = compare_names(x->event_type, y->event_type);
+	return order != 0 ? order : compare_names(x->to, y->to);
+}
+
+/* The transitions that streams have made, in order. */
+static Transition **
+sort_transitions(const Machine *machine, int *count)
+{
+	Transition **sorted = palloc(sizeof(Transition *) * (hash_get_num_entries(machine->transitions) + 1));
+	HASH_SEQ_STATUS scan;
+	Transition *transition;
+
+	*count = 0;
+	hash_seq_init(&scan, machine->transitions);
+	while ((transition = hash_seq_search(&scan)) != NULL)
+		if (transition->count > 0)
+			sorted[(*count)++] = transition;
+	qsort(sorted, *count, sizeof(Transition *), compare_transitions);
+	return sorted;
+}
+
+/* Surveys the streams of a workflow, in the current memory context, with the active snapshot. */
+static Machine
+survey(const char *workflow_id, const char *tag)
+{
+	MakoReplay *replay = mako_replay_create();
+	Machine		machine = {mako_replay_fold(replay, workflow_id, workflow_id), replay, tag};
+	MakoSurvey	survey = {.fold = machine.fold,.replay = replay,.sample = -1,.take = take_stream,.fail = fail_stream,.argument = &machine};
+	HASHCTL		control = {.keysize = sizeof(char *),.entrysize = sizeof(Transition),.hash = hash_key,.match = match_keys};
+
+	mako_fold_require_apply(machine.fold);
+	machine.context = control.hcxt = CurrentMemoryContext;
+	machine.stream_context = AllocSetContextCreate(CurrentMemoryContext, "mako path", ALLOCSET_DEFAULT_SIZES);
+	machine.transitions = hash_create("mako transitions", 64, &control, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	replay->tell = follow;
+	replay->argument = &machine;
+	mako_survey_run(&survey);
+	replay->tell = NULL;
+	if (machine.failed > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%ld stream of \"%s\" cannot be folded and is left out",
+							   "%ld streams of \"%s\" cannot be folded and are left out",
+							   (long) machine.failed, (long) machine.failed, workflow_id),
+				 errhint("mako_state() tells why.")));
+	mako_replay_warn(replay, NULL);
+	return machine;
+}
+
+/* ---- the diagram ------------------------------------------------------------------------------------------------------------ */
+
+/* A state of the diagram. */
+typedef struct StateNode
+{
+	const char *name;			/* NULL: without one */
+	const char *id;				/* in the diagram */
+	bool		is_reached;		/* by an event */
+	bool		leads_on;		/* to another one */
+	bool		rests;			/* some stream is there and in flight */
+} StateNode;
+
+/* Can Mermaid take a name as it is? Its own words are none. */
+static bool
+is_plain(const char *name)
+{
+	static const char *const words[] = {
+		"state", "note", "end", "direction", "class", "classDef", "style", "as", "default", "click", "href", "stateDiagram", "hide", "scale"
+	};
+
+	for (size_t i = 0; i < lengthof(words); i++)
+		if (pg_strcasecmp(name, words[i]) == 0)
+			return false;
+	if (!((*name >= 'a' && *name <= 'z') || (*name >= 'A' && *name <= 'Z')))
+		return false;
+	for (const char *c = name; *c != '\0'; c++)
+		if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_'))
+			return false;
+	return true;
+}
+
+/* Appends a text in which nothing means anything to Mermaid. */
+static void
+append_escaped(StringInfo out, const char *text)
+{
+	for (const char *c = text; *c != '\0'; c++)
+	{
+		if (strchr("\"#;:<>&", *c) != NULL || (unsigned char) *c < ' ')
+			appendStringInfo(out, "#%d;", (unsigned char) *c);
+		else
+			appendStringInfoChar(out, *c);
+	}
+}
+
+/* The node of a name; NULL when there is none. There are hardly ever more than some dozens. */
+static StateNode *
+find_node(const List *nodes, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, nodes)
+		if (same_name(((StateNode *) lfirst(cell))->name, name))
+			return lfirst(cell);
+	return NULL;
+}
+
+/* The node of a name, added when it is met first. */
+static StateNode *
+add_node(List **nodes, const char *name)
+{
+	StateNode  *node = find_node(*nodes, name);
+
+	if (node == NULL)
+	{
+		node = palloc0(sizeof(StateNode));
+		node->name = name;
+		*nodes = lappend(*nodes, node);
+	}
+	return node;
+}
+
+/* Names every node for the diagram: with a number where Mermaid does not take its name. Declares the latter. */
+static void
+declare_nodes(StringInfo out, List *nodes)
+{
+	int			number = 0;
+	ListCell   *cell;
+
+	foreach(cell, nodes)
+	{
+		StateNode  *node = lfirst(cell);
+
+		if (node->name != NULL && is_plain(node->name))
+		{
+			node->id = node->name;
+			continue;
+		}
+		/* One that no state is called. */
+		do
+			node->id = psprintf("s%d", ++number);
+		while (find_node(nodes, node->id) != NULL);
+		appendStringInfoString(out, "    state \"");
+		append_escaped(out, node->name == NULL ? "(none)" : node->name);
+		appendStringInfo(out, "\" as %s\n", node->id);
+	}
+}
+
+/* Draws what a survey has found. */
+static char *
+draw(const Machine *machine)
+{
+	bool		has_predicate = machine->fold->in_flight != NULL;
+	StringInfoData out;
+	List	   *nodes = NIL;
+	ListCell   *cell;
+	int			count;
+	Transition **transitions = sort_transitions(machine, &count);
+
+	(void) add_node(&nodes, initial_name(machine));
+	for (int i = 0; i < count; i++)
+	{
+		bool		leads_on = !same_name(transitions[i]->from, transitions[i]->to);
+		StateNode  *from = add_node(&nodes, transitions[i]->from);
+		StateNode  *to = add_node(&nodes, transitions[i]->to);
+
+		from->leads_on = from->leads_on || leads_on;
+		to->is_reached = true;
+		to->rests = to->rests || transitions[i]->rests;
+	}
+
+	initStringInfo(&out);
+	appendStringInfoString(&out, "stateDiagram-v2\n");
+	declare_nodes(&out, nodes);
+	appendStringInfo(&out, "    [*] --> %s\n", ((StateNode *) linitial(nodes))->id);
+	for (int i = 0; i < count; i++)
+	{
+		appendStringInfo(&out, "    %s --> %s: ", find_node(nodes, transitions[i]->from)->id, find_node(nodes, transitions[i]->to)->id);
+		append_escaped(&out, transitions[i]->event_type);
+		appendStringInfo(&out, " (" INT64_FORMAT ")\n", transitions[i]->count);
+	}
+	foreach(cell, nodes)
+	{
+		const StateNode *node = lfirst(cell);
+
+		/* Without a predicate nobody says what is in flight. */
+		if (node->is_reached && !node->leads_on && !(has_predicate && node->rests))
+			appendStringInfo(&out, "    %s --> [*]\n", node->id);
+	}
+	return out.data;
+}
+
+/* ---- the calls -------------------------------------------------------------------------------------------------------------- */
+
+MAKO_FUNCTION(mako_transitions);
+MAKO_FUNCTION(mako_state_diagram);
+
+/* The tag of a call, or NULL. */
+static const char *
+tag_argument(FunctionCallInfo fcinfo)
+{
+	mako_require_value(!PG_ARGISNULL(0), "workflow_id");
+	return PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+}
+
+/* The transitions of a workflow's streams, as rows. */
+Datum
+mako_transitions(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *result = mako_rowset_begin(fcinfo);
+	const char *tag = tag_argument(fcinfo);
+	MakoConnection connection = mako_sql_connect();
+	Machine		machine = survey(TextDatumGetCString(PG_GETARG_DATUM(0)), tag);
+	int			count;
+	Transition **transitions = sort_transitions(&machine, &count);
+
+	for (int i = 0; i < count; i++)
+	{
+		const Transition *transition = transitions[i];
+		Datum		values[4] = {0};
+		bool		nulls[4] = {transition->from == NULL, false, transition->to == NULL, false};
+
+		if (!nulls[0])
+			values[0] = CStringGetTextDatum(transition->from);
+		values[1] = CStringGetTextDatum(transition->event_type);
+		if (!nulls[2])
+			values[2] = CStringGetTextDatum(transition->to);
+		values[3] = Int64GetDatum(transition->count);
+		mako_rowset_add(result, values, nulls);
+	}
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
+}
+
+/* The same as a diagram. */
+Datum
+mako_state_diagram(PG_FUNCTION_ARGS)
+{
+	const char *tag = tag_argument(fcinfo);
+	MakoConnection connection = mako_sql_connect();
+	Machine		machine = survey(TextDatumGetCString(PG_GETARG_DATUM(0)), tag);
+	text	   *diagram = cstring_to_text(draw(&machine));
+
+	mako_sql_disconnect(connection);
+	PG_RETURN_TEXT_P(diagram);
+}

@@ -1,0 +1,852 @@
+/*
+ * verify.c
+ *	  Proofs: what runs have stored, and what applications have stored, against what the events say.
+ *
+ * Streams come in batches of a cursor, each with its recorded moves, and are computed again by retrace.c; batch.c isolates what fails
+ * alone. Nothing is locked or written, and everything is read with one snapshot, so what others append meanwhile does not matter. What is
+ * found of a stream becomes rows when the stream is done. A batch's memory is in a context of its own, which is reset for the next.
+ */
+#include "retrace.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+
+/* The streams that a run moved, with their heads. */
+static MakoStatement select_moved = {
+	"SELECT m.stream_no, s.stream_id, s.workflow_id, s.version, 1 FROM ("
+	"  SELECT n.stream_no FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1 AND n.reverted_by IS NULL"
+	"  UNION SELECT p.stream_no FROM mako.repointed p WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.reverted_by IS NULL) m"
+	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY m.stream_no",
+	1, {INT8OID}, true
+};
+
+/* How many of them count as migrated, those of which the move was undone too. */
+static MakoStatement count_moved = {
+	"SELECT count(*) FROM (SELECT n.stream_no FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1"
+	" UNION SELECT p.stream_no FROM mako.repointed p"
+	"  WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.sequence_number OPERATOR(pg_catalog.>) 0) m",
+	1, {INT8OID}, true
+};
+
+/* The streams of which an application has saved states under a workflow, with their heads. */
+static MakoStatement select_saved_streams = {
+	"SELECT m.stream_no, s.stream_id, s.workflow_id, s.version, m.snapshots FROM ("
+	"  SELECT n.stream_no, pg_catalog.count(*) AS snapshots FROM mako.snapshot n"
+	"  WHERE n.run_id OPERATOR(pg_catalog.=) 0 AND n.workflow_id OPERATOR(pg_catalog.=) $1 GROUP BY n.stream_no) m"
+	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY m.stream_no",
+	1, {TEXTOID}, true
+};
+
+/* What they have saved. */
+static MakoStatement select_saved = {
+	"SELECT n.stream_no, n.sequence_number, n.state_schema_version, n.state FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.=) 0"
+	" AND n.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY n.stream_no, n.sequence_number",
+	2, {INT8ARRAYOID, TEXTOID}, true
+};
+
+/* The states of a stream that are older than the snapshot of a run. */
+static MakoStatement select_earlier = {
+	"SELECT n.sequence_number, n.workflow_id, n.state FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.sequence_number OPERATOR(pg_catalog.<=) $2"
+	" AND n.run_id OPERATOR(pg_catalog.<) $3 AND n.reverted_by IS NULL ORDER BY n.sequence_number, n.run_id",
+	3, {INT8OID, INT8OID, INT8OID}
+};
+
+/* Under which workflows the events before and behind a move were written. */
+static MakoStatement select_sides = {
+	"SELECT (SELECT v.workflow_id FROM mako.event v WHERE v.stream_no OPERATOR(pg_catalog.=) $1"
+	"  AND v.sequence_number OPERATOR(pg_catalog.=) $2),"
+	" (SELECT v.workflow_id FROM mako.event v WHERE v.stream_no OPERATOR(pg_catalog.=) $1"
+	"  AND v.sequence_number OPERATOR(pg_catalog.=) ($2 OPERATOR(pg_catalog.+) 1))",
+	2, {INT8OID, INT8OID}
+};
+
+/* What may be wrong, as users see it; errors follow behind a colon. */
+#define STATE_DIFFERS "state differs"
+#define SCHEMA_VERSION_DIFFERS "state schema version differs"
+#define WORKFLOW_DIFFERS "workflow differs"
+#define BEYOND_HEAD "beyond the head"
+#define MISPLACED "not where the workflow changed"
+#define OTHER_HEAD "the head is under another workflow"
+#define NO_HEAD "there is no head"
+#define NEVER_THERE "the stream was not under the workflow there"
+#define NO_EVENTS "events missing or damaged"
+#define NOT_COMPUTED "cannot be recomputed"
+#define COUNT_DIFFERS "count of migrated streams differs"
+
+/* One thing that is wrong with a stream; lives in the batch context. */
+typedef struct Finding
+{
+	int64		sequence_number;
+	const char *problem;
+	Datum		stored;			/* jsonb, flat; (Datum) 0 for none, like the next */
+	Datum		computed;
+} Finding;
+
+/* A state that an application has saved. */
+typedef struct Saved
+{
+	int64		sequence_number;
+	const char *workflow_id;
+	int			state_schema_version;
+	Datum		state;			/* as it is stored */
+	bool		met;			/* the stream was there, under the workflow */
+	Finding    *difference;		/* noted; NULL while there is none */
+} Saved;
+
+/* What is at hand of a stream beside its head. */
+typedef struct Member
+{
+	const MakoMark *marks;
+	int			mark_count;
+	const MakoMark *snapshot;	/* of the run; NULL without one, like the next two */
+	const MakoMark *repointing;
+	const MakoMark *start;		/* the moves before this one are taken as they are */
+	Saved	   *saved;
+	int			saved_count;
+	List	   *findings;
+	int64		differs_from;	/* 0: nothing differs */
+	bool		sides_known;
+} Member;
+
+/* A proof on its way. */
+typedef struct Proof
+{
+	MakoRowSet *rows;
+	MakoArchive *archive;
+	MakoRun    *run;			/* whose snapshots are proven; NULL: those of applications */
+	MakoReplay *replay;
+	MakoFold   *fold;			/* from the source of the run to its target, or of the workflow */
+	const char *workflow_id;	/* that it folds */
+	MemoryContext batch_context;	/* marks, states, findings */
+	MemoryContext scratch;		/* flat states; reset for each stream */
+	MakoStream *streams;		/* the batch at hand */
+	Member	   *members;		/* as many */
+} Proof;
+
+/* ---- what is found ---------------------------------------------------------------------------------------------------------- */
+
+/* Adds a row. */
+static void
+add_row(const Proof *proof, const char *stream_id, const Finding *finding, int64 differs_from)
+{
+	Datum		values[] = {
+		stream_id == NULL ? (Datum) 0 : CStringGetTextDatum(stream_id), Int64GetDatum(finding->sequence_number),
+		CStringGetTextDatum(finding->problem), finding->stored, finding->computed, Int64GetDatum(differs_from)
+	};
+	bool		nulls[] = {
+		stream_id == NULL, finding->sequence_number < 0, false, finding->stored == (Datum) 0, finding->computed == (Datum) 0,
+		differs_from == 0
+	};
+
+	mako_rowset_add(proof->rows, values, nulls);
+}
+
+/* Notes what is wrong with a stream; the values are copied. */
+static Finding *
+note(const Proof *proof, Member *member, int64 sequence_number, const char *problem, Datum stored, Datum computed)
+{
+	MemoryContext old = MemoryContextSwitchTo(proof->batch_context);
+	Finding    *finding = palloc(sizeof(Finding));
+
+	*finding = (Finding) {sequence_number, problem};
+	if (stored != (Datum) 0)
+		finding->stored = JsonbPGetDatum(DatumGetJsonbPCopy(stored));
+	if (computed != (Datum) 0)
+		finding->computed = JsonbPGetDatum(DatumGetJsonbPCopy(computed));
+	member->findings = lappend(member->findings, finding);
+	MemoryContextSwitchTo(old);
+	return finding;
+}
+
+/* A number as jsonb, in the current memory context. */
+static Datum
+json_number(int64 number)
+{
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf(INT64_FORMAT, number)));
+}
+
+/* A text as jsonb. */
+static Datum
+json_text(const char *string)
+{
+	JsonbValue	value = {.type = jbvString};
+
+	value.val.string.val = unconstify(char *, string);
+	value.val.string.len = (int) strlen(string);
+	return JsonbPGetDatum(JsonbValueToJsonb(&value));
+}
+
+/* Adds the rows of a stream that is done. */
+static void
+add_findings(const Proof *proof, const MakoStream *stream, Member *member)
+{
+	ListCell   *cell;
+
+	for (int i = 0; i < member->saved_count && member->differs_from == 0; i++)
+		if (member->saved[i].difference != NULL)
+			member->differs_from = member->saved[i].sequence_number;
+	foreach(cell, member->findings)
+	{
+		const Finding *finding = lfirst(cell);
+
+		add_row(proof, stream->stream_id, finding, strcmp(finding->problem, STATE_DIFFERS) == 0 ? member->differs_from : 0);
+	}
+	member->findings = NIL;
+}
+
+/*
+ * Is a state as it is stored the same as one that was computed? Nearly always their bytes are, which is told fastest. Gives both as flat
+ * values in the scratch context.
+ */
+static bool
+is_same(const Proof *proof, Datum stored, Datum computed, Datum *flat_stored, Datum *flat_computed)
+{
+	MemoryContext old = MemoryContextSwitchTo(proof->scratch);
+	Jsonb	   *a = DatumGetJsonbP(stored);
+	Jsonb	   *b = DatumGetJsonbP(computed);
+
+	MemoryContextSwitchTo(old);
+	*flat_stored = JsonbPGetDatum(a);
+	*flat_computed = JsonbPGetDatum(b);
+	if (VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0)
+		return true;
+	/* Equal numbers may be written differently. */
+	return compareJsonbContainers(&a->root, &b->root) == 0;
+}
+
+/* Compares a state, and notes it if it differs; NULL if it does not. */
+static Finding *
+compare_state(const Proof *proof, Member *member, int64 sequence_number, Datum stored, Datum computed)
+{
+	Datum		flat_stored;
+	Datum		flat_computed;
+
+	if (is_same(proof, stored, computed, &flat_stored, &flat_computed))
+		return NULL;
+	return note(proof, member, sequence_number, STATE_DIFFERS, flat_stored, flat_computed);
+}
+
+/* ---- the snapshots of a run ------------------------------------------------------------------------------------------------- */
+
+/* Where the stream moved. */
+static int64
+place_of(const Member *member)
+{
+	return member->repointing != NULL ? member->repointing->sequence_number : member->snapshot->sequence_number;
+}
+
+/* Which number its rows show: that of the snapshot, if there is one. */
+static int64
+number_of(const Member *member)
+{
+	return member->snapshot != NULL ? member->snapshot->sequence_number : member->repointing->sequence_number;
+}
+
+/* Has the stream moved by another run, before this one or later, at the same place? */
+static bool
+has_neighbour(const Proof *proof, const Member *member, bool later)
+{
+	for (int i = 0; i < member->mark_count; i++)
+	{
+		const MakoMark *mark = &member->marks[i];
+
+		if (mark->run != NULL && mark->run->update_registry && !mark->is_copy && mark->sequence_number == place_of(member) &&
+			(later ? mark->run_id > proof->run->run_id : mark->run_id < proof->run->run_id))
+			return true;
+	}
+	return false;
+}
+
+/* Has the stream moved on since? */
+static bool
+has_moved_on(const Proof *proof, const Member *member)
+{
+	for (int i = 0; i < member->mark_count; i++)
+		if (member->marks[i].run != NULL && member->marks[i].run->update_registry && member->marks[i].run_id > proof->run->run_id)
+			return true;
+	return false;
+}
+
+/*
+ * Notes a move that is not where the workflow changed; before and behind tell whether the event before it is the source's, and the one
+ * behind it the target's.
+ */
+static void
+check_sides(const Proof *proof, Member *member, bool before, bool behind)
+{
+	const MakoRun *run = proof->run;
+
+	member->sides_known = true;
+	before = before || place_of(member) == 0 || has_neighbour(proof, member, false);
+	behind = behind || !run->update_registry || has_neighbour(proof, member, true);
+	if (!before || !behind)
+		note(proof, member, number_of(member), MISPLACED, (Datum) 0, (Datum) 0);
+}
+
+/* Checks what a run has left with a stream, as far as no event is needed; false when the events cannot tell more. */
+static bool
+check_marks(const Proof *proof, const MakoStream *stream, Member *member)
+{
+	const MakoRun *run = proof->run;
+	const MakoWorkflow *target = proof->fold->plan->workflows[proof->fold->plan->steps];
+	const MakoMark *snapshot = member->snapshot;
+
+	if (place_of(member) > stream->version)
+	{
+		note(proof, member, number_of(member), BEYOND_HEAD, json_number(place_of(member)), json_number(stream->version));
+		return false;
+	}
+	if (snapshot != NULL && strcmp(snapshot->workflow_id, run->target_wf) != 0)
+		note(proof, member, number_of(member), WORKFLOW_DIFFERS, json_text(snapshot->workflow_id), json_text(run->target_wf));
+	if (snapshot != NULL && snapshot->state_schema_version != target->state_schema_version)
+		note(proof, member, number_of(member), SCHEMA_VERSION_DIFFERS, json_number(snapshot->state_schema_version),
+			 json_number(target->state_schema_version));
+	if (run->update_registry && !has_moved_on(proof, member) && strcmp(stream->workflow_id, run->target_wf) != 0)
+		note(proof, member, number_of(member), OTHER_HEAD, json_text(stream->workflow_id), json_text(run->target_wf));
+	return true;
+}
+
+/* A retrace of a stream up to the run. */
+static MakoRetrace
+retrace_of(const Proof *proof, const MakoStream *stream, const Member *member)
+{
+	MakoRetrace trace = {
+		.replay = proof->replay,.main = proof->fold,.stream = stream,.marks = member->marks,.mark_count = member->mark_count,
+		.before_run = proof->run != NULL ? proof->run->run_id : PG_INT64_MAX,
+		.final_wf = proof->run != NULL ? proof->run->source_wf : stream->workflow_id,
+		.trusts_moves = proof->run == NULL
+	};
+
+	return trace;
+}
+
+/* Earlier states of a stream, to be compared on its way. */
+typedef struct Earlier
+{
+	const Proof *proof;
+	Saved	   *saved;
+	int			count;
+	int64		differs_from;	/* 0: nothing differs */
+} Earlier;
+
+/* Compares the earlier states at this point; a MakoRetrace's visit. */
+static void
+visit_earlier(void *argument, const MakoRetrace *trace)
+{
+	Earlier    *earlier = argument;
+
+	for (int i = 0; i < earlier->count && trace->known && earlier->differs_from == 0; i++)
+	{
+		Datum		stored;
+		Datum		computed;
+
+		if (earlier->saved[i].sequence_number == trace->sequence_number && strcmp(earlier->saved[i].workflow_id, trace->workflow_id) == 0 &&
+			!is_same(earlier->proof, earlier->saved[i].state, trace->fold->state, &stored, &computed))
+			earlier->differs_from = trace->sequence_number;
+	}
+}
+
+/* The first sequence number at which a stream's stored states part from the computed ones, if it is before the snapshot's. */
+static int64
+find_difference(const Proof *proof, const MakoStream *stream, const Member *member)
+{
+	int64		last = member->snapshot->sequence_number;
+	Datum		values[] = {Int64GetDatum(stream->stream_no), Int64GetDatum(last), Int64GetDatum(proof->run->run_id)};
+	MakoRows	rows = mako_sql_query_snapshot(&select_earlier, values, NULL);
+	Earlier		earlier = {proof, palloc0(sizeof(Saved) * (rows.count + 1)), (int) rows.count};
+	MakoRetrace trace = retrace_of(proof, stream, member);
+
+	for (int i = 0; i < earlier.count; i++)
+	{
+		bool		isnull;
+
+		earlier.saved[i].sequence_number = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+		earlier.saved[i].workflow_id = mako_rows_text(&rows, i, 2);
+		earlier.saved[i].state = mako_rows_get(&rows, i, 3, &isnull);
+	}
+	if (earlier.count > 0)
+	{
+		MakoReader *reader = mako_stream_open_events(stream, 1, NULL);
+
+		trace.visit = visit_earlier;
+		trace.argument = &earlier;
+		mako_retrace_begin(&trace, NULL);
+		(void) mako_retrace_until(&trace, reader, last);
+		mako_stream_close_events(reader);
+	}
+	mako_rows_free(&rows);
+	return earlier.differs_from != 0 ? earlier.differs_from : last;
+}
+
+/* Computes the snapshot of a run again and compares it; false when that is refused. */
+static bool
+check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, MakoRetrace *trace, MakoReader *reader)
+{
+	if (!mako_retrace_until(trace, reader, member->snapshot->sequence_number))
+		return false;
+	mako_retrace_finish(trace);
+	/* A copy of the boundary went along as it was. */
+	if (member->repointing == NULL && !mako_retrace_migrate(trace))
+		return false;
+	if (compare_state(proof, member, member->snapshot->sequence_number, member->snapshot->state, trace->fold->state) != NULL)
+		member->differs_from = find_difference(proof, stream, member);
+	return true;
+}
+
+/* Reads on to the event behind the move, and checks under which workflows the events there were written. */
+static void
+check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoRetrace *trace, MakoReader *reader)
+{
+	int64		place = place_of(member);
+	int64		number = trace->sequence_number;
+	const MakoEvent *event;
+	bool		before = trace->is_source;
+
+	/* Nothing is folded on the way to a repointing: what the state is there, nobody has stored. */
+	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		mako_replay_check_next(stream, ++number, event);
+		if (number > place)
+			break;
+		before = mako_replay_written_under(event, proof->run->source_wf);
+	}
+	if (event == NULL)
+		mako_replay_check_end(stream, number + 1);
+	check_sides(proof, member, before, event == NULL || mako_replay_written_under(event, proof->run->target_wf));
+}
+
+/* Checks what a run has left with a stream. */
+static void
+check_moved(const Proof *proof, const MakoStream *stream, Member *member, MakoReader *reader)
+{
+	MakoRetrace trace = retrace_of(proof, stream, member);
+
+	if (!check_marks(proof, stream, member))
+		return;
+	mako_retrace_begin(&trace, NULL);
+	if (member->snapshot != NULL && !check_snapshot(proof, stream, member, &trace, reader))
+		return;
+	check_place(proof, stream, member, &trace, reader);
+}
+
+/* Checks the sides of a move whose stream has failed before its events were read that far. */
+static void
+check_unread_sides(const Proof *proof, const MakoStream *stream, Member *member)
+{
+	Datum		values[] = {Int64GetDatum(stream->stream_no), Int64GetDatum(place_of(member))};
+	MakoRows	rows = mako_sql_query_snapshot(&select_sides, values, NULL);
+	const char *before = mako_rows_text(&rows, 0, 1);
+	const char *behind = mako_rows_text(&rows, 0, 2);
+
+	check_sides(proof, member, before == NULL || strcmp(before, proof->run->source_wf) == 0,
+				behind == NULL || strcmp(behind, proof->run->target_wf) == 0);
+	mako_rows_free(&rows);
+}
+
+/* ---- the states of applications --------------------------------------------------------------------------------------------- */
+
+/* What the visitor of a stream's saved states needs. */
+typedef struct Visit
+{
+	const Proof *proof;
+	Member	   *member;
+} Visit;
+
+/*
+ * Compares the saved states at this point; a MakoRetrace's visit. A stream that left the workflow and came back without an event in between
+ * had two states there, and nobody knows which of them was saved.
+ */
+static void
+visit_saved(void *argument, const MakoRetrace *trace)
+{
+	const Visit *visit = argument;
+	Member	   *member = visit->member;
+
+	if (!trace->known || strcmp(trace->workflow_id, visit->proof->workflow_id) != 0)
+		return;
+	for (int i = 0; i < member->saved_count; i++)
+	{
+		Saved	   *saved = &member->saved[i];
+
+		if (saved->sequence_number != trace->sequence_number || (saved->met && saved->difference == NULL))
+			continue;
+		saved->met = true;
+		if (saved->difference != NULL)
+			member->findings = list_delete_ptr(member->findings, saved->difference);
+		saved->difference = compare_state(visit->proof, member, saved->sequence_number, saved->state, trace->fold->state);
+	}
+}
+
+/* Checks what an application has saved of a stream. */
+static void
+check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoReader *reader)
+{
+	const MakoFold *fold = proof->fold;
+	int			state_schema_version = fold->plan->workflows[0]->state_schema_version;
+	Visit		visit = {proof, member};
+	MakoRetrace trace = retrace_of(proof, stream, member);
+	int64		last = 0;
+
+	for (int i = 0; i < member->saved_count; i++)
+	{
+		Saved	   *saved = &member->saved[i];
+
+		saved->difference = NULL;
+		saved->met = saved->sequence_number > stream->version;
+		if (saved->met)
+			note(proof, member, saved->sequence_number, BEYOND_HEAD, json_number(saved->sequence_number), json_number(stream->version));
+		else
+			last = saved->sequence_number;
+		if (saved->state_schema_version != state_schema_version)
+			note(proof, member, saved->sequence_number, SCHEMA_VERSION_DIFFERS, json_number(saved->state_schema_version),
+				 json_number(state_schema_version));
+	}
+	trace.visit = visit_saved;
+	trace.argument = &visit;
+	mako_retrace_begin(&trace, member->start);
+	if (!mako_retrace_until(&trace, reader, last))
+		return;
+	for (int i = 0; i < member->saved_count; i++)
+		if (!member->saved[i].met)
+			note(proof, member, member->saved[i].sequence_number, NEVER_THERE, (Datum) 0, (Datum) 0);
+}
+
+/* ---- batches ---------------------------------------------------------------------------------------------------------------- */
+
+/* Takes a stream; see MakoBatch. */
+static bool
+take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
+{
+	const Proof *proof = argument;
+	Member	   *member = &proof->members[stream - proof->streams];
+	MakoReader *own = reader != NULL ? NULL : mako_stream_open_events(stream, 1, NULL);
+
+	/* It may be the second time, after another stream's error. */
+	member->findings = NIL;
+	member->differs_from = 0;
+	member->sides_known = false;
+	MemoryContextReset(proof->scratch);
+	if (proof->run != NULL)
+		check_moved(proof, stream, member, own != NULL ? own : reader);
+	else
+		check_saved(proof, stream, member, own != NULL ? own : reader);
+	if (own != NULL)
+		mako_stream_close_events(own);
+	if (proof->fold->refusal.sqlerrcode == 0)
+		add_findings(proof, stream, member);
+	return true;
+}
+
+/* The number that the error of a stream is shown with: that of the first state that could not be told. */
+static int64
+failed_number(const Proof *proof, const Member *member)
+{
+	if (proof->run != NULL)
+		return number_of(member);
+	for (int i = 0; i < member->saved_count; i++)
+		if (!member->saved[i].met)
+			return member->saved[i].sequence_number;
+	return member->saved[member->saved_count - 1].sequence_number;
+}
+
+/* Notes a stream that cannot be computed again, after whatever else was found of it; see MakoBatch. */
+static void
+fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+{
+	const Proof *proof = argument;
+	Member	   *member = &proof->members[stream - proof->streams];
+	Finding		failure = {failed_number(proof, member)};
+
+	failure.problem = psprintf("%s: %s", error->sqlerrcode == ERRCODE_DATA_CORRUPTED ? NO_EVENTS : NOT_COMPUTED, error->message);
+	if (proof->run != NULL && !member->sides_known)
+		check_unread_sides(proof, stream, member);
+	add_findings(proof, stream, member);
+	add_row(proof, stream->stream_id, &failure, sequence_number);
+}
+
+/* Finds the marks of the run, of each stream at hand. */
+static void
+find_marks_of_run(const Proof *proof, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		Member	   *member = &proof->members[i];
+
+		for (int k = 0; k < member->mark_count; k++)
+		{
+			if (member->marks[k].run_id != proof->run->run_id)
+				continue;
+			if (member->marks[k].repoints)
+				member->repointing = &member->marks[k];
+			else
+				member->snapshot = &member->marks[k];
+		}
+	}
+}
+
+/* The move behind which everything is that an application has saved of a stream; NULL: from the first event on. */
+static const MakoMark *
+find_start(const Proof *proof, const Member *member)
+{
+	const MakoMark *start = NULL;
+	bool		was_there = false;	/* under the workflow, before it moved there */
+
+	for (int i = 0; i < member->mark_count; i++)
+	{
+		const MakoMark *mark = &member->marks[i];
+
+		if (mark->run == NULL || !mark->run->update_registry)
+			continue;
+		was_there = was_there || strcmp(mark->run->source_wf, proof->workflow_id) == 0;
+		if (mark->state != (Datum) 0 &&
+			(mark->sequence_number < member->saved[0].sequence_number ||
+			 (mark->sequence_number == member->saved[0].sequence_number && start == NULL && !was_there)))
+			start = mark;
+	}
+	return start;
+}
+
+/* Reads what applications have saved of the streams at hand, and finds the moves from which on that has to be computed again. */
+static void
+load_saved(const Proof *proof, int count)
+{
+	Datum	   *numbers = palloc(sizeof(Datum) * count);
+	Datum		values[] = {(Datum) 0, CStringGetTextDatum(proof->workflow_id)};
+	MakoRows	rows;
+	Saved	   *saved;
+	uint64		row = 0;
+
+	for (int i = 0; i < count; i++)
+		numbers[i] = Int64GetDatum(proof->streams[i].stream_no);
+	values[0] = PointerGetDatum(construct_array(numbers, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	rows = mako_sql_query_snapshot(&select_saved, values, NULL);
+	saved = palloc0(sizeof(Saved) * (rows.count + 1));
+	for (int i = 0; i < count; i++)
+	{
+		Member	   *member = &proof->members[i];
+		bool		isnull;
+
+		member->saved = &saved[row];
+		for (; row < rows.count && DatumGetInt64(mako_rows_get(&rows, row, 1, &isnull)) == proof->streams[i].stream_no; row++)
+		{
+			struct varlena *state = (struct varlena *) DatumGetPointer(mako_rows_get(&rows, row, 4, &isnull));
+
+			saved[row].sequence_number = DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull));
+			saved[row].state_schema_version = DatumGetInt32(mako_rows_get(&rows, row, 3, &isnull));
+			saved[row].state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
+			member->saved_count++;
+		}
+		member->start = find_start(proof, member);
+		proof->streams[i].start = member->start == NULL ? 0 : member->start->sequence_number;
+	}
+	mako_rows_free(&rows);
+}
+
+/* Proves some streams, which have heads. */
+static void
+prove_streams(Proof *proof, MakoStream *streams, int count)
+{
+	MakoBatch	batch = {
+		.streams = streams,.count = count,.folds = &proof->fold,.replays = &proof->replay,.sources = 1,
+		.take = take_stream,.fail = fail_stream,.argument = proof
+	};
+	MemoryContext old;
+	MakoMarks	marks;
+
+	MemoryContextReset(proof->batch_context);
+	old = MemoryContextSwitchTo(proof->batch_context);
+	marks = mako_retrace_load(proof->archive, streams, count, proof->run != NULL ? proof->run->run_id : 0,
+							  proof->run != NULL ? NULL : proof->workflow_id);
+	proof->streams = streams;
+	proof->members = palloc0(sizeof(Member) * count);
+	for (int i = 0; i < count; i++)
+	{
+		proof->members[i].marks = &marks.marks[marks.first[i]];
+		proof->members[i].mark_count = marks.first[i + 1] - marks.first[i];
+	}
+	if (proof->run != NULL)
+		find_marks_of_run(proof, count);
+	else
+		load_saved(proof, count);
+	mako_batch_run(&batch);
+	MemoryContextSwitchTo(old);
+}
+
+/* Proves the streams of some rows: as many at once as have so many states to be compared. */
+static void
+prove_rows(Proof *proof, const MakoRows *rows)
+{
+	MakoStream *streams = palloc0(sizeof(MakoStream) * rows->count);
+	int64		states = 0;
+	int			count = 0;
+
+	for (uint64 row = 0; row < rows->count; row++)
+	{
+		MakoStream *stream = &streams[count];
+		bool		isnull;
+
+		memset(stream, 0, sizeof(MakoStream));
+		stream->stream_no = DatumGetInt64(mako_rows_get(rows, row, 1, &isnull));
+		stream->stream_id = mako_rows_text(rows, row, 2);
+		stream->workflow_id = mako_rows_text(rows, row, 3);
+		stream->version = DatumGetInt64(mako_rows_get(rows, row, 4, &isnull));
+		if (stream->stream_id == NULL)
+		{
+			Finding		finding = {-1, psprintf("%s: stream number " INT64_FORMAT, NO_HEAD, stream->stream_no)};
+
+			add_row(proof, NULL, &finding, 0);
+			continue;
+		}
+		count++;
+		states += DatumGetInt64(mako_rows_get(rows, row, 5, &isnull));
+		if (states < mako_batch_size && row + 1 < rows->count)
+			continue;
+		prove_streams(proof, streams, count);
+		streams += count;
+		states = count = 0;
+	}
+	if (count > 0)
+		prove_streams(proof, streams, count);
+}
+
+/* Proves the streams of a cursor. */
+static void
+prove(Proof *proof, MakoCursor *cursor)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext heads_context = AllocSetContextCreate(context, "mako heads", ALLOCSET_DEFAULT_SIZES);
+	bool		at_end = false;
+
+	proof->batch_context = AllocSetContextCreate(context, "mako batch", ALLOCSET_DEFAULT_SIZES);
+	proof->scratch = AllocSetContextCreate(context, "mako scratch", ALLOCSET_DEFAULT_SIZES);
+	while (!at_end)
+	{
+		MakoRows	rows;
+
+		MemoryContextReset(heads_context);
+		MemoryContextSwitchTo(heads_context);
+		rows = mako_cursor_fetch(cursor, mako_batch_size);
+		at_end = rows.count == 0;
+		if (!at_end)
+			prove_rows(proof, &rows);
+		mako_rows_free(&rows);
+		MemoryContextSwitchTo(context);
+	}
+	mako_cursor_close(cursor);
+}
+
+/* ---- the calls -------------------------------------------------------------------------------------------------------------- */
+
+/* A run that can be proven. */
+static MakoRun *
+find_run(MakoArchive *archive, int64 run_id)
+{
+	MakoRun    *run = mako_retrace_run(archive, run_id);
+
+	if (run == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("migration run " INT64_FORMAT " does not exist", run_id),
+				 errhint("mako.migration_run lists the runs.")));
+	if (strcmp(run->kind, "revert") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("run " INT64_FORMAT " undid another one and has no snapshots", run_id),
+				 errhint("Verify the run that it undid, or those behind it.")));
+	if (!run->finished)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration run " INT64_FORMAT " is not finished", run_id),
+				 errhint("Verify it when it is; a batched run that was interrupted goes on when it is called again.")));
+	return run;
+}
+
+/* Compares how many streams a run says that it migrated with what it has left. */
+static void
+check_count(const Proof *proof)
+{
+	const MakoRun *run = proof->run;
+	Datum		value = Int64GetDatum(run->run_id);
+	MakoRows	rows = mako_sql_query_snapshot(&count_moved, &value, NULL);
+	bool		isnull;
+	int64		found = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+
+	mako_rows_free(&rows);
+	if (found != run->migrated)
+	{
+		Finding		finding = {-1, COUNT_DIFFERS, json_number(run->migrated), json_number(found)};
+
+		add_row(proof, NULL, &finding, 0);
+	}
+}
+
+/* Begins a proof in a context of its own below the current one. */
+static Proof
+begin_proof(FunctionCallInfo fcinfo)
+{
+	Proof		proof = {.rows = mako_rowset_begin(fcinfo)};
+
+	MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext, "mako proof", ALLOCSET_DEFAULT_SIZES));
+	proof.archive = mako_retrace_archive();
+	proof.replay = mako_replay_create();
+	return proof;
+}
+
+MAKO_FUNCTION(mako_verify);
+MAKO_FUNCTION(mako_verify_snapshots);
+
+/* Computes every snapshot of a run again from the events, and tells what differs. */
+Datum
+mako_verify(PG_FUNCTION_ARGS)
+{
+	MemoryContext old = CurrentMemoryContext;
+	MakoConnection connection;
+	Proof		proof;
+	Datum		value = PG_GETARG_DATUM(0);
+
+	mako_require_value(!PG_ARGISNULL(0), "run_id");
+	proof = begin_proof(fcinfo);
+	connection = mako_sql_connect();
+	(void) mako_store_table("snapshot");
+	proof.run = find_run(proof.archive, PG_GETARG_INT64(0));
+	proof.workflow_id = proof.run->source_wf;
+	proof.fold = mako_replay_fold(proof.replay, proof.run->source_wf, proof.run->target_wf);
+	mako_retrace_warn(proof.run, proof.fold->plan);
+	/* Without an apply, a run that left the heads alone has left nothing of identity migrations. */
+	if (proof.run->update_registry || proof.fold->apply != NULL || !proof.fold->plan->identity)
+		check_count(&proof);
+	prove(&proof, mako_cursor_open(&select_moved, &value, NULL, false));
+	mako_sql_disconnect(connection);
+	MemoryContextSwitchTo(old);
+	PG_RETURN_NULL();
+}
+
+/* Computes every state that was saved under a workflow again, and tells what differs. */
+Datum
+mako_verify_snapshots(PG_FUNCTION_ARGS)
+{
+	MemoryContext old = CurrentMemoryContext;
+	MakoConnection connection;
+	Proof		proof;
+	Datum		value;
+
+	mako_require_value(!PG_ARGISNULL(0), "workflow_id");
+	proof = begin_proof(fcinfo);
+	proof.workflow_id = TextDatumGetCString(PG_GETARG_DATUM(0));
+	connection = mako_sql_connect();
+	(void) mako_store_table("snapshot");
+	proof.fold = mako_replay_fold(proof.replay, proof.workflow_id, proof.workflow_id);
+	mako_fold_require_apply(proof.fold);
+	value = CStringGetTextDatum(proof.workflow_id);
+	prove(&proof, mako_cursor_open(&select_saved_streams, &value, NULL, false));
+	mako_sql_disconnect(connection);
+	MemoryContextSwitchTo(old);
+	PG_RETURN_NULL();
+}

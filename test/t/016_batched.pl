@@ -1,0 +1,137 @@
+# A batched run that is cancelled or dies again and again, and is called again each time, ends like one that nobody disturbed. Streams that
+# others have locked, and processes that start meanwhile.
+#
+# MAKO_SOAK=1 cancels 50 times and crashes more often. MAKO_SEED repeats the choices of an earlier run, if not its timing.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use MakoTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes;
+
+my $cancels = $ENV{MAKO_SOAK} ? 50 : 5;
+my $crashes = $ENV{MAKO_SOAK} ? 10 : 2;
+my $seed = srand($ENV{MAKO_SEED} || time ^ $$);
+note("seed $seed");
+
+my $node = new_server('batched');
+my $call = "CALL mako_migrate_batched('$source', '$target', 50, pause => '5 ms')";
+
+# What is left when all is done. How it was divided into calls shows in the sessions and times of the audit trail only.
+sub final_state
+{
+	my ($db) = @_;
+
+	return join "\n", grep({ !/^mako\.migration_run/ } split /\n/, outcome($node, $db)),
+	  $node->safe_psql($db, <<'SQL');
+SELECT kind, batch_size, through_stream_no, migrated, skipped, failed, finished_at IS NOT NULL FROM mako.migration_run ORDER BY run_id
+SQL
+}
+
+# What must hold between two calls: one run, whose row, batches, snapshots and errors say the same.
+sub is_consistent
+{
+	my ($db, $what) = @_;
+
+	is($node->safe_psql($db, <<'SQL'), '1|t|t|t|t|0', $what);
+SELECT count(*), bool_and(finished_at IS NULL),
+       max(migrated) = (SELECT count(*) FROM mako.snapshot WHERE run_id > 0),
+       max(migrated) = (SELECT sum(migrated) FROM mako.migration_batch),
+       max(failed) = (SELECT count(*) FROM mako.migration_error) AND max(failed) = (SELECT sum(failed) FROM mako.migration_batch),
+       (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')
+FROM mako.migration_run
+SQL
+}
+
+create_store($node, 'store');
+generate($node, 'store', "generate(20000, 'seed $seed')");
+$node->safe_psql('postgres', "CREATE DATABASE $_ TEMPLATE store") for qw(single undisturbed cancelled crashed);
+
+my $since = Time::HiRes::time();
+$node->safe_psql('undisturbed', $call);
+my $duration = Time::HiRes::time() - $since;
+my $expected = final_state('undisturbed');
+note(sprintf '%.1f s undisturbed: %s', $duration, $node->safe_psql('undisturbed', 'SELECT migrated, skipped, failed FROM mako.migration_run'));
+
+is( $node->safe_psql('undisturbed', 'SELECT migrated, skipped, failed FROM mako.migration_run'),
+	$node->safe_psql('single', $migrate),
+	'a batched run counts what a single one counts');
+my @but_audit = map { [ grep { !/^mako\.migration_(run|batch|error)/ } split /\n/, outcome($node, $_) ] } qw(single undisturbed);
+is_deeply($but_audit[1], $but_audit[0], '... and leaves the same');
+
+# ---- cancelled
+
+my $cancelled = 0;
+for my $round (1 .. $cancels)
+{
+	my $run = start_sql($node, 'cancelled', 'victim', $call);
+	my $pid = pid_of($node, 'victim');
+	my $batches = $node->safe_psql('cancelled', 'SELECT count(*) FROM mako.migration_batch');
+
+	# Some of them before it has done anything; the others not, or the test would have no end.
+	wait_for($node, 'cancelled', "SELECT 'more' FROM mako.migration_batch HAVING count(*) > $batches OR NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)")
+	  if $round % 3 > 0;
+	Time::HiRes::sleep(rand($duration) / $cancels);
+	$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+	last if finish_sql($run);
+	$cancelled++;
+	like($run->{err}, qr/ERROR:  57014: canceling statement due to user request/, "cancel $round of seed $seed: it ends");
+	next unless $node->safe_psql('cancelled', 'SELECT count(*) FROM mako.migration_batch') > 0;
+	is_consistent('cancelled', '... between two batches');
+}
+cmp_ok($cancelled, '>=', $cancels / 2, "it was cancelled $cancelled times");
+$node->safe_psql('cancelled', $call) unless $node->safe_psql('cancelled', 'SELECT finished_at FROM mako.migration_run');
+is(final_state('cancelled'), $expected, 'after all, it has done what a run that nobody disturbs does');
+
+# ---- crashed
+
+for my $crash (1 .. $crashes)
+{
+	my $run = start_sql($node, 'crashed', 'victim', $call);
+	my $batches = $node->safe_psql('crashed', 'SELECT count(*) FROM mako.migration_batch');
+
+	wait_for($node, 'crashed', "SELECT 'more' FROM mako.migration_batch HAVING count(*) > $batches");
+	Time::HiRes::sleep(rand($duration) / 2 / $crashes);
+	$node->stop('immediate');
+	finish_sql($run);
+	$node->start;
+	is_consistent('crashed', "crash $crash: what is committed is there, and nothing else");
+}
+is($node->safe_psql('crashed', "SELECT done > 0, done < total, pid FROM mako_progress"), 't|t|', 'mako_progress shows the run, at which nobody is');
+$node->safe_psql('crashed', $call);
+is(final_state('crashed'), $expected, 'called again, it ends as if nothing had happened');
+$node->safe_psql('crashed', $call);
+is($node->safe_psql('crashed', 'SELECT migrated > 0 FROM mako.migration_run ORDER BY run_id'), "t\nf", 'another call is another run');
+
+# ---- busy streams, and processes that start meanwhile
+
+my @busy = split /\n/,
+  $node->safe_psql('store', "SELECT stream_no FROM mako.stream WHERE workflow_id = '$source' AND version > 3 ORDER BY stream_no OFFSET 100 LIMIT 2");
+my $holder = start_sql($node, 'store', 'holder', 'BEGIN',
+	'SELECT FROM mako.stream WHERE stream_no IN (' . join(', ', @busy) . ') FOR UPDATE', 'SELECT pg_sleep(3600)');
+
+wait_for($node, 'store', "SELECT 'sleeps' FROM pg_stat_activity WHERE application_name = 'holder' AND wait_event = 'PgSleep'");
+my $run = start_sql($node, 'store', 'victim', "CALL mako_migrate_batched('$source', '$target', 50, pause => '5 ms', lock_timeout => '10 ms')");
+wait_for($node, 'store', "SELECT 'begun' FROM mako.migration_batch HAVING count(*) > 1");
+$node->safe_psql('store', "SELECT mako_spawn('$source', gen_random_uuid(), '00000000-0000-4000-8000-00000000000$_')") for 1 .. 3;
+ok(finish_sql($run), 'a run that meets locked streams comes to its end');
+is($node->safe_psql('store', 'SELECT finished_at IS NOT NULL FROM mako.migration_run'), 't', '... although processes are started meanwhile');
+is( $node->safe_psql('store', "SELECT e.stream_no, e.phase, e.sequence_number, e.message, e.detail FROM mako.migration_error e WHERE e.sqlstate = '55P03' ORDER BY 1"),
+	join("\n", map { "$_|load||the stream is locked by another transaction|It was waited for for 10 ms." } @busy),
+	'... and reports those that stayed locked');
+is($node->safe_psql('store', 'SELECT sum(busy) FILTER (WHERE last_stream_no IS NOT NULL), sum(busy) FROM mako.migration_batch'), '2|4', '... having tried each again');
+is( $node->safe_psql('store', "SELECT count(*) FROM mako.stream WHERE workflow_id = '$source' AND process_id::text LIKE '00000000-0000-4000-8000-%'"),
+	'3', 'the new processes run under the old workflow still');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'holder'");
+finish_sql($holder);
+$node->safe_psql('store', $call);
+is( $node->safe_psql('store', "SELECT count(*) FILTER (WHERE workflow_id = '$target'), count(*) FROM mako.stream WHERE stream_no IN ("
+		. join(', ', @busy) . ") OR process_id::text LIKE '00000000-0000-4000-8000-%'"),
+	'5|5', 'called again, it migrates those, too');
+
+$node->stop;
+done_testing();
