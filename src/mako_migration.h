@@ -961,6 +961,7 @@ typedef struct MakoBatchedRun
 
 extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected, const char *message);
 extern bool mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why);
+pg_noreturn extern void mako_run_raise_unknown(int64 run_id);
 extern void mako_run_end(MakoReport *report);
 extern List *mako_run(const MakoRequest *requests, int count);
 extern void mako_run_begin_batched(MakoBatchedRun *runs, int count);

@@ -325,10 +325,7 @@ read_run(Revert *revert)
 	bool		isnull;
 
 	if (rows.count == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("migration run " INT64_FORMAT " does not exist", revert->run_id),
-				 errhint("The table mako.migration_run has all runs.")));
+		mako_run_raise_unknown(revert->run_id);
 	kind = mako_rows_text(&rows, 0, 1);
 	revert->source_wf = mako_rows_text(&rows, 0, 2);
 	revert->target_wf = mako_rows_text(&rows, 0, 3);

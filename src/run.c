@@ -438,6 +438,16 @@ count_skipped(const Pass *pass)
 	}
 }
 
+/* Raises that there is no such run. */
+void
+mako_run_raise_unknown(int64 run_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("migration run " INT64_FORMAT " does not exist", run_id),
+			 errhint("The table mako.migration_run has all runs.")));
+}
+
 /* Closes a run in the audit trail. */
 void
 mako_run_end(MakoReport *report)

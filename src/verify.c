@@ -751,10 +751,7 @@ find_run(MakoArchive *archive, int64 run_id)
 	MakoRun    *run = mako_retrace_run(archive, run_id);
 
 	if (run == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("migration run " INT64_FORMAT " does not exist", run_id),
-				 errhint("mako.migration_run lists the runs.")));
+		mako_run_raise_unknown(run_id);
 	if (strcmp(run->kind, "revert") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

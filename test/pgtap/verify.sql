@@ -312,7 +312,7 @@ SELECT is(pg_temp.after('UPDATE mako.repointed SET sequence_number = 1 WHERE str
 SELECT matches(pg_temp.error('SELECT * FROM mako_verify_snapshots(''plain@FV2024-10-01'')'), '^55000\|workflow "plain@FV2024-10-01" has no apply function', 'nothing to fold with');
 
 -- Runs that are none.
-SELECT is(pg_temp.error('SELECT * FROM mako_verify(99)'), '42704|migration run 99 does not exist|mako.migration_run lists the runs.', 'a run that does not exist');
+SELECT is(pg_temp.error('SELECT * FROM mako_verify(99)'), '42704|migration run 99 does not exist|The table mako.migration_run has all runs.', 'a run that does not exist');
 SELECT is(pg_temp.error('SELECT * FROM mako_verify(NULL)'), '22004|run_id must not be null', 'no run');
 SET session_replication_role = replica;
 INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, update_registry, in_flight_only, fingerprint, definitions, extension_version, started_at, finished_at, migrated)
