@@ -35,10 +35,15 @@ static MakoStatement finish_run = {
 	5, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}
 };
 
-/* Batched runs that have not come to their end, by their source. */
+/*
+ * Batched runs that have not come to their end, by their source; and whether a later run may have brought streams there, or left snapshots
+ * of those that are there.
+ */
 static MakoStatement select_unfinished = {
 	"SELECT r.run_id, r.target_wf, r.fingerprint, r.tenant_id, r.in_flight_only, r.through_stream_no, r.started_at, r.migrated, r.failed,"
-	" b.batches, b.last_stream_no, b.busy"
+	" b.batches, b.last_stream_no, b.busy,"
+	" EXISTS (SELECT FROM mako.migration_run l WHERE l.run_id OPERATOR(pg_catalog.>) r.run_id"
+	"  AND CASE WHEN l.update_registry THEN l.target_wf ELSE l.source_wf END OPERATOR(pg_catalog.=) r.source_wf)"
 	" FROM mako.migration_run r CROSS JOIN LATERAL ("
 	"  SELECT pg_catalog.count(*), COALESCE(pg_catalog.max(b.last_stream_no), 0), COALESCE(pg_catalog.sum(b.busy), 0)::pg_catalog.int8"
 	"  FROM mako.migration_batch b WHERE b.run_id OPERATOR(pg_catalog.=) r.run_id) AS b (batches, last_stream_no, busy)"
@@ -599,8 +604,8 @@ same_tenant(const MakoRequest *request, const pg_uuid_t *tenant_id)
 }
 
 /*
- * Takes up a batched run where it was left, if it is about the same; otherwise it is over, because two cannot go on side by side. Its
- * batches count what they have done, so its counts are right.
+ * Takes up a batched run where it was left, if it is about the same and nothing came in between; otherwise it is over, because two cannot
+ * go on side by side. Its batches count what they have done, so its counts are right.
  */
 static void
 take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 row)
@@ -618,6 +623,8 @@ take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 
 	else if (!same_tenant(request, isnull ? NULL : DatumGetUUIDP(tenant_id)) ||
 			 DatumGetBool(mako_rows_get(rows, row, 5, &isnull)) != request->in_flight_only)
 		why = "Its options were others.";
+	else if (DatumGetBool(mako_rows_get(rows, row, 13, &isnull)))
+		why = "Another run to or from its source came in between.";
 	if (why != NULL)
 	{
 		Datum		values[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp())};
