@@ -915,7 +915,7 @@ CREATE TABLE mako.dependent (
 COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()' $$),
 
     (10, 'table', 'migration_run', 'migration_run',
-     '{run_id,kind,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,batch_size,through_stream_no,reverts,reason,fingerprint,definitions,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
+     '{run_id,kind,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,batch_size,through_stream_no,reverts,superseded_by,reason,fingerprint,definitions,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
   kind               text NOT NULL DEFAULT 'single',
@@ -929,6 +929,7 @@ CREATE TABLE mako.migration_run (
   batch_size         integer,
   through_stream_no  bigint,
   reverts            bigint,
+  superseded_by      bigint,
   reason             text,
   fingerprint        text NOT NULL,
   definitions        text[] NOT NULL,
@@ -950,9 +951,12 @@ COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to ta
 COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is the next column';
 COMMENT ON COLUMN mako.migration_run.through_stream_no IS 'the last stream that there was when the run began: later ones are none of its business';
 COMMENT ON COLUMN mako.migration_run.reverts IS 'the run that this one undoes';
+COMMENT ON COLUMN mako.migration_run.superseded_by IS
+'of a batched run that was closed before it had come to its end: the run that took its place, and what it left';
 COMMENT ON COLUMN mako.migration_run.fingerprint IS 'sha256 over the lines that are the sha256 of each definition';
 COMMENT ON COLUMN mako.migration_run.definitions IS
-'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers' $$),
+'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers';
+COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end: null for a run that has not come to it' $$),
 
     (11, 'table', 'migration_error', 'migration_error',
      '{run_id,error_no,stream_no,stream_id,phase,sequence_number,sqlstate,message,detail,hint,context}', $$

@@ -51,8 +51,11 @@ static MakoStatement select_unfinished = {
 	1, {TEXTOID}
 };
 
-static MakoStatement close_run = {
-	"UPDATE mako.migration_run SET finished_at = $2 WHERE run_id OPERATOR(pg_catalog.=) $1", 2, {INT8OID, TIMESTAMPTZOID}
+static MakoStatement supersede_runs = {
+	"UPDATE mako.migration_run SET finished_at = $2, superseded_by = $1"
+	" WHERE source_wf OPERATOR(pg_catalog.=) $3 AND kind OPERATOR(pg_catalog.=) 'batched' AND finished_at IS NULL"
+	" AND run_id OPERATOR(pg_catalog.<>) $1",
+	3, {INT8OID, TIMESTAMPTZOID, TEXTOID}
 };
 
 static MakoStatement resume_run = {
@@ -62,8 +65,8 @@ static MakoStatement resume_run = {
 };
 
 static MakoStatement count_run = {
-	"UPDATE mako.migration_run SET migrated = $2, skipped = $3, failed = $4 WHERE run_id OPERATOR(pg_catalog.=) $1",
-	4, {INT8OID, INT8OID, INT8OID, INT8OID}
+	"UPDATE mako.migration_run SET migrated = $2, failed = $3 WHERE run_id OPERATOR(pg_catalog.=) $1",
+	3, {INT8OID, INT8OID, INT8OID}
 };
 
 static MakoStatement insert_batch = {
@@ -627,9 +630,6 @@ take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 
 		why = "Another run to or from its source came in between.";
 	if (why != NULL)
 	{
-		Datum		values[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp())};
-
-		(void) mako_invariants_write(&close_run, values, NULL);
 		ereport(NOTICE,
 				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed", run_id, request->source_wf),
 				 errdetail_internal("%s", why)));
@@ -645,7 +645,7 @@ take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 
 	run->busy = DatumGetInt64(mako_rows_get(rows, row, 12, &isnull));
 }
 
-/* Finds the run that a call goes on with, if there is one, and closes others. */
+/* Finds the run that a call goes on with, if there is one; others are to be closed. */
 static void
 find_unfinished(MakoBatchedRun *run, const MakoPlan *plan)
 {
@@ -655,6 +655,17 @@ find_unfinished(MakoBatchedRun *run, const MakoPlan *plan)
 	for (uint64 row = 0; row < rows.count; row++)
 		take_up(run, plan, &rows, row);
 	mako_rows_free(&rows);
+}
+
+/* Closes the other runs from the same source that have not come to their end; their rows say which one has taken their place. */
+static void
+supersede_others(const MakoBatchedRun *run)
+{
+	Datum		values[] = {
+		Int64GetDatum(run->run_id), TimestampTzGetDatum(GetCurrentTimestamp()), CStringGetTextDatum(run->request.source_wf)
+	};
+
+	(void) mako_invariants_write(&supersede_runs, values, NULL);
 }
 
 /* Counts what there is to do, and fixes it for a new run. */
@@ -696,13 +707,14 @@ begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 	}
 	else
 	{
-		Datum		values[] = {(Datum) 0, Int64GetDatum(0), Int64GetDatum(0), Int64GetDatum(0)};
+		Datum		values[] = {(Datum) 0, Int64GetDatum(0), Int64GetDatum(0)};
 
 		run->started_at = GetCurrentTimestamp();
 		run->run_id = start_run(request, plan, run->started_at, run->through_stream_no);
 		values[0] = Int64GetDatum(run->run_id);
 		(void) mako_invariants_write(&count_run, values, NULL);
 	}
+	supersede_others(run);
 	snprintf(run->fingerprint, sizeof(run->fingerprint), "%s", plan->fingerprint);
 }
 
@@ -782,7 +794,7 @@ static void
 record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no, int64 busy, TimestampTz started_at)
 {
 	Datum		counts[] = {
-		Int64GetDatum(run->run_id), Int64GetDatum(report->migrated), Int64GetDatum(0), Int64GetDatum(report->failed)
+		Int64GetDatum(run->run_id), Int64GetDatum(report->migrated), Int64GetDatum(report->failed)
 	};
 	Datum		batch[] = {
 		Int64GetDatum(run->run_id), Int64GetDatum(run->batches + 1), Int64GetDatum(last_stream_no),
