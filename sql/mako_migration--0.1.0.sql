@@ -456,7 +456,9 @@ BEGIN
   IF head.stream_no IS NULL THEN
     RAISE EXCEPTION USING ERRCODE = CASE WHEN mako_history.stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
       MESSAGE = CASE WHEN mako_history.stream_id IS NULL THEN 'stream_id must not be null'
-                ELSE format('stream "%s" does not exist', mako_history.stream_id) END;
+                ELSE format('stream "%s" does not exist', mako_history.stream_id) END,
+      HINT = CASE WHEN mako_history.stream_id IS NULL THEN ''
+             ELSE 'The stream of a process is process/<tenant id>/<process id>; mako_spawn() starts one.' END;
   END IF;
   RETURN QUERY
   WITH moved AS (

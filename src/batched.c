@@ -23,9 +23,11 @@
 #include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 /* The most streams of a batch. */
@@ -162,7 +164,9 @@ read_milliseconds(const Interval *interval, const char *name)
 	if (milliseconds < 0 || milliseconds > INT_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be negative, or longer than 24 days", name)));
+				 errmsg("%s must not be negative, or longer than 24 days", name),
+				 errdetail("It is %s.", DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(interval)))),
+				 errhint("Give it as an interval, such as '500 ms' or '2 s'.")));
 	return (int64) milliseconds;
 }
 
@@ -208,7 +212,8 @@ read_request(FunctionCallInfo fcinfo, Call *call, const char *source_name, const
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("batch_size must be between 1 and %d", MOST_AT_ONCE),
-				 errdetail("It is %d.", request.batch_size)));
+				 errdetail("It is %d.", request.batch_size),
+				 errhint("It is how many streams are locked at once, and migrated in one transaction; the default is 1000.")));
 	return request;
 }
 
