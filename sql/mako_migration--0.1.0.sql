@@ -477,13 +477,16 @@ BEGIN
     FROM moved m JOIN mako.migration_run v ON v.run_id = m.reverted_by WHERE v.update_registry
   ), failed AS (
     -- Where the stream was when a run failed, no row tells, but when the events were recorded, and the runs before and after it.
-    SELECT least((SELECT min(l.sequence_number) FROM run l WHERE l.run_id > r.run_id),
-                 greatest((SELECT max(v.sequence_number) FROM mako.event v
-                           WHERE v.stream_no = head.stream_no AND v.recorded_at <= r.started_at),
-                          (SELECT max(l.sequence_number) FROM run l WHERE l.run_id < r.run_id), e.sequence_number, 0)) AS place,
-           r.started_at AS at, e.sequence_number, r.source_wf AS workflow_id, r.run_id, r.session_role, e.message
-    FROM mako.migration_error e JOIN mako.migration_run r ON r.run_id = e.run_id
-    WHERE e.stream_no = head.stream_no
+    SELECT least((SELECT min(l.sequence_number) FROM run l WHERE l.run_id > f.run_id),
+                 greatest((SELECT max(v.sequence_number) FROM mako.event v WHERE v.stream_no = head.stream_no AND v.recorded_at <= f.at),
+                          (SELECT max(l.sequence_number) FROM run l WHERE l.run_id < f.run_id), f.sequence_number, 0)) AS place, f.*
+    FROM (SELECT coalesce((SELECT b.started_at
+                           FROM (SELECT b.batch_no, b.started_at, sum(b.failed) OVER (ORDER BY b.batch_no) AS failed
+                                 FROM mako.migration_batch b WHERE b.run_id = e.run_id) b
+                           WHERE b.failed >= e.error_no ORDER BY b.batch_no LIMIT 1), r.started_at) AS at,
+                 e.sequence_number, r.source_wf AS workflow_id, r.run_id, r.session_role, e.message
+          FROM mako.migration_error e JOIN mako.migration_run r ON r.run_id = e.run_id
+          WHERE e.stream_no = head.stream_no) AS f
   ), story AS (
     SELECT 0::bigint AS place, 0 AS part, 0::bigint AS run, head.created_at AS at, 'spawned' AS kind, NULL::bigint AS sequence_number,
            coalesce((SELECT l.source_wf FROM run l WHERE l.place = 0 ORDER BY l.run_id LIMIT 1),

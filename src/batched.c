@@ -83,6 +83,8 @@ pause_batches(const Call *call)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
+	if (call->pause > 0)
+		mako_sql_commit();		/* the transaction at hand is as old as the pause, and now() is what its rows tell */
 }
 
 /* ---- the batches ------------------------------------------------------------------------------------------------------------ */

@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(62);
+SELECT plan(64);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -242,5 +242,23 @@ CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1) \gset
 SELECT is((SELECT format('%s %s %s', :copied, (r).run_id - :stopped, (r).migrated) FROM (SELECT :'report'::mako_migration_report AS r) q), '1 2 1',
           'neither does it go on behind a run that has left the heads alone');
 SELECT is_empty('SELECT pg_temp.findings()', 'all of which can be computed again');
+
+----------------------------------------------------------------------------------------------------
+-- When
+----------------------------------------------------------------------------------------------------
+
+INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'o' || i, 'o@FV2024-10-01' FROM generate_series(8, 11) AS i;
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+SELECT stream_no, 1, workflow_id, 'Good', CASE stream_id WHEN 'o11' THEN '{"poison": 1}' ELSE '{}' END::jsonb
+FROM mako.stream WHERE stream_id ~ '^o' AND version = 0;
+CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1, pause => '0.2 s');
+SELECT max(run_id) AS paused FROM mako.migration_run \gset
+SELECT is(pg_temp.rows(format($$ SELECT count(*), bool_and(n.taken_at >= p.finished_at + interval '0.2 s' AND n.taken_at <= b.started_at)
+                                 FROM mako.migration_batch p
+                                 JOIN mako.migration_batch b ON b.run_id = p.run_id AND b.batch_no = p.batch_no + 1
+                                 JOIN mako.snapshot n ON n.run_id = b.run_id AND n.stream_no = b.last_stream_no
+                                 WHERE p.run_id = %s $$, :paused)), '3|true', 'a snapshot is as old as its batch, not as the pause before');
+SELECT is((SELECT at FROM mako_history('o11') WHERE kind = 'failed'), (SELECT max(started_at) FROM mako.migration_batch WHERE run_id = :paused),
+          'a stream fails when its batch does, not when the run began');
 
 SELECT * FROM finish();
