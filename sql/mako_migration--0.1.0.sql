@@ -305,7 +305,7 @@ COMMENT ON PROCEDURE mako_migrate_version_batched(
 CREATE FUNCTION mako_source_lock(workflow_id text) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_source_lock(text) IS
-'classid and objid, in one number, of the advisory lock that a migration from this workflow holds; objsubid is 3';
+'classid and objid, in one number, of the advisory lock that a batched run from this workflow holds; objsubid is 3';
 
 -- A view reads with its owner's rights, a function with the caller's: he sees the sessions and tables that he may see.
 CREATE FUNCTION mako_current_progress()

@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(64);
+SELECT plan(65);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -260,5 +260,13 @@ SELECT is(pg_temp.rows(format($$ SELECT count(*), bool_and(n.taken_at >= p.finis
                                  WHERE p.run_id = %s $$, :paused)), '3|true', 'a snapshot is as old as its batch, not as the pause before');
 SELECT is((SELECT at FROM mako_history('o11') WHERE kind = 'failed'), (SELECT max(started_at) FROM mako.migration_batch WHERE run_id = :paused),
           'a stream fails when its batch does, not when the run began');
+
+-- A single run from the same source is not at the one that is unfinished.
+CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1, max_errors => 0);
+BEGIN;
+SELECT FROM mako_migrate('o@FV2024-10-01', 'o@FV2025-10-01');
+SELECT pg_temp.rows('SELECT source_wf, kind, pid FROM mako_progress') AS shown \gset
+ROLLBACK;
+SELECT is(:'shown'::text, 'o@FV2024-10-01|batched|', 'nobody is at a run while a single one from the same source is under way');
 
 SELECT * FROM finish();
