@@ -305,7 +305,7 @@ COMMENT ON PROCEDURE mako_migrate_version_batched(
 CREATE FUNCTION mako_source_lock(workflow_id text) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_source_lock(text) IS
-'classid and objid, in one number, of the advisory lock that a migration from this workflow holds; objsubid is 3';
+'classid and objid, in one number, of the advisory lock that a batched run from this workflow holds; objsubid is 3';
 
 -- A view reads with its owner's rights, a function with the caller's: he sees the sessions and tables that he may see.
 CREATE FUNCTION mako_current_progress()
@@ -456,7 +456,9 @@ BEGIN
   IF head.stream_no IS NULL THEN
     RAISE EXCEPTION USING ERRCODE = CASE WHEN mako_history.stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
       MESSAGE = CASE WHEN mako_history.stream_id IS NULL THEN 'stream_id must not be null'
-                ELSE format('stream "%s" does not exist', mako_history.stream_id) END;
+                ELSE format('stream "%s" does not exist', mako_history.stream_id) END,
+      HINT = CASE WHEN mako_history.stream_id IS NULL THEN ''
+             ELSE 'The stream of a process is process/<tenant id>/<process id>; mako_spawn() starts one.' END;
   END IF;
   RETURN QUERY
   WITH moved AS (
@@ -475,13 +477,16 @@ BEGIN
     FROM moved m JOIN mako.migration_run v ON v.run_id = m.reverted_by WHERE v.update_registry
   ), failed AS (
     -- Where the stream was when a run failed, no row tells, but when the events were recorded, and the runs before and after it.
-    SELECT least((SELECT min(l.sequence_number) FROM run l WHERE l.run_id > r.run_id),
-                 greatest((SELECT max(v.sequence_number) FROM mako.event v
-                           WHERE v.stream_no = head.stream_no AND v.recorded_at <= r.started_at),
-                          (SELECT max(l.sequence_number) FROM run l WHERE l.run_id < r.run_id), e.sequence_number, 0)) AS place,
-           r.started_at AS at, e.sequence_number, r.source_wf AS workflow_id, r.run_id, r.session_role, e.message
-    FROM mako.migration_error e JOIN mako.migration_run r ON r.run_id = e.run_id
-    WHERE e.stream_no = head.stream_no
+    SELECT least((SELECT min(l.sequence_number) FROM run l WHERE l.run_id > f.run_id),
+                 greatest((SELECT max(v.sequence_number) FROM mako.event v WHERE v.stream_no = head.stream_no AND v.recorded_at <= f.at),
+                          (SELECT max(l.sequence_number) FROM run l WHERE l.run_id < f.run_id), f.sequence_number, 0)) AS place, f.*
+    FROM (SELECT coalesce((SELECT b.started_at
+                           FROM (SELECT b.batch_no, b.started_at, sum(b.failed) OVER (ORDER BY b.batch_no) AS failed
+                                 FROM mako.migration_batch b WHERE b.run_id = e.run_id) b
+                           WHERE b.failed >= e.error_no ORDER BY b.batch_no LIMIT 1), r.started_at) AS at,
+                 e.sequence_number, r.source_wf AS workflow_id, r.run_id, r.session_role, e.message
+          FROM mako.migration_error e JOIN mako.migration_run r ON r.run_id = e.run_id
+          WHERE e.stream_no = head.stream_no) AS f
   ), story AS (
     SELECT 0::bigint AS place, 0 AS part, 0::bigint AS run, head.created_at AS at, 'spawned' AS kind, NULL::bigint AS sequence_number,
            coalesce((SELECT l.source_wf FROM run l WHERE l.place = 0 ORDER BY l.run_id LIMIT 1),
@@ -915,7 +920,7 @@ CREATE TABLE mako.dependent (
 COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()' $$),
 
     (10, 'table', 'migration_run', 'migration_run',
-     '{run_id,kind,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,batch_size,through_stream_no,reverts,reason,fingerprint,definitions,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
+     '{run_id,kind,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,batch_size,through_stream_no,reverts,superseded_by,reason,fingerprint,definitions,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
   kind               text NOT NULL DEFAULT 'single',
@@ -929,6 +934,7 @@ CREATE TABLE mako.migration_run (
   batch_size         integer,
   through_stream_no  bigint,
   reverts            bigint,
+  superseded_by      bigint,
   reason             text,
   fingerprint        text NOT NULL,
   definitions        text[] NOT NULL,
@@ -950,9 +956,12 @@ COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to ta
 COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is the next column';
 COMMENT ON COLUMN mako.migration_run.through_stream_no IS 'the last stream that there was when the run began: later ones are none of its business';
 COMMENT ON COLUMN mako.migration_run.reverts IS 'the run that this one undoes';
+COMMENT ON COLUMN mako.migration_run.superseded_by IS
+'of a batched run that was closed before it had come to its end: the run that took its place, and what it left';
 COMMENT ON COLUMN mako.migration_run.fingerprint IS 'sha256 over the lines that are the sha256 of each definition';
 COMMENT ON COLUMN mako.migration_run.definitions IS
-'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers' $$),
+'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers';
+COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end: null for a run that has not come to it' $$),
 
     (11, 'table', 'migration_error', 'migration_error',
      '{run_id,error_no,stream_no,stream_id,phase,sequence_number,sqlstate,message,detail,hint,context}', $$

@@ -131,6 +131,8 @@ SELECT test.failure($$ SELECT mako_migrate('change@FV2024-10-01', NULL) $$);
 SELECT test.failure($$ SELECT mako_migrate('change@FV2024-10-01', 'change@FV2025-10-01', update_registry => NULL) $$);
 SELECT test.failure($$ SELECT mako_migrate('change@FV2024-10-01', 'change@FV2025-10-01', in_flight_only => NULL) $$);
 SELECT test.failure($$ SELECT mako_migrate('change@FV2024-10-01', 'change@FV2025-10-01', max_errors => -1) $$);
+CALL mako_migrate_batched('change@FV2024-10-01', 'change@FV2025-10-01', 0);
+CALL mako_migrate_batched('change@FV2024-10-01', 'change@FV2025-10-01', pause => '-1 s');
 SELECT test.failure($$ SELECT mako_migrate('change@FV2024-10-01', 'change@FV2024-10-01') $$);
 SELECT test.failure($$ SELECT mako_migrate('change', 'change@FV2025-10-01') $$);
 SELECT test.failure($$ SELECT mako_migrate('change@FV2024-10-01', 'change@FV2025-02-29') $$);

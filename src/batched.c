@@ -23,9 +23,11 @@
 #include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 /* The most streams of a batch. */
@@ -81,6 +83,8 @@ pause_batches(const Call *call)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
+	if (call->pause > 0)
+		mako_sql_commit();		/* the transaction at hand is as old as the pause, and now() is what its rows tell */
 }
 
 /* ---- the batches ------------------------------------------------------------------------------------------------------------ */
@@ -126,8 +130,7 @@ migrate_in_batches(Call *call, MakoBatchedRun *run, bool again, int64 position)
 
 		begin(call);
 		count = request->batch_size;
-		stream_nos = mako_stream_next(request->source_wf, request->tenant_id, position, run->through_stream_no, again ? run->run_id : 0,
-									  &count);
+		stream_nos = mako_stream_next(request->source_wf, request->tenant_id, position, run->through_stream_no, run->run_id, again, &count);
 		if (count > 0)
 		{
 			position = stream_nos[count - 1];
@@ -163,7 +166,9 @@ read_milliseconds(const Interval *interval, const char *name)
 	if (milliseconds < 0 || milliseconds > INT_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must not be negative, or longer than 24 days", name)));
+				 errmsg("%s must not be negative, or longer than 24 days", name),
+				 errdetail("It is %s.", DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(interval)))),
+				 errhint("Give it as an interval, such as '500 ms' or '2 s'.")));
 	return (int64) milliseconds;
 }
 
@@ -209,7 +214,8 @@ read_request(FunctionCallInfo fcinfo, Call *call, const char *source_name, const
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("batch_size must be between 1 and %d", MOST_AT_ONCE),
-				 errdetail("It is %d.", request.batch_size)));
+				 errdetail("It is %d.", request.batch_size),
+				 errhint("It is how many streams are locked at once, and migrated in one transaction; the default is 1000.")));
 	return request;
 }
 

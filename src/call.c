@@ -44,7 +44,8 @@ mako_call_check(const char *function)
 	if (running)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s cannot be called while a migration is under way in this session", name)));
+				 errmsg("%s cannot be called while a migration is under way in this session", name),
+				 errhint("Look for a call of it in a function that the migration runs, or in a trigger on a table that it writes.")));
 }
 
 /*

@@ -37,7 +37,7 @@ static MakoStatement select_holder = {
 	3, {OIDOID, OIDOID, OIDOID}
 };
 
-/* Sources that the session holds, as their lock tags; in TopMemoryContext. */
+/* What the session holds of sources, as lock tags; in TopMemoryContext. */
 static List *held = NIL;
 
 /* What is locked for a name. */
@@ -118,14 +118,11 @@ mako_fence_init(void)
 	RegisterXactCallback(release_after_abort, NULL);
 }
 
-/*
- * Keeps every other migration of a source out until mako_fence_release_sources() or an error, whatever is committed meanwhile. It is not
- * to be caught: an error that ends with a subtransaction only would leave the source held.
- */
-void
-mako_fence_hold_source(const char *workflow_id)
+/* Lets the session hold a lock on a name until mako_fence_release_sources(), or an error; false when it is not to be had. */
+static bool
+hold_name(const char *kind, const char *name)
 {
-	LOCKTAG		tag = tag_of("source", workflow_id);
+	LOCKTAG		tag = tag_of(kind, name);
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	LOCKTAG    *copy = palloc(sizeof(LOCKTAG));
 
@@ -133,19 +130,31 @@ mako_fence_hold_source(const char *workflow_id)
 	held = lappend(held, copy);
 	MemoryContextSwitchTo(old);
 	if (LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
-		return;
+		return true;
 	held = list_delete_ptr(held, copy);
 	pfree(copy);
-	raise_source_locked(workflow_id);
+	return false;
+}
+
+/*
+ * Keeps every other migration of a source out until mako_fence_release_sources() or an error, whatever is committed meanwhile. It is not
+ * to be caught: an error that ends with a subtransaction only would leave the source held. A second lock tells others that it is a batched
+ * run that holds it.
+ */
+void
+mako_fence_hold_source(const char *workflow_id)
+{
+	if (!hold_name("source", workflow_id) || !hold_name("batched", workflow_id))
+		raise_source_locked(workflow_id);
 }
 
 MAKO_FUNCTION(mako_source_lock);
 
-/* What pg_locks says of the lock on a source, as classid and objid in one number. */
+/* What pg_locks says of the lock of a batched run on its source, as classid and objid in one number. */
 Datum
 mako_source_lock(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64((int64) key_of("source", TextDatumGetCString(PG_GETARG_DATUM(0))));
+	PG_RETURN_INT64((int64) key_of("batched", TextDatumGetCString(PG_GETARG_DATUM(0))));
 }
 
 /* Does somebody else migrate a source right now? Asks without taking the lock. */

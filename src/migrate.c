@@ -30,7 +30,8 @@ mako_migrate_check_arguments(const char *source, const char *target, const int64
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_errors must not be negative"),
-				 errdetail("It is " INT64_FORMAT ".", *max_errors)));
+				 errdetail("It is " INT64_FORMAT ".", *max_errors),
+				 errhint("0 allows no stream to fail, null allows any number.")));
 }
 
 /* Reads and checks the arguments; source and target are two workflow ids or two format versions. */

@@ -35,10 +35,15 @@ static MakoStatement finish_run = {
 	5, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}
 };
 
-/* Batched runs that have not come to their end, by their source. */
+/*
+ * Batched runs that have not come to their end, by their source; and whether a later run may have brought streams there, or left snapshots
+ * of those that are there.
+ */
 static MakoStatement select_unfinished = {
 	"SELECT r.run_id, r.target_wf, r.fingerprint, r.tenant_id, r.in_flight_only, r.through_stream_no, r.started_at, r.migrated, r.failed,"
-	" b.batches, b.last_stream_no, b.busy"
+	" b.batches, b.last_stream_no, b.busy,"
+	" EXISTS (SELECT FROM mako.migration_run l WHERE l.run_id OPERATOR(pg_catalog.>) r.run_id"
+	"  AND CASE WHEN l.update_registry THEN l.target_wf ELSE l.source_wf END OPERATOR(pg_catalog.=) r.source_wf)"
 	" FROM mako.migration_run r CROSS JOIN LATERAL ("
 	"  SELECT pg_catalog.count(*), COALESCE(pg_catalog.max(b.last_stream_no), 0), COALESCE(pg_catalog.sum(b.busy), 0)::pg_catalog.int8"
 	"  FROM mako.migration_batch b WHERE b.run_id OPERATOR(pg_catalog.=) r.run_id) AS b (batches, last_stream_no, busy)"
@@ -46,8 +51,11 @@ static MakoStatement select_unfinished = {
 	1, {TEXTOID}
 };
 
-static MakoStatement close_run = {
-	"UPDATE mako.migration_run SET finished_at = $2 WHERE run_id OPERATOR(pg_catalog.=) $1", 2, {INT8OID, TIMESTAMPTZOID}
+static MakoStatement supersede_runs = {
+	"UPDATE mako.migration_run SET finished_at = $2, superseded_by = $1"
+	" WHERE source_wf OPERATOR(pg_catalog.=) $3 AND kind OPERATOR(pg_catalog.=) 'batched' AND finished_at IS NULL"
+	" AND run_id OPERATOR(pg_catalog.<>) $1",
+	3, {INT8OID, TIMESTAMPTZOID, TEXTOID}
 };
 
 static MakoStatement resume_run = {
@@ -57,8 +65,8 @@ static MakoStatement resume_run = {
 };
 
 static MakoStatement count_run = {
-	"UPDATE mako.migration_run SET migrated = $2, skipped = $3, failed = $4 WHERE run_id OPERATOR(pg_catalog.=) $1",
-	4, {INT8OID, INT8OID, INT8OID, INT8OID}
+	"UPDATE mako.migration_run SET migrated = $2, failed = $3 WHERE run_id OPERATOR(pg_catalog.=) $1",
+	3, {INT8OID, INT8OID, INT8OID}
 };
 
 static MakoStatement insert_batch = {
@@ -599,8 +607,8 @@ same_tenant(const MakoRequest *request, const pg_uuid_t *tenant_id)
 }
 
 /*
- * Takes up a batched run where it was left, if it is about the same; otherwise it is over, because two cannot go on side by side. Its
- * batches count what they have done, so its counts are right.
+ * Takes up a batched run where it was left, if it is about the same and nothing came in between; otherwise it is over, because two cannot
+ * go on side by side. Its batches count what they have done, so its counts are right.
  */
 static void
 take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 row)
@@ -618,11 +626,10 @@ take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 
 	else if (!same_tenant(request, isnull ? NULL : DatumGetUUIDP(tenant_id)) ||
 			 DatumGetBool(mako_rows_get(rows, row, 5, &isnull)) != request->in_flight_only)
 		why = "Its options were others.";
+	else if (DatumGetBool(mako_rows_get(rows, row, 13, &isnull)))
+		why = "Another run to or from its source came in between.";
 	if (why != NULL)
 	{
-		Datum		values[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp())};
-
-		(void) mako_invariants_write(&close_run, values, NULL);
 		ereport(NOTICE,
 				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed", run_id, request->source_wf),
 				 errdetail_internal("%s", why)));
@@ -638,7 +645,7 @@ take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 
 	run->busy = DatumGetInt64(mako_rows_get(rows, row, 12, &isnull));
 }
 
-/* Finds the run that a call goes on with, if there is one, and closes others. */
+/* Finds the run that a call goes on with, if there is one; others are to be closed. */
 static void
 find_unfinished(MakoBatchedRun *run, const MakoPlan *plan)
 {
@@ -648,6 +655,17 @@ find_unfinished(MakoBatchedRun *run, const MakoPlan *plan)
 	for (uint64 row = 0; row < rows.count; row++)
 		take_up(run, plan, &rows, row);
 	mako_rows_free(&rows);
+}
+
+/* Closes the other runs from the same source that have not come to their end; their rows say which one has taken their place. */
+static void
+supersede_others(const MakoBatchedRun *run)
+{
+	Datum		values[] = {
+		Int64GetDatum(run->run_id), TimestampTzGetDatum(GetCurrentTimestamp()), CStringGetTextDatum(run->request.source_wf)
+	};
+
+	(void) mako_invariants_write(&supersede_runs, values, NULL);
 }
 
 /* Counts what there is to do, and fixes it for a new run. */
@@ -689,13 +707,14 @@ begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 	}
 	else
 	{
-		Datum		values[] = {(Datum) 0, Int64GetDatum(0), Int64GetDatum(0), Int64GetDatum(0)};
+		Datum		values[] = {(Datum) 0, Int64GetDatum(0), Int64GetDatum(0)};
 
 		run->started_at = GetCurrentTimestamp();
 		run->run_id = start_run(request, plan, run->started_at, run->through_stream_no);
 		values[0] = Int64GetDatum(run->run_id);
 		(void) mako_invariants_write(&count_run, values, NULL);
 	}
+	supersede_others(run);
 	snprintf(run->fingerprint, sizeof(run->fingerprint), "%s", plan->fingerprint);
 }
 
@@ -775,7 +794,7 @@ static void
 record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no, int64 busy, TimestampTz started_at)
 {
 	Datum		counts[] = {
-		Int64GetDatum(run->run_id), Int64GetDatum(report->migrated), Int64GetDatum(0), Int64GetDatum(report->failed)
+		Int64GetDatum(run->run_id), Int64GetDatum(report->migrated), Int64GetDatum(report->failed)
 	};
 	Datum		batch[] = {
 		Int64GetDatum(run->run_id), Int64GetDatum(run->batches + 1), Int64GetDatum(last_stream_no),

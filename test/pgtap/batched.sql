@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(47);
+SELECT plan(65);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -176,6 +176,8 @@ SELECT is_empty($$ SELECT * FROM mako.snapshot n JOIN mako.stream s USING (strea
 CALL mako_migrate_batched('x@FV2024-10-01', 'x@FV2025-10-01', 5, in_flight_only => true) \gset
 SELECT is((SELECT finished_at IS NOT NULL FROM mako.migration_run WHERE run_id = 6), true, 'with other options the unfinished run is closed');
 SELECT is((:'report'::mako_migration_report).run_id, 7::bigint, 'and another one begins');
+SELECT is(pg_temp.rows('SELECT run_id, superseded_by, skipped IS NULL FROM mako.migration_run WHERE run_id IN (5, 6, 7) ORDER BY run_id'), E'5||false\n6|7|true\n7||false',
+          'the audit trail tells which one took its place, and does not count what it skipped');
 SELECT is((SELECT count(*) FROM mako.stream s JOIN mako.event v USING (stream_no) WHERE s.workflow_id = 'x@FV2024-10-01' AND v.sequence_number = s.version
              AND NOT EXISTS (SELECT FROM mako.migration_error e WHERE e.run_id = 7 AND e.stream_no = s.stream_no) AND NOT v.payload ? 'closed'), 0::bigint,
           'which leaves nothing but what has failed and what is closed');
@@ -190,5 +192,81 @@ SELECT mako_register_migration('x@FV2024-10-01', 'x@FV2025-10-01', 'b.migrate', 
 CALL mako_migrate_batched('x@FV2024-10-01', 'x@FV2025-10-01', 5) \gset
 SELECT is((SELECT finished_at IS NOT NULL FROM mako.migration_run WHERE run_id = 8), true, 'when it is registered, the unfinished run is closed');
 SELECT is((SELECT count(*) FROM mako.snapshot WHERE run_id = 9 AND state->'v' = '3') > 0, true, 'and the new function is used');
+
+----------------------------------------------------------------------------------------------------
+-- Other runs while one is unfinished
+----------------------------------------------------------------------------------------------------
+
+-- Streams of two versions by turns, the fifth of which stops the run; the fold keeps the version, so that each step shows.
+CREATE FUNCTION b.step(state jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT CASE WHEN state ? 'poison' THEN mako_reject('poison') ELSE jsonb_set(state, '{v}', to_jsonb((state->>'v')::int + 1)) END $$;
+SELECT mako_register_workflow('o@FV202' || v || '-10-01', 'b.apply', initial_state => jsonb_build_object('v', v)) FROM generate_series(3, 5) AS v;
+SELECT mako_register_migration('o@FV202' || v || '-10-01', 'o@FV202' || v + 1 || '-10-01', 'b.step') FROM generate_series(3, 4) AS v;
+INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'o' || i, 'o@FV202' || CASE WHEN i IN (2, 6) THEN 3 ELSE 4 END || '-10-01' FROM generate_series(1, 7) AS i;
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+SELECT stream_no, e, workflow_id, 'Good', CASE stream_id WHEN 'o5' THEN '{"poison": 1}' ELSE '{}' END::jsonb
+FROM mako.stream, generate_series(1, 2) AS e WHERE stream_id ~ '^o';
+
+CREATE FUNCTION pg_temp.findings() RETURNS SETOF text LANGUAGE sql AS $$
+  SELECT format('run %s: %s', r.run_id, v) FROM mako.migration_run r, mako_verify(r.run_id) AS v WHERE r.source_wf ~ '^o@' AND r.kind <> 'revert'
+  UNION ALL SELECT f::text FROM mako_store_finding() AS f WHERE f.severity = 'error' $$;
+CREATE FUNCTION pg_temp.story(stream_id text) RETURNS text LANGUAGE sql AS $$
+  SELECT string_agg(format('%s by %s to %s', kind, run_id, substr(workflow_id, 1, 8)), ', ' ORDER BY n)
+  FROM mako_history(stream_id) WITH ORDINALITY AS h (at, kind, sequence_number, workflow_id, event_type, run_id, role, reason, n) WHERE run_id > 0 $$;
+
+-- Brought to the source in between.
+CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1, max_errors => 0);
+SELECT is(:'LAST_ERROR_SQLSTATE'::text, 'MK006', 'a run stops in the middle');
+SELECT max(run_id) AS stopped FROM mako.migration_run \gset
+SELECT is(pg_temp.rows(format('SELECT skipped, superseded_by FROM mako.migration_run WHERE run_id = %s', :stopped)), '|', 'what it skips is counted at its end');
+SELECT is((SELECT migrated FROM mako_migrate('o@FV2023-10-01', 'o@FV2024-10-01')), 2::bigint, 'another one brings streams to its source');
+CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1) \gset
+SELECT is((SELECT format('%s %s', (r).run_id - :stopped, (r).migrated) FROM (SELECT :'report'::mako_migration_report AS r) q), '2 3',
+          'called again, a new run migrates those, too');
+SELECT is(pg_temp.rows($$ SELECT stream_id, s.state->'v' FROM mako.stream, mako_state(stream_id) AS s WHERE stream_id IN ('o1', 'o2', 'o7') ORDER BY stream_no $$),
+          E'o1|5\no2|5\no7|5', 'their states are the last ones');
+SELECT is_empty('SELECT pg_temp.findings()', 'and what is recorded can be computed again');
+SELECT is(pg_temp.story('o2'), format('migrated by %s to o@FV2024, migrated by %s to o@FV2025', :stopped + 1, :stopped + 2), 'their stories are in order');
+SELECT is(pg_temp.rows(format('SELECT migrated, failed, errors[1].hint FROM mako_revert(%s)', :stopped + 1)),
+          format('0|2|Revert run %s first.', :stopped + 2), 'they go back in order only');
+SELECT is(pg_temp.rows(format('SELECT migrated, skipped, failed FROM mako_revert(%s)', run_id)), counts, 'the last run first')
+FROM (VALUES (:stopped + 2, '3|0|0'), (:stopped + 1, '2|0|0'), (:stopped, '3|0|0')) AS r (run_id, counts);
+SELECT is(pg_temp.rows($$ SELECT stream_id, s.state->'v' FROM mako.stream, mako_state(stream_id) AS s WHERE stream_id IN ('o1', 'o2', 'o7') ORDER BY stream_no $$),
+          E'o1|4\no2|3\no7|4', 'and are where they were');
+
+-- Brought back to it, and left where they are with a snapshot.
+CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1, max_errors => 0);
+SELECT max(run_id) AS stopped FROM mako.migration_run \gset
+SELECT migrated AS copied FROM mako_migrate('o@FV2024-10-01', 'o@FV2025-10-01', update_registry => false) \gset
+CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1) \gset
+SELECT is((SELECT format('%s %s %s', :copied, (r).run_id - :stopped, (r).migrated) FROM (SELECT :'report'::mako_migration_report AS r) q), '1 2 1',
+          'neither does it go on behind a run that has left the heads alone');
+SELECT is_empty('SELECT pg_temp.findings()', 'all of which can be computed again');
+
+----------------------------------------------------------------------------------------------------
+-- When
+----------------------------------------------------------------------------------------------------
+
+INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'o' || i, 'o@FV2024-10-01' FROM generate_series(8, 11) AS i;
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+SELECT stream_no, 1, workflow_id, 'Good', CASE stream_id WHEN 'o11' THEN '{"poison": 1}' ELSE '{}' END::jsonb
+FROM mako.stream WHERE stream_id ~ '^o' AND version = 0;
+CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1, pause => '0.2 s');
+SELECT max(run_id) AS paused FROM mako.migration_run \gset
+SELECT is(pg_temp.rows(format($$ SELECT count(*), bool_and(n.taken_at >= p.finished_at + interval '0.2 s' AND n.taken_at <= b.started_at)
+                                 FROM mako.migration_batch p
+                                 JOIN mako.migration_batch b ON b.run_id = p.run_id AND b.batch_no = p.batch_no + 1
+                                 JOIN mako.snapshot n ON n.run_id = b.run_id AND n.stream_no = b.last_stream_no
+                                 WHERE p.run_id = %s $$, :paused)), '3|true', 'a snapshot is as old as its batch, not as the pause before');
+SELECT is((SELECT at FROM mako_history('o11') WHERE kind = 'failed'), (SELECT max(started_at) FROM mako.migration_batch WHERE run_id = :paused),
+          'a stream fails when its batch does, not when the run began');
+
+-- A single run from the same source is not at the one that is unfinished.
+CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1, max_errors => 0);
+BEGIN;
+SELECT FROM mako_migrate('o@FV2024-10-01', 'o@FV2025-10-01');
+SELECT pg_temp.rows('SELECT source_wf, kind, pid FROM mako_progress') AS shown \gset
+ROLLBACK;
+SELECT is(:'shown'::text, 'o@FV2024-10-01|batched|', 'nobody is at a run while a single one from the same source is under way');
 
 SELECT * FROM finish();

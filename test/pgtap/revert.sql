@@ -218,7 +218,7 @@ SELECT is_empty($$ SELECT * FROM mako.stream s WHERE stream_no % 25 = 0 AND s.ve
 SELECT is_empty($$ SELECT s.stream_id FROM mako.stream s JOIN mako.migration_error e USING (stream_no, stream_id) WHERE e.run_id = 1
                    EXCEPT SELECT stream_id FROM mako.stream s, mako_history(stream_id) h WHERE h.kind = 'failed' AND h.run_id = 1 $$,
                 'history: has every failure');
-SELECT is(pg_temp.error($$ SELECT mako_history('nobody') $$), '42704|stream "nobody" does not exist', 'history: an unknown stream');
+SELECT is(pg_temp.error($$ SELECT mako_history('nobody') $$), '42704|stream "nobody" does not exist|The stream of a process is process/<tenant id>/<process id>; mako_spawn() starts one.', 'history: an unknown stream');
 SELECT is(pg_temp.error($$ SELECT mako_history(NULL) $$), '22004|stream_id must not be null', 'history: null');
 
 -- A round trip does not hide that it was migrated since
