@@ -1417,10 +1417,10 @@ $$
     FROM suspect x
     JOIN mako.event e ON e.stream_no = x.stream_no
     JOIN term t ON t.stream_no = e.stream_no AND t.after < e.sequence_number AND t.through >= e.sequence_number
+    LEFT JOIN part p ON p.stream_no = t.stream_no AND p.workflow_id = t.workflow_id
     WHERE e.workflow_id <> t.workflow_id
-      AND NOT (t.is_first AND EXISTS (SELECT FROM reach r WHERE r.source = e.workflow_id AND r.target = t.workflow_id)
-               AND NOT EXISTS (SELECT FROM part p WHERE p.stream_no = e.stream_no AND p.workflow_id = t.workflow_id
-                               AND p.first < e.sequence_number))
+      AND NOT (t.is_first AND (p.first IS NULL OR e.sequence_number < p.first)
+               AND EXISTS (SELECT FROM reach r WHERE r.source = e.workflow_id AND r.target = t.workflow_id))
     GROUP BY e.stream_no),
   -- An event of the workflow that a stream has left, behind the move; or of the one that it goes to, before it.
   misplaced AS (
