@@ -1426,8 +1426,10 @@ $$
     FROM suspect x
     JOIN mako.event e ON e.stream_no = x.stream_no
     JOIN term t ON t.stream_no = e.stream_no AND t.after < e.sequence_number AND t.through >= e.sequence_number
+    LEFT JOIN part p ON p.stream_no = t.stream_no AND p.workflow_id = t.workflow_id
     WHERE e.workflow_id <> t.workflow_id
-      AND NOT (t.is_first AND EXISTS (SELECT FROM reach r WHERE r.source = e.workflow_id AND r.target = t.workflow_id))
+      AND NOT (t.is_first AND (p.first IS NULL OR e.sequence_number < p.first)
+               AND EXISTS (SELECT FROM reach r WHERE r.source = e.workflow_id AND r.target = t.workflow_id))
     GROUP BY e.stream_no),
   -- An event of the workflow that a stream has left, behind the move; or of the one that it goes to, before it.
   misplaced AS (
@@ -1482,15 +1484,25 @@ $$
     FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
     WHERE n.run_id <> 0 AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id)
     UNION ALL
+    SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
+           format('its snapshot at %s is marked as undone by run %s, which did not undo run %s', n.sequence_number, n.reverted_by, n.run_id),
+           'Somebody changed it past the triggers: restore it from a backup.'
+    FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
+    WHERE n.reverted_by IS NOT NULL
+      AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.reverted_by AND r.reverts = n.run_id)
+    UNION ALL
     SELECT 'error', 'head_moved', p.stream_id,
-           CASE WHEN p.run_id IS NULL THEN format('it runs under "%s", but its last event is of "%s" and no move is recorded', p.workflow_id, p.expected)
+           CASE WHEN p.run_id IS NULL
+                THEN format('it runs under "%s", but its last event is of "%s" and no move is recorded', p.workflow_id, p.expected)
                 ELSE format('it runs under "%s", but run %s moved it to "%s"', p.workflow_id, p.run_id, p.expected) END,
            'Somebody changed the head past the triggers: set it back, or restore the snapshot of the move.'
     FROM place p WHERE p.workflow_id <> p.expected
     UNION ALL
     SELECT 'error', CASE WHEN m.run_id IS NULL THEN 'event_outside_history' ELSE 'snapshot_misplaced' END, s.stream_id,
-           CASE WHEN m.run_id IS NULL THEN format('event %s is of "%s", under which the stream did not run then', m.sequence_number, m.workflow_id)
-                ELSE format('event %s is of "%s", which does not fit the number of the snapshot of run %s', m.sequence_number, m.workflow_id, m.run_id) END,
+           CASE WHEN m.run_id IS NULL
+                THEN format('event %s is of "%s", under which the stream did not run then', m.sequence_number, m.workflow_id)
+                ELSE format('event %s is of "%s", which does not fit the number of the snapshot of run %s',
+                            m.sequence_number, m.workflow_id, m.run_id) END,
            'Somebody changed it past the triggers: restore it from a backup.'
     FROM misplaced m JOIN mako.stream s ON s.stream_no = m.stream_no),
   ranked AS (

@@ -412,6 +412,16 @@ SELECT source_wf, target_wf, migrated, skipped, failed FROM mako_migrate_version
 SELECT * FROM mako_coverage('FV2024-10-01');
 -- the one that apply refuses is in flight, because nobody can say that it is finished
 SELECT test.failure($$ SELECT mako_retire('FV2024-10-01') $$);
+-- nor which transitions it has made
+SELECT * FROM mako_transitions('talk@FV2024-10-01');
+BEGIN;
+ALTER TABLE mako.stream DISABLE TRIGGER USER;
+ALTER TABLE mako.event DISABLE TRIGGER USER;
+INSERT INTO mako.stream (stream_id, workflow_id, version) SELECT 'bad ' || i, 'talk@FV2024-10-01', 1 FROM generate_series(1, 2) AS i;
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+SELECT stream_no, 1, workflow_id, 'Refused', '{}' FROM mako.stream WHERE stream_id LIKE 'bad _';
+SELECT * FROM mako_transitions('talk@FV2024-10-01');
+ROLLBACK;
 SELECT mako_exempt('talk@FV2024-10-01', 'one broken process, closed by hand');
 SELECT mako_retire('FV2024-10-01', 'cutover', '2000-01-01');
 SELECT status, messages_until IS NOT NULL, reason, changed_by = current_user FROM mako.format_version;

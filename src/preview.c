@@ -176,6 +176,9 @@ block_store(Preview *preview)
 
 	if (problems != NULL)
 		block(preview, psprintf("The store is damaged: %s.", problems));
+	/* Without these tables there is nothing to say. */
+	(void) mako_store_table("migration_run");
+	(void) mako_store_table("snapshot");
 }
 
 /* ---- functions -------------------------------------------------------------------------------------------------------------- */

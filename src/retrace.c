@@ -345,6 +345,8 @@ take_event(MakoRetrace *trace, const MakoEvent *event)
 	const char *written_under = NULL;
 	const char *workflow_id;
 
+	/* Before the stream goes anywhere: the state is none behind a gap. */
+	mako_replay_check_next(trace->stream, trace->sequence_number + 1, event);
 	/* Nearly always it is the workflow at hand, which no text has to be made for. */
 	if (trace->workflow_id == NULL || !mako_replay_written_under(event, trace->workflow_id))
 		written_under = TextDatumGetCString(event->workflow_id);
@@ -356,7 +358,6 @@ take_event(MakoRetrace *trace, const MakoEvent *event)
 			  mako_replay_may_have_returned(trace->workflow_id, workflow_id)))
 		go_to(trace, workflow_id);
 
-	mako_replay_check_next(trace->stream, trace->sequence_number + 1, event);
 	trace->known = trace->known && trace->fold->apply != NULL;
 	if (trace->known && !mako_fold_event(trace->fold, event))
 		return false;

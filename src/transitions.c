@@ -10,6 +10,7 @@
 
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -350,6 +351,8 @@ find_node(const List *nodes, const char *name)
 {
 	ListCell   *cell;
 
+	/* With a tag that names every state differently, there are many. */
+	CHECK_FOR_INTERRUPTS();
 	foreach(cell, nodes)
 		if (same_name(((StateNode *) lfirst(cell))->name, name))
 			return lfirst(cell);

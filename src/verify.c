@@ -41,9 +41,13 @@ static MakoStatement select_saved_streams = {
 	1, {TEXTOID}, true
 };
 
-/* What they have saved. */
+/* What they have saved, and whether it is the state that a migration gave which was undone since. */
 static MakoStatement select_saved = {
-	"SELECT n.stream_no, n.sequence_number, n.state_schema_version, n.state FROM mako.snapshot n"
+	"SELECT n.stream_no, n.sequence_number, n.state_schema_version, n.state, EXISTS (SELECT FROM mako.snapshot u"
+	"  WHERE u.stream_no OPERATOR(pg_catalog.=) n.stream_no AND u.sequence_number OPERATOR(pg_catalog.=) n.sequence_number"
+	"  AND u.reverted_by IS NOT NULL AND u.workflow_id OPERATOR(pg_catalog.=) n.workflow_id"
+	"  AND u.run_id OPERATOR(pg_catalog.>) 0 AND u.state OPERATOR(pg_catalog.=) n.state)"
+	" FROM mako.snapshot n"
 	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.=) 0"
 	" AND n.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY n.stream_no, n.sequence_number",
 	2, {INT8ARRAYOID, TEXTOID}, true
@@ -95,6 +99,7 @@ typedef struct Saved
 	const char *workflow_id;
 	int			state_schema_version;
 	Datum		state;			/* as it is stored */
+	bool		is_undone;		/* of a migration that was undone since */
 	bool		met;			/* the stream was there, under the workflow */
 	Finding    *difference;		/* noted; NULL while there is none */
 } Saved;
@@ -307,6 +312,10 @@ check_marks(const Proof *proof, const MakoStream *stream, Member *member)
 	if (snapshot != NULL && snapshot->state_schema_version != target->state_schema_version)
 		note(proof, member, number_of(member), SCHEMA_VERSION_DIFFERS, json_number(snapshot->state_schema_version),
 			 json_number(target->state_schema_version));
+	/* A stream moves once in a run. */
+	for (int i = 0; i < member->mark_count; i++)
+		if (member->marks[i].run_id == run->run_id && !member->marks[i].repoints && &member->marks[i] != snapshot)
+			note(proof, member, member->marks[i].sequence_number, MISPLACED, (Datum) 0, (Datum) 0);
 	if (run->update_registry && !has_moved_on(proof, member) && strcmp(stream->workflow_id, run->target_wf) != 0)
 		note(proof, member, number_of(member), OTHER_HEAD, json_text(stream->workflow_id), json_text(run->target_wf));
 	return true;
@@ -499,10 +508,10 @@ check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 		Saved	   *saved = &member->saved[i];
 
 		saved->difference = NULL;
-		saved->met = saved->sequence_number > stream->version;
-		if (saved->met)
+		saved->met = saved->is_undone || saved->sequence_number > stream->version;
+		if (saved->sequence_number > stream->version)
 			note(proof, member, saved->sequence_number, BEYOND_HEAD, json_number(saved->sequence_number), json_number(stream->version));
-		else
+		else if (!saved->is_undone)
 			last = saved->sequence_number;
 		if (saved->state_schema_version != state_schema_version)
 			note(proof, member, saved->sequence_number, SCHEMA_VERSION_DIFFERS, json_number(saved->state_schema_version),
@@ -641,6 +650,7 @@ load_saved(const Proof *proof, int count)
 			saved[row].sequence_number = DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull));
 			saved[row].state_schema_version = DatumGetInt32(mako_rows_get(&rows, row, 3, &isnull));
 			saved[row].state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
+			saved[row].is_undone = DatumGetBool(mako_rows_get(&rows, row, 5, &isnull));
 			member->saved_count++;
 		}
 		member->start = find_start(proof, member);

@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(78);
+SELECT plan(88);
 
 \ir include/helpers.sql
 
@@ -229,6 +229,13 @@ SELECT is(pg_temp.tampered($$ INSERT INTO mako.stream (stream_id, workflow_id) V
           'error|workflow_not_registered|z@FV2024-10-01', 'streams of a workflow that nobody knows');
 SELECT is(pg_temp.tampered($$ INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('late', 'w@FV2023-10-01') $$),
           'error|in_flight_on_retired|w@FV2023-10-01', 'a stream in flight on a retired version');
+SELECT is(pg_temp.tampered($$ SELECT mako_register_workflow('y@FV2023-10-01');
+                              INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'late ' || i, 'y@FV2023-10-01' FROM generate_series(1, 2) AS i $$),
+          'error|in_flight_on_retired|y@FV2023-10-01', 'where no predicate says what is finished, everything is in flight');
+SELECT is(pg_temp.said($$ SELECT mako_register_workflow('y@FV2023-10-01'); SET LOCAL session_replication_role = replica;
+                          INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'late ' || i, 'y@FV2023-10-01' FROM generate_series(1, 2) AS i $$,
+                       'in_flight_on_retired'), '2 streams are in flight on a retired version', 'all of it');
+SELECT is(pg_temp.after($$ SELECT mako_register_workflow('y@FV2023-10-01') $$), NULL, 'but nothing is, where there is nothing');
 SELECT is(pg_temp.tampered($$ INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('late', 'x@FV2023-10-01') $$), NULL,
           'unless the workflow is exempt');
 SELECT is(pg_temp.after($$ SELECT mako_exempt('x@FV2024-10-01', 'nobody uses it') $$), 'info|exemption_unused|x@FV2024-10-01',
@@ -262,6 +269,10 @@ SELECT is(pg_temp.tampered($$ UPDATE mako.snapshot SET sequence_number = 4 WHERE
           'error|snapshot_misplaced|migrated 1', 'one whose number is too high');
 SELECT is(pg_temp.tampered($$ UPDATE mako.snapshot SET run_id = 999 WHERE stream_no = t.no('migrated_2') $$),
           'error|snapshot_of_unknown_run|migrated 2', 'one of a run that is not recorded');
+SELECT is(pg_temp.tampered($$ UPDATE mako.snapshot SET reverted_by = 1 WHERE stream_no = t.no('migrated_1') $$),
+          'error|snapshot_of_unknown_run|migrated 1', 'one that is said to be undone');
+SELECT is(pg_temp.after($$ SELECT t.spawn('back', 'w@FV2024-10-01', '{Opened}'); SELECT mako_revert(run_id) FROM mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') $$),
+          NULL, 'or is indeed');
 SELECT is(pg_temp.tampered($$ UPDATE mako.stream SET workflow_id = 'w@FV2025-10-01' WHERE stream_id = 'here 2' $$), 'error|head_moved|here 2',
           'a head that was moved');
 SELECT is(pg_temp.tampered($$ UPDATE mako.stream SET workflow_id = 'w@FV2024-10-01' WHERE stream_id = 'migrated 2' $$), 'error|head_moved|migrated 2',
@@ -273,6 +284,10 @@ SELECT is(pg_temp.tampered($$ INSERT INTO mako.stream (stream_id, workflow_id, v
                               SELECT stream_no, v.* FROM mako.stream, (VALUES (1, 'w@FV2023-10-01', 'Opened', '{"n": 1}'::jsonb),
                                                                              (2, 'w@FV2024-10-01', 'Counted', '{"n": 1}')) AS v
                               WHERE stream_id = 'imported' $$), NULL, 'but a history that was imported may have begun under an older one');
+SELECT is(pg_temp.tampered($$ UPDATE mako.event SET workflow_id = 'w@FV2023-10-01' WHERE stream_no = t.no('here_2') AND sequence_number = 2 $$),
+          'error|event_outside_history|here 2', 'which does not fall back to the older one in the middle');
+SELECT is(pg_temp.tampered($$ UPDATE mako.event SET workflow_id = 'w@FV2023-10-01' WHERE stream_no = t.no('migrated_2') AND sequence_number = 3 $$),
+          'error|event_outside_history|migrated 2', 'nor at its end, before a move');
 SELECT is(pg_temp.tampered($$ UPDATE mako.stream SET version = 99; DELETE FROM mako.snapshot;
                               INSERT INTO mako.stream (stream_id, workflow_id, version) SELECT 'more ' || i, 'w@FV2024-10-01', 9 FROM generate_series(1, 30) AS i $$)
           LIKE E'error|head_ahead|*\nerror|head_ahead|ends\n%', true, 'twenty of a kind are enough');
@@ -299,6 +314,22 @@ SELECT is(pg_temp.after($$ SELECT t.step('SELECT CASE state->>''status'' WHEN ''
           'warning|state_null|' || :'step', 'one that was forgotten');
 SELECT is(pg_temp.after($$ SELECT t.step('SELECT CASE state->>''status'' WHEN ''Open'' THEN state || ''{"more": 1}'' ELSE state END') $$), 'error|state_outside_type|' || :'step',
           'one that comes out as the target does not allow it');
+
+-- The type of states may be a domain, here of a workflow of its own.
+CREATE FUNCTION t.domain_step(migrate text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  CREATE DOMAIN t.few AS jsonb CHECK ((VALUE->>'n')::int < 100);
+  PERFORM mako_register_workflow('d@FV2024-10-01', state_type_definition => '{"properties": {"n": {"type": "uint8"}}}');
+  CREATE FUNCTION t.apply_few(state t.few, event_type text, payload jsonb) RETURNS t.few LANGUAGE sql STABLE AS 'SELECT state';
+  PERFORM mako_register_workflow('d@FV2025-10-01', 't.apply_few', initial_state => '{"n": 0}');
+  EXECUTE format('CREATE FUNCTION t.few_of(state jsonb) RETURNS jsonb LANGUAGE sql STABLE AS %L', migrate);
+  PERFORM mako_register_migration('d@FV2024-10-01', 'd@FV2025-10-01', 't.few_of');
+END
+$$;
+SELECT is(pg_temp.after($$ SELECT t.domain_step('SELECT state') $$), 'error|state_outside_type|d@FV2024-10-01 -> d@FV2025-10-01',
+          'a state that the target''s domain does not allow');
+SELECT matches(pg_temp.said($$ SELECT t.domain_step('SELECT state') $$, 'state_outside_type'), 'such as \{"n": 255\}\)$', 'which is shown');
+SELECT is(pg_temp.after($$ SELECT t.domain_step('SELECT jsonb_build_object(''n'', (state->>''n'')::int % 100)') $$), NULL, 'unlike one that it allows');
 
 -- What only the store knows.
 SELECT is(pg_temp.after($$ SELECT t.spawn('bad', 'w@FV2024-10-01', '{Opened,Other}') $$), 'warning|stream_not_folded|w@FV2024-10-01',

@@ -6,7 +6,7 @@
 
 CREATE EXTENSION pgtap;
 
-SELECT plan(111);
+SELECT plan(113);
 
 -- The oracle's streams are chosen before the extension is there.
 \o /dev/null
@@ -365,6 +365,9 @@ SELECT is(pg_temp.blockers(), 'The store is damaged: ' || (SELECT string_agg(obj
 SELECT is(pg_temp.error($$ SELECT * FROM mako_dry_run('r@FV2024-10-01', 'r@FV2025-10-01') $$), pg_temp.error($$ SELECT mako_migrate('r@FV2024-10-01', 'r@FV2025-10-01') $$),
           'which a dry run refuses as a migration does');
 ROLLBACK;
+SELECT is(pg_temp.error(format($$ DO $x$ BEGIN SET LOCAL client_min_messages = error; DROP TABLE mako.%s CASCADE; PERFORM mako_plan('r@FV2024-10-01', 'r@FV2025-10-01'); END $x$ $$, missing)),
+          format('55000|table "mako.%s" is missing|Repair the store with SELECT mako_create_store().', missing), format('without %s there is no plan', missing))
+FROM unnest('{migration_run,snapshot}'::text[]) AS missing;
 BEGIN;
 ALTER TABLE mako.migration_run DISABLE TRIGGER USER;
 INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, update_registry, in_flight_only, batch_size, fingerprint, definitions, extension_version, started_at)

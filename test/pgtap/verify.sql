@@ -6,7 +6,7 @@ CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
 SET client_min_messages = error;  -- what has changed, and what cannot be seen through, is said
-SELECT plan(76);
+SELECT plan(83);
 
 SELECT mako_create_store();
 \ir ../examples/gpke/supplier_change.sql
@@ -84,6 +84,8 @@ SELECT is(pg_temp.after(format($$ UPDATE mako.snapshot SET state_schema_version 
           format('%s|4|state schema version differs|9|2|', :victim), 'its schema version');
 SELECT is(pg_temp.after(format($$ UPDATE mako.snapshot SET workflow_id = %2$L WHERE stream_no = %1$s AND run_id = 1 $$, :victim, :'fv3'), pg_temp.verify(1)),
           format('%s|4|workflow differs|%s|%s|', :victim, :'fv3', :'fv2'), 'its workflow');
+SELECT is(pg_temp.after(format($$ UPDATE mako.snapshot SET run_id = 1 WHERE stream_no = %s AND run_id = 0 AND sequence_number = 2 $$, :victim), pg_temp.verify(1)),
+          format('%s|2|not where the workflow changed|||', :victim), 'its run: no stream moves twice in one');
 SELECT is(pg_temp.after(format($$ DELETE FROM mako.snapshot WHERE stream_no = %s AND run_id = 1 $$, :victim), pg_temp.verify(1)),
           '||count of migrated streams differs|1657|1656|', 'a snapshot that is gone is missed by the count');
 SELECT is(pg_temp.after(format($$ UPDATE mako.event SET payload = '{"type": "x"}' WHERE stream_no = %s AND sequence_number = 1 $$, :victim),
@@ -91,6 +93,8 @@ SELECT is(pg_temp.after(format($$ UPDATE mako.event SET payload = '{"type": "x"}
           format('%s|4|cannot be recomputed|1', :victim), 'an event''s payload');
 SELECT is(pg_temp.after(format($$ DELETE FROM mako.event WHERE stream_no = %s AND sequence_number = 2 $$, :victim), pg_temp.verify(1)),
           format('%s|4|events missing or damaged: the events of the stream do not run to its head without a gap|||3', :victim), 'an event that is gone');
+SELECT is(pg_temp.after(format($$ DELETE FROM mako.event WHERE stream_no = %s AND sequence_number = 1 $$, :victim), pg_temp.verify(1)),
+          format('%s|4|events missing or damaged: the events of the stream do not run to its head without a gap|||2', :victim), 'the first one');
 SELECT is(pg_temp.after(format($$ DELETE FROM mako.event WHERE stream_no = %s AND sequence_number = 4 $$, :victim), pg_temp.verify(1)),
           format('%s|4|events missing or damaged: the events of the stream do not run to its head without a gap|||3', :victim), 'the last one');
 SELECT is(pg_temp.after(format($$ UPDATE mako.event SET workflow_id = %2$L WHERE stream_no = %1$s AND sequence_number = 4 $$, :victim, :'fv2'),
@@ -311,6 +315,28 @@ SELECT is(pg_temp.after('UPDATE mako.repointed SET sequence_number = 1 WHERE str
           '20001|1|not where the workflow changed|||', 'a repointing''s number');
 SELECT matches(pg_temp.error('SELECT * FROM mako_verify_snapshots(''plain@FV2024-10-01'')'), '^55000\|workflow "plain@FV2024-10-01" has no apply function', 'nothing to fold with');
 
+-- What was saved after a migration that was undone is what the migration gave. It is nothing that the next one is measured by.
+SELECT mako_register_workflow(w, apply => 't.apply', initial_state => '{"count": 0}') FROM unnest('{undone@FV2024-10-01,undone@FV2025-10-01}'::text[]) AS w;
+SELECT mako_register_migration('undone@FV2024-10-01', 'undone@FV2025-10-01', 't.double');
+SELECT mako_spawn('undone@FV2024-10-01', 'aaaaaaaa-0000-4000-8000-000000000001') AS undone \gset
+SELECT mako_append(:'undone', 'undone@FV2024-10-01', 'Added', '{"n": 4}');
+SELECT run_id AS wrong FROM mako_migrate('undone@FV2024-10-01', 'undone@FV2025-10-01') \gset
+SELECT mako_take_snapshot(:'undone');
+SELECT stream_no AS undone_no FROM mako.stream WHERE stream_id = :'undone' \gset
+SELECT mako_revert(:wrong, 'not 12');
+SELECT is(pg_temp.rows(pg_temp.verify_saved('undone@FV2025-10-01')), NULL, 'a state that was saved after a migration and outlives it');
+SELECT is(pg_temp.after(format('UPDATE mako.snapshot SET state = ''{"count": 13}'' WHERE stream_no = %s AND run_id = 0', :undone_no), pg_temp.verify_saved('undone@FV2025-10-01')),
+          format('%s|1|the stream was not under the workflow there||', :undone_no), 'which no other state is');
+CREATE OR REPLACE FUNCTION t.double(state jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
+  $$ SELECT jsonb_build_object('count', 2 * (state->>'count')::int) $$;
+SELECT mako_register_migration('undone@FV2024-10-01', 'undone@FV2025-10-01', 't.double', replace => true);
+SELECT run_id AS right FROM mako_migrate('undone@FV2024-10-01', 'undone@FV2025-10-01') \gset
+SELECT mako_append(:'undone', 'undone@FV2025-10-01', 'Added', '{"n": 1}');
+SELECT mako_take_snapshot(:'undone');
+SELECT is((mako_state(:'undone')).state, '{"count": 9}', 'migrated again, and gone on');
+SELECT is_empty(format('SELECT * FROM mako_verify(%s)', :right), 'it is proven');
+SELECT is(pg_temp.rows(pg_temp.verify_saved('undone@FV2025-10-01')), NULL, '... and so is what was saved before and after');
+
 -- Runs that are none.
 SELECT is(pg_temp.error('SELECT * FROM mako_verify(99)'), '42704|migration run 99 does not exist|The table mako.migration_run has all runs.', 'a run that does not exist');
 SELECT is(pg_temp.error('SELECT * FROM mako_verify(NULL)'), '22004|run_id must not be null', 'no run');
@@ -318,7 +344,7 @@ SET session_replication_role = replica;
 INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, update_registry, in_flight_only, fingerprint, definitions, extension_version, started_at, finished_at, migrated)
 VALUES ('batched', 'a', 'b', '{}', true, false, '', '{}', '', now(), NULL, 0), ('revert', 'a', 'b', '{}', true, false, '', '{}', '', now(), now(), 0);
 RESET session_replication_role;
-SELECT matches(pg_temp.error('SELECT * FROM mako_verify(11)'), '^55000\|migration run 11 is not finished', 'one that is not finished');
-SELECT matches(pg_temp.error('SELECT * FROM mako_verify(12)'), '^55000\|run 12 undid another one', 'one that undid another one');
+SELECT matches(pg_temp.error('SELECT * FROM mako_verify(14)'), '^55000\|migration run 14 is not finished', 'one that is not finished');
+SELECT matches(pg_temp.error('SELECT * FROM mako_verify(15)'), '^55000\|run 15 undid another one', 'one that undid another one');
 
 SELECT * FROM finish();
