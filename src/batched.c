@@ -126,8 +126,7 @@ migrate_in_batches(Call *call, MakoBatchedRun *run, bool again, int64 position)
 
 		begin(call);
 		count = request->batch_size;
-		stream_nos = mako_stream_next(request->source_wf, request->tenant_id, position, run->through_stream_no, again ? run->run_id : 0,
-									  &count);
+		stream_nos = mako_stream_next(request->source_wf, request->tenant_id, position, run->through_stream_no, run->run_id, again, &count);
 		if (count > 0)
 		{
 			position = stream_nos[count - 1];

@@ -685,7 +685,7 @@ extern MakoCursor *mako_stream_open_heads(const char *workflow_id, const pg_uuid
 extern MakoCursor *mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed);
 extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found,
 											int found_count, bool with_names);
-extern int64 *mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 but_not_failed_in,
+extern int64 *mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 run_id, bool again,
 							   int *count);
 extern int64 *mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count);
 extern char *mako_stream_id(int64 stream_no);

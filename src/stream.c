@@ -73,16 +73,22 @@ static MakoStatement lock_heads[2][2][2] = {
 };
 
 /*
- * The streams that a batch is made of, by their numbers, and those of them that nobody else has locked. The second time around, those that
- * have failed are left alone.
+ * The streams that a batch is made of, by their numbers, and those of them that nobody else has locked. What another run has brought to
+ * the source since is left alone: moves are in the order of their runs. The second time around, so are those that have failed.
  */
 #define SELECT_NEXT(among) \
 	"SELECT s.stream_no FROM mako.stream s" \
 	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
-	" AND s.stream_no OPERATOR(pg_catalog.>) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4" among " ORDER BY s.stream_no LIMIT $5"
+	" AND s.stream_no OPERATOR(pg_catalog.>) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4" \
+	" AND (NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.target_wf OPERATOR(pg_catalog.=) $1 AND r.run_id OPERATOR(pg_catalog.>) $6)" \
+	"  OR NOT EXISTS (SELECT FROM mako.snapshot n" \
+	"   WHERE n.stream_no OPERATOR(pg_catalog.=) s.stream_no AND n.run_id OPERATOR(pg_catalog.>) $6" \
+	"   UNION ALL SELECT FROM mako.repointed p" \
+	"   WHERE p.stream_no OPERATOR(pg_catalog.=) s.stream_no AND p.run_id OPERATOR(pg_catalog.>) $6))" among \
+	" ORDER BY s.stream_no LIMIT $5"
 
 static MakoStatement select_next[2] = {
-	{SELECT_NEXT(""), 5, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID}, true},
+	{SELECT_NEXT(""), 6, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID}, true},
 	{SELECT_NEXT(" AND NOT EXISTS (SELECT FROM mako.migration_error e"
 				 " WHERE e.run_id OPERATOR(pg_catalog.=) $6 AND e.stream_no OPERATOR(pg_catalog.=) s.stream_no)"),
 	6, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID}, true},
@@ -276,18 +282,18 @@ read_numbers(MakoRows rows, int *count)
 }
 
 /*
- * The next streams in a range that run under a workflow, at most as many as *count, which tells how many there are; without those that
- * a run failed on, if its number is given.
+ * The next streams in a range that run under a workflow and that a batched run may migrate, at most as many as *count, which tells how
+ * many there are; again: without those that it has failed on.
  */
 int64 *
-mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 but_not_failed_in, int *count)
+mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 run_id, bool again, int *count)
 {
 	Datum		values[] = {
 		CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(after), Int64GetDatum(through), Int32GetDatum(*count),
-		Int64GetDatum(but_not_failed_in)
+		Int64GetDatum(run_id)
 	};
 
-	return read_numbers(mako_sql_query(&select_next[but_not_failed_in > 0], values, tenant_id == NULL ? " n    " : NULL), count);
+	return read_numbers(mako_sql_query(&select_next[again], values, tenant_id == NULL ? " n    " : NULL), count);
 }
 
 /*

@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(47);
+SELECT plan(51);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -190,5 +190,25 @@ SELECT mako_register_migration('x@FV2024-10-01', 'x@FV2025-10-01', 'b.migrate', 
 CALL mako_migrate_batched('x@FV2024-10-01', 'x@FV2025-10-01', 5) \gset
 SELECT is((SELECT finished_at IS NOT NULL FROM mako.migration_run WHERE run_id = 8), true, 'when it is registered, the unfinished run is closed');
 SELECT is((SELECT count(*) FROM mako.snapshot WHERE run_id = 9 AND state->'v' = '3') > 0, true, 'and the new function is used');
+
+----------------------------------------------------------------------------------------------------
+-- Streams that another run brings to the source meanwhile
+----------------------------------------------------------------------------------------------------
+
+-- Of k, 13 runs under the new version, and is migrated back while a run the other way, which 12 has stopped, waits to be called again.
+SELECT mako_register_workflow('k@' || v, 'b.apply', initial_state => '{}') FROM unnest(ARRAY[:'fv1', :'fv2']) AS v;
+SELECT mako_register_migration('k@FV2024-10-01', 'k@FV2025-10-01', 'b.migrate');
+SELECT mako_register_migration('k@FV2025-10-01', 'k@FV2024-10-01', 'b.migrate');
+INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'k' || i, CASE i WHEN 13 THEN 'k@FV2025-10-01' ELSE 'k@FV2024-10-01' END FROM generate_series(11, 14) AS i;
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+SELECT stream_no, 1, workflow_id, CASE stream_id WHEN 'k12' THEN 'Bad' ELSE 'Good' END, '{}' FROM mako.stream WHERE stream_id LIKE 'k%';
+CALL mako_migrate_batched('k@FV2024-10-01', 'k@FV2025-10-01', 1, max_errors => 0);
+SELECT is((SELECT migrated FROM mako_migrate('k@FV2025-10-01', 'k@FV2024-10-01')), 2::bigint, 'between two calls, a run goes the other way');
+CALL mako_migrate_batched('k@FV2024-10-01', 'k@FV2025-10-01', 1) \gset
+SELECT is((SELECT format('%s %s', r.migrated, r.failed) FROM (SELECT (:'report'::mako_migration_report).*) AS r), '2 1',
+          'the second one leaves alone what that has brought, because it has the lower number');
+SELECT is_empty($$ SELECT v.* FROM generate_series(10, 11) AS run CROSS JOIN LATERAL mako_verify(run) AS v $$, 'so each stream has been moved in the order of the runs');
+CALL mako_migrate_batched('k@FV2024-10-01', 'k@FV2025-10-01') \gset
+SELECT is((:'report'::mako_migration_report).migrated, 2::bigint, 'and another run migrates them');
 
 SELECT * FROM finish();
