@@ -1517,7 +1517,7 @@ $$
   WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.workflow_id = x.workflow_id::text)
   UNION ALL
   SELECT 'warning', 'run_unfinished', format('%s -> %s', r.source_wf, r.target_wf), format('batched run %s has not finished', r.run_id),
-         'It is running, or was stopped: call it again, and it goes on.'
+         'It is running, or was stopped: call it again, and it goes on, or give it up with mako_revert().'
   FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL
   UNION ALL
   SELECT 'error', 'dependent_missing', d.relation,

@@ -963,6 +963,7 @@ extern void mako_run_check_fingerprint(const char *fingerprint, const char *expe
 extern bool mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why);
 pg_noreturn extern void mako_run_raise_unknown(int64 run_id);
 extern void mako_run_end(MakoReport *report);
+extern void mako_run_close(int64 run_id, const char *source_wf, const char *why);
 extern List *mako_run(const MakoRequest *requests, int count);
 extern void mako_run_begin_batched(MakoBatchedRun *runs, int count);
 extern void mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,

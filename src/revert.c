@@ -82,9 +82,10 @@ typedef struct Revert
 {
 	int64		run_id;			/* of the run that is undone */
 	const text *reason;			/* or NULL */
-	const char *source_wf;		/* of that run, like the next three */
+	const char *source_wf;		/* of that run, like the next four */
 	const char *target_wf;
 	bool		update_registry;
+	bool		finished;		/* or a batched run that was left half-way, or is under way */
 	bool		source_folds;	/* states of its source can be folded: it has an apply */
 	ErrorData  *no_way;			/* what stands against every stream, or NULL */
 	MakoTally	tally;
@@ -336,12 +337,7 @@ read_run(Revert *revert)
 				 errmsg("migration run " INT64_FORMAT " cannot be reverted", revert->run_id),
 				 errdetail("It has itself taken streams back from \"%s\" to \"%s\".", revert->source_wf, revert->target_wf),
 				 errhint("Migrate them again with mako_migrate().")));
-	if (!DatumGetBool(mako_rows_get(&rows, 0, 5, &isnull)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration run " INT64_FORMAT " is not finished", revert->run_id),
-				 errdetail("It is a batched run from \"%s\" to \"%s\".", revert->source_wf, revert->target_wf),
-				 errhint("Call mako_migrate_batched() again, which finishes it, and revert it then.")));
+	revert->finished = DatumGetBool(mako_rows_get(&rows, 0, 5, &isnull));
 	mako_rows_free(&rows);
 }
 
@@ -383,6 +379,12 @@ work(void *argument)
 	read_run(revert);
 	revert->tally.max_errors = -1;
 	revert->report = mako_report_create(revert->target_wf, revert->source_wf, &revert->tally);
+	if (!revert->finished)
+	{
+		/* Whoever is at it holds its source; once we do, it can only have come to its end. */
+		mako_fence_lock_source(revert->source_wf);
+		mako_run_close(revert->run_id, revert->source_wf, "It is reverted.");
+	}
 	mako_fence_lock_source(revert->target_wf);
 	mako_fence_lock(revert->target_wf);
 	mako_fence_lock(revert->source_wf);

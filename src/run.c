@@ -47,7 +47,8 @@ static MakoStatement select_unfinished = {
 };
 
 static MakoStatement close_run = {
-	"UPDATE mako.migration_run SET finished_at = $2 WHERE run_id OPERATOR(pg_catalog.=) $1", 2, {INT8OID, TIMESTAMPTZOID}
+	"UPDATE mako.migration_run SET finished_at = $2 WHERE run_id OPERATOR(pg_catalog.=) $1 AND finished_at IS NULL",
+	2, {INT8OID, TIMESTAMPTZOID}
 };
 
 static MakoStatement resume_run = {
@@ -463,6 +464,18 @@ mako_run_end(MakoReport *report)
 	}
 }
 
+/* Closes a batched run that nobody is going to finish: its batches count what they have done, so its counts are right. */
+void
+mako_run_close(int64 run_id, const char *source_wf, const char *why)
+{
+	Datum		values[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp())};
+
+	if (mako_invariants_write(&close_run, values, NULL) > 0)
+		ereport(NOTICE,
+				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed", run_id, source_wf),
+				 errdetail_internal("%s", why)));
+}
+
 /* Locks the source of a run, verifies its definitions and passes the fences. */
 static void
 prepare_run(Pass *pass, int i, const MakoRequest *request)
@@ -598,10 +611,7 @@ same_tenant(const MakoRequest *request, const pg_uuid_t *tenant_id)
 	return memcmp(request->tenant_id, tenant_id, sizeof(pg_uuid_t)) == 0;
 }
 
-/*
- * Takes up a batched run where it was left, if it is about the same; otherwise it is over, because two cannot go on side by side. Its
- * batches count what they have done, so its counts are right.
- */
+/* Takes up a batched run where it was left, if it is about the same; otherwise it is over, because two cannot go on side by side. */
 static void
 take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 row)
 {
@@ -620,12 +630,7 @@ take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 
 		why = "Its options were others.";
 	if (why != NULL)
 	{
-		Datum		values[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp())};
-
-		(void) mako_invariants_write(&close_run, values, NULL);
-		ereport(NOTICE,
-				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed", run_id, request->source_wf),
-				 errdetail_internal("%s", why)));
+		mako_run_close(run_id, request->source_wf, why);
 		return;
 	}
 	run->run_id = run_id;
