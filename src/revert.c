@@ -43,38 +43,38 @@ static MakoStatement select_workflow = {
 };
 
 /* Where a run left its streams: with a snapshot, without one of the last event, or both. */
-#define STREAMS_OF_RUN(more_of_snapshot, more_of_repointed) \
-	"SELECT n.stream_no, n.sequence_number AS snapshot_at, n.sequence_number AS moved_at FROM mako.snapshot n" \
-	" WHERE n.run_id OPERATOR(pg_catalog.=) $1" more_of_snapshot \
-	" UNION ALL SELECT p.stream_no, 0, p.sequence_number FROM mako.repointed p" \
-	" WHERE p.run_id OPERATOR(pg_catalog.=) $1" more_of_repointed
+#define STREAMS_OF_RUN(more) \
+	"(SELECT n.stream_no, n.sequence_number FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1" more ") AS n" \
+	" FULL JOIN (SELECT p.stream_no, p.sequence_number FROM mako.repointed p WHERE p.run_id OPERATOR(pg_catalog.=) $1" more ") AS p" \
+	" ON p.stream_no OPERATOR(pg_catalog.=) n.stream_no"
 
 static MakoStatement count_streams = {
-	"SELECT pg_catalog.count(DISTINCT t.stream_no) FROM (" STREAMS_OF_RUN("", "") ") AS t", 1, {INT8OID}
+	"SELECT pg_catalog.count(*) FROM " STREAMS_OF_RUN(""), 1, {INT8OID}
 };
 
 static MakoStatement lock_streams = {
 	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id, m.snapshot_at, m.moved_at"
-	" FROM (SELECT t.stream_no, pg_catalog.max(t.snapshot_at) AS snapshot_at, pg_catalog.max(t.moved_at) AS moved_at"
-	"  FROM (" STREAMS_OF_RUN(" AND n.reverted_by IS NULL", " AND p.reverted_by IS NULL") ") AS t GROUP BY t.stream_no) AS m"
+	" FROM (SELECT COALESCE(n.stream_no, p.stream_no) AS stream_no, COALESCE(n.sequence_number, 0) AS snapshot_at,"
+	"   GREATEST(n.sequence_number, p.sequence_number) AS moved_at"
+	"  FROM " STREAMS_OF_RUN(" AND reverted_by IS NULL") ") AS m"
 	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY s.stream_no FOR NO KEY UPDATE OF s",
 	1, {INT8OID}, true
 };
 
-/* Of some streams: the last run after this one that still counts, and whether there is a state at the head that the source has. */
+/* Of some streams: the last run after this one that still counts, and, if that is asked, whether the source has a state at the head. */
 static MakoStatement select_obstacles = {
 	"SELECT (SELECT pg_catalog.max(l.run_id) FROM ("
 	"  SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	"   AND n.run_id OPERATOR(pg_catalog.>) $3 AND n.reverted_by IS NULL"
 	"  UNION ALL SELECT p.run_id FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	"   AND p.run_id OPERATOR(pg_catalog.>) $3 AND p.reverted_by IS NULL) AS l),"
-	" EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	" $5 AND EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version AND n.workflow_id OPERATOR(pg_catalog.=) $4"
 	"  AND n.run_id OPERATOR(pg_catalog.<>) $3 AND n.reverted_by IS NULL"
 	"  AND (n.run_id OPERATOR(pg_catalog.=) 0 OR EXISTS (SELECT FROM mako.migration_run r"
 	"   WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry)))"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version) ORDER BY h.stream_no",
-	4, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID}, true
+	5, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID, BOOLOID}, true
 };
 
 /* A run that is being undone; lives in the context of the call. */
@@ -246,7 +246,7 @@ select_obstacles_of(const Revert *revert, const Candidate *candidates, int count
 		Datum		values[] = {
 			PointerGetDatum(construct_array(stream_nos, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
 			PointerGetDatum(construct_array(versions, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
-			Int64GetDatum(revert->run_id), CStringGetTextDatum(revert->source_wf)
+			Int64GetDatum(revert->run_id), CStringGetTextDatum(revert->source_wf), BoolGetDatum(!revert->source_folds)
 		};
 
 		return mako_sql_query(&select_obstacles, values, NULL);
