@@ -9,7 +9,7 @@ OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o result.o isolation
 	json_functions.o json_read.o json_build.o json_edit.o inline.o share.o binding.o choice.o program.o fold.o fold_cache.o \
 	census.o lookup.o stream.o chunk.o gather.o replay.o move.o batch.o \
 	survey.o retrace.o verify.o transitions.o coverage.o probe.o diagnose.o merge_patch.o dry_run.o \
-	snapshot.o progress.o run.o call.o migrate.o batched.o revert.o \
+	snapshot.o audit.o progress.o run.o call.o migrate.o batched.o revert.o \
 	append.o state.o route.o adopt.o \
 	author.o validate.o explain.o preview.o)
 

@@ -920,7 +920,7 @@ CREATE TABLE mako.dependent (
 COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()' $$),
 
     (10, 'table', 'migration_run', 'migration_run',
-     '{run_id,kind,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,batch_size,through_stream_no,reverts,superseded_by,reason,fingerprint,definitions,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
+     '{run_id,kind,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,batch_size,through_stream_no,reverts,closed_by,reason,fingerprint,definitions,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
   kind               text NOT NULL DEFAULT 'single',
@@ -934,7 +934,7 @@ CREATE TABLE mako.migration_run (
   batch_size         integer,
   through_stream_no  bigint,
   reverts            bigint,
-  superseded_by      bigint,
+  closed_by          bigint,
   reason             text,
   fingerprint        text NOT NULL,
   definitions        text[] NOT NULL,
@@ -956,8 +956,8 @@ COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to ta
 COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is the next column';
 COMMENT ON COLUMN mako.migration_run.through_stream_no IS 'the last stream that there was when the run began: later ones are none of its business';
 COMMENT ON COLUMN mako.migration_run.reverts IS 'the run that this one undoes';
-COMMENT ON COLUMN mako.migration_run.superseded_by IS
-'of a batched run that was closed before it had come to its end: the run that took its place, and what it left';
+COMMENT ON COLUMN mako.migration_run.closed_by IS
+'of a batched run that was closed before it had come to its end: the run that took its place or undid it';
 COMMENT ON COLUMN mako.migration_run.fingerprint IS 'sha256 over the lines that are the sha256 of each definition';
 COMMENT ON COLUMN mako.migration_run.definitions IS
 'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers';
@@ -1380,12 +1380,20 @@ $$
   part AS MATERIALIZED (
     SELECT e.stream_no, e.workflow_id, count(*) AS events, min(e.sequence_number) AS first, max(e.sequence_number) AS last
     FROM mako.event e GROUP BY e.stream_no, e.workflow_id),
-  history AS MATERIALIZED (
-    SELECT p.stream_no, sum(p.events)::bigint AS events, min(p.first) AS first, max(p.last) AS last,
-           (array_agg(p.workflow_id ORDER BY p.last DESC))[1] AS workflow_id
-    FROM part p GROUP BY p.stream_no),
-  saved AS MATERIALIZED (
-    SELECT n.stream_no, max(n.sequence_number) AS last FROM mako.snapshot n WHERE n.reverted_by IS NULL GROUP BY n.stream_no),
+  history AS (
+    SELECT DISTINCT ON (p.stream_no) p.stream_no, (sum(p.events) OVER w)::bigint AS events, min(p.first) OVER w AS first, p.last,
+           p.workflow_id
+    FROM part p WINDOW w AS (PARTITION BY p.stream_no) ORDER BY p.stream_no, p.last DESC),
+  saved AS (
+    SELECT n.stream_no, max(n.sequence_number) FILTER (WHERE n.reverted_by IS NULL) AS saved, max(n.sequence_number) AS furthest,
+           bool_or(n.run_id <> 0 AND r.run_id IS NULL) AS of_unknown_run
+    FROM mako.snapshot n LEFT JOIN mako.migration_run r ON r.run_id = n.run_id GROUP BY n.stream_no),
+  -- Everything that has a number, with what is known of it: its head, unless stream_id is null; its events, unless last is null; its
+  -- snapshots, unless furthest is null.
+  known AS MATERIALIZED (
+    SELECT stream_no, s.stream_id, s.version, s.workflow_id, h.events, h.first, h.last, h.workflow_id AS last_workflow,
+           a.saved, a.furthest, a.of_unknown_run
+    FROM mako.stream s FULL JOIN history h USING (stream_no) FULL JOIN saved a USING (stream_no)),
   -- The recorded moves of a stream in order.
   move AS MATERIALIZED (
     SELECT m.stream_no, m.sequence_number, m.run_id, r.source_wf, r.target_wf, m.has_snapshot,
@@ -1399,12 +1407,10 @@ $$
     WINDOW w AS (PARTITION BY m.stream_no ORDER BY m.run_id)),
   -- Where each stream must be now: where its last move led, or where its last event was written.
   place AS (
-    SELECT s.stream_no, s.stream_id, s.workflow_id, COALESCE(m.target_wf, h.workflow_id, s.workflow_id) AS expected, m.run_id
-    FROM mako.stream s
-    LEFT JOIN move m ON m.stream_no = s.stream_no AND m.next_run IS NULL
-    LEFT JOIN history h ON h.stream_no = s.stream_no
-    WHERE NOT EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no = s.stream_no AND n.run_id <> 0
-                      AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id))),
+    SELECT k.stream_no, k.stream_id, k.workflow_id, COALESCE(m.target_wf, k.last_workflow, k.workflow_id) AS expected, m.run_id
+    FROM known k
+    LEFT JOIN move m ON m.stream_no = k.stream_no AND m.next_run IS NULL
+    WHERE k.stream_id IS NOT NULL AND k.of_unknown_run IS NOT TRUE),
   -- Which workflow a stream ran under, from one sequence number (exclusive) to another.
   term AS MATERIALIZED (
     SELECT m.stream_no, m.sequence_number AS after, COALESCE(m.next, 9223372036854775807) AS through, m.target_wf AS workflow_id,
@@ -1443,46 +1449,42 @@ $$
     JOIN mako.event e ON e.stream_no = f.stream_no AND e.sequence_number = f.sequence_number),
   -- What is wrong with single streams.
   broken (severity, code, subject, message, hint) AS (
-    SELECT 'error', 'head_behind', s.stream_id, format('its head is at version %s, but its last event is %s', s.version, h.last),
+    SELECT 'error', 'head_behind', k.stream_id, format('its head is at version %s, but its last event is %s', k.version, k.last),
            'Appending fails until the head is right. mako_adopt_events() sets the heads of histories that were loaded.'
-    FROM mako.stream s JOIN history h ON h.stream_no = s.stream_no WHERE h.last > s.version
+    FROM known k WHERE k.last > k.version
     UNION ALL
-    SELECT 'error', 'head_ahead', s.stream_id,
-           format('its head is at version %s, but its last event is %s', s.version, COALESCE(h.last, 0)),
+    SELECT 'error', 'head_ahead', k.stream_id,
+           format('its head is at version %s, but its last event is %s', k.version, COALESCE(k.last, 0)),
            'Events are lost: restore them from a backup.'
-    FROM mako.stream s
-    LEFT JOIN history h ON h.stream_no = s.stream_no
-    LEFT JOIN saved a ON a.stream_no = s.stream_no
-    WHERE COALESCE(h.last, 0) < s.version AND (h.last IS NOT NULL OR COALESCE(a.last, 0) < s.version)
+    FROM known k WHERE COALESCE(k.last, 0) < k.version AND (k.last IS NOT NULL OR COALESCE(k.saved, 0) < k.version)
     UNION ALL
-    SELECT 'error', 'events_without_head', h.stream_no::text, format('stream number %s has %s events, but no head', h.stream_no, h.events),
+    SELECT 'error', 'events_without_head', k.stream_no::text, format('stream number %s has %s events, but no head', k.stream_no, k.events),
            'Restore the head from a backup.'
-    FROM history h WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = h.stream_no)
+    FROM known k WHERE k.stream_id IS NULL AND k.last IS NOT NULL
     UNION ALL
-    SELECT 'error', 'event_gap', s.stream_id,
-           CASE WHEN h.last - h.first + 1 = h.events THEN format('its first event is %s', h.first)
-                ELSE format('%s events are missing between %s and %s', h.last - h.first + 1 - h.events, h.first, h.last) END,
+    SELECT 'error', 'event_gap', k.stream_id,
+           CASE WHEN k.last - k.first + 1 = k.events THEN format('its first event is %s', k.first)
+                ELSE format('%s events are missing between %s and %s', k.last - k.first + 1 - k.events, k.first, k.last) END,
            'Events are lost: restore them from a backup.'
-    FROM history h
-    JOIN mako.stream s ON s.stream_no = h.stream_no
-    LEFT JOIN saved a ON a.stream_no = h.stream_no
-    WHERE h.last - h.first + 1 <> h.events OR (h.first > 1 AND COALESCE(a.last, 0) < h.first - 1)
+    FROM known k
+    WHERE k.stream_id IS NOT NULL AND (k.last - k.first + 1 <> k.events OR (k.first > 1 AND COALESCE(k.saved, 0) < k.first - 1))
     UNION ALL
-    SELECT 'error', 'snapshot_beyond_head', s.stream_id,
-           format('its snapshot at %s (run %s) is beyond the head, which is at version %s', n.sequence_number, n.run_id, s.version),
+    SELECT 'error', 'snapshot_beyond_head', k.stream_id,
+           format('its snapshot at %s (run %s) is beyond the head, which is at version %s', n.sequence_number, n.run_id, k.version),
            CASE WHEN n.run_id = 0 THEN 'Delete the snapshot: it is only a cache.'
                 ELSE 'Restore snapshot or events from a backup; mako.migration_run tells which run it was.' END
-    FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no WHERE n.sequence_number > s.version
+    FROM known k JOIN mako.snapshot n ON n.stream_no = k.stream_no AND n.sequence_number > k.version WHERE k.furthest > k.version
     UNION ALL
-    SELECT 'error', 'snapshot_without_head', n.stream_no::text, format('stream number %s has snapshots, but no head', n.stream_no),
+    SELECT 'error', 'snapshot_without_head', k.stream_no::text, format('stream number %s has snapshots, but no head', k.stream_no),
            'Restore the head from a backup.'
-    FROM mako.snapshot n WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = n.stream_no) GROUP BY n.stream_no
+    FROM known k WHERE k.stream_id IS NULL AND k.furthest IS NOT NULL
     UNION ALL
-    SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
+    SELECT 'error', 'snapshot_of_unknown_run', k.stream_id,
            format('its snapshot at %s is of run %s, which is not recorded', n.sequence_number, n.run_id),
            'Restore the row of mako.migration_run from a backup.'
-    FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
-    WHERE n.run_id <> 0 AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id)
+    FROM known k JOIN mako.snapshot n ON n.stream_no = k.stream_no
+    WHERE k.stream_id IS NOT NULL AND k.of_unknown_run AND n.run_id <> 0
+      AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id)
     UNION ALL
     SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
            format('its snapshot at %s is marked as undone by run %s, which did not undo run %s', n.sequence_number, n.reverted_by, n.run_id),
@@ -1519,11 +1521,10 @@ $$
   UNION ALL
   SELECT 'info', 'events_archived', '*', format('the first events of %s streams are archived; their snapshots tell the states', count(*)),
          'mako_trace() and mako_verify() cannot look behind them.'
-  FROM mako.stream s
-  JOIN saved a ON a.stream_no = s.stream_no
-  LEFT JOIN history h ON h.stream_no = s.stream_no
-  WHERE CASE WHEN h.first IS NULL THEN s.version > 0 AND a.last = s.version
-             ELSE h.first > 1 AND a.last >= h.first - 1 AND h.last - h.first + 1 = h.events END
+  FROM known k
+  WHERE k.stream_id IS NOT NULL
+    AND CASE WHEN k.first IS NULL THEN k.version > 0 AND k.saved = k.version
+             ELSE k.first > 1 AND k.saved >= k.first - 1 AND k.last - k.first + 1 = k.events END
   HAVING count(*) > 0
   UNION ALL
   SELECT 'error', 'workflow_not_registered', s.workflow_id, format('%s streams run under it, but it is not registered', count(*)),
@@ -1538,7 +1539,7 @@ $$
   WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.workflow_id = x.workflow_id::text)
   UNION ALL
   SELECT 'warning', 'run_unfinished', format('%s -> %s', r.source_wf, r.target_wf), format('batched run %s has not finished', r.run_id),
-         'It is running, or was stopped: call it again, and it goes on.'
+         'It is running, or was stopped: call it again, and it goes on, or give it up with mako_revert().'
   FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL
   UNION ALL
   SELECT 'error', 'dependent_missing', d.relation,

@@ -29,9 +29,10 @@
  *				   key order                                                   (MakoWriter)
  *	  direct.c     rows to tables that do nothing but hold rows                (MakoDirect)
  *	  report.c     counts and errors                                           (MakoReport)
+ *	  audit.c      the runs, for those who ask later
  *	  progress.c   how far it has come, for others to see
  *
- * batched.c is the call of a procedure instead, which goes that way once a batch, and commits (MakoBatchedRun).
+ * batched.c is the call of a procedure instead, which goes that way once a batch, and commits (MakoBatchedRun: batched.h).
  *
  * What fold.c calls, from a function's name to a value:
  *
@@ -911,19 +912,10 @@ extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
 extern bool mako_writer_withdraw(MakoWriter *writer, int64 stream_no);
 
-/* ---- progress.c: how far a migration has come -------------------------------------------------------------------------------- */
-
-typedef struct MakoRequest MakoRequest; /* below: run.c */
-
-extern void mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
-								TimestampTz started_at);
-extern void mako_progress_advance(int64 failed);
-extern void mako_progress_end(void);
-
-/* ---- run.c: the runs of a call, in one pass -------------------------------------------------------------------------------- */
+/* ---- audit.c: what a call asks for, and its runs in the audit trail ---------------------------------------------------------- */
 
 /* What the caller asked for. */
-struct MakoRequest
+typedef struct MakoRequest
 {
 	const char *source_wf;
 	const char *target_wf;
@@ -935,39 +927,28 @@ struct MakoRequest
 	text	   *reason;			/* or NULL */
 	bool		one_of_version; /* skipped counts this workflow's streams only */
 	int			batch_size;		/* streams a transaction; 0: all in one */
-};
+} MakoRequest;
+
+extern int64 mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_at, int64 through_stream_no);
+extern void mako_audit_end(MakoReport *report);
+extern void mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const char *why);
+pg_noreturn extern void mako_audit_raise_unknown(int64 run_id);
+
+/* ---- progress.c: how far a migration has come -------------------------------------------------------------------------------- */
+
+extern void mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
+								TimestampTz started_at);
+extern void mako_progress_advance(int64 failed);
+extern void mako_progress_end(void);
+
+/* ---- run.c: the runs of a call, in one pass -------------------------------------------------------------------------------- */
 
 #define MAKO_UNEXPECTED_DEFINITIONS "the definitions are not those that were expected"
 #define MAKO_CHANGED_DEFINITIONS "the definitions have changed during the migration"
 
-#define MAKO_FINGERPRINT_LENGTH 64	/* of sha256 in hexadecimal */
-
-/* A batched run between its transactions; it and what it points to lives as long as the procedure's call. */
-typedef struct MakoBatchedRun
-{
-	MakoRequest request;
-	int64		run_id;
-	char		fingerprint[MAKO_FINGERPRINT_LENGTH + 1];	/* of what it runs */
-	int64		through_stream_no;	/* later streams are none of its business */
-	int64		last_stream_no; /* it has come so far */
-	TimestampTz started_at;
-	int64		batches;		/* these four are in its row and its batches, and count earlier calls */
-	int64		migrated;
-	int64		failed;
-	int64		busy;			/* how often a stream was passed over */
-	int64		total;			/* streams, when this call began, and how many of them are done with */
-	int64		done;
-} MakoBatchedRun;
-
 extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected, const char *message);
 extern bool mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why);
-pg_noreturn extern void mako_run_raise_unknown(int64 run_id);
-extern void mako_run_end(MakoReport *report);
 extern List *mako_run(const MakoRequest *requests, int count);
-extern void mako_run_begin_batched(MakoBatchedRun *runs, int count);
-extern void mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,
-						   int64 *busy, int *busy_count);
-extern List *mako_run_end_batched(MakoBatchedRun *runs, int count);
 
 /* ---- call.c: not twice, and not inside another one -------------------------------------------------------------------------- */
 

@@ -43,38 +43,38 @@ static MakoStatement select_workflow = {
 };
 
 /* Where a run left its streams: with a snapshot, without one of the last event, or both. */
-#define STREAMS_OF_RUN(more_of_snapshot, more_of_repointed) \
-	"SELECT n.stream_no, n.sequence_number AS snapshot_at, n.sequence_number AS moved_at FROM mako.snapshot n" \
-	" WHERE n.run_id OPERATOR(pg_catalog.=) $1" more_of_snapshot \
-	" UNION ALL SELECT p.stream_no, 0, p.sequence_number FROM mako.repointed p" \
-	" WHERE p.run_id OPERATOR(pg_catalog.=) $1" more_of_repointed
+#define STREAMS_OF_RUN(more) \
+	"(SELECT n.stream_no, n.sequence_number FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1" more ") AS n" \
+	" FULL JOIN (SELECT p.stream_no, p.sequence_number FROM mako.repointed p WHERE p.run_id OPERATOR(pg_catalog.=) $1" more ") AS p" \
+	" ON p.stream_no OPERATOR(pg_catalog.=) n.stream_no"
 
 static MakoStatement count_streams = {
-	"SELECT pg_catalog.count(DISTINCT t.stream_no) FROM (" STREAMS_OF_RUN("", "") ") AS t", 1, {INT8OID}
+	"SELECT pg_catalog.count(*) FROM " STREAMS_OF_RUN(""), 1, {INT8OID}
 };
 
 static MakoStatement lock_streams = {
 	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id, m.snapshot_at, m.moved_at"
-	" FROM (SELECT t.stream_no, pg_catalog.max(t.snapshot_at) AS snapshot_at, pg_catalog.max(t.moved_at) AS moved_at"
-	"  FROM (" STREAMS_OF_RUN(" AND n.reverted_by IS NULL", " AND p.reverted_by IS NULL") ") AS t GROUP BY t.stream_no) AS m"
+	" FROM (SELECT COALESCE(n.stream_no, p.stream_no) AS stream_no, COALESCE(n.sequence_number, 0) AS snapshot_at,"
+	"   GREATEST(n.sequence_number, p.sequence_number) AS moved_at"
+	"  FROM " STREAMS_OF_RUN(" AND reverted_by IS NULL") ") AS m"
 	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY s.stream_no FOR NO KEY UPDATE OF s",
 	1, {INT8OID}, true
 };
 
-/* Of some streams: the last run after this one that still counts, and whether there is a state at the head that the source has. */
+/* Of some streams: the last run after this one that still counts, and, if that is asked, whether the source has a state at the head. */
 static MakoStatement select_obstacles = {
 	"SELECT (SELECT pg_catalog.max(l.run_id) FROM ("
 	"  SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	"   AND n.run_id OPERATOR(pg_catalog.>) $3 AND n.reverted_by IS NULL"
 	"  UNION ALL SELECT p.run_id FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	"   AND p.run_id OPERATOR(pg_catalog.>) $3 AND p.reverted_by IS NULL) AS l),"
-	" EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	" $5 AND EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version AND n.workflow_id OPERATOR(pg_catalog.=) $4"
 	"  AND n.run_id OPERATOR(pg_catalog.<>) $3 AND n.reverted_by IS NULL"
 	"  AND (n.run_id OPERATOR(pg_catalog.=) 0 OR EXISTS (SELECT FROM mako.migration_run r"
 	"   WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry)))"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version) ORDER BY h.stream_no",
-	4, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID}, true
+	5, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID, BOOLOID}, true
 };
 
 /* A run that is being undone; lives in the context of the call. */
@@ -82,9 +82,10 @@ typedef struct Revert
 {
 	int64		run_id;			/* of the run that is undone */
 	const text *reason;			/* or NULL */
-	const char *source_wf;		/* of that run, like the next three */
+	const char *source_wf;		/* of that run, like the next four */
 	const char *target_wf;
 	bool		update_registry;
+	bool		finished;		/* or a batched run that was left half-way, or is under way */
 	bool		source_folds;	/* states of its source can be folded: it has an apply */
 	ErrorData  *no_way;			/* what stands against every stream, or NULL */
 	MakoTally	tally;
@@ -245,7 +246,7 @@ select_obstacles_of(const Revert *revert, const Candidate *candidates, int count
 		Datum		values[] = {
 			PointerGetDatum(construct_array(stream_nos, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
 			PointerGetDatum(construct_array(versions, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
-			Int64GetDatum(revert->run_id), CStringGetTextDatum(revert->source_wf)
+			Int64GetDatum(revert->run_id), CStringGetTextDatum(revert->source_wf), BoolGetDatum(!revert->source_folds)
 		};
 
 		return mako_sql_query(&select_obstacles, values, NULL);
@@ -325,7 +326,7 @@ read_run(Revert *revert)
 	bool		isnull;
 
 	if (rows.count == 0)
-		mako_run_raise_unknown(revert->run_id);
+		mako_audit_raise_unknown(revert->run_id);
 	kind = mako_rows_text(&rows, 0, 1);
 	revert->source_wf = mako_rows_text(&rows, 0, 2);
 	revert->target_wf = mako_rows_text(&rows, 0, 3);
@@ -336,12 +337,7 @@ read_run(Revert *revert)
 				 errmsg("migration run " INT64_FORMAT " cannot be reverted", revert->run_id),
 				 errdetail("It has itself taken streams back from \"%s\" to \"%s\".", revert->source_wf, revert->target_wf),
 				 errhint("Migrate them again with mako_migrate().")));
-	if (!DatumGetBool(mako_rows_get(&rows, 0, 5, &isnull)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration run " INT64_FORMAT " is not finished", revert->run_id),
-				 errdetail("It is a batched run from \"%s\" to \"%s\".", revert->source_wf, revert->target_wf),
-				 errhint("Call mako_migrate_batched() again, which finishes it, and revert it then.")));
+	revert->finished = DatumGetBool(mako_rows_get(&rows, 0, 5, &isnull));
 	mako_rows_free(&rows);
 }
 
@@ -383,6 +379,9 @@ work(void *argument)
 	read_run(revert);
 	revert->tally.max_errors = -1;
 	revert->report = mako_report_create(revert->target_wf, revert->source_wf, &revert->tally);
+	/* Whoever is at a batched run holds its source; once we do, it can only have come to its end. */
+	if (!revert->finished)
+		mako_fence_lock_source(revert->source_wf);
 	mako_fence_lock_source(revert->target_wf);
 	mako_fence_lock(revert->target_wf);
 	mako_fence_lock(revert->source_wf);
@@ -394,11 +393,13 @@ work(void *argument)
 	revert->writer = mako_writer_create(&revert->destination, 1, revert->update_registry);
 	revert->writer->undoes = revert->run_id;
 	revert->report->run_id = start_run(revert);
+	if (!revert->finished)
+		mako_audit_close(revert->run_id, revert->source_wf, revert->report->run_id, "It is reverted.");
 	mako_writer_rehearse(revert->writer);
 	revert->batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
 	take_all_back(revert);
 	revert->report->skipped = count_all(revert) - revert->report->migrated - revert->report->failed;
-	mako_run_end(revert->report);
+	mako_audit_end(revert->report);
 }
 
 MAKO_FUNCTION(mako_revert);

@@ -13,76 +13,12 @@
  *
  * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
-#include "mako_migration.h"
+#include "batched.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-
-static MakoStatement insert_run = {
-	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, max_errors, reason,"
-	" fingerprint, definitions, extension_version, started_at, kind, batch_size, through_stream_no)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING run_id",
-	15, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID,
-	TEXTOID, INT4OID, INT8OID}
-};
-
-static MakoStatement finish_run = {
-	"UPDATE mako.migration_run SET finished_at = $2, migrated = $3, skipped = $4, failed = $5"
-	" WHERE run_id OPERATOR(pg_catalog.=) $1",
-	5, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}
-};
-
-/*
- * Batched runs that have not come to their end, by their source; and whether a later run may have brought streams there, or left snapshots
- * of those that are there.
- */
-static MakoStatement select_unfinished = {
-	"SELECT r.run_id, r.target_wf, r.fingerprint, r.tenant_id, r.in_flight_only, r.through_stream_no, r.started_at, r.migrated, r.failed,"
-	" b.batches, b.last_stream_no, b.busy,"
-	" EXISTS (SELECT FROM mako.migration_run l WHERE l.run_id OPERATOR(pg_catalog.>) r.run_id"
-	"  AND CASE WHEN l.update_registry THEN l.target_wf ELSE l.source_wf END OPERATOR(pg_catalog.=) r.source_wf)"
-	" FROM mako.migration_run r CROSS JOIN LATERAL ("
-	"  SELECT pg_catalog.count(*), COALESCE(pg_catalog.max(b.last_stream_no), 0), COALESCE(pg_catalog.sum(b.busy), 0)::pg_catalog.int8"
-	"  FROM mako.migration_batch b WHERE b.run_id OPERATOR(pg_catalog.=) r.run_id) AS b (batches, last_stream_no, busy)"
-	" WHERE r.source_wf OPERATOR(pg_catalog.=) $1 AND r.kind OPERATOR(pg_catalog.=) 'batched' AND r.finished_at IS NULL ORDER BY r.run_id",
-	1, {TEXTOID}
-};
-
-static MakoStatement supersede_runs = {
-	"UPDATE mako.migration_run SET finished_at = $2, superseded_by = $1"
-	" WHERE source_wf OPERATOR(pg_catalog.=) $3 AND kind OPERATOR(pg_catalog.=) 'batched' AND finished_at IS NULL"
-	" AND run_id OPERATOR(pg_catalog.<>) $1",
-	3, {INT8OID, TIMESTAMPTZOID, TEXTOID}
-};
-
-static MakoStatement resume_run = {
-	"UPDATE mako.migration_run SET batch_size = $2, max_errors = $3, reason = COALESCE($4, reason)"
-	" WHERE run_id OPERATOR(pg_catalog.=) $1",
-	4, {INT8OID, INT4OID, INT8OID, TEXTOID}
-};
-
-static MakoStatement count_run = {
-	"UPDATE mako.migration_run SET migrated = $2, failed = $3 WHERE run_id OPERATOR(pg_catalog.=) $1",
-	3, {INT8OID, INT8OID, INT8OID}
-};
-
-static MakoStatement insert_batch = {
-	"INSERT INTO mako.migration_batch (run_id, batch_no, last_stream_no, migrated, failed, busy, started_at, finished_at)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-	8, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
-};
-
-/* What there is to do for a run: the last stream, how many there are, and how many of them behind the one that it has come to. */
-static MakoStatement select_population = {
-	"SELECT COALESCE(pg_catalog.max(s.stream_no), 0), pg_catalog.count(*),"
-	" pg_catalog.count(*) FILTER (WHERE s.stream_no OPERATOR(pg_catalog.>) $3)"
-	" FROM mako.stream s WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
-	" AND s.stream_no OPERATOR(pg_catalog.<=) $4",
-	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
-};
 
 /* From which share of all streams on reading every event costs less than looking up those that match. */
 #define HEAP_ORDER_SHARE 0.18
@@ -397,37 +333,6 @@ mako_run_check_fingerprint(const char *fingerprint, const char *expected, const 
 				 errhint("Review the definitions again; mako_fingerprint() and mako_version_fingerprint() show the fingerprints.")));
 }
 
-/* Opens the run in the audit trail; through_stream_no is that of a batched run. */
-static int64
-start_run(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_at, int64 through_stream_no)
-{
-	Datum		values[] = {
-		CStringGetTextDatum(request->source_wf), CStringGetTextDatum(request->target_wf), mako_plan_path(plan),
-		UUIDPGetDatum(request->tenant_id), BoolGetDatum(request->update_registry), BoolGetDatum(request->in_flight_only),
-		Int64GetDatum(request->max_errors), PointerGetDatum(request->reason), CStringGetTextDatum(plan->fingerprint),
-		mako_plan_definitions(plan), CStringGetTextDatum(mako_sql_extension_version()), TimestampTzGetDatum(started_at),
-		CStringGetTextDatum(request->batch_size > 0 ? "batched" : "single"), Int32GetDatum(request->batch_size),
-		Int64GetDatum(through_stream_no)
-	};
-	char		nulls[] = "               ";
-	MakoRows	rows;
-	bool		isnull;
-	int64		run_id;
-
-	if (request->tenant_id == NULL)
-		nulls[3] = 'n';
-	if (request->max_errors < 0)
-		nulls[6] = 'n';
-	if (request->reason == NULL)
-		nulls[7] = 'n';
-	if (request->batch_size == 0)
-		nulls[13] = nulls[14] = 'n';
-	rows = mako_invariants_query(&insert_run, values, nulls);
-	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
-	mako_rows_free(&rows);
-	return run_id;
-}
-
 /*
  * Counts what was skipped: everything in scope that was neither migrated nor failed, whichever the reason; streams that have come
  * meanwhile, too.
@@ -443,31 +348,6 @@ count_skipped(const Pass *pass)
 		MakoReport *report = pass->runs[i].report;
 
 		report->skipped = mako_census_scope(census, by_name ? report->source_wf : NULL) - report->migrated - report->failed;
-	}
-}
-
-/* Raises that there is no such run. */
-void
-mako_run_raise_unknown(int64 run_id)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("migration run " INT64_FORMAT " does not exist", run_id),
-			 errhint("The table mako.migration_run has all runs.")));
-}
-
-/* Closes a run in the audit trail. */
-void
-mako_run_end(MakoReport *report)
-{
-	report->finished_at = GetCurrentTimestamp();
-	{
-		Datum		values[] = {
-			Int64GetDatum(report->run_id), TimestampTzGetDatum(report->finished_at), Int64GetDatum(report->migrated),
-			Int64GetDatum(report->skipped), Int64GetDatum(report->failed)
-		};
-
-		(void) mako_invariants_write(&finish_run, values, NULL);
 	}
 }
 
@@ -578,7 +458,7 @@ mako_run(const MakoRequest *requests, int count)
 	found = mako_census_found(pass->census, &found_count);
 	pass->heads = mako_stream_open_locking(pass->sources, count, pass->tenant_id, found, found_count, pass->writer->dependents != NIL);
 	for (int i = 0; i < count; i++)
-		pass->runs[i].report->run_id = start_run(pass->runs[i].request, pass->runs[i].plan, pass->runs[i].report->started_at, 0);
+		pass->runs[i].report->run_id = mako_audit_begin(pass->runs[i].request, pass->runs[i].plan, pass->runs[i].report->started_at, 0);
 	compile(pass);
 	rehearse(pass);
 	mako_progress_begin(&requests[0], pass->runs[0].report->run_id, 0, count_matching(pass), 0,
@@ -589,134 +469,13 @@ mako_run(const MakoRequest *requests, int count)
 	check_definitions(pass);
 	for (int i = 0; i < count; i++)
 	{
-		mako_run_end(pass->runs[i].report);
+		mako_audit_end(pass->runs[i].report);
 		mako_replay_warn(pass->replays[i], NULL);
 	}
 	return pass->tally.reports;
 }
 
 /* ---- one transaction a batch ------------------------------------------------------------------------------------------------ */
-
-/* Is this tenant, or all of them, that of a request? */
-static bool
-same_tenant(const MakoRequest *request, const pg_uuid_t *tenant_id)
-{
-	if (request->tenant_id == NULL || tenant_id == NULL)
-		return request->tenant_id == tenant_id;
-	return memcmp(request->tenant_id, tenant_id, sizeof(pg_uuid_t)) == 0;
-}
-
-/*
- * Takes up a batched run where it was left, if it is about the same and nothing came in between; otherwise it is over, because two cannot
- * go on side by side. Its batches count what they have done, so its counts are right.
- */
-static void
-take_up(MakoBatchedRun *run, const MakoPlan *plan, const MakoRows *rows, uint64 row)
-{
-	const MakoRequest *request = &run->request;
-	bool		isnull;
-	int64		run_id = DatumGetInt64(mako_rows_get(rows, row, 1, &isnull));
-	Datum		tenant_id = mako_rows_get(rows, row, 4, &isnull);
-	const char *why = NULL;
-
-	if (strcmp(mako_rows_text(rows, row, 2), request->target_wf) != 0)
-		why = "Its target was another one.";
-	else if (strcmp(mako_rows_text(rows, row, 3), plan->fingerprint) != 0)
-		why = "The definitions have changed since.";
-	else if (!same_tenant(request, isnull ? NULL : DatumGetUUIDP(tenant_id)) ||
-			 DatumGetBool(mako_rows_get(rows, row, 5, &isnull)) != request->in_flight_only)
-		why = "Its options were others.";
-	else if (DatumGetBool(mako_rows_get(rows, row, 13, &isnull)))
-		why = "Another run to or from its source came in between.";
-	if (why != NULL)
-	{
-		ereport(NOTICE,
-				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed", run_id, request->source_wf),
-				 errdetail_internal("%s", why)));
-		return;
-	}
-	run->run_id = run_id;
-	run->through_stream_no = DatumGetInt64(mako_rows_get(rows, row, 6, &isnull));
-	run->started_at = DatumGetTimestampTz(mako_rows_get(rows, row, 7, &isnull));
-	run->migrated = DatumGetInt64(mako_rows_get(rows, row, 8, &isnull));
-	run->failed = DatumGetInt64(mako_rows_get(rows, row, 9, &isnull));
-	run->batches = DatumGetInt64(mako_rows_get(rows, row, 10, &isnull));
-	run->last_stream_no = DatumGetInt64(mako_rows_get(rows, row, 11, &isnull));
-	run->busy = DatumGetInt64(mako_rows_get(rows, row, 12, &isnull));
-}
-
-/* Finds the run that a call goes on with, if there is one; others are to be closed. */
-static void
-find_unfinished(MakoBatchedRun *run, const MakoPlan *plan)
-{
-	Datum		source_wf = CStringGetTextDatum(run->request.source_wf);
-	MakoRows	rows = mako_sql_query(&select_unfinished, &source_wf, NULL);
-
-	for (uint64 row = 0; row < rows.count; row++)
-		take_up(run, plan, &rows, row);
-	mako_rows_free(&rows);
-}
-
-/* Closes the other runs from the same source that have not come to their end; their rows say which one has taken their place. */
-static void
-supersede_others(const MakoBatchedRun *run)
-{
-	Datum		values[] = {
-		Int64GetDatum(run->run_id), TimestampTzGetDatum(GetCurrentTimestamp()), CStringGetTextDatum(run->request.source_wf)
-	};
-
-	(void) mako_invariants_write(&supersede_runs, values, NULL);
-}
-
-/* Counts what there is to do, and fixes it for a new run. */
-static void
-count_population(MakoBatchedRun *run)
-{
-	const MakoRequest *request = &run->request;
-	Datum		values[] = {
-		CStringGetTextDatum(request->source_wf), UUIDPGetDatum(request->tenant_id), Int64GetDatum(run->last_stream_no),
-		Int64GetDatum(run->run_id > 0 ? run->through_stream_no : PG_INT64_MAX)
-	};
-	MakoRows	rows = mako_sql_query(&select_population, values, request->tenant_id == NULL ? " n  " : NULL);
-	bool		isnull;
-
-	if (run->run_id == 0)
-		run->through_stream_no = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
-	run->total = run->migrated + DatumGetInt64(mako_rows_get(&rows, 0, 2, &isnull));
-	run->done = run->total - DatumGetInt64(mako_rows_get(&rows, 0, 3, &isnull));
-	mako_rows_free(&rows);
-}
-
-/* Opens a batched run in the audit trail, or the one again that was left unfinished. */
-static void
-begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
-{
-	const MakoRequest *request = &run->request;
-
-	find_unfinished(run, plan);
-	count_population(run);
-	if (run->run_id > 0)
-	{
-		Datum		values[] = {
-			Int64GetDatum(run->run_id), Int32GetDatum(request->batch_size), Int64GetDatum(request->max_errors),
-			PointerGetDatum(request->reason)
-		};
-		const char	nulls[] = {' ', ' ', request->max_errors < 0 ? 'n' : ' ', request->reason == NULL ? 'n' : ' ', '\0'};
-
-		(void) mako_invariants_write(&resume_run, values, nulls);
-	}
-	else
-	{
-		Datum		values[] = {(Datum) 0, Int64GetDatum(0), Int64GetDatum(0)};
-
-		run->started_at = GetCurrentTimestamp();
-		run->run_id = start_run(request, plan, run->started_at, run->through_stream_no);
-		values[0] = Int64GetDatum(run->run_id);
-		(void) mako_invariants_write(&count_run, values, NULL);
-	}
-	supersede_others(run);
-	snprintf(run->fingerprint, sizeof(run->fingerprint), "%s", plan->fingerprint);
-}
 
 /* Opens batched runs, which are in the order of the names of their sources; what is refused to the caller is refused here. */
 void
@@ -731,7 +490,7 @@ mako_run_begin_batched(MakoBatchedRun *runs, int count)
 	compile(pass);
 	rehearse(pass);
 	for (int i = 0; i < count; i++)
-		begin_batched(&runs[i], pass->runs[i].plan);
+		mako_audit_begin_batched(&runs[i], pass->runs[i].plan);
 }
 
 /* Opens the pass of one transaction of a batched run, whose report has the counts of those before. */
@@ -789,29 +548,6 @@ lock_busy(Pass *pass, int64 stream_no, int milliseconds)
 	return false;
 }
 
-/* Writes what a transaction of a batched run has done. */
-static void
-record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no, int64 busy, TimestampTz started_at)
-{
-	Datum		counts[] = {
-		Int64GetDatum(run->run_id), Int64GetDatum(report->migrated), Int64GetDatum(report->failed)
-	};
-	Datum		batch[] = {
-		Int64GetDatum(run->run_id), Int64GetDatum(run->batches + 1), Int64GetDatum(last_stream_no),
-		Int64GetDatum(report->migrated - run->migrated), Int64GetDatum(report->failed - run->failed), Int64GetDatum(busy),
-		TimestampTzGetDatum(started_at), TimestampTzGetDatum(GetCurrentTimestamp())
-	};
-
-	(void) mako_invariants_write(&count_run, counts, NULL);
-	(void) mako_invariants_write(&insert_batch, batch, last_stream_no == 0 ? "  n     " : NULL);
-	run->batches++;
-	run->migrated = report->migrated;
-	run->failed = report->failed;
-	if (last_stream_no > 0)
-		run->last_stream_no = last_stream_no;
-	run->busy += busy;
-}
-
 /*
  * Migrates some streams of a batched run, in the order of their numbers, in the transaction at hand, which the caller commits. Those that
  * somebody else has locked are left out and returned in busy, which has room for all; or, where wait says how many milliseconds (it is not
@@ -838,9 +574,7 @@ mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos
 			if (j < locked_count && locked[j] == stream_nos[i])
 				j++;
 			else
-			{
 				busy[(*busy_count)++] = stream_nos[i];
-			}
 		}
 	}
 	pass->heads = mako_stream_open_locking(pass->sources, 1, pass->tenant_id, locked, locked_count, pass->writer->dependents != NIL);
@@ -848,7 +582,7 @@ mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos
 	rehearse(pass);
 	migrate_all(pass);
 	check_definitions(pass);
-	record_batch(run, pass->runs[0].report, last_stream_no, *busy_count, started_at);
+	mako_audit_record_batch(run, pass->runs[0].report, last_stream_no, *busy_count, started_at);
 	mako_replay_warn(pass->replays[0], NULL);
 }
 
@@ -876,6 +610,6 @@ mako_run_end_batched(MakoBatchedRun *runs, int count)
 	}
 	count_skipped(pass);
 	for (int i = 0; i < count; i++)
-		mako_run_end(pass->runs[i].report);
+		mako_audit_end(pass->runs[i].report);
 	return pass->tally.reports;
 }

@@ -761,7 +761,7 @@ find_run(MakoArchive *archive, int64 run_id)
 	MakoRun    *run = mako_retrace_run(archive, run_id);
 
 	if (run == NULL)
-		mako_run_raise_unknown(run_id);
+		mako_audit_raise_unknown(run_id);
 	if (strcmp(run->kind, "revert") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -771,7 +771,7 @@ find_run(MakoArchive *archive, int64 run_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("migration run " INT64_FORMAT " is not finished", run_id),
-				 errhint("Verify it when it is; a batched run that was interrupted goes on when it is called again.")));
+				 errhint("Verify it when it is; a batched run that was interrupted goes on when it is called again, and mako_revert() gives it up.")));
 	return run;
 }
 

@@ -176,7 +176,7 @@ SELECT is_empty($$ SELECT * FROM mako.snapshot n JOIN mako.stream s USING (strea
 CALL mako_migrate_batched('x@FV2024-10-01', 'x@FV2025-10-01', 5, in_flight_only => true) \gset
 SELECT is((SELECT finished_at IS NOT NULL FROM mako.migration_run WHERE run_id = 6), true, 'with other options the unfinished run is closed');
 SELECT is((:'report'::mako_migration_report).run_id, 7::bigint, 'and another one begins');
-SELECT is(pg_temp.rows('SELECT run_id, superseded_by, skipped IS NULL FROM mako.migration_run WHERE run_id IN (5, 6, 7) ORDER BY run_id'), E'5||false\n6|7|true\n7||false',
+SELECT is(pg_temp.rows('SELECT run_id, closed_by, skipped IS NULL FROM mako.migration_run WHERE run_id IN (5, 6, 7) ORDER BY run_id'), E'5||false\n6|7|true\n7||false',
           'the audit trail tells which one took its place, and does not count what it skipped');
 SELECT is((SELECT count(*) FROM mako.stream s JOIN mako.event v USING (stream_no) WHERE s.workflow_id = 'x@FV2024-10-01' AND v.sequence_number = s.version
              AND NOT EXISTS (SELECT FROM mako.migration_error e WHERE e.run_id = 7 AND e.stream_no = s.stream_no) AND NOT v.payload ? 'closed'), 0::bigint,
@@ -218,7 +218,7 @@ CREATE FUNCTION pg_temp.story(stream_id text) RETURNS text LANGUAGE sql AS $$
 CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1, max_errors => 0);
 SELECT is(:'LAST_ERROR_SQLSTATE'::text, 'MK006', 'a run stops in the middle');
 SELECT max(run_id) AS stopped FROM mako.migration_run \gset
-SELECT is(pg_temp.rows(format('SELECT skipped, superseded_by FROM mako.migration_run WHERE run_id = %s', :stopped)), '|', 'what it skips is counted at its end');
+SELECT is(pg_temp.rows(format('SELECT skipped, closed_by FROM mako.migration_run WHERE run_id = %s', :stopped)), '|', 'what it skips is counted at its end');
 SELECT is((SELECT migrated FROM mako_migrate('o@FV2023-10-01', 'o@FV2024-10-01')), 2::bigint, 'another one brings streams to its source');
 CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1) \gset
 SELECT is((SELECT format('%s %s', (r).run_id - :stopped, (r).migrated) FROM (SELECT :'report'::mako_migration_report AS r) q), '2 3',

@@ -141,7 +141,7 @@ max_errors bigint
 batch_size integer
 through_stream_no bigint
 reverts bigint
-superseded_by bigint
+closed_by bigint
 reason text
 fingerprint text not null
 definitions text[] not null

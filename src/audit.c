@@ -1,0 +1,277 @@
+/*
+ * audit.c
+ *	  The runs in the audit trail: begun, counted batch by batch, ended, or closed because another one takes their place.
+ *
+ * A row of mako.migration_run is final once its run has ended. That of a batched run is, with its batches, all that a later call needs to
+ * go on with it; of each source at most one is unfinished. The writes go through invariants.c, which sees to it that none is swallowed.
+ */
+#include "batched.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+static MakoStatement insert_run = {
+	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, max_errors, reason,"
+	" fingerprint, definitions, extension_version, started_at, kind, batch_size, through_stream_no)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING run_id",
+	15, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID,
+	TEXTOID, INT4OID, INT8OID}
+};
+
+static MakoStatement finish_run = {
+	"UPDATE mako.migration_run SET finished_at = $2, migrated = $3, skipped = $4, failed = $5"
+	" WHERE run_id OPERATOR(pg_catalog.=) $1",
+	5, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}
+};
+
+/*
+ * Batched runs that have not come to their end, by their source; and whether a later run may have brought streams there, or left snapshots
+ * of those that are there.
+ */
+static MakoStatement select_unfinished = {
+	"SELECT r.run_id, r.target_wf, r.fingerprint, r.tenant_id, r.in_flight_only, r.through_stream_no, r.started_at, r.migrated, r.failed,"
+	" b.batches, b.last_stream_no, b.busy,"
+	" EXISTS (SELECT FROM mako.migration_run l WHERE l.run_id OPERATOR(pg_catalog.>) r.run_id"
+	"  AND CASE WHEN l.update_registry THEN l.target_wf ELSE l.source_wf END OPERATOR(pg_catalog.=) r.source_wf)"
+	" FROM mako.migration_run r CROSS JOIN LATERAL ("
+	"  SELECT pg_catalog.count(*), COALESCE(pg_catalog.max(b.last_stream_no), 0), COALESCE(pg_catalog.sum(b.busy), 0)::pg_catalog.int8"
+	"  FROM mako.migration_batch b WHERE b.run_id OPERATOR(pg_catalog.=) r.run_id) AS b (batches, last_stream_no, busy)"
+	" WHERE r.source_wf OPERATOR(pg_catalog.=) $1 AND r.kind OPERATOR(pg_catalog.=) 'batched' AND r.finished_at IS NULL ORDER BY r.run_id",
+	1, {TEXTOID}
+};
+
+/* Of a batched run, unless it has come to its end after all. */
+static MakoStatement close_run = {
+	"UPDATE mako.migration_run SET finished_at = $2, closed_by = $3 WHERE run_id OPERATOR(pg_catalog.=) $1 AND finished_at IS NULL",
+	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
+};
+
+static MakoStatement resume_run = {
+	"UPDATE mako.migration_run SET batch_size = $2, max_errors = $3, reason = COALESCE($4, reason)"
+	" WHERE run_id OPERATOR(pg_catalog.=) $1",
+	4, {INT8OID, INT4OID, INT8OID, TEXTOID}
+};
+
+static MakoStatement count_run = {
+	"UPDATE mako.migration_run SET migrated = $2, failed = $3 WHERE run_id OPERATOR(pg_catalog.=) $1",
+	3, {INT8OID, INT8OID, INT8OID}
+};
+
+static MakoStatement insert_batch = {
+	"INSERT INTO mako.migration_batch (run_id, batch_no, last_stream_no, migrated, failed, busy, started_at, finished_at)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+	8, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+/* What there is to do for a run: the last stream, how many there are, and how many of them behind the one that it has come to. */
+static MakoStatement select_population = {
+	"SELECT COALESCE(pg_catalog.max(s.stream_no), 0), pg_catalog.count(*),"
+	" pg_catalog.count(*) FILTER (WHERE s.stream_no OPERATOR(pg_catalog.>) $3)"
+	" FROM mako.stream s WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
+	" AND s.stream_no OPERATOR(pg_catalog.<=) $4",
+	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
+};
+
+/* ---- runs ------------------------------------------------------------------------------------------------------------------- */
+
+/* Opens a run; through_stream_no is that of a batched one. Returns its number. */
+int64
+mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_at, int64 through_stream_no)
+{
+	Datum		values[] = {
+		CStringGetTextDatum(request->source_wf), CStringGetTextDatum(request->target_wf), mako_plan_path(plan),
+		UUIDPGetDatum(request->tenant_id), BoolGetDatum(request->update_registry), BoolGetDatum(request->in_flight_only),
+		Int64GetDatum(request->max_errors), PointerGetDatum(request->reason), CStringGetTextDatum(plan->fingerprint),
+		mako_plan_definitions(plan), CStringGetTextDatum(mako_sql_extension_version()), TimestampTzGetDatum(started_at),
+		CStringGetTextDatum(request->batch_size > 0 ? "batched" : "single"), Int32GetDatum(request->batch_size),
+		Int64GetDatum(through_stream_no)
+	};
+	char		nulls[] = "               ";
+	MakoRows	rows;
+	bool		isnull;
+	int64		run_id;
+
+	if (request->tenant_id == NULL)
+		nulls[3] = 'n';
+	if (request->max_errors < 0)
+		nulls[6] = 'n';
+	if (request->reason == NULL)
+		nulls[7] = 'n';
+	if (request->batch_size == 0)
+		nulls[13] = nulls[14] = 'n';
+	rows = mako_invariants_query(&insert_run, values, nulls);
+	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+	mako_rows_free(&rows);
+	return run_id;
+}
+
+/* Raises that there is no such run. */
+void
+mako_audit_raise_unknown(int64 run_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("migration run " INT64_FORMAT " does not exist", run_id),
+			 errhint("The table mako.migration_run has all runs.")));
+}
+
+/* Ends a run, with what its report says. */
+void
+mako_audit_end(MakoReport *report)
+{
+	report->finished_at = GetCurrentTimestamp();
+	{
+		Datum		values[] = {
+			Int64GetDatum(report->run_id), TimestampTzGetDatum(report->finished_at), Int64GetDatum(report->migrated),
+			Int64GetDatum(report->skipped), Int64GetDatum(report->failed)
+		};
+
+		(void) mako_invariants_write(&finish_run, values, NULL);
+	}
+}
+
+/*
+ * Closes a batched run that nobody is going to finish, on behalf of the run that is begun instead. Its batches count what they have done,
+ * so its counts are right; what it skips is never counted.
+ */
+void
+mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const char *why)
+{
+	Datum		values[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp()), Int64GetDatum(closed_by)};
+
+	if (mako_invariants_write(&close_run, values, NULL) > 0)
+		ereport(NOTICE,
+				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed", run_id, source_wf),
+				 errdetail_internal("%s", why)));
+}
+
+/* ---- batched runs ----------------------------------------------------------------------------------------------------------- */
+
+/* Is this tenant, or all of them, that of a request? */
+static bool
+same_tenant(const MakoRequest *request, const pg_uuid_t *tenant_id)
+{
+	if (request->tenant_id == NULL || tenant_id == NULL)
+		return request->tenant_id == tenant_id;
+	return memcmp(request->tenant_id, tenant_id, sizeof(pg_uuid_t)) == 0;
+}
+
+/* Why a call cannot go on with an unfinished run; NULL when it can. Two of the same source cannot go on side by side. */
+static const char *
+why_not(const MakoRequest *request, const MakoPlan *plan, const MakoRows *rows, uint64 row)
+{
+	bool		isnull;
+	Datum		tenant_id = mako_rows_get(rows, row, 4, &isnull);
+
+	if (strcmp(mako_rows_text(rows, row, 2), request->target_wf) != 0)
+		return "Its target was another one.";
+	if (strcmp(mako_rows_text(rows, row, 3), plan->fingerprint) != 0)
+		return "The definitions have changed since.";
+	if (!same_tenant(request, isnull ? NULL : DatumGetUUIDP(tenant_id)) ||
+		DatumGetBool(mako_rows_get(rows, row, 5, &isnull)) != request->in_flight_only)
+		return "Its options were others.";
+	if (DatumGetBool(mako_rows_get(rows, row, 13, &isnull)))
+		return "Another run to or from its source came in between.";
+	return NULL;
+}
+
+/* Takes up an unfinished run where it was left. */
+static void
+take_up(MakoBatchedRun *run, const MakoRows *rows, uint64 row)
+{
+	bool		isnull;
+
+	run->run_id = DatumGetInt64(mako_rows_get(rows, row, 1, &isnull));
+	run->through_stream_no = DatumGetInt64(mako_rows_get(rows, row, 6, &isnull));
+	run->started_at = DatumGetTimestampTz(mako_rows_get(rows, row, 7, &isnull));
+	run->migrated = DatumGetInt64(mako_rows_get(rows, row, 8, &isnull));
+	run->failed = DatumGetInt64(mako_rows_get(rows, row, 9, &isnull));
+	run->batches = DatumGetInt64(mako_rows_get(rows, row, 10, &isnull));
+	run->last_stream_no = DatumGetInt64(mako_rows_get(rows, row, 11, &isnull));
+	run->busy = DatumGetInt64(mako_rows_get(rows, row, 12, &isnull));
+}
+
+/* Counts what there is to do, and fixes it for a new run. */
+static void
+count_population(MakoBatchedRun *run)
+{
+	const MakoRequest *request = &run->request;
+	Datum		values[] = {
+		CStringGetTextDatum(request->source_wf), UUIDPGetDatum(request->tenant_id), Int64GetDatum(run->last_stream_no),
+		Int64GetDatum(run->run_id > 0 ? run->through_stream_no : PG_INT64_MAX)
+	};
+	MakoRows	rows = mako_sql_query(&select_population, values, request->tenant_id == NULL ? " n  " : NULL);
+	bool		isnull;
+
+	if (run->run_id == 0)
+		run->through_stream_no = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+	run->total = run->migrated + DatumGetInt64(mako_rows_get(&rows, 0, 2, &isnull));
+	run->done = run->total - DatumGetInt64(mako_rows_get(&rows, 0, 3, &isnull));
+	mako_rows_free(&rows);
+}
+
+/* Opens a batched run, or the one again that was left unfinished. Others that were are closed. */
+void
+mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
+{
+	const MakoRequest *request = &run->request;
+	Datum		source_wf = CStringGetTextDatum(request->source_wf);
+	MakoRows	unfinished = mako_sql_query(&select_unfinished, &source_wf, NULL);
+
+	for (uint64 row = 0; row < unfinished.count; row++)
+		if (why_not(request, plan, &unfinished, row) == NULL)
+			take_up(run, &unfinished, row);
+	count_population(run);
+	if (run->run_id > 0)
+	{
+		Datum		values[] = {
+			Int64GetDatum(run->run_id), Int32GetDatum(request->batch_size), Int64GetDatum(request->max_errors),
+			PointerGetDatum(request->reason)
+		};
+		const char	nulls[] = {' ', ' ', request->max_errors < 0 ? 'n' : ' ', request->reason == NULL ? 'n' : ' ', '\0'};
+
+		(void) mako_invariants_write(&resume_run, values, nulls);
+	}
+	else
+	{
+		Datum		values[] = {(Datum) 0, Int64GetDatum(0), Int64GetDatum(0)};
+
+		run->started_at = GetCurrentTimestamp();
+		run->run_id = mako_audit_begin(request, plan, run->started_at, run->through_stream_no);
+		values[0] = Int64GetDatum(run->run_id);
+		(void) mako_invariants_write(&count_run, values, NULL);
+	}
+	for (uint64 row = 0; row < unfinished.count; row++)
+	{
+		const char *why = why_not(request, plan, &unfinished, row);
+		bool		isnull;
+
+		if (why != NULL)
+			mako_audit_close(DatumGetInt64(mako_rows_get(&unfinished, row, 1, &isnull)), request->source_wf, run->run_id, why);
+	}
+	mako_rows_free(&unfinished);
+	snprintf(run->fingerprint, sizeof(run->fingerprint), "%s", plan->fingerprint);
+}
+
+/* Writes what a transaction of a batched run has done. */
+void
+mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no, int64 busy, TimestampTz started_at)
+{
+	Datum		counts[] = {
+		Int64GetDatum(run->run_id), Int64GetDatum(report->migrated), Int64GetDatum(report->failed)
+	};
+	Datum		batch[] = {
+		Int64GetDatum(run->run_id), Int64GetDatum(run->batches + 1), Int64GetDatum(last_stream_no),
+		Int64GetDatum(report->migrated - run->migrated), Int64GetDatum(report->failed - run->failed), Int64GetDatum(busy),
+		TimestampTzGetDatum(started_at), TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+
+	(void) mako_invariants_write(&count_run, counts, NULL);
+	(void) mako_invariants_write(&insert_batch, batch, last_stream_no == 0 ? "  n     " : NULL);
+	run->batches++;
+	run->migrated = report->migrated;
+	run->failed = report->failed;
+	if (last_stream_no > 0)
+		run->last_stream_no = last_stream_no;
+	run->busy += busy;
+}
