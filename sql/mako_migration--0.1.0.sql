@@ -982,7 +982,7 @@ COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run c
 COMMENT ON COLUMN mako.migration_error.error_no IS 'in the order in which they were saved' $$),
 
     (12, 'table', 'migration_batch', 'migration_batch',
-     '{run_id,batch_no,last_stream_no,migrated,failed,busy,started_at,finished_at}', $$
+     '{run_id,batch_no,last_stream_no,migrated,failed,busy,session_role,effective_role,started_at,finished_at}', $$
 CREATE TABLE mako.migration_batch (
   run_id          bigint NOT NULL,
   batch_no        bigint NOT NULL,
@@ -990,12 +990,15 @@ CREATE TABLE mako.migration_batch (
   migrated        bigint NOT NULL,
   failed          bigint NOT NULL,
   busy            bigint NOT NULL,
+  session_role    text NOT NULL DEFAULT session_user,
+  effective_role  text NOT NULL DEFAULT current_user,
   started_at      timestamptz NOT NULL,
   finished_at     timestamptz NOT NULL
 );
 COMMENT ON TABLE mako.migration_batch IS 'audit trail: the batches of batched runs, each of which was a transaction';
 COMMENT ON COLUMN mako.migration_batch.last_stream_no IS 'the run has come as far as this stream; null once it tries those again that were busy';
-COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that somebody else had locked' $$),
+COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that somebody else had locked';
+COMMENT ON COLUMN mako.migration_batch.session_role IS 'who called the run, which need not be who began it, as is the next column' $$),
 
     -- The routers' and the caches' views.
     (20, 'view', 'process_identity', 'process_identity', NULL, pg_catalog.format($$
@@ -1078,6 +1081,9 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
      $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey PRIMARY KEY (run_id, batch_no) $$),
     (57, 'constraint', 'migration_run', 'migration_run_kind_check', NULL,
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check CHECK (kind IN ('single', 'batched', 'revert')) $$),
+    -- A run tries a stream once: its second time around looks for what has failed, and a story for when.
+    (58, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key', NULL,
+     $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key UNIQUE (stream_no, run_id) $$),
 
     -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
     (80, 'constraint', 'stream', 'stream_workflow_id_check', NULL,

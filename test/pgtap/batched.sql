@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(65);
+SELECT plan(66);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -268,5 +268,15 @@ SELECT FROM mako_migrate('o@FV2024-10-01', 'o@FV2025-10-01');
 SELECT pg_temp.rows('SELECT source_wf, kind, pid FROM mako_progress') AS shown \gset
 ROLLBACK;
 SELECT is(:'shown'::text, 'o@FV2024-10-01|batched|', 'nobody is at a run while a single one from the same source is under way');
+
+-- Somebody else goes on with it.
+CREATE ROLE mako_batched_other SUPERUSER;
+SET SESSION AUTHORIZATION mako_batched_other;
+CALL mako_migrate_batched('o@FV2024-10-01', 'o@FV2025-10-01', 1);
+RESET SESSION AUTHORIZATION;
+DROP ROLE mako_batched_other;
+SELECT is(pg_temp.rows('SELECT DISTINCT r.session_role = session_user, b.session_role, b.effective_role
+                        FROM mako.migration_run r JOIN mako.migration_batch b USING (run_id) WHERE r.run_id = (SELECT max(run_id) FROM mako.migration_run)'),
+          'true|mako_batched_other|mako_batched_other', 'the run tells who began it, its batches who went on with it');
 
 SELECT * FROM finish();

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(280);
+SELECT plan(282);
 
 \ir include/helpers.sql
 
@@ -177,6 +177,8 @@ last_stream_no bigint
 migrated bigint not null
 failed bigint not null
 busy bigint not null
+session_role text not null default SESSION_USER
+effective_role text not null default CURRENT_USER
 started_at timestamp with time zone not null
 finished_at timestamp with time zone not null$$, 'columns of mako.migration_batch');
 
@@ -217,6 +219,7 @@ event_sequence_number_check
 event_stream_no_event_id_key
 format_version_format_version_check
 format_version_status_check
+migration_error_stream_no_run_id_key
 migration_run_kind_check
 registry_key_check
 registry_tenant_id_stream_no_fkey
