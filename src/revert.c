@@ -61,7 +61,10 @@ static MakoStatement lock_streams = {
 	1, {INT8OID}, true
 };
 
-/* Of some streams: the last run after this one that still counts, and, if that is asked, whether the source has a state at the head. */
+/*
+ * Of some streams: the last run after this one that still counts, and, if that is asked, whether the source has a state at the head, and
+ * whether one that the target has saved since may have taken its place.
+ */
 static MakoStatement select_obstacles = {
 	"SELECT (SELECT pg_catalog.max(l.run_id) FROM ("
 	"  SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
@@ -72,9 +75,11 @@ static MakoStatement select_obstacles = {
 	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version AND n.workflow_id OPERATOR(pg_catalog.=) $4"
 	"  AND n.run_id OPERATOR(pg_catalog.<>) $3 AND n.reverted_by IS NULL"
 	"  AND (n.run_id OPERATOR(pg_catalog.=) 0 OR EXISTS (SELECT FROM mako.migration_run r"
-	"   WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry)))"
+	"   WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry))),"
+	" $5 AND EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version AND n.workflow_id OPERATOR(pg_catalog.=) $6 AND n.run_id OPERATOR(pg_catalog.=) 0)"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version) ORDER BY h.stream_no",
-	5, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID, BOOLOID}, true
+	6, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID, BOOLOID, TEXTOID}, true
 };
 
 /* A run that is being undone; lives in the context of the call. */
@@ -160,9 +165,9 @@ find_no_way(Revert *revert)
 	return NULL;
 }
 
-/* What stands against one stream; NULL for nothing. later_run is 0 where there is none. */
+/* What stands against one stream; NULL for nothing. later_run is 0 where there is none; replaced: the target has saved a state there. */
 static ErrorData *
-find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run, bool has_state)
+find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run, bool has_state, bool replaced)
 {
 	const MakoStream *stream = &candidate->stream;
 
@@ -183,7 +188,7 @@ find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run,
 					  "What was written under the new rules cannot be read under the old ones: go on from here.");
 	if (revert->no_way != NULL)
 		return revert->no_way;
-	if (!revert->source_folds && candidate->snapshot_at > 0 && candidate->snapshot_at == stream->version && !has_state)
+	if (!revert->source_folds && !has_state && (replaced || (candidate->snapshot_at > 0 && candidate->snapshot_at == stream->version)))
 		return refuse("the state to go back to is lost",
 					  psprintf("Workflow \"%s\" has no apply, and its snapshot at sequence number " INT64_FORMAT " is not there any more.",
 							   revert->source_wf, stream->version),
@@ -246,7 +251,8 @@ select_obstacles_of(const Revert *revert, const Candidate *candidates, int count
 		Datum		values[] = {
 			PointerGetDatum(construct_array(stream_nos, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
 			PointerGetDatum(construct_array(versions, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
-			Int64GetDatum(revert->run_id), CStringGetTextDatum(revert->source_wf), BoolGetDatum(!revert->source_folds)
+			Int64GetDatum(revert->run_id), CStringGetTextDatum(revert->source_wf), BoolGetDatum(!revert->source_folds),
+			CStringGetTextDatum(revert->target_wf)
 		};
 
 		return mako_sql_query(&select_obstacles, values, NULL);
@@ -272,7 +278,8 @@ take_back(Revert *revert, const Candidate *candidates, int count)
 			int64		later_run = DatumGetInt64(mako_rows_get(&obstacles, i, 1, &isnull));
 
 			error = find_obstacle(revert, candidate, isnull ? 0 : later_run,
-								  DatumGetBool(mako_rows_get(&obstacles, i, 2, &isnull)));
+								  DatumGetBool(mako_rows_get(&obstacles, i, 2, &isnull)),
+								  DatumGetBool(mako_rows_get(&obstacles, i, 3, &isnull)));
 		}
 		if (error != NULL)
 			mako_report_error(revert->report, candidate->stream.stream_no, candidate->stream.stream_id, MAKO_PHASE_REGISTRY,

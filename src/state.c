@@ -46,6 +46,12 @@ static MakoStatement save_snapshot = {
 	5, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID}
 };
 
+static MakoStatement select_older = {
+	"SELECT EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.sequence_number OPERATOR(pg_catalog.=) $2"
+	" AND n.run_id OPERATOR(pg_catalog.=) 0 AND n.workflow_id OPERATOR(pg_catalog.<>) $3)",
+	3, {INT8OID, INT8OID, TEXTOID}
+};
+
 /* ---- where a stream starts -------------------------------------------------------------------------------------------------- */
 
 /* Takes a stored state as the start of a stream. */
@@ -364,7 +370,25 @@ save(const MakoStream *stream, int64 sequence_number, const char *workflow_id, i
 		mako_sql_raise_swallowed("snapshot", 1);
 }
 
-/* Stores the state of a stream, folded here; returns its sequence number. */
+/* Is there a periodic snapshot at the stream's version that it had under another workflow? */
+static bool
+has_older(const MakoStream *stream)
+{
+	Datum		values[] = {
+		Int64GetDatum(stream->stream_no), Int64GetDatum(stream->version), CStringGetTextDatum(stream->workflow_id)
+	};
+	MakoRows	rows = mako_sql_query(&select_older, values, NULL);
+	bool		isnull;
+	bool		older = DatumGetBool(mako_rows_get(&rows, 0, 1, &isnull));
+
+	mako_rows_free(&rows);
+	return older;
+}
+
+/*
+ * Stores the state of a stream, folded here; returns its sequence number. What an earlier workflow has left there stays: of one without
+ * apply it is all that is known, and what a revert goes back to.
+ */
 Datum
 mako_take_snapshot(PG_FUNCTION_ARGS)
 {
@@ -381,8 +405,9 @@ mako_take_snapshot(PG_FUNCTION_ARGS)
 				 errmsg("stream \"%s\" has no events", stream->stream_id),
 				 errdetail("A snapshot is the state after an event.")));
 	mako_fold_require_apply(reading.fold);
-	save(stream, stream->version, stream->workflow_id, reading.fold->plan->workflows[0]->state_schema_version,
-		 reading.fold->state);
+	if (!has_older(stream))
+		save(stream, stream->version, stream->workflow_id, reading.fold->plan->workflows[0]->state_schema_version,
+			 reading.fold->state);
 	end_reading(&reading);
 	PG_RETURN_INT64(stream->version);
 }

@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(93);
+SELECT plan(97);
 
 SELECT mako_create_store();
 \ir ../examples/generator/choose.sql
@@ -324,6 +324,20 @@ SELECT is((SELECT sequence_number FROM mako.repointed WHERE run_id = :plain AND 
 SELECT is(pg_temp.count(format('mako_revert(%s)', :plain)), '1|0|0', 'repointed: and back');
 SELECT is(pg_temp.difference('plain_before'), NULL, 'repointed: as it was before');
 SELECT is((SELECT reverted_by FROM mako.repointed WHERE run_id = :plain), :plain + 1::bigint, 'repointed: marked');
+
+-- An identity step to a workflow with apply: what is stored under it must not cost the only state of before.
+SELECT mako_register_workflow('s@FV2024-10-01', 'app.apply', initial_state => '{"letters": ""}');
+SELECT mako_register_migration('s@FV2023-10-01', 's@FV2024-10-01');
+CALL app.spell('taken', 's@FV2023-10-01', 'ab');
+CALL app.spell('replaced', 's@FV2023-10-01', 'ab');
+SELECT mako_save_snapshot(s, 2, 's@FV2023-10-01', 1, '{"letters": "AB"}') FROM unnest('{taken,replaced}'::text[]) s;
+SELECT run_id AS folded FROM mako_migrate('s@FV2023-10-01', 's@FV2024-10-01') \gset
+SELECT is(mako_take_snapshot('taken'), 2::bigint, 'a cache is taken');
+SELECT mako_save_snapshot('replaced', 2, 's@FV2024-10-01', 1, '{"letters": "other"}');
+SELECT is(pg_temp.count(format('mako_revert(%s)', :folded)), '1|0|1', 'repointed: a state that was replaced since is lost');
+SELECT is((SELECT concat_ws('|', stream_id, message) FROM mako.migration_error ORDER BY run_id DESC LIMIT 1),
+          'replaced|the state to go back to is lost', 'repointed: and says so');
+SELECT is((SELECT state FROM mako_state('taken')), '{"letters": "AB"}', 'repointed: the state that was there before a cache was taken is still there');
 
 ----------------------------------------------------------------------------------------------------
 -- The call
