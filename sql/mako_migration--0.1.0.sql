@@ -1558,6 +1558,15 @@ $$
                       WHERE v.name IS NOT NULL AND c.oid IS NOT NULL
                         AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = v.name AND NOT a.attisdropped)
                       UNION ALL SELECT NULL WHERE c.oid IS NULL) AS k
+  UNION ALL
+  SELECT 'info', 'dependent_unindexed', d.relation,
+         format('column "%s" of %s is not indexed, so that the whole table is read for every batch of streams', d.process_column, d.relation),
+         format('CREATE INDEX ON %s (%s)', d.relation, concat_ws(', ', quote_ident(d.tenant_column), quote_ident(d.process_column)))
+  FROM mako.dependent d
+  JOIN pg_attribute p ON p.attrelid = to_regclass(d.relation) AND p.attname = d.process_column AND NOT p.attisdropped
+  LEFT JOIN pg_attribute t ON t.attrelid = p.attrelid AND t.attname = d.tenant_column AND NOT t.attisdropped
+  WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = p.attrelid AND i.indisvalid AND i.indpred IS NULL
+                      AND (i.indkey[0] = p.attnum OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)))
 $$;
 COMMENT ON FUNCTION mako_store_finding() IS 'what mako_check() finds in the tables of the store; of many streams with the same fault, twenty';
 

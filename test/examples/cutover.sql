@@ -14,10 +14,6 @@ SET datestyle = iso;
 \set VERBOSITY default
 \o /dev/null
 SELECT mako_create_store();
-\ir gpke/supplier_change.sql
-\ir gpke/lf_anmeldung.sql
-\ir geli/supplier_change.sql
-\ir wim/device_change.sql
 \ir register.sql
 \o
 \set ECHO queries

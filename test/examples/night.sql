@@ -18,10 +18,6 @@ SELECT plan(21);
 SELECT generator.choose('night', :streams, poison_rate => 0.01);
 CREATE TABLE oracle AS SELECT * FROM generator.expected WHERE seed = 'night';
 CREATE EXTENSION mako_migration;
-\ir gpke/supplier_change.sql
-\ir gpke/lf_anmeldung.sql
-\ir geli/supplier_change.sql
-\ir wim/device_change.sql
 \ir register.sql
 \ir generator/load.sql
 SELECT mako_create_store();

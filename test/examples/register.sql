@@ -1,5 +1,10 @@
--- Makes the four example workflows and the ways between their versions known. They share one cutover,
+-- Makes the functions of the four example workflows, the workflows, and the ways between their versions known. They share one cutover,
 -- FV2025-10-01 -> FV2026-10-01; gpke-supplier-change has an older version besides, that of test/golden.
+
+\ir gpke/supplier_change.sql
+\ir gpke/lf_anmeldung.sql
+\ir geli/supplier_change.sql
+\ir wim/device_change.sql
 
 \ir gpke/register.sql
 

@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(88);
+SELECT plan(90);
 
 \ir include/helpers.sql
 
@@ -109,7 +109,8 @@ SELECT mako_register_migration('w@FV2024-10-01', 'w@FV2025-10-01', 't.migrate_20
 -- One that ends with its version, and one that has nothing but a name.
 SELECT mako_register_workflow('x@' || version) FROM unnest('{FV2023-10-01,FV2024-10-01}'::text[]) AS version;
 SELECT mako_exempt('x@FV2023-10-01', 'it ends');
-CREATE TABLE t.follower (stream_id text, workflow_id text);
+CREATE TABLE t.follower (stream_id text, workflow_id text, tenant uuid);
+CREATE INDEX follower_key ON t.follower (stream_id);
 SELECT mako_add_dependent('t.follower', 'stream_id', 'workflow_id');
 
 CREATE FUNCTION t.spawn(stream_id text, workflow text, event_types text[]) RETURNS void LANGUAGE sql AS $$
@@ -293,6 +294,10 @@ SELECT is(pg_temp.tampered($$ UPDATE mako.stream SET version = 99; DELETE FROM m
           LIKE E'error|head_ahead|*\nerror|head_ahead|ends\n%', true, 'twenty of a kind are enough');
 SELECT is(pg_temp.after('DROP TABLE t.follower'), 'error|dependent_missing|t.follower', 'a dependent that is gone');
 SELECT is(pg_temp.after('ALTER TABLE t.follower DROP COLUMN workflow_id'), 'error|dependent_missing|t.follower', 'or its column');
+SELECT is(pg_temp.after('DROP INDEX t.follower_key; CREATE INDEX ON t.follower (workflow_id, stream_id); CREATE INDEX ON t.follower (stream_id) WHERE tenant IS NULL'),
+          'info|dependent_unindexed|t.follower', 'or where each of its processes has to be looked for');
+SELECT is(pg_temp.after($$ DROP INDEX t.follower_key; CREATE INDEX ON t.follower (tenant, stream_id); UPDATE mako.dependent SET tenant_column = 'tenant' $$), NULL,
+          'which an index that begins with its tenant does, too');
 
 ----------------------------------------------------------------------------------------------------
 -- What apply and migrate take

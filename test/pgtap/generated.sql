@@ -46,10 +46,6 @@ SELECT is_empty(
 
 \o /dev/null
 CREATE EXTENSION mako_migration;
-\ir ../examples/gpke/supplier_change.sql
-\ir ../examples/gpke/lf_anmeldung.sql
-\ir ../examples/geli/supplier_change.sql
-\ir ../examples/wim/device_change.sql
 \ir ../examples/register.sql
 \ir ../examples/generator/load.sql
 \ir ../examples/generator/break.sql

@@ -16,10 +16,6 @@ SELECT generator.choose(seed, :streams, poison_rate => 0.09) FROM unnest('{a,bro
 
 CREATE EXTENSION mako_migration;
 \ir include/helpers.sql
-\ir ../examples/gpke/supplier_change.sql
-\ir ../examples/gpke/lf_anmeldung.sql
-\ir ../examples/geli/supplier_change.sql
-\ir ../examples/wim/device_change.sql
 \ir ../examples/register.sql
 \ir ../examples/generator/load.sql
 \ir ../examples/generator/break.sql

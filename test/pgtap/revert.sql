@@ -9,10 +9,6 @@ SELECT plan(97);
 
 SELECT mako_create_store();
 \ir ../examples/generator/choose.sql
-\ir ../examples/gpke/supplier_change.sql
-\ir ../examples/gpke/lf_anmeldung.sql
-\ir ../examples/geli/supplier_change.sql
-\ir ../examples/wim/device_change.sql
 \ir ../examples/register.sql
 \ir ../examples/generator/load.sql
 \ir ../golden/load.sql

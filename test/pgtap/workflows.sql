@@ -12,10 +12,6 @@ CREATE EXTENSION mako_migration;
 SELECT plan(15);
 
 \o /dev/null
-\ir ../examples/gpke/supplier_change.sql
-\ir ../examples/gpke/lf_anmeldung.sql
-\ir ../examples/geli/supplier_change.sql
-\ir ../examples/wim/device_change.sql
 \ir ../examples/register.sql
 \o
 

@@ -74,8 +74,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE store');
 $node->safe_psql('store', slurp_file('test/examples/generator/choose.sql'));
 $node->safe_psql('store', "SELECT generator.choose('seed $seed', $streams, poison_rate => 0.05)");
 $node->safe_psql('store', 'CREATE EXTENSION mako_migration; SELECT mako_create_store()');
-$node->safe_psql('store', "\\i test/examples/$_.sql")
-  for qw(gpke/supplier_change gpke/lf_anmeldung geli/supplier_change wim/device_change register generator/load);
+$node->safe_psql('store', "\\i test/examples/$_.sql") for qw(register generator/load);
 $node->safe_psql('store', <<SQL);
 SELECT mako_add_dependent('generator.deadline', 'process_id', 'workflow_id', tenant_column => 'tenant_id');
 SELECT * FROM generator.load('seed $seed');

@@ -9,6 +9,7 @@ CREATE TABLE generator.deadline (
   label text NOT NULL,
   due_at timestamptz NOT NULL
 );
+CREATE INDEX ON generator.deadline (tenant_id, process_id);
 
 -- Two clocks of an open process, the second of which has run down once there is an answer; a tenth of the finished
 -- processes have left theirs behind.
