@@ -25,5 +25,11 @@ delete $cases{$_} foreach $out =~ /^\| (\w+) (?:\|[^|\n]*){11}\|$/mg;
 is(join(' ', sort keys %cases), '', 'every case is in its table');
 like($out, qr/^\| mako_migrate : floor \| \d/m, 'it prints ratios');
 
+$node->safe_psql('postgres', 'CREATE DATABASE night');
+local $ENV{PGDATABASE} = 'night';
+IPC::Run::run([ 'test/bench/night', '--inside', 2000 ], '<', \undef, '>', \$out, '2>', \$err);
+is($?, 0, 'the steps of a night are timed') or diag($err);
+is(scalar(() = $out =~ /^\| .* \| \d+\.\d \|$/mg), 13, 'each of them');
+
 $node->stop;
 done_testing();
