@@ -235,7 +235,7 @@ BEGIN
                                 (report).failed OPERATOR(pg_catalog.+) (report).migrated),
     DETAIL = pg_catalog.format('%s. First error: stream "%s", phase %s: %s', @extschema@.mako_format(report),
                                (first).stream_id, (first).phase, (first).message),
-    HINT = 'The errors are in the report and, once the run is committed, in mako.migration_error.';
+    HINT = 'The errors are in the report. If this error rolls the run back, mako.migration_error has none of them: a dry run finds them again.';
 END
 $$;
 COMMENT ON FUNCTION mako_assert_ok(mako_migration_report) IS
@@ -1376,6 +1376,8 @@ RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS
 $$
   WITH RECURSIVE
+  -- to_regclass() would raise where the caller may not use the schema.
+  relations AS (SELECT c.oid, ARRAY[n.nspname::text, c.relname::text] AS names FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace),
   step AS (
     SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
   reach AS (
@@ -1553,7 +1555,7 @@ $$
               ELSE format('column "%s" of %s follows its processes, but does not exist', k.name, d.relation) END,
          'Restore it, or use mako_remove_dependent(): migrations fail until then.'
   FROM mako.dependent d
-  CROSS JOIN LATERAL (SELECT to_regclass(d.relation)::oid AS oid) AS c
+  LEFT JOIN relations AS c ON c.names = parse_ident(d.relation)
   CROSS JOIN LATERAL (SELECT v.name FROM (VALUES (d.process_column), (d.workflow_column), (d.tenant_column)) AS v (name)
                       WHERE v.name IS NOT NULL AND c.oid IS NOT NULL
                         AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = v.name AND NOT a.attisdropped)
@@ -1563,7 +1565,8 @@ $$
          format('column "%s" of %s is not indexed, so that the whole table is read for every batch of streams', d.process_column, d.relation),
          format('CREATE INDEX ON %s (%s)', d.relation, concat_ws(', ', quote_ident(d.tenant_column), quote_ident(d.process_column)))
   FROM mako.dependent d
-  JOIN pg_attribute p ON p.attrelid = to_regclass(d.relation) AND p.attname = d.process_column AND NOT p.attisdropped
+  JOIN relations AS c ON c.names = parse_ident(d.relation)
+  JOIN pg_attribute p ON p.attrelid = c.oid AND p.attname = d.process_column AND NOT p.attisdropped
   LEFT JOIN pg_attribute t ON t.attrelid = p.attrelid AND t.attname = d.tenant_column AND NOT t.attisdropped
   WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = p.attrelid AND i.indisvalid AND i.indpred IS NULL
                       AND (i.indkey[0] = p.attnum OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)))

@@ -3,7 +3,7 @@
  *	  The runs in the audit trail: begun, counted batch by batch, ended, or closed because another one takes their place.
  *
  * A row of mako.migration_run is final once its run has ended. That of a batched run is, with its batches, all that a later call needs to
- * go on with it; of each source at most one is unfinished. The writes go through invariants.c, which sees to it that none is swallowed.
+ * go on with it; of each source at most one is unfinished. A trigger of somebody's that swallows a row of the trail ends the run.
  */
 #include "batched.h"
 
@@ -72,6 +72,14 @@ static MakoStatement select_population = {
 	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
 };
 
+/* Writes one row. */
+static void
+write_row(MakoStatement *statement, const char *table, Datum *values, const char *nulls)
+{
+	if (mako_invariants_write(statement, values, nulls) != 1)
+		mako_sql_raise_swallowed(table, 1);
+}
+
 /* ---- runs ------------------------------------------------------------------------------------------------------------------- */
 
 /* Opens a run; through_stream_no is that of a batched one. Returns its number. */
@@ -100,6 +108,8 @@ mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz s
 	if (request->batch_size == 0)
 		nulls[13] = nulls[14] = 'n';
 	rows = mako_invariants_query(&insert_run, values, nulls);
+	if (rows.count != 1)
+		mako_sql_raise_swallowed("migration_run", 1);
 	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
 	mako_rows_free(&rows);
 	return run_id;
@@ -126,7 +136,7 @@ mako_audit_end(MakoReport *report)
 			Int64GetDatum(report->skipped), Int64GetDatum(report->failed)
 		};
 
-		(void) mako_invariants_write(&finish_run, values, NULL);
+		write_row(&finish_run, "migration_run", values, NULL);
 	}
 }
 
@@ -230,7 +240,7 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 		};
 		const char	nulls[] = {' ', ' ', request->max_errors < 0 ? 'n' : ' ', request->reason == NULL ? 'n' : ' ', '\0'};
 
-		(void) mako_invariants_write(&resume_run, values, nulls);
+		write_row(&resume_run, "migration_run", values, nulls);
 	}
 	else
 	{
@@ -239,7 +249,7 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 		run->started_at = GetCurrentTimestamp();
 		run->run_id = mako_audit_begin(request, plan, run->started_at, run->through_stream_no);
 		values[0] = Int64GetDatum(run->run_id);
-		(void) mako_invariants_write(&count_run, values, NULL);
+		write_row(&count_run, "migration_run", values, NULL);
 	}
 	for (uint64 row = 0; row < unfinished.count; row++)
 	{
@@ -266,8 +276,8 @@ mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report, int64 las
 		TimestampTzGetDatum(started_at), TimestampTzGetDatum(GetCurrentTimestamp())
 	};
 
-	(void) mako_invariants_write(&count_run, counts, NULL);
-	(void) mako_invariants_write(&insert_batch, batch, last_stream_no == 0 ? "  n     " : NULL);
+	write_row(&count_run, "migration_run", counts, NULL);
+	write_row(&insert_batch, "migration_batch", batch, last_stream_no == 0 ? "  n     " : NULL);
 	run->batches++;
 	run->migrated = report->migrated;
 	run->failed = report->failed;

@@ -117,57 +117,52 @@ free_error(MakoError *error)
 	pfree(error);
 }
 
-/* The report at which the runs of a call, one after the other, have more errors than they may. */
-static const MakoReport *
-first_above(const MakoTally *tally)
+/* Appends an error as JSON. */
+static void
+append_error(StringInfo json, const MakoError *error)
 {
-	const MakoReport *report = NULL;
-	int64		failed = 0;
-	ListCell   *cell;
-
-	foreach(cell, tally->reports)
-	{
-		report = lfirst(cell);
-		failed += report->failed;
-		if (failed > tally->max_errors)
-			break;
-	}
-	return report;
+	appendStringInfoString(json, "{\"stream_id\": ");
+	escape_json(json, error->stream_id);
+	appendStringInfo(json, ", \"phase\": \"%s\", \"sequence_number\": ", mako_phase_name[error->phase]);
+	if (error->sequence_number > 0)
+		appendStringInfo(json, INT64_FORMAT, error->sequence_number);
+	else
+		appendStringInfoString(json, "null");
+	appendStringInfo(json, ", \"sqlstate\": \"%s\", \"message\": ", error->sqlstate);
+	escape_json(json, error->message);
+	appendStringInfoChar(json, '}');
 }
 
-/* Ends the call because of max_errors; the detail has the counts and the first errors of one run as JSON. */
+/* Ends the call because of max_errors; the detail has the counts and the first errors of all its runs as JSON. */
 static void
 raise_too_many_errors(const MakoTally *tally)
 {
-	const MakoReport *report = first_above(tally);
 	StringInfoData json;
-	ListCell   *cell;
+	StringInfoData errors;
+	int64		migrated = 0;
+	int64		failed = 0;
 	int			shown = 0;
+	ListCell   *cell;
 
+	initStringInfo(&errors);
+	foreach(cell, tally->reports)
+	{
+		const MakoReport *report = lfirst(cell);
+
+		migrated += report->migrated;
+		failed += report->failed;
+		for (int i = 0; i < list_length(report->errors) && shown < MAKO_DETAIL_ERRORS; i++)
+		{
+			appendStringInfoString(&errors, shown++ > 0 ? ", " : "");
+			append_error(&errors, list_nth(report->errors, i));
+		}
+	}
 	initStringInfo(&json);
-	appendStringInfo(&json, "{\"migrated\": " INT64_FORMAT ", \"failed\": " INT64_FORMAT, report->migrated, report->failed);
+	appendStringInfo(&json, "{\"migrated\": " INT64_FORMAT ", \"failed\": " INT64_FORMAT, migrated, failed);
 	if (tally->in_batches)
 		appendStringInfo(&json, ", \"committed\": {\"migrated\": " INT64_FORMAT ", \"failed\": " INT64_FORMAT "}",
 						 tally->committed_migrated, tally->committed_failed);
-	appendStringInfoString(&json, ", \"errors\": [");
-	foreach(cell, report->errors)
-	{
-		const MakoError *error = lfirst(cell);
-
-		if (shown == MAKO_DETAIL_ERRORS)
-			break;
-		appendStringInfo(&json, "%s{\"stream_id\": ", shown++ > 0 ? ", " : "");
-		escape_json(&json, error->stream_id);
-		appendStringInfo(&json, ", \"phase\": \"%s\", \"sequence_number\": ", mako_phase_name[error->phase]);
-		if (error->sequence_number > 0)
-			appendStringInfo(&json, INT64_FORMAT, error->sequence_number);
-		else
-			appendStringInfoString(&json, "null");
-		appendStringInfo(&json, ", \"sqlstate\": \"%s\", \"message\": ", error->sqlstate);
-		escape_json(&json, error->message);
-		appendStringInfoChar(&json, '}');
-	}
-	appendStringInfoString(&json, "]}");
+	appendStringInfo(&json, ", \"errors\": [%s]}", errors.data);
 	ereport(ERROR,
 			(errcode(MAKO_ERRCODE_NOT_OK),
 			 errmsg("more than " INT64_FORMAT " streams could not be migrated", tally->max_errors),
@@ -318,7 +313,8 @@ mako_report_save_errors(MakoReport *report)
 	for (int column = 0; column < ERROR_COLUMNS; column++)
 		parameters[3 + column] = nullable_array(values[column], nulls[column], count,
 												column == ERROR_SEQUENCE_NUMBER ? INT8OID : TEXTOID);
-	(void) mako_invariants_write(&insert_errors, parameters, NULL);
+	if (mako_invariants_write(&insert_errors, parameters, NULL) != (uint64) count)
+		mako_sql_raise_swallowed("migration_error", count);
 	report->saved += count;
 	MemoryContextSwitchTo(old);
 	report->unsaved = NIL;

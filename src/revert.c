@@ -358,8 +358,11 @@ start_run(const Revert *revert)
 	};
 	MakoRows	rows = mako_invariants_query(&insert_run, values, revert->reason == NULL ? " n  " : NULL);
 	bool		isnull;
-	int64		run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+	int64		run_id;
 
+	if (rows.count != 1)
+		mako_sql_raise_swallowed("migration_run", 1);
+	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
 	mako_rows_free(&rows);
 	return run_id;
 }

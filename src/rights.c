@@ -63,7 +63,7 @@ mako_store_table(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"mako.%s\" is missing", name),
-				 errhint("Repair the store with SELECT mako_create_store().")));
+				 errhint("Restore it from a backup; SELECT mako_create_store() would make an empty one.")));
 	return relation;
 }
 

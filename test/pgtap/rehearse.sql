@@ -362,7 +362,7 @@ SELECT is(pg_temp.error($$ SELECT * FROM mako_dry_run('r@FV2024-10-01', 'r@FV202
           'which a dry run refuses as a migration does');
 ROLLBACK;
 SELECT is(pg_temp.error(format($$ DO $x$ BEGIN SET LOCAL client_min_messages = error; DROP TABLE mako.%s CASCADE; PERFORM mako_plan('r@FV2024-10-01', 'r@FV2025-10-01'); END $x$ $$, missing)),
-          format('55000|table "mako.%s" is missing|Repair the store with SELECT mako_create_store().', missing), format('without %s there is no plan', missing))
+          format('55000|table "mako.%s" is missing|Restore it from a backup; SELECT mako_create_store() would make an empty one.', missing), format('without %s there is no plan', missing))
 FROM unnest('{migration_run,snapshot}'::text[]) AS missing;
 BEGIN;
 ALTER TABLE mako.migration_run DISABLE TRIGGER USER;

@@ -44,7 +44,7 @@ $$;
 CREATE FUNCTION pg_temp.sqlstate_as(role text, statement text) RETURNS text LANGUAGE sql AS
   $$ SELECT split_part(pg_temp.error(format('SELECT pg_temp.as_role(%L, %L)', role, statement)), '|', 1) $$;
 
-SELECT plan(204);
+SELECT plan(207);
 
 -- The roles' own work, one after the other, as in a cutover
 SELECT pg_temp.as_role(:'author', format('SELECT mako_register_workflow(%L, ''lib.apply'', in_flight => ''lib.in_flight'', initial_state => ''{}'')', 'w@' || v))
@@ -93,6 +93,7 @@ INSERT INTO matrix (statement, author, operator, auditor) VALUES
   ($$DELETE FROM mako_workflow$$, false, false, false),
   ($$UPDATE mako_state_migration SET migrate = NULL$$, false, false, false),
   -- the cutover
+  ($$SELECT count(*) FROM mako_check()$$, true, true, true),
   ($$SELECT * FROM mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01')$$, false, true, false),
   ($$SELECT * FROM mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01', in_flight_only => true, update_registry => false)$$, false, true, false),
   ($$SELECT * FROM mako_migrate_version('FV2024-10-01', 'FV2025-10-01')$$, false, true, false),

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(167);
+SELECT plan(170);
 
 SELECT mako_create_store();
 \ir ../examples/gpke/supplier_change.sql
@@ -436,6 +436,21 @@ CREATE FUNCTION toy.swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETUR
 CREATE TRIGGER swallow BEFORE INSERT ON mako.snapshot FOR EACH ROW EXECUTE FUNCTION toy.swallow();
 SELECT matches(pg_temp.run(), E'^19 0 1\nw017 snapshot 1 ', 'a snapshot that a trigger swallows has not been written');
 SELECT is(pg_temp.rows($$ SELECT workflow_id FROM mako.stream WHERE stream_id = 'w017' $$), 't@FV2024-10-01', 'so that its stream must not move');
+ROLLBACK;
+
+-- A trigger on the audit trail ends the run, whichever of its rows it swallows.
+BEGIN;
+SELECT toy.put('good', 'Add:1');
+SELECT toy.put('bad', 'Bad:1');
+CREATE FUNCTION toy.forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER forget BEFORE INSERT ON mako.migration_error FOR EACH ROW EXECUTE FUNCTION toy.forget();
+SELECT throws_ok($$ SELECT * FROM mako_migrate('t@FV2024-10-01', 't@FV2025-10-01') $$, '09000', 'table "mako.migration_error" did not take every row', 'a swallowed error');
+DROP TRIGGER forget ON mako.migration_error;
+CREATE TRIGGER forget BEFORE INSERT ON mako.migration_run FOR EACH ROW EXECUTE FUNCTION toy.forget();
+SELECT throws_ok($$ SELECT * FROM mako_migrate('t@FV2024-10-01', 't@FV2025-10-01') $$, '09000', 'table "mako.migration_run" did not take every row', 'a swallowed run');
+DROP TRIGGER forget ON mako.migration_run;
+CREATE TRIGGER forget BEFORE UPDATE ON mako.migration_run FOR EACH ROW EXECUTE FUNCTION toy.forget();
+SELECT throws_ok($$ SELECT * FROM mako_migrate('t@FV2024-10-01', 't@FV2025-10-01') $$, '09000', 'table "mako.migration_run" did not take every row', 'or its end');
 ROLLBACK;
 
 -- Dependents of all kinds.
