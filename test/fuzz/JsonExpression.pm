@@ -592,6 +592,7 @@ sub boolean
 		return node('boolean', '<@', '({1} <@ {2})', contained($g, 0), object_source($g, 1)) if chance(0.08);
 		return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>', '<>') . ' {2})', at($g, 'any'), at($g, 'any')) if chance(0.12);
 		return node('boolean', 'jsonb =', '({1} ' . pick('=', '<>', '<>') . ' {2})', same_twice($g)) if chance(0.12);
+		return node('boolean', '=', '({1} ' . pick('=', '<>', '<>') . ' {2})', at_text($g, 'string'), at_text($g, 'string')) if chance(0.06);
 		return node('boolean', '?', '({1} ? {2})', at($g, 'array'), text_leaf()) if chance(0.05);
 		if (chance(0.15))
 		{
