@@ -41,10 +41,12 @@ SELECT mako_drain('FV2023-10-01');
 -- The calls: a name of the extension each, and a query whose result is always the same.
 CREATE TABLE call (name text, query text);
 INSERT INTO call
-SELECT name, replace(replace(replace(replace(query, 'OLD', quote_literal(:'old')),
-                                     'NEW', quote_literal(:'new')),
-                             'PROCESS', quote_literal('process/' || :'tenant' || '/' || :'process')),
-                     'TENANT', quote_literal(:'tenant'))
+SELECT name,
+       replace(replace(replace(replace(query,
+         'OLD', quote_literal(:'old')),
+         'NEW', quote_literal(:'new')),
+         'PROCESS', quote_literal('process/' || :'tenant' || '/' || :'process')),
+         'TENANT', quote_literal(:'tenant'))
 FROM (VALUES
   ('mako_add_dependent', $$ SELECT mako_add_dependent('lib.deadline', 'stream_no',
     'workflow_id')::text $$),
