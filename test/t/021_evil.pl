@@ -175,9 +175,53 @@ my %without_store = map { $_ => 1 } qw(
   mako_register_migration mako_register_migrations mako_exempt mako_unexempt mako_set_dispatch
   mako_version_fingerprint);
 
+# ---- two processes with a server each, which take the kinds in turns; the first process repeats
+# what they say
+
+my $workers = 2;
+my $worker = share_out("$PostgreSQL::Test::Utils::tmp_check/evil");
+my $turn = 0;
+
+sub share_out
+{
+	my ($file) = @_;
+	my %number;
+
+	for my $number (0 .. $workers - 1)
+	{
+		my $process = fork // die "cannot fork: $!";
+
+		$number{$process} = $number;
+		next if $process;
+		open my $said, '>', "$file.$number" or die "$file.$number: $!";
+		Test::More->builder->$_($said) for qw(output failure_output todo_output);
+		srand($$);
+		return $number;
+	}
+	waitpid $_, 0 for keys %number;
+	repeat(split /\n/, slurp_file("$file.$_")) for 0 .. $workers - 1;
+	done_testing();
+	exit;
+}
+
+# Says again what a worker has said.
+sub repeat
+{
+	my ($passed, $ended) = (1, 0);
+
+	for (@_)
+	{
+		if (/^(not )?ok \d+(?: - (.*))?/) { $passed = ok(!$1, $2) }
+		elsif (/^1\.\.\d/) { $ended = 1 }
+		elsif (/^# Looks like/) { next }
+		elsif (/^# ?(.*)/) { $passed ? note($1) : diag($1) }
+	}
+	ok($ended, 'the worker has come to its end');
+}
+
 # ---- the server, and databases to copy
 
-my $node = new_server('evil');
+my $node = new_server("evil_$worker");
 $node->append_conf('postgresql.conf',
   "restart_after_crash = on\nmax_connections = 20\nautovacuum = off\njit = off\n");
 $node->restart;
@@ -499,12 +543,13 @@ sub play
 
 sub list { return join "\n", sort keys %{ $_[0] } }
 
-# The kinds to play.
+# The kinds to play, of which every worker has a share.
 sub kinds
 {
 	my ($who, @kinds) = @_;
 
-	return grep { $major >= ($_->{since} // 0) && "$who: $_->{kind}" =~ ($ENV{EVIL} || '.') } @kinds;
+	return grep { $turn++ % $workers == $worker }
+	  grep { $major >= ($_->{since} // 0) && "$who: $_->{kind}" =~ ($ENV{EVIL} || '.') } @kinds;
 }
 
 # The statements that make a kind on a table.
@@ -673,35 +718,40 @@ for my $kind (kinds('dependent', @table_kinds, @dependent_kinds))
 }
 
 # Whose a dependent is when it is added, and afterwards.
-my $add_other = "SELECT mako_add_dependent('lib.other', 'stream_no', 'workflow_id')";
+sub check_owner_of_dependent
+{
+	my $add_other = "SELECT mako_add_dependent('lib.other', 'stream_no', 'workflow_id')";
 
-copy_of('owned');
-like(error_of($node, 'played', $add_other, '-U', 'evil'),
-	qr/^42501/, 'a dependent is added by those who have the privileges of its owner');
-copy_of('stored');
-run('played', 'postgres', <<SQL);
+	copy_of('owned');
+	like(error_of($node, 'played', $add_other, '-U', 'evil'),
+		qr/^42501/, 'a dependent is added by those who have the privileges of its owner');
+	copy_of('stored');
+	run('played', 'postgres', <<SQL);
 $add_other;
 INSERT INTO lib.other SELECT stream_no, process_id, workflow_id FROM mako.stream;
 SQL
-is( run('played', 'postgres', <<SQL), '0', 'a dependent of another role\'s follows');
+	is( run('played', 'postgres', <<SQL), '0', 'a dependent of another role\'s follows');
 BEGIN;
 DO \$\$ BEGIN PERFORM mako_migrate('w\@$old', 'w\@$new'); END \$\$;
 SELECT count(*) FROM lib.other WHERE workflow_id = 'w\@$old';
 ROLLBACK;
 SQL
-run('played', 'postgres', 'GRANT ALL ON SCHEMA lib TO evil; ALTER TABLE lib.other OWNER TO evil');
-run('played', 'evil',
-	'CREATE TRIGGER aaa BEFORE UPDATE ON lib.other FOR EACH ROW EXECUTE FUNCTION evil.fire()');
-{
-	local $ENV{PGOPTIONS} = '-c evil.armed=on';
-	my ($migrated, $stderr) = ('', '');
+	run('played', 'postgres', 'GRANT ALL ON SCHEMA lib TO evil; ALTER TABLE lib.other OWNER TO evil');
+	run('played', 'evil',
+		'CREATE TRIGGER aaa BEFORE UPDATE ON lib.other FOR EACH ROW EXECUTE FUNCTION evil.fire()');
+	{
+		local $ENV{PGOPTIONS} = '-c evil.armed=on';
+		my ($migrated, $stderr) = ('', '');
 
-	$node->psql('played', "SELECT migrated FROM mako_migrate('w\@$old', 'w\@$new')",
-		stdout => \$migrated, stderr => \$stderr);
-	unlike($stderr, qr/TRAP/, 'what a new owner has made of a dependent is not run');
-	like("$migrated$stderr", qr/^0|ERROR/, '... and no stream is moved past it');
+		$node->psql('played', "SELECT migrated FROM mako_migrate('w\@$old', 'w\@$new')",
+			stdout => \$migrated, stderr => \$stderr);
+		unlike($stderr, qr/TRAP/, 'what a new owner has made of a dependent is not run');
+		like("$migrated$stderr", qr/^0|ERROR/, '... and no stream is moved past it');
+	}
+	$node->safe_psql('postgres', 'ALTER ROLE evil NOSUPERUSER');
 }
-$node->safe_psql('postgres', 'ALTER ROLE evil NOSUPERUSER');
+
+check_owner_of_dependent() if $worker == 0;
 
 # ---- one who may create in the extension's schema
 

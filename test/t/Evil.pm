@@ -44,7 +44,8 @@ BEGIN
     PERFORM pg_catalog.set_config(s.name, s.value, false)
     FROM (VALUES ('search_path', 'pg_catalog, evil'), ('TimeZone', 'Asia/Tokyo'),
                  ('DateStyle', 'German'), ('row_security', 'off'), ('statement_timeout', '1h'),
-                 ('mako_migration.native_evaluation', 'off'), ('evil.flag', 'on')) AS s (name, value);
+                 ('mako_migration.native_evaluation', 'off'), ('evil.flag', 'on'))
+         AS s (name, value);
   END IF;
   RETURN true;
 END $$;
@@ -475,8 +476,8 @@ sub plpgsql
 	  =~ s/\$f\$ SELECT (.*?) \$f\$/\$f\$ DECLARE $declare BEGIN RETURN $1; END \$f\$/gr;
 }
 
-# ---- what the owner of a table can give it to do; %T% is the table, %C% a column of it. No function
-# of the extension reaches what is unreached: it inserts into no dependent, nor deletes from one.
+# ---- what the owner of a table can give it to do; %T% is the table, %C% a column. No function
+# of the extension reaches what is unreached: none inserts into a dependent, nor deletes from one.
 
 our @table_kinds = (
 	(
@@ -536,14 +537,24 @@ our @table_kinds = (
 		ddl => 'CREATE RULE i AS ON INSERT TO %T% WHERE NOT evil.trap() DO INSTEAD NOTHING;
 		  CREATE RULE u AS ON UPDATE TO %T% WHERE NOT evil.trap() DO INSTEAD NOTHING'
 	},
-	{ kind => 'default', unreached => 'dependent', ddl => 'ALTER TABLE %T% ADD COLUMN evil boolean DEFAULT evil.trap()' },
 	{
-		kind => 'default that is constant', unreached => 'dependent',
+		kind => 'default',
+		unreached => 'dependent',
+		ddl => 'ALTER TABLE %T% ADD COLUMN evil boolean DEFAULT evil.trap()'
+	},
+	{
+		kind => 'default that is constant',
+		unreached => 'dependent',
 		ddl => 'ALTER TABLE %T% ADD COLUMN evil integer DEFAULT evil.constant(1)'
 	},
-	{ kind => 'default of a domain', unreached => 'dependent', ddl => 'ALTER TABLE %T% ADD COLUMN evil evil.defaulted' },
 	{
-		kind => 'column of a domain', unreached => 'dependent',
+		kind => 'default of a domain',
+		unreached => 'dependent',
+		ddl => 'ALTER TABLE %T% ADD COLUMN evil evil.defaulted'
+	},
+	{
+		kind => 'column of a domain',
+		unreached => 'dependent',
 		ddl => 'ALTER TABLE %T% ADD COLUMN evil evil.trapped DEFAULT 1, ADD COLUMN pair evil.pair
 		  DEFAULT \'(1,b)\''
 	},
@@ -561,7 +572,8 @@ our @table_kinds = (
 	{ kind => 'partial index', ddl => 'CREATE INDEX ON %T% (%C%) WHERE evil.yes(%C%)' },
 	{ kind => 'partial index of a constant', ddl => 'CREATE INDEX ON %T% (%C%) WHERE evil.yes(1)' },
 	{
-		kind => 'exclusion constraint', unreached => 'dependent',
+		kind => 'exclusion constraint',
+		unreached => 'dependent',
 		ddl => 'ALTER TABLE %T% ADD COLUMN evil integer GENERATED ALWAYS AS IDENTITY,
 		  ADD EXCLUDE (evil.constant(evil) WITH =)'
 	},
@@ -578,7 +590,8 @@ our @table_kinds = (
 		ddl => 'CREATE STATISTICS evil.of_%N% ON (evil.constant(%C%)), (evil.yes(1)) FROM %T%'
 	},
 	{
-		kind => 'policy', unreached => 'dependent|store',
+		kind => 'policy',
+		unreached => 'dependent|store',
 		ddl => 'ALTER TABLE %T% ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON %T% USING (evil.trap())
 		  WITH CHECK (evil.trap())',
 		direct => 'ALTER TABLE %T% FORCE ROW LEVEL SECURITY; SELECT * FROM %T%;
@@ -684,7 +697,8 @@ our @store_kinds = (
 		    DEFAULT evil.number()'
 	},
 	{
-		kind => 'view that others read', unreached => 'store',
+		kind => 'view that others read',
+		unreached => 'store',
 		once => 'CREATE OR REPLACE VIEW mako.process_identity AS
 		  SELECT r.tenant_id, r.key, s.process_id, s.stream_id, s.workflow_id FROM mako.registry r
 		    JOIN mako.stream s ON s.stream_no = r.stream_no
@@ -742,7 +756,8 @@ our @dependent_kinds = (
 		  CREATE RULE u AS ON UPDATE TO %T% DO INSTEAD SELECT evil.trap()'
 	},
 	{
-		kind => 'process column of a domain', unreached => 'dependent',
+		kind => 'process column of a domain',
+		unreached => 'dependent',
 		ddl => 'CREATE DOMAIN evil.number AS bigint CHECK (evil.yes(VALUE));
 		  ALTER TABLE %T% ALTER stream_no TYPE evil.number'
 	},
