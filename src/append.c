@@ -25,11 +25,11 @@
 static MakoStatement insert_stream = {
 	"INSERT INTO mako.stream (stream_id, tenant_id, process_id, workflow_id) VALUES ($1, $2, $3, $4)"
 	" ON CONFLICT ON CONSTRAINT stream_stream_id_key DO NOTHING RETURNING stream_no",
-	4, {TEXTOID, UUIDOID, UUIDOID, TEXTOID}
+	4, {TEXTOID, UUIDOID, UUIDOID, TEXTOID},.may_defer = true
 };
 
 static MakoStatement insert_key = {
-	"INSERT INTO mako.registry (tenant_id, key, stream_no) VALUES ($1, $2, $3)", 3, {UUIDOID, TEXTOID, INT8OID}
+	"INSERT INTO mako.registry (tenant_id, key, stream_no) VALUES ($1, $2, $3)", 3, {UUIDOID, TEXTOID, INT8OID},.may_defer = true
 };
 
 /* What an event consists of, in the order of mako_new_event and of the INSERT. */
@@ -57,7 +57,7 @@ static const Oid event_column_type[] = {
 static MakoStatement insert_event = {
 	INSERT_EVENTS
 	"VALUES ($1, $2, $3, $4, $5, COALESCE($6, 1), COALESCE($7, pg_catalog.gen_random_uuid()), $8, $9, $10)",
-	10, {INT8OID, INT8OID, TEXTOID, TEXTOID, JSONBOID, INT4OID, UUIDOID, UUIDOID, UUIDOID, UUIDOID}
+	10, {INT8OID, INT8OID, TEXTOID, TEXTOID, JSONBOID, INT4OID, UUIDOID, UUIDOID, UUIDOID, UUIDOID},.may_defer = true
 };
 
 static MakoStatement insert_events = {
@@ -69,7 +69,7 @@ static MakoStatement insert_events = {
 	" pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10)) WITH ORDINALITY"
 	" AS u (event_type, payload, schema_version, event_id, correlation_id, causation_id, conversation_id, ordinality)",
 	10, {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID, JSONBARRAYOID, INT4ARRAYOID, UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID,
-	UUIDARRAYOID}
+	UUIDARRAYOID},.may_defer = true
 };
 
 static MakoStatement select_event = {

@@ -40,6 +40,7 @@ typedef struct MakoEvaluation
 
 extern void mako_gate_init(void);
 extern MakoGate mako_gate_enter(Oid owner);
+extern MakoGate mako_gate_enter_table(Oid owner);
 extern void mako_gate_leave(const MakoGate *gate);
 extern MakoEvaluation mako_gate_begin_evaluation(Oid owner);
 extern void mako_gate_end_evaluation(const MakoEvaluation *evaluation);

@@ -60,7 +60,8 @@ static MakoStatement lock_heads = {
 };
 
 static MakoStatement advance_head = {
-	"UPDATE mako.stream AS s SET version = $2 WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 2, {INT8OID, INT8OID}
+	"UPDATE mako.stream AS s SET version = $2 WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 2, {INT8OID, INT8OID},
+	.may_defer = true
 };
 
 static MakoStatement advance_heads = {
@@ -68,7 +69,7 @@ static MakoStatement advance_heads = {
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (stream_no, version)"
 	" WHERE s.stream_no OPERATOR(pg_catalog.=) u.stream_no"
 	" AND s.stream_no OPERATOR(pg_catalog.>=) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4",
-	4, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
+	4, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true,.may_defer = true
 };
 
 /* The run that brought a stream to the workflow that it runs under. */
@@ -313,7 +314,7 @@ mako_stream_inserted(PG_FUNCTION_ARGS)
 					 errhint("The version advances with the stream's events.")));
 	if (count > 0)
 	{
-		MakoGate	gate = mako_gate_enter(trigger->tg_relation->rd_rel->relowner);
+		MakoGate	gate = mako_gate_enter_table(trigger->tg_relation->rd_rel->relowner);
 		MakoConnection connection = mako_sql_connect_own();
 
 		foreach(cell, versions_of(rows, count))
@@ -466,7 +467,7 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 	if (count > 0)
 	{
 		List	   *versions = versions_of(rows, count);
-		MakoGate	gate = mako_gate_enter(trigger->tg_relation->rd_rel->relowner);
+		MakoGate	gate = mako_gate_enter_table(trigger->tg_relation->rd_rel->relowner);
 		MakoConnection connection = mako_sql_connect_own();
 
 		/* The locks come before those of the heads, the refusal after: a writer whose stream has moved shall hear that. */
@@ -526,7 +527,7 @@ mako_snapshot_saved(PG_FUNCTION_ARGS)
 		return PointerGetDatum(tuple);	/* which the column refuses */
 	workflow_id = TextDatumGetCString(value);
 	(void) DirectFunctionCall1(mako_assert_workflow_id, CStringGetTextDatum(workflow_id));
-	gate = mako_gate_enter(trigger->tg_relation->rd_rel->relowner);
+	gate = mako_gate_enter_table(trigger->tg_relation->rd_rel->relowner);
 	connection = mako_sql_connect_own();
 	mako_fence_pass(workflow_id, MAKO_FENCE_ENTER);
 	mako_sql_disconnect(connection);

@@ -166,6 +166,7 @@ typedef struct MakoStatement
 	Oid			argtypes[16];
 	bool		plan_each_time;	/* the best plan depends on the sizes of arguments and tables */
 	bool		transient;
+	bool		may_defer;		/* constraints of what it writes may be checked when the transaction ends */
 	bool		verbatim;		/* the text has names of others: %s and mako. in it stand for themselves */
 	const char *needs;			/* "mako.x mako.y": tables that functions in it read for the caller; or NULL */
 	Oid			relation;		/* somebody's relation that it is about; InvalidOid: ours */

@@ -14,7 +14,7 @@
 
 /* The workflows of a format version that are to be migrated, if a way leads on. */
 static MakoStatement select_workflows = {
-	"SELECT w.workflow_id::text FROM %s.mako_workflow w WHERE mako_workflow_version(w.workflow_id) = $1"
+	"SELECT w.workflow_id::text FROM %s.mako_workflow w WHERE %s.mako_workflow_version(w.workflow_id) = $1"
 	" AND NOT EXISTS (SELECT FROM %s.mako_exemption x WHERE x.workflow_id = w.workflow_id) ORDER BY w.workflow_id",
 	1, {TEXTOID}
 };

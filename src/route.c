@@ -45,7 +45,7 @@ static MakoStatement upsert_key = {
 	"INSERT INTO mako.registry AS r (tenant_id, key, stream_no, expires_at) VALUES ($1, $2, $3, $4)"
 	" ON CONFLICT ON CONSTRAINT registry_pkey DO UPDATE SET stream_no = EXCLUDED.stream_no, expires_at = EXCLUDED.expires_at"
 	" WHERE r.stream_no OPERATOR(pg_catalog.=) EXCLUDED.stream_no OR r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
-	4, {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID}
+	4, {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID},.may_defer = true
 };
 
 static MakoStatement select_key = {
@@ -55,17 +55,17 @@ static MakoStatement select_key = {
 };
 
 static MakoStatement delete_key = {
-	"DELETE FROM mako.registry r WHERE r.tenant_id OPERATOR(pg_catalog.=) $1 AND r.key OPERATOR(pg_catalog.=) $2", 2, {UUIDOID, TEXTOID}
+	"DELETE FROM mako.registry r WHERE r.tenant_id OPERATOR(pg_catalog.=) $1 AND r.key OPERATOR(pg_catalog.=) $2", 2, {UUIDOID, TEXTOID},.may_defer = true
 };
 
 static MakoStatement delete_expired = {
-	"DELETE FROM mako.registry r WHERE r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()", 0, {0}
+	"DELETE FROM mako.registry r WHERE r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()", 0, {0},.may_defer = true
 };
 
 static MakoStatement insert_tag = {
 	"INSERT INTO mako.correlation (tenant_id, tag, stream_no) VALUES ($1, $2, $3)"
 	" ON CONFLICT ON CONSTRAINT correlation_pkey DO NOTHING",
-	3, {UUIDOID, TEXTOID, INT8OID}
+	3, {UUIDOID, TEXTOID, INT8OID},.may_defer = true
 };
 
 static MakoStatement select_tagged = {
@@ -79,7 +79,7 @@ static MakoStatement delete_tag = {
 	"DELETE FROM mako.correlation c USING mako.stream s"
 	" WHERE c.tenant_id OPERATOR(pg_catalog.=) $1 AND c.tag OPERATOR(pg_catalog.=) $2"
 	" AND s.stream_no OPERATOR(pg_catalog.=) c.stream_no AND s.stream_id OPERATOR(pg_catalog.=) $3",
-	3, {UUIDOID, TEXTOID, TEXTOID}
+	3, {UUIDOID, TEXTOID, TEXTOID},.may_defer = true
 };
 
 /* Bytes of a routing key or tag. */

@@ -289,39 +289,6 @@ plan_of(MakoStatement *statement)
 
 /* ---- privileges ----------------------------------------------------------------------------- */
 
-/* What the queries of a statement need. */
-typedef struct Needs
-{
-	bool		row_security;	/* a policy concerns the current role */
-	List	   *written;		/* relations that are written */
-} Needs;
-
-/* Checks the privileges of the current role on what a query names. */
-static bool
-check_query(Node *node, void *context)
-{
-	Needs	   *needs = context;
-	Query	   *query = (Query *) node;
-	ListCell   *cell;
-
-	if (node == NULL)
-		return false;
-	if (!IsA(node, Query))
-		return expression_tree_walker(node, check_query, context);
-	(void) MakoCheckPermissions(query);
-	if (query->resultRelation > 0)
-		needs->written = list_append_unique_oid(needs->written, rt_fetch(query->resultRelation, query->rtable)->relid);
-	foreach(cell, query->rtable)
-	{
-		const RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
-
-		if (entry->rtekind == RTE_RELATION && entry->relkind != RELKIND_VIEW &&
-			check_enable_rls(entry->relid, InvalidOid, false) == RLS_ENABLED)
-			needs->row_security = true;
-	}
-	return query_tree_walker(query, check_query, context, 0);
-}
-
 /* The names of the deferrable constraints of a relation and its children (RangeVar). */
 static List *
 deferrable_constraints(List *names, Oid parent)
@@ -346,6 +313,44 @@ deferrable_constraints(List *names, Oid parent)
 	return names;
 }
 
+/* What the queries of a statement need. */
+typedef struct Needs
+{
+	bool		row_security;	/* a policy concerns the current role */
+	List	   *written;		/* relations that are written, if they have deferrable constraints */
+} Needs;
+
+/* Checks the privileges of the current role on what a query names. */
+static bool
+check_query(Node *node, void *context)
+{
+	Needs	   *needs = context;
+	Query	   *query = (Query *) node;
+	ListCell   *cell;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, check_query, context);
+	(void) MakoCheckPermissions(query);
+	if (query->resultRelation > 0)
+	{
+		Oid			relation = rt_fetch(query->resultRelation, query->rtable)->relid;
+
+		if (get_rel_relkind(relation) != RELKIND_VIEW && deferrable_constraints(NIL, relation) != NIL)
+			needs->written = list_append_unique_oid(needs->written, relation);
+	}
+	foreach(cell, query->rtable)
+	{
+		const RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
+
+		if (entry->rtekind == RTE_RELATION && entry->relkind != RELKIND_VIEW &&
+			check_enable_rls(entry->relid, InvalidOid, false) == RLS_ENABLED)
+			needs->row_security = true;
+	}
+	return query_tree_walker(query, check_query, context, 0);
+}
+
 /*
  * Makes the deferrable constraints of what a statement writes immediate, until the transaction ends.
  * Deferred, they would be checked when no stream can fail any more, and not as the tables' owner: the
@@ -358,10 +363,8 @@ make_constraints_immediate(const List *written)
 	ListCell   *cell;
 
 	foreach(cell, written)
-		if (get_rel_relkind(lfirst_oid(cell)) != RELKIND_VIEW)
-			set->constraints = deferrable_constraints(set->constraints, lfirst_oid(cell));
-	if (set->constraints != NIL)
-		AfterTriggerSetState(set);
+		set->constraints = deferrable_constraints(set->constraints, lfirst_oid(cell));
+	AfterTriggerSetState(set);
 }
 
 /* Raises unless the current role may do what a statement does; finds out whether it must do it itself. */
@@ -410,12 +413,12 @@ typedef struct Execution
 
 /* Acts as the owner of what a statement names, on the path of our statements; without an owner as the caller. */
 static MakoGate
-act_as(Oid owner)
+act_as(Oid owner, bool may_defer)
 {
 	MakoGate	gate;
 
 	if (OidIsValid(owner))
-		gate = mako_gate_enter(owner);
+		gate = may_defer ? mako_gate_enter_table(owner) : mako_gate_enter(owner);
 	else
 	{
 		GetUserIdAndSecContext(&gate.user, &gate.security);
@@ -447,19 +450,25 @@ static Execution
 begin(MakoStatement *statement)
 {
 	Oid			owner = open_tables(statement);
-	Execution	execution = {act_as(owner), owner};
+	Execution	execution = {act_as(owner, statement->may_defer), owner};
+	Oid			user;
+	int			security;
 
 	(void) plan_of(statement);
 	if (!OidIsValid(owner))
 		return execution;
 	/* The caller's privileges, as the caller. */
+	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(execution.gate.user, execution.gate.security);
 	check_privileges(statement);
-	make_constraints_immediate(statement->written);
 	if (statement->by_caller)
+	{
 		execution.owner = InvalidOid;
-	else
-		SetUserIdAndSecContext(owner, execution.gate.security | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+		return execution;
+	}
+	if (statement->written != NIL && (security & SECURITY_RESTRICTED_OPERATION) != 0)
+		make_constraints_immediate(statement->written);
+	SetUserIdAndSecContext(user, security);
 	return execution;
 }
 
@@ -700,7 +709,7 @@ MakoRows
 mako_cursor_fetch(MakoCursor *cursor, long count)
 {
 	MemoryContext context = CurrentMemoryContext;
-	MakoGate	gate = act_as(cursor->owner);
+	MakoGate	gate = act_as(cursor->owner, false);
 
 	SPI_cursor_fetch(cursor->portal, true, count);
 	mako_gate_leave(&gate);

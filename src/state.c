@@ -43,7 +43,7 @@ static MakoStatement save_snapshot = {
 	" VALUES ($1, $2, 0, $3, $4, $5)"
 	" ON CONFLICT (stream_no, sequence_number, run_id) DO UPDATE"
 	" SET workflow_id = $3, state_schema_version = $4, state = $5, taken_at = pg_catalog.now(), reverted_by = NULL",
-	5, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID}
+	5, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID},.may_defer = true
 };
 
 static MakoStatement select_older = {

@@ -715,7 +715,7 @@ prove_rows(Proof *proof, const MakoRows *rows)
 			continue;
 		}
 		count++;
-		states += mako_row_bigint(rows, row, 5);
+		states += mako_row_integer(rows, row, 5);
 		if (states < mako_batch_size && row + 1 < rows->count)
 			continue;
 		prove_streams(proof, streams, count);
