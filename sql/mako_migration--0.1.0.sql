@@ -795,7 +795,7 @@ CREATE TABLE mako.migration_run (
   fingerprint        text NOT NULL,
   definitions        text[] NOT NULL,
   session_role       text NOT NULL DEFAULT session_user,
-  effective_role     text NOT NULL,
+  effective_role     text NOT NULL DEFAULT current_user,
   application_name   text NOT NULL DEFAULT current_setting('application_name'),
   client_address     inet DEFAULT inet_client_addr(),
   server_version     text NOT NULL DEFAULT current_setting('server_version'),
@@ -845,7 +845,7 @@ CREATE TABLE mako.migration_batch (
   failed          bigint NOT NULL,
   busy            bigint NOT NULL,
   session_role    text NOT NULL DEFAULT session_user,
-  effective_role  text NOT NULL,
+  effective_role  text NOT NULL DEFAULT current_user,
   started_at      timestamptz NOT NULL,
   finished_at     timestamptz NOT NULL
 );
@@ -1285,7 +1285,7 @@ $$;
 COMMENT ON FUNCTION mako_step_finding(text[]) IS
 'what mako_check() finds in the registered steps; takes the retired format versions, because there may be no store';
 
-CREATE FUNCTION mako_store_finding()
+CREATE FUNCTION mako_store_finding_rows()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS
 $$
@@ -1478,6 +1478,11 @@ BEGIN
                       AND (i.indkey[0] = p.attnum OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)));
 END
 $$;
+COMMENT ON FUNCTION mako_store_finding_rows() IS 'what mako_store_finding() returns; for its own use';
+
+CREATE FUNCTION mako_store_finding()
+RETURNS TABLE (severity text, code text, subject text, message text, hint text)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_store_finding() IS 'what mako_check() finds in the tables of the store; of many streams with the same fault, twenty';
 
 CREATE FUNCTION mako_check(sample integer DEFAULT 100)

@@ -41,7 +41,7 @@ static MakoStatement select_store_problems = {
 };
 
 static MakoStatement select_store_findings = {
-	.text = "SELECT severity, code, subject, message, hint FROM %s.mako_store_finding()",
+	.text = "SELECT severity, code, subject, message, hint FROM %s.mako_store_finding_rows()",
 	.needs = "mako.stream mako.event mako.snapshot mako.repointed mako.dependent mako.migration_run"
 };
 
@@ -138,7 +138,7 @@ check_store(MakoDiagnosis *diagnosis)
 	bool		readable = true;
 	const char *owner;
 
-	if (!OidIsValid(get_namespace_oid("mako", true)))
+	if (!mako_door_exists())
 	{
 		mako_diagnose_add(diagnosis, MAKO_INFO, "store_missing", "mako", "there is no store in this database",
 						  "Use SELECT mako_create_store(), unless only definitions are kept here.");
@@ -584,6 +584,20 @@ check_ways(MakoDiagnosis *diagnosis, const List *definitions)
 }
 
 /* ---- the call --------------------------------------------------------------------------------------------------------------- */
+
+MAKO_FUNCTION(mako_store_finding);
+
+/* What is wrong in the tables of the store. */
+Datum
+mako_store_finding(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *rows = mako_rowset_begin(fcinfo);
+	MakoConnection connection = mako_sql_connect();
+
+	mako_rowset_add_rows(rows, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
+}
 
 MAKO_FUNCTION(mako_check);
 

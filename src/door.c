@@ -388,6 +388,31 @@ mako_door_table(const char *name)
 	return table->oid;
 }
 
+/*
+ * Returns true if a relation is this table of the store, with the columns that it should have. Its owner
+ * made the trigger, so he is trusted here by those who write to his table.
+ */
+bool
+mako_door_is_table(Relation relation, const char *table)
+{
+	MakoGate	gate;
+	bool		is_table;
+
+	if (RelationGetRelid(relation) != get_relname_relid(table, get_namespace_oid("mako", true)))
+		return false;
+	gate = mako_gate_enter(relation->rd_rel->relowner);
+	is_table = mako_door_table(table) == RelationGetRelid(relation);
+	mako_gate_leave(&gate);
+	return is_table;
+}
+
+/* Returns true if there is a schema of the store's name. */
+bool
+mako_door_exists(void)
+{
+	return OidIsValid(get_namespace_oid("mako", true));
+}
+
 /* Returns true if there is a store with a relation of this name. */
 bool
 mako_door_has_table(const char *name)

@@ -23,6 +23,8 @@
 extern void mako_door_init(void);
 extern Oid	mako_door_schema(void);
 extern Oid	mako_door_table(const char *name);
+extern bool mako_door_is_table(Relation relation, const char *table);
+extern bool mako_door_exists(void);
 extern bool mako_door_has_table(const char *name);
 extern bool mako_door_may_use(void);
 extern uint32 mako_door_tables_in(const char *text);

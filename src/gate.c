@@ -51,11 +51,22 @@ static SubTransactionId evaluating = InvalidSubTransactionId;
 /* The same for a statement of the extension whose functions read the store for it. */
 static SubTransactionId delegating = InvalidSubTransactionId;
 
+/* The number of transactions that have ended in this session: numbers of subtransactions begin anew in each. */
+static uint64 transactions = 0;
+
 /* Forgets what the end of the transaction has ended. */
 static void
 forget_evaluation(XactEvent event, void *argument)
 {
 	evaluating = delegating = InvalidSubTransactionId;
+	transactions++;
+}
+
+/* The number of the transaction in this session. */
+uint64
+mako_gate_transaction(void)
+{
+	return transactions;
 }
 
 /* Acts as an owner, restricted, with settings of its own. */

@@ -20,6 +20,8 @@
 
 #include "mako_migration.h"
 
+#include "miscadmin.h"
+
 /* What is put back when the gate is left; after an error the (sub)transaction puts it back. */
 typedef struct MakoGate
 {
@@ -46,6 +48,7 @@ extern MakoEvaluation mako_gate_begin_evaluation(Oid owner);
 extern void mako_gate_end_evaluation(const MakoEvaluation *evaluation);
 extern void mako_gate_forbid(const char *function);
 extern void mako_gate_require_change(const char *function);
+extern uint64 mako_gate_transaction(void);
 extern void mako_gate_delegate(bool begins);
 extern bool mako_gate_is_delegated(void);
 extern void mako_gate_fix_settings(bool row_security_hides);
@@ -54,6 +57,27 @@ extern const char *mako_gate_own_path(void);
 extern const char *mako_gate_function_path(void);
 extern char *mako_gate_settings_text(void);
 extern const char *mako_gate_schema_is_open(bool *may_create);
+
+/*
+ * The gate around an evaluation that is known to be harmless (mako_gate_is_harmless()): only the role is put
+ * back. Settings cannot have changed, and looking for changes takes longer than most programs.
+ */
+static inline MakoGate
+mako_gate_enter_harmless(Oid owner)
+{
+	MakoGate	gate;
+
+	GetUserIdAndSecContext(&gate.user, &gate.security);
+	gate.guc_level = 0;
+	SetUserIdAndSecContext(owner, gate.security | SECURITY_RESTRICTED_OPERATION);
+	return gate;
+}
+
+static inline void
+mako_gate_leave_harmless(const MakoGate *gate)
+{
+	SetUserIdAndSecContext(gate->user, gate->security);
+}
 
 /* These raise outside of the gate. */
 extern List *mako_gate_parse_body(HeapTuple function, FuncExpr *call, bool single);

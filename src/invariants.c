@@ -157,24 +157,6 @@ raise_no_trigger(const char *function)
 }
 
 /*
- * Returns true if a relation is this table of the store, with the columns that it should have. Its owner
- * made the trigger, so he is trusted here by those who write to his table.
- */
-static bool
-is_table_of_store(Relation relation, const char *table)
-{
-	MakoGate	gate;
-	bool		is_table;
-
-	if (RelationGetRelid(relation) != get_relname_relid(table, get_namespace_oid("mako", true)))
-		return false;
-	gate = mako_gate_enter(relation->rd_rel->relowner);
-	is_table = mako_door_table(table) == RelationGetRelid(relation);
-	mako_gate_leave(&gate);
-	return is_table;
-}
-
-/*
  * The trigger after INSERT on a table of the store, with its transition table. On another table it would let that table's owner
  * advance heads.
  */
@@ -186,7 +168,7 @@ insert_trigger(FunctionCallInfo fcinfo, const char *function, const char *table)
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || !TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
 		trigger->tg_newtable == NULL ||
-		!is_table_of_store(trigger->tg_relation, table))
+		!mako_door_is_table(trigger->tg_relation, table))
 		raise_no_trigger(function);
 	mako_gate_forbid(psprintf("table \"mako.%s\"", table));
 	return trigger;
@@ -519,7 +501,7 @@ mako_snapshot_saved(PG_FUNCTION_ARGS)
 	bool		isnull;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!is_table_of_store(trigger->tg_relation, "snapshot"))
+		!mako_door_is_table(trigger->tg_relation, "snapshot"))
 		raise_no_trigger("mako_snapshot_saved");
 	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
 	value = heap_getattr(tuple, mako_door_column(trigger->tg_relation, "workflow_id"), RelationGetDescr(trigger->tg_relation), &isnull);

@@ -176,6 +176,8 @@ typedef struct MakoStatement
 	uint32		tables;			/* of the store, as a set */
 	void	   *plan;			/* SPIPlanPtr */
 	Oid			schema;			/* of the extension, when the plan was made */
+	SubTransactionId executing; /* in which its outermost execution began, like the next one */
+	uint64		transaction;
 	uint64		checked_generation; /* of the store, when the privileges of a role were checked; 0: never */
 	Oid			checked_user;
 	bool		checked_row_security;

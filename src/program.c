@@ -335,14 +335,10 @@ mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 	program->sink.refusal = refusal;
 	if (program->plain)
 	{
-		/* Only the role is put back: settings have not changed, and looking for changes takes longer than most programs. */
-		Oid			user;
-		int			security;
+		MakoGate	gate = mako_gate_enter_harmless(program->owner);
 
-		GetUserIdAndSecContext(&user, &security);
-		SetUserIdAndSecContext(program->owner, security | SECURITY_RESTRICTED_OPERATION);
 		result = mako_operand_value(program->operand, program->context, isnull);
-		SetUserIdAndSecContext(user, security);
+		mako_gate_leave_harmless(&gate);
 	}
 	else
 	{

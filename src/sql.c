@@ -21,6 +21,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_extension.h"
@@ -257,15 +258,27 @@ open_tables(MakoStatement *statement)
 	return mako_door_open_tables(statement->tables);
 }
 
-/* The statement's plan, made at its first use and again when the extension has come back in another schema. */
+/* Returns true while a statement is executed, of which this is another execution: a trigger may have come back to it. */
+static bool
+is_executing(const MakoStatement *statement)
+{
+	return statement->executing != InvalidSubTransactionId && statement->transaction == mako_gate_transaction() &&
+		SubTransactionIsActive(statement->executing);
+}
+
+/*
+ * The statement's plan, made at its first use and again when the extension has come back in another schema, or
+ * when what the statement names has changed: its privileges are checked on what it names now.
+ */
 static SPIPlanPtr
 plan_of(MakoStatement *statement)
 {
 	Oid			schema = statement->names_schema ? mako_sql_extension_schema() : InvalidOid;
 
-	if (statement->plan != NULL && statement->schema != schema)
+	if (statement->plan != NULL && (statement->schema != schema || !SPI_plan_is_valid((SPIPlanPtr) statement->plan)))
 	{
-		SPI_freeplan((SPIPlanPtr) statement->plan);
+		if (!is_executing(statement))
+			SPI_freeplan((SPIPlanPtr) statement->plan);
 		statement->plan = NULL;
 	}
 	if (statement->plan == NULL)
@@ -441,7 +454,7 @@ mako_assert_delegated(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the function is for the extension's own use"),
-				 errhint("Call the function that calls it: mako_check(), mako_history() or mako_create_store().")));
+				 errhint("Call the function of this name without _rows.")));
 	PG_RETURN_VOID();
 }
 
@@ -477,14 +490,23 @@ static uint64
 execute(MakoStatement *statement, Datum *values, const char *nulls, bool read_only)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Execution	execution = begin(statement);
+	bool		outermost = !is_executing(statement);
+	Execution	execution;
 	int			result;
 
+	if (outermost)
+	{
+		statement->executing = GetCurrentSubTransactionId();
+		statement->transaction = mako_gate_transaction();
+	}
+	execution = begin(statement);
 	if (statement->needs != NULL)
 		mako_gate_delegate(true);
 	result = SPI_execute_plan((SPIPlanPtr) statement->plan, values, nulls, read_only, 0);
 	if (statement->needs != NULL)
 		mako_gate_delegate(false);
+	if (outermost)
+		statement->executing = InvalidSubTransactionId;
 	MemoryContextSwitchTo(context);
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));	/* cannot happen */
