@@ -441,7 +441,7 @@ bind_function(const MakoFunction *function, int parameter, Datum *values, char *
 	if (function == NULL)
 		nulls[parameter] = 'n';
 	else
-		values[parameter] = CStringGetTextDatum(function->signature);
+		values[parameter] = CStringGetTextDatum(format_procedure_qualified(function->oid));
 }
 
 /* Puts a JSON document into a parameter. */

@@ -385,21 +385,32 @@ static void
 check_privileges(MakoStatement *statement)
 {
 	Needs		needs = {false, NIL};
+	ExecutorCheckPerms_hook_type hook = ExecutorCheckPerms_hook;
 	List	   *sources = SPI_plan_get_plan_sources((SPIPlanPtr) statement->plan);
 	ListCell   *cell;
 	ListCell   *query;
 
 	if (statement->checked_generation == mako_door_generation() && statement->checked_user == GetUserId() &&
-		statement->checked_row_security == row_security && ExecutorCheckPerms_hook == NULL)
+		statement->checked_row_security == row_security)
 		return;
 	statement->checked_generation = 0;
 	if (OidIsValid(statement->relation) &&
 		MakoSchemaAclCheck(get_rel_namespace(statement->relation), GetUserId()) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, get_namespace_name(get_rel_namespace(statement->relation)));
 	needs.row_security = statement->needs != NULL && mako_door_require_select(statement->needs);
-	foreach(cell, sources)
-		foreach(query, ((CachedPlanSource *) lfirst(cell))->query_list)
-			(void) check_query(lfirst(query), &needs);
+	/* Another extension that watches who reads what sees the statement itself, not that it is about to be executed. */
+	ExecutorCheckPerms_hook = NULL;
+	PG_TRY();
+	{
+		foreach(cell, sources)
+			foreach(query, ((CachedPlanSource *) lfirst(cell))->query_list)
+				(void) check_query(lfirst(query), &needs);
+	}
+	PG_FINALLY();
+	{
+		ExecutorCheckPerms_hook = hook;
+	}
+	PG_END_TRY();
 	statement->by_caller = needs.row_security;
 	list_free(statement->written);
 	statement->written = NIL;
