@@ -86,6 +86,13 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MAKO_SQL_BODY 1
 #endif
 
+/* 14 has a role that stands for the owner of the database, to whom schema public belongs from 15 on. */
+#if PG_VERSION_NUM >= 140000
+#define MAKO_ROLE_DATABASE_OWNER ROLE_PG_DATABASE_OWNER
+#else
+#define MAKO_ROLE_DATABASE_OWNER InvalidOid
+#endif
+
 /* 14 knows infinite numerics. */
 #if PG_VERSION_NUM >= 140000
 #define MakoNumericIsInfinite(number) numeric_is_inf(number)
@@ -108,8 +115,17 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 /* 16 asks for the privileges on all kinds of objects in one way. */
 #if PG_VERSION_NUM >= 160000
 #define MakoFunctionAclCheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#define MakoSchemaAclCheck(schema, role) object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE)
 #else
 #define MakoFunctionAclCheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
+#define MakoSchemaAclCheck(schema, role) pg_namespace_aclcheck(schema, role, ACL_USAGE)
+#endif
+
+/* 16 keeps what privileges a query needs beside its range table. */
+#if PG_VERSION_NUM >= 160000
+#define MakoCheckPermissions(query) ExecCheckPermissions((query)->rtable, (query)->rteperminfos, true)
+#else
+#define MakoCheckPermissions(query) ExecCheckRTPerms((query)->rtable, true)
 #endif
 
 /* 17 asks for the kind of routine, 18 no longer offers a target list. */

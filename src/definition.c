@@ -6,7 +6,8 @@
  * registration functions check that the caller has those rights himself and then write the row as the tables' owner, as referential
  * integrity does. That one statement is all that does not run with the caller's rights.
  */
-#include "mako_migration.h"
+#include "door.h"
+#include "gate.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -176,7 +177,7 @@ function_owners(MakoFunction *const *functions, int count)
 static MakoFunction *
 lookup_column(const MakoRows *rows, int column, MakoRole role, const char *registered_for)
 {
-	char	   *signature = mako_rows_text(rows, 0, column);
+	char	   *signature = mako_row_text(rows, 0, column);
 
 	return signature == NULL ? NULL : mako_function_lookup(signature, role, registered_for);
 }
@@ -185,12 +186,11 @@ lookup_column(const MakoRows *rows, int column, MakoRole role, const char *regis
 static void
 verify_owners(const MakoRows *rows, int column, MakoFunction *const *functions, int count)
 {
-	bool		isnull;
 	Datum	   *registered;
 	int			present;
 	int			next = 0;
 
-	deconstruct_array(DatumGetArrayTypeP(mako_rows_get(rows, 0, column, &isnull)), TEXTOID, -1, false, TYPALIGN_INT,
+	deconstruct_array(DatumGetArrayTypeP(mako_row_array(rows, 0, column, TEXTARRAYOID)), TEXTOID, -1, false, TYPALIGN_INT,
 					  &registered, NULL, &present);
 	for (int i = 0; i < count; i++)
 	{
@@ -227,7 +227,7 @@ static Jsonb *
 row_document(const MakoRows *rows, int column)
 {
 	bool		isnull;
-	Datum		value = mako_rows_get(rows, 0, column, &isnull);
+	Datum		value = mako_row_value(rows, 0, column, JSONBOID, &isnull);
 
 	return isnull ? NULL : DatumGetJsonbPCopy(value);
 }
@@ -267,7 +267,6 @@ mako_definition_workflow(const char *workflow_id)
 	MakoWorkflow *workflow = palloc0(sizeof(MakoWorkflow));
 	Datum		values[] = {CStringGetTextDatum(workflow_id)};
 	MakoRows	rows = mako_sql_query(&select_workflow, values, NULL);
-	bool		isnull;
 
 	if (rows.count == 0)
 		raise_not_registered(workflow_id);
@@ -280,13 +279,13 @@ mako_definition_workflow(const char *workflow_id)
 	workflow->event_type_source = row_document(&rows, 5);
 	workflow->state_type_source = row_document(&rows, 6);
 	compile_types(workflow);
-	workflow->state_schema_version = DatumGetInt32(mako_rows_get(&rows, 0, 7, &isnull));
+	workflow->state_schema_version = mako_row_integer(&rows, 0, 7);
 	{
 		MakoFunction *functions[] = WORKFLOW_FUNCTIONS(workflow);
 
 		verify_owners(&rows, 8, functions, lengthof(functions));
 	}
-	workflow->fingerprint = mako_rows_text(&rows, 0, 9);
+	workflow->fingerprint = mako_row_text(&rows, 0, 9);
 	workflow->description = describe_workflow(workflow, false);
 	verify_fingerprint("workflow", workflow_id, workflow->fingerprint, workflow->description);
 	error_context_stack = context.previous;
@@ -300,7 +299,7 @@ mako_definition_fingerprint(const char *workflow_id)
 {
 	Datum		values[] = {CStringGetTextDatum(workflow_id)};
 	MakoRows	rows = mako_sql_query(&select_fingerprint, values, NULL);
-	char	   *fingerprint = rows.count == 0 ? NULL : mako_rows_text(&rows, 0, 1);
+	char	   *fingerprint = rows.count == 0 ? NULL : mako_row_text(&rows, 0, 1);
 
 	mako_rows_free(&rows);
 	return fingerprint;
@@ -334,7 +333,7 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
 	migration->target_wf = pstrdup(target_wf);
 	migration->migrate = lookup_column(&rows, 1, MAKO_ROLE_MIGRATE, name);
 	verify_owners(&rows, 2, &migration->migrate, 1);
-	migration->fingerprint = mako_rows_text(&rows, 0, 3);
+	migration->fingerprint = mako_row_text(&rows, 0, 3);
 	migration->description = describe_migration(migration, false);
 	verify_fingerprint("state migration", name, migration->fingerprint, migration->description);
 	error_context_stack = context.previous;
@@ -355,8 +354,7 @@ connect_to_change(const char *function)
 {
 	MakoConnection connection;
 
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfReadOnly(function);
+	mako_gate_require_change(function);
 	connection = mako_sql_connect();
 	LockRelationOid(get_relname_relid("mako_workflow", mako_sql_extension_schema()), ShareRowExclusiveLock);
 	return connection;
@@ -366,10 +364,10 @@ connect_to_change(const char *function)
 static uint64
 write_definition(MakoStatement *statement, Datum *values, const char *nulls)
 {
-	MakoUser	before = mako_become_owner(get_relname_relid("mako_workflow", mako_sql_extension_schema()));
+	MakoGate	gate = mako_gate_enter(mako_sql_extension_owner());
 	uint64		written = mako_sql_execute(statement, values, nulls);
 
-	mako_become(&before);
+	mako_gate_leave(&gate);
 	return written;
 }
 
@@ -378,13 +376,12 @@ static bool
 is_used(MakoStatement *statement, Datum *values)
 {
 	MakoRows	rows;
-	bool		isnull;
 	bool		used;
 
-	if (!OidIsValid(get_relname_relid("migration_run", get_namespace_oid("mako", true))))
+	if (!mako_door_has_table("migration_run"))
 		return false;
 	rows = mako_sql_query(statement, values, NULL);
-	used = DatumGetBool(mako_rows_get(&rows, 0, 1, &isnull));
+	used = mako_row_boolean(&rows, 0, 1);
 	mako_rows_free(&rows);
 	return used;
 }
@@ -395,7 +392,7 @@ may_register(MakoStatement *existing, Datum *key, int fingerprint_column, const 
 			 MakoStatement *uses, const char *kind, const char *name)
 {
 	MakoRows	rows = mako_sql_query(existing, key, NULL);
-	const char *registered = rows.count == 0 ? NULL : mako_rows_text(&rows, 0, fingerprint_column);
+	const char *registered = rows.count == 0 ? NULL : mako_row_text(&rows, 0, fingerprint_column);
 
 	mako_rows_free(&rows);
 	if (registered == NULL)
@@ -444,7 +441,7 @@ bind_function(const MakoFunction *function, int parameter, Datum *values, char *
 	if (function == NULL)
 		nulls[parameter] = 'n';
 	else
-		values[parameter] = CStringGetTextDatum(function->signature);
+		values[parameter] = CStringGetTextDatum(format_procedure_qualified(function->oid));
 }
 
 /* Puts a JSON document into a parameter. */
@@ -540,7 +537,7 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("workflow \"%s\" cannot be unregistered", workflow_id),
-				 errdetail("State migration \"%s\" is registered.", mako_rows_text(&rows, 0, 1)),
+				 errdetail("State migration \"%s\" is registered.", mako_row_text(&rows, 0, 1)),
 				 errhint("Unregister its state migrations first.")));
 	mako_rows_free(&rows);
 	if (is_used(&select_uses_of_workflow, values))
@@ -648,7 +645,7 @@ mako_exempt(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("reason must not be empty"),
 				 errhint("Say why the processes of \"%s\" may stay where they are.", workflow_id)));
-	if (!OidIsValid(get_relname_relid("stream", get_namespace_oid("mako", true))))
+	if (!mako_door_has_table("stream"))
 		(void) mako_definition_workflow(workflow_id);
 	else if (!is_used(&is_known, values))
 		ereport(ERROR,
@@ -677,7 +674,7 @@ mako_unexempt(PG_FUNCTION_ARGS)
 	MakoConnection connection = connect_to_change("mako_unexempt()");
 	const char *status = NULL;
 
-	if (OidIsValid(get_relname_relid("format_version", get_namespace_oid("mako", true))))
+	if (mako_door_has_table("format_version"))
 	{
 		mako_fence_lock(workflow_id);
 		status = mako_fence_status(mako_workflow_id_version(workflow_id));

@@ -7,7 +7,10 @@
  * definitions allow, tried with generated instances and with a sample of the store (probe.c). Whatever is examined is examined in a
  * subtransaction, so that an error in it is a finding and not an error of the check. Nothing is written or locked.
  */
+#include "dependent.h"
 #include "diagnose.h"
+#include "door.h"
+#include "gate.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"
@@ -33,19 +36,13 @@ static const char *const severity_name[] = {
 	[MAKO_INFO] = "info",
 };
 
-/* An owner is trusted who can do everything anyway, or whose rights the caller has. */
-static MakoStatement select_foreign_owner = {
-	"SELECT r.rolname::text FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner"
-	" WHERE n.nspname = 'mako' AND NOT r.rolsuper AND NOT pg_has_role(r.oid, 'USAGE')"
-	" AND n.nspowner <> (SELECT extowner FROM pg_extension WHERE extname = 'mako_migration')"
-};
-
 static MakoStatement select_store_problems = {
 	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint') FROM %s.mako_store_problem()"
 };
 
 static MakoStatement select_store_findings = {
-	"SELECT severity, code, subject, message, hint FROM %s.mako_store_finding()"
+	.text = "SELECT severity, code, subject, message, hint FROM %s.mako_store_finding_rows()",
+	.needs = "mako.stream mako.event mako.snapshot mako.repointed mako.dependent mako.migration_run"
 };
 
 static MakoStatement select_step_findings = {
@@ -72,10 +69,6 @@ static MakoStatement select_definitions = {
 };
 
 static const MakoRole definition_roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT, MAKO_ROLE_MIGRATE};
-
-static MakoStatement select_called = {
-	"SELECT call, reason, hint FROM %s.mako_explain_function($1) WHERE evaluation = 'called'", 1, {REGPROCEDUREOID}
-};
 
 /* ---- findings --------------------------------------------------------------------------------------------------------------- */
 
@@ -109,13 +102,13 @@ add_rows(MakoDiagnosis *diagnosis, MakoRows rows)
 {
 	for (uint64 row = 0; row < rows.count; row++)
 	{
-		const char *severity = mako_rows_text(&rows, row, 1);
+		const char *severity = mako_row_text(&rows, row, 1);
 		MakoSeverity rank = MAKO_ERROR;
 
 		while (strcmp(severity_name[rank], severity) != 0)
 			rank++;
-		mako_diagnose_add(diagnosis, rank, mako_rows_text(&rows, row, 2), mako_rows_text(&rows, row, 3),
-						  mako_rows_text(&rows, row, 4), mako_rows_text(&rows, row, 5));
+		mako_diagnose_add(diagnosis, rank, mako_row_text(&rows, row, 2), mako_row_text(&rows, row, 3),
+						  mako_row_text(&rows, row, 4), mako_row_text(&rows, row, 5));
 	}
 	mako_rows_free(&rows);
 }
@@ -143,33 +136,75 @@ check_store(MakoDiagnosis *diagnosis)
 {
 	MakoRows	rows;
 	bool		readable = true;
+	const char *owner;
 
-	if (!OidIsValid(get_namespace_oid("mako", true)))
+	if (!mako_door_exists())
 	{
 		mako_diagnose_add(diagnosis, MAKO_INFO, "store_missing", "mako", "there is no store in this database",
 						  "Use SELECT mako_create_store(), unless only definitions are kept here.");
 		return false;
 	}
-	rows = mako_sql_query_snapshot(&select_foreign_owner, NULL, NULL);
-	if (rows.count > 0)
-		mako_diagnose_add(diagnosis, MAKO_WARNING, "store_owner", "mako",
-						  psprintf("the store belongs to role \"%s\", who can change tables and triggers that you use",
-								   mako_rows_text(&rows, 0, 1)),
-						  "Let the owner of the extension, or a role that you are a member of, own the store.");
-	mako_rows_free(&rows);
+	owner = mako_door_untrusted_owner();
+	if (owner != NULL)
+	{
+		mako_diagnose_add(diagnosis, MAKO_ERROR, "store_owner", "mako",
+						  psprintf("the store belongs to role \"%s\", of which role \"%s\" is not a member by grant", owner,
+								   GetUserNameFromId(GetUserId(), false)),
+						  psprintf("Its tables do what that role wants, so they are not looked at. Use SET ROLE %s.", quote_identifier(owner)));
+		return false;
+	}
 	rows = mako_sql_query_snapshot(&select_store_problems, NULL, NULL);
 	for (uint64 row = 0; row < rows.count; row++)
 	{
-		bool		isnull;
 
-		readable = readable && DatumGetBool(mako_rows_get(&rows, row, 4, &isnull));
-		mako_diagnose_add(diagnosis, MAKO_ERROR, "store_damaged", mako_rows_text(&rows, row, 1),
-						  psprintf("%s %s", mako_rows_text(&rows, row, 1), mako_rows_text(&rows, row, 2)),
-						  DatumGetBool(mako_rows_get(&rows, row, 3, &isnull)) ?
+		readable = readable && mako_row_boolean(&rows, row, 4);
+		mako_diagnose_add(diagnosis, MAKO_ERROR, "store_damaged", mako_row_text(&rows, row, 1),
+						  psprintf("%s %s", mako_row_text(&rows, row, 1), mako_row_text(&rows, row, 2)),
+						  mako_row_boolean(&rows, row, 3) ?
 						  "Repair the store with SELECT mako_create_store()." : "Restore the store from a backup.");
 	}
 	mako_rows_free(&rows);
 	return readable;
+}
+
+/* Finds what is wrong with the schema of the extension. */
+static void
+check_extension_schema(MakoDiagnosis *diagnosis)
+{
+	bool		may_create;
+	const char *why = mako_gate_schema_is_open(&may_create);
+
+	if (why == NULL)
+		return;
+	mako_diagnose_add(diagnosis, may_create ? MAKO_ERROR : MAKO_WARNING, "schema_open",
+					  get_namespace_name(mako_sql_extension_schema()),
+					  psprintf("the extension is in a schema that is open to others: %s", why),
+					  may_create ? "REVOKE CREATE on it, or create the extension in a schema of its own." :
+					  "Registered functions do not have it on their path. Create the extension in a schema of its own.");
+}
+
+/* Finds dependents that cannot follow. */
+static void
+check_dependents(MakoDiagnosis *diagnosis)
+{
+	ListCell   *cell;
+
+	foreach(cell, mako_dependent_read())
+	{
+		const MakoDependent *dependent = lfirst(cell);
+
+		if (dependent->problem != NULL)
+			mako_diagnose_add(diagnosis, MAKO_ERROR, dependent->is_missing ? "dependent_missing" : "dependent_unusable", dependent->name,
+							  psprintf("it cannot follow its processes: %s", dependent->problem),
+							  "Mend it and add it again, or use mako_remove_dependent(): migrations fail until then.");
+	}
+	{
+		const char *shared = mako_dependent_shared_process();
+
+		if (shared != NULL)
+			mako_diagnose_add(diagnosis, MAKO_ERROR, "dependent_ambiguous", "mako.dependent", shared,
+							  "Add it again with its tenant column, or with a column of stream ids or stream numbers.");
+	}
 }
 
 /* A workflow whose streams in flight are to be counted. */
@@ -196,11 +231,10 @@ check_left_behind(MakoDiagnosis *diagnosis)
 
 	for (uint64 row = 0; row < rows.count; row++)
 	{
-		bool		isnull;
-		LeftBehind	left = {mako_rows_text(&rows, row, 1), DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull))};
+		LeftBehind	left = {mako_row_text(&rows, row, 1), mako_row_bigint(&rows, row, 2)};
 
 		/* A definition that is broken has findings of its own. */
-		if (DatumGetBool(mako_rows_get(&rows, row, 3, &isnull)) && mako_isolation_run(count_in_flight, &left) != NULL)
+		if (mako_row_boolean(&rows, row, 3) && mako_isolation_run(count_in_flight, &left) != NULL)
 			continue;
 		if (left.in_flight > 0)
 			mako_diagnose_add(diagnosis, MAKO_ERROR, "in_flight_on_retired", left.workflow_id,
@@ -350,20 +384,17 @@ static void
 inspect_speed(void *argument)
 {
 	Inspection *inspection = argument;
-	Datum		values[] = {ObjectIdGetDatum(inspection->function)};
-	MakoRows	rows = mako_sql_query_snapshot(&select_called, values, NULL);
+	ListCell   *cell;
 
-	for (uint64 row = 0; row < rows.count; row++)
+	foreach(cell, mako_explain_called(inspection->function))
 	{
-		const char *call = mako_rows_text(&rows, row, 1);
-		const char *reason = mako_rows_text(&rows, row, 2);
+		const MakoCalled *called = lfirst(cell);
 
 		mako_diagnose_add(inspection->diagnosis, MAKO_INFO, "not_inlined", format_procedure_qualified(inspection->function),
-						  reason == NULL ? psprintf("%s is called for every event or state", call) :
-						  psprintf("%s is called for every event or state: %s", call, reason),
-						  mako_rows_text(&rows, row, 3));
+						  called->reason == NULL ? psprintf("%s is called for every event or state", called->call) :
+						  psprintf("%s is called for every event or state: %s", called->call, called->reason),
+						  called->hint);
 	}
-	mako_rows_free(&rows);
 }
 
 /* Looks through a registered function and its helpers. */
@@ -462,18 +493,17 @@ add_definition_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData
 static void
 check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const MakoRows *rows, uint64 row)
 {
-	bool		isnull;
 	Datum	   *owners;
 	int			owner_count;
 	int			owner = 0;
 	ErrorData  *error;
 
 	definition->usable = true;
-	deconstruct_array(DatumGetArrayTypeP(mako_rows_get(rows, row, 7, &isnull)), TEXTOID, -1, false, TYPALIGN_INT, &owners, NULL,
+	deconstruct_array(DatumGetArrayTypeP(mako_row_array(rows, row, 7, TEXTARRAYOID)), TEXTOID, -1, false, TYPALIGN_INT, &owners, NULL,
 					  &owner_count);
 	for (size_t i = 0; i < lengthof(definition_roles); i++)
 	{
-		Lookup		lookup = {mako_rows_text(rows, row, 3 + i), definition_roles[i], definition->name};
+		Lookup		lookup = {mako_row_text(rows, row, 3 + i), definition_roles[i], definition->name};
 		const char *registered;
 		const char *now;
 
@@ -522,8 +552,8 @@ check_definitions(MakoDiagnosis *diagnosis)
 		MakoDefinition *definition = palloc0(sizeof(MakoDefinition));
 
 		CHECK_FOR_INTERRUPTS();
-		definition->source_wf = mako_rows_text(&rows, row, 1);
-		definition->target_wf = mako_rows_text(&rows, row, 2);
+		definition->source_wf = mako_row_text(&rows, row, 1);
+		definition->target_wf = mako_row_text(&rows, row, 2);
 		definition->name = definition->target_wf == NULL ? definition->source_wf :
 			psprintf("%s -> %s", definition->source_wf, definition->target_wf);
 		check_definition(diagnosis, definition, &rows, row);
@@ -555,6 +585,20 @@ check_ways(MakoDiagnosis *diagnosis, const List *definitions)
 
 /* ---- the call --------------------------------------------------------------------------------------------------------------- */
 
+MAKO_FUNCTION(mako_store_finding);
+
+/* What is wrong in the tables of the store. */
+Datum
+mako_store_finding(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *rows = mako_rowset_begin(fcinfo);
+	MakoConnection connection = mako_sql_connect();
+
+	mako_rowset_add_rows(rows, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
+}
+
 MAKO_FUNCTION(mako_check);
 
 /* What is wrong, one cause a row. */
@@ -579,15 +623,16 @@ mako_check(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect();
 	retired = PointerGetDatum(construct_empty_array(TEXTOID));
 
+	check_extension_schema(&diagnosis);
 	diagnosis.has_store = check_store(&diagnosis);
 	if (diagnosis.has_store)
 	{
 		MakoRows	versions = mako_sql_query_snapshot(&select_retired, NULL, NULL);
-		bool		isnull;
 
-		retired = PointerGetDatum(DatumGetArrayTypePCopy(mako_rows_get(&versions, 0, 1, &isnull)));
+		retired = PointerGetDatum(DatumGetArrayTypePCopy(mako_row_array(&versions, 0, 1, TEXTARRAYOID)));
 		mako_rows_free(&versions);
 		add_rows(&diagnosis, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
+		check_dependents(&diagnosis);
 		check_left_behind(&diagnosis);
 	}
 	definitions = check_definitions(&diagnosis);

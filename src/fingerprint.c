@@ -10,6 +10,7 @@
  * is kept until the transaction ends, or until something changes that it may be made of, which syscache invalidations tell: those of
  * other sessions, too.
  */
+#include "gate.h"
 #include "inline.h"
 
 #include "access/genam.h"
@@ -134,59 +135,6 @@ add_domain(Description *description, Oid type)
 	ReleaseSysCache(type_tuple);
 }
 
-/* A body being parsed, for the context of an error: most often a name that is not qualified. */
-typedef struct Body
-{
-	const char *signature;
-	const char *source;
-} Body;
-
-/* Says whose body an error is in, and moves its position from the caller's statement into that body. */
-static void
-add_context(void *argument)
-{
-	const Body *body = argument;
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery(body->source);
-	}
-	errcontext("body of function %s, parsed on the path on which it will run", body->signature);
-}
-
-/* The statements of an SQL function's body, parsed under the function's own settings. */
-static List *
-parse_body(HeapTuple tuple, const char *signature, const char *source)
-{
-	SQLFunctionParseInfoPtr parse_info = prepare_sql_fn_parse_info(tuple, NULL, DEFAULT_COLLATION_OID);
-	Body		body = {signature, source};
-	ErrorContextCallback context = {error_context_stack, add_context, &body};
-	bool		isnull;
-	Datum		config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
-	int			guc_level = NewGUCNestLevel();
-	List	   *queries = NIL;
-	ListCell   *cell;
-
-	error_context_stack = &context;
-	if (!isnull)
-		ProcessGUCArray(DatumGetArrayTypeP(config), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE);
-	foreach(cell, pg_parse_query(source))
-	{
-		ParseState *parse_state = make_parsestate(NULL);
-
-		parse_state->p_sourcetext = source;
-		sql_fn_parser_setup(parse_state, parse_info);
-		queries = lappend(queries, transformTopLevelStmt(parse_state, lfirst_node(RawStmt, cell)));
-		free_parsestate(parse_state);
-	}
-	AtEOXact_GUC(false, guc_level);
-	error_context_stack = context.previous;
-	return queries;
-}
-
 /* A text attribute of a function's row; empty for null. */
 static char *
 text_attribute(HeapTuple tuple, int attribute)
@@ -204,18 +152,18 @@ is_visible(HeapTuple tuple)
 	return ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId && !mako_sql_body_is_polymorphic(tuple);
 }
 
-/* The parse trees of the body of a function that is visible. */
+/*
+ * The parse trees of the body of a function that is visible, parsed as its owner: it may have changed
+ * since its caller relied on it.
+ */
 static List *
-body_of(HeapTuple tuple, const char *signature, const char *source)
+body_of(HeapTuple tuple)
 {
-#ifdef MAKO_SQL_BODY
-	bool		isnull;
-	Datum		body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
+	MakoGate	gate = mako_gate_enter(((Form_pg_proc) GETSTRUCT(tuple))->proowner);
+	List	   *body = mako_gate_parse_body(tuple, NULL, false);
 
-	if (!isnull)
-		return list_make1(stringToNode(TextDatumGetCString(body)));
-#endif
-	return parse_body(tuple, signature, source);
+	mako_gate_leave(&gate);
+	return body;
 }
 
 /* The parse trees of a function's body; false where it cannot be seen. Raises where a name in it is not found. */
@@ -226,7 +174,7 @@ mako_fingerprint_body(Oid function, List **trees)
 	bool		visible = is_visible(tuple);
 
 	if (visible)
-		*trees = body_of(tuple, format_procedure_qualified(function), text_attribute(tuple, Anum_pg_proc_prosrc));
+		*trees = body_of(tuple);
 	ReleaseSysCache(tuple);
 	return visible;
 }
@@ -263,7 +211,7 @@ add_function(Description *description, Oid oid)
 			appendStringInfo(out, "body %s\n",
 							 TextDatumGetCString(DirectFunctionCall1(pg_get_function_sqlbody, ObjectIdGetDatum(oid))));
 #endif
-		(void) note_tree((Node *) body_of(tuple, signature, source), description);
+		(void) note_tree((Node *) body_of(tuple), description);
 	}
 	else if (description->tell_unseen && getExtensionOfObject(ProcedureRelationId, oid) != get_extension_oid("mako_migration", false))
 		ereport(NOTICE,

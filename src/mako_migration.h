@@ -166,8 +166,23 @@ typedef struct MakoStatement
 	Oid			argtypes[16];
 	bool		plan_each_time;	/* the best plan depends on the sizes of arguments and tables */
 	bool		transient;
-	void	   *plan;			/* SPIPlanPtr, private to sql.c */
+	bool		may_defer;		/* constraints of what it writes may be checked when the transaction ends */
+	bool		verbatim;		/* the text has names of others: %s and mako. in it stand for themselves */
+	const char *needs;			/* "mako.x mako.y": tables that functions in it read for the caller; or NULL */
+	Oid			relation;		/* somebody's relation that it is about; InvalidOid: ours */
+	/* Private to sql.c, as is the plan. */
+	bool		is_known;		/* what it names: the next two */
+	bool		names_schema;
+	uint32		tables;			/* of the store, as a set */
+	void	   *plan;			/* SPIPlanPtr */
 	Oid			schema;			/* of the extension, when the plan was made */
+	SubTransactionId executing; /* in which its outermost execution began, like the next one */
+	uint64		transaction;
+	uint64		checked_generation; /* of the store, when the privileges of a role were checked; 0: never */
+	Oid			checked_user;
+	bool		checked_row_security;
+	bool		by_caller;		/* a policy concerns that role */
+	List	   *written;		/* relations that it writes */
 } MakoStatement;
 
 /* The rows of a result, or how many rows a statement without result was about; free them with mako_rows_free(). */
@@ -186,24 +201,34 @@ typedef struct MakoConnection
 typedef struct MakoCursor MakoCursor;
 
 extern Oid	mako_sql_extension_schema(void);
+extern Oid	mako_sql_extension_owner(void);
 extern const char *mako_sql_extension_version(void);
 extern MakoConnection mako_sql_connect(void);
 extern MakoConnection mako_sql_connect_visible(void);
+extern MakoConnection mako_sql_connect_own(void);
 extern void mako_sql_set(MakoConnection connection, const char *name, const char *value);
 extern void mako_sql_disconnect(MakoConnection connection);
-extern void mako_sql_connect_plain(void);
-extern void mako_sql_disconnect_plain(void);
 extern void mako_sql_connect_procedure(void);
+extern void mako_sql_disconnect_procedure(void);
 extern void mako_sql_commit(void);
-extern void mako_sql_rehearse(const MakoStatement *statement);
+extern void mako_sql_check(MakoStatement *statement);
 pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expected);
 extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *nulls, int milliseconds);
 extern double mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls);
 extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
-extern Datum mako_rows_get(const MakoRows *rows, uint64 row, int column, bool *isnull);
-extern char *mako_rows_text(const MakoRows *rows, uint64 row, int column);
+extern Datum mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type, bool *isnull);
+extern int64 mako_row_bigint(const MakoRows *rows, uint64 row, int column);
+extern int64 mako_row_bigint_or(const MakoRows *rows, uint64 row, int column, int64 other);
+extern int32 mako_row_integer(const MakoRows *rows, uint64 row, int column);
+extern bool mako_row_boolean(const MakoRows *rows, uint64 row, int column);
+extern Oid	mako_row_oid(const MakoRows *rows, uint64 row, int column);
+extern TimestampTz mako_row_timestamptz(const MakoRows *rows, uint64 row, int column);
+extern Datum mako_row_jsonb(const MakoRows *rows, uint64 row, int column);
+extern Datum mako_row_array(const MakoRows *rows, uint64 row, int column, Oid type);
+extern char *mako_row_text(const MakoRows *rows, uint64 row, int column);
+extern pg_uuid_t *mako_row_uuid(const MakoRows *rows, uint64 row, int column);
 extern void mako_rows_free(MakoRows *rows);
 extern MakoCursor *mako_cursor_open(MakoStatement *statement, Datum *values, const char *nulls, bool own_snapshot);
 extern MakoRows mako_cursor_fetch(MakoCursor *cursor, long count);
@@ -217,6 +242,7 @@ extern void mako_require_value(bool has_value, const char *name);
 extern MakoRowSet *mako_rowset_begin(FunctionCallInfo fcinfo);
 extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
 extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls);
+extern void mako_rowset_add_rows(MakoRowSet *rows, MakoRows added);
 
 /* ---- isolation.c: what may fail alone -------------------------------------------------------------------------------------- */
 
@@ -225,21 +251,6 @@ extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *n
  * everything it did is rolled back. Errors that concern the whole run are raised again.
  */
 extern ErrorData *mako_isolation_run(void (*callback) (void *argument), void *argument);
-
-/* ---- rights.c: acting as the owner of a table ------------------------------------------------------------------------------ */
-
-typedef struct MakoUser
-{
-	Oid			user;
-	int			security;
-} MakoUser;
-
-extern MakoUser mako_become_owner(Oid relation);
-extern void mako_become(const MakoUser *user);
-extern Oid	mako_store_schema(void);
-extern Oid	mako_store_table(const char *name);
-extern bool mako_may_read_plainly(Relation relation);
-extern AttrNumber mako_find_column(Relation relation, const char *name, Oid type);
 
 /* ---- fence.c: the fence around a format version ---------------------------------------------------------------------------- */
 
@@ -266,13 +277,7 @@ extern const char *mako_fence_closed(const char *format_version);
 
 typedef struct MakoDirect MakoDirect;
 
-typedef struct MakoDirectColumn
-{
-	const char *name;
-	Oid			type;
-} MakoDirectColumn;
-
-extern MakoDirect *mako_direct_open(const char *table, CmdType command, const MakoDirectColumn *columns, int count);
+extern MakoDirect *mako_direct_open(const char *table, CmdType command, const char *const *columns, int count);
 extern void mako_direct_insert(MakoDirect *direct, const Datum *values);
 extern bool mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value);
 extern void mako_direct_close(MakoDirect *direct);
@@ -289,8 +294,11 @@ extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, con
 extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
 pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 													const char *detail);
-extern const char *mako_invariants_problems(void);
-extern void mako_invariants_check_store(void);
+
+/* ---- role.c: roles that are remembered --------------------------------------------------------------------------------------- */
+
+extern char *mako_role_identity(Oid role);
+extern bool mako_role_is(Oid role, const char *name, const char *identity);
 
 /* ---- report.c: counts and errors ------------------------------------------------------------------------------------------- */
 
@@ -968,6 +976,15 @@ extern List *mako_migrate_workflows(const MakoRequest *version);
 
 /* ---- explain.c: how a function will run, for preview.c ---------------------------------------------------------------------- */
 
+/* A call that remains of a function. */
+typedef struct MakoCalled
+{
+	const char *call;
+	const char *reason;			/* may be NULL, like hint */
+	const char *hint;
+} MakoCalled;
+
 extern char *mako_explain_evaluation(Oid function);
+extern List *mako_explain_called(Oid function);
 
 #endif							/* MAKO_MIGRATION_H */

@@ -329,9 +329,8 @@ try_stored_events(Probe *probe, Variant *variant, const MakoRows *rows, Jsonb *s
 {
 	for (uint64 row = 0; row < rows->count && !variant->accepted; row++)
 	{
-		bool		isnull;
 		MakoEvent	event = {.sequence_number = 1,.event_type = PointerGetDatum(variant->event_type),
-		.schema_version = DatumGetInt32(mako_rows_get(rows, row, 1, &isnull)),.payload = mako_rows_get(rows, row, 2, &isnull)};
+		.schema_version = mako_row_integer(rows, row, 1),.payload = mako_row_jsonb(rows, row, 2)};
 		Attempt		attempt = {.state = JsonbPGetDatum(state),.event = &event};
 
 		try(probe, &attempt);

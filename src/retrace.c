@@ -53,7 +53,6 @@ mako_retrace_run(MakoArchive *archive, int64 run_id)
 	ListCell   *cell;
 	MakoRows	rows;
 	MakoRun    *run = NULL;
-	bool		isnull;
 
 	foreach(cell, archive->runs)
 		if (((MakoRun *) lfirst(cell))->run_id == run_id)
@@ -66,13 +65,13 @@ mako_retrace_run(MakoArchive *archive, int64 run_id)
 
 		run = palloc0(sizeof(MakoRun));
 		run->run_id = run_id;
-		run->kind = mako_rows_text(&rows, 0, 1);
-		run->source_wf = mako_rows_text(&rows, 0, 2);
-		run->target_wf = mako_rows_text(&rows, 0, 3);
-		run->update_registry = DatumGetBool(mako_rows_get(&rows, 0, 4, &isnull));
-		run->fingerprint = mako_rows_text(&rows, 0, 5);
-		run->finished = DatumGetBool(mako_rows_get(&rows, 0, 6, &isnull));
-		run->migrated = DatumGetInt64(mako_rows_get(&rows, 0, 7, &isnull));
+		run->kind = mako_row_text(&rows, 0, 1);
+		run->source_wf = mako_row_text(&rows, 0, 2);
+		run->target_wf = mako_row_text(&rows, 0, 3);
+		run->update_registry = mako_row_boolean(&rows, 0, 4);
+		run->fingerprint = mako_row_text(&rows, 0, 5);
+		run->finished = mako_row_boolean(&rows, 0, 6);
+		run->migrated = mako_row_bigint_or(&rows, 0, 7, 0);
 		archive->runs = lappend(archive->runs, run);
 		MemoryContextSwitchTo(old);
 	}
@@ -138,17 +137,19 @@ mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, in
 		MakoMark   *mark = &marks.marks[i];
 		int64		stream_no;
 		bool		isnull;
+		Datum		schema_version;
 		Datum		state;
 
-		stream_no = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+		stream_no = mako_row_bigint(&rows, i, 1);
 		while (streams[stream].stream_no != stream_no)
 			marks.first[++stream] = i;
-		mark->sequence_number = DatumGetInt64(mako_rows_get(&rows, i, 2, &isnull));
-		mark->run_id = DatumGetInt64(mako_rows_get(&rows, i, 3, &isnull));
-		mark->workflow_id = mako_rows_text(&rows, i, 4);
+		mark->sequence_number = mako_row_bigint(&rows, i, 2);
+		mark->run_id = mako_row_bigint(&rows, i, 3);
+		mark->workflow_id = mako_row_text(&rows, i, 4);
 		mark->repoints = mark->workflow_id == NULL;
-		mark->state_schema_version = DatumGetInt32(mako_rows_get(&rows, i, 5, &isnull));
-		state = mako_rows_get(&rows, i, 6, &isnull);
+		schema_version = mako_row_value(&rows, i, 5, INT4OID, &isnull);
+		mark->state_schema_version = isnull ? 0 : DatumGetInt32(schema_version);
+		state = mako_row_value(&rows, i, 6, JSONBOID, &isnull);
 		mark->state = isnull ? (Datum) 0 : copy_stored(state);
 		mark->run = mako_retrace_run(archive, mark->run_id);
 	}
@@ -282,10 +283,9 @@ read_stored(const MakoRetrace *trace, const char *workflow_id, int64 run_id)
 	};
 	MakoRows	rows = mako_sql_query_snapshot(&select_stored, values, NULL);
 	Datum		state = (Datum) 0;
-	bool		isnull;
 
 	if (rows.count > 0)
-		state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_rows_get(&rows, 0, 1, &isnull)));
+		state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_row_jsonb(&rows, 0, 1)));
 	mako_rows_free(&rows);
 	return state;
 }

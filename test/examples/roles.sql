@@ -4,7 +4,8 @@
 --   operator   plans, drains, migrates, reverts, retires; registers nothing
 --   auditor    reads the audit trail, histories, verifications and coverage; changes nothing
 --
--- Run it with psql, as a superuser or as the owner of extension and store, in a database that has both:
+-- Run it with psql, as a superuser or as the owner of extension and store, in a database that has both. The store belongs to the
+-- owner of the extension or to a superuser: the tables of another role are refused to roles that are not its members.
 --
 --   psql -v author=mako_author -v operator=mako_operator -v auditor=mako_auditor -f roles.sql
 --

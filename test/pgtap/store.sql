@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(282);
+SELECT plan(286);
 
 \ir include/helpers.sql
 
@@ -126,7 +126,9 @@ SELECT is(pg_temp.columns('dependent'),
 $$relation text not null
 process_column text not null
 workflow_column text not null
-tenant_column text$$, 'columns of mako.dependent');
+tenant_column text
+owner text not null
+owner_identity text not null$$, 'columns of mako.dependent');
 
 SELECT is(pg_temp.columns('migration_run'),
 $$run_id bigint not null identity
@@ -251,7 +253,8 @@ SELECT is_empty(
 SELECT is(pg_temp.rows($$ SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
                           WHERE c.relnamespace = 'mako'::regnamespace AND NOT tgisinternal
                           ORDER BY tgrelid::regclass::text COLLATE "C", tgname $$),
-$$mako.event|event_guard|O
+$$mako.dependent|dependent_guard|O
+mako.event|event_guard|O
 mako.event|event_inserted|O
 mako.format_version|format_version_guard|O
 mako.migration_batch|migration_batch_guard|O
