@@ -126,7 +126,9 @@ SELECT set_eq($$
     mako_source_lock,mako_merge_patch,mako_reject,mako_required,mako_fold,
     mako_migrate_state,mako_explain_function,mako_is_valid,mako_validate,mako_instances,
     mako_step_finding,mako_migrate_batched,mako_migrate_version_batched,mako_create_store,
-    mako_store_object,mako_store_problem,mako_check}'::text[]) $$,
+    mako_store_object,mako_store_problem,mako_check,mako_assert_delegated,
+    mako_dependent_problem,mako_grant_triggers,mako_history_rows,mako_open_schema,
+    mako_store_column,mako_store_finding_rows,mako_store_layout}'::text[]) $$,
   'every function of the extension is called here, or is one of those that are not');
 
 -- What a query gives, as text, or the SQLSTATE that it raises; what it did is undone.

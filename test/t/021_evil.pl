@@ -76,6 +76,7 @@ my %calls = (
 	mako_adopt_events => [ {} ],
 	mako_append => [ {}, { stream_id => "process/$tenant/$process", expected_version => 1 } ],
 	mako_append_batch => [ { events => '{"(X,\"{\"\"n\"\": 1}\",1,,,,)"}' } ],
+	mako_assert_delegated => [ {} ],
 	mako_assert_format_version => [ { value => $old } ],
 	mako_assert_ok => [ {} ],
 	mako_assert_store => [ {} ],
@@ -84,6 +85,10 @@ my %calls = (
 	mako_coverage => [ {} ],
 	mako_create_store => [ {} ],
 	mako_current_progress => [ {}, 'SELECT * FROM %.mako_progress' ],
+	mako_dependent_problem => [
+		"SELECT * FROM %.mako_dependent_problem('evil.deadline'::pg_catalog.regclass, 'stream_no',
+		  'workflow_id', NULL)"
+	],
 	mako_drain => [ {} ],
 	mako_dry_run => [ {}, { in_flight_only => 'true', sample => 1 } ],
 	mako_dry_run_summary => [ {} ],
@@ -99,8 +104,10 @@ my %calls = (
 	mako_fingerprint => [ {} ],
 	mako_fold => [ {} ],
 	mako_format => [ {} ],
+	mako_grant_triggers => [ {} ],
 	mako_guard => [ 'UPDATE mako.stream SET version = 9', 'DELETE FROM mako.event' ],
 	mako_history => [ { stream_id => 'old' } ],
+	mako_history_rows => [ { stream_id => 'old' } ],
 	mako_instances => [ {} ],
 	mako_is_ok => [ {} ],
 	mako_is_valid => [ {} ],
@@ -114,6 +121,7 @@ my %calls = (
 	mako_migrate_state => [ {} ],
 	mako_migrate_version => [ {} ],
 	mako_migrate_version_batched => [ { batch_size => 1, tenant_id => 'TENANT' } ],
+	mako_open_schema => [ {} ],
 	mako_plan => [ { in_flight_only => 'true' } ],
 	mako_prune_snapshots => [ {} ],
 	mako_reactivate => [ {} ],
@@ -145,7 +153,10 @@ my %calls = (
 	mako_state => [ {}, { stream_id => 'old' } ],
 	mako_state_diagram => [ {} ],
 	mako_step_finding => [ {} ],
+	mako_store_column => [ {} ],
 	mako_store_finding => [ {} ],
+	mako_store_finding_rows => [ {} ],
+	mako_store_layout => [ {} ],
 	mako_store_object => [ {} ],
 	mako_store_problem => [ {} ],
 	mako_stream_inserted => ["INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('inserted',
@@ -172,8 +183,7 @@ my %without_store = map { $_ => 1 } qw(
   mako_is_ok mako_format mako_assert_ok mako_merge mako_merge_patch mako_source_lock mako_reject
   mako_required mako_is_valid mako_validate mako_instances mako_store_object mako_step_finding
   mako_fold mako_migrate_state mako_fingerprint mako_explain_function mako_register_workflow
-  mako_register_migration mako_register_migrations  mako_set_dispatch
-  mako_version_fingerprint);
+  mako_register_migration mako_register_migrations mako_set_dispatch mako_version_fingerprint);
 
 # ---- two processes with a server each, which take the kinds in turns; the first process repeats
 # what they say
@@ -235,16 +245,18 @@ CREATE ROLE author LOGIN;
 CREATE ROLE friend LOGIN SUPERUSER IN ROLE evil;
 SQL
 
+# Which databases are copied, and where the extension is in them.
+our ($prefix, $schema) = ('', 'mako_migration');
+
 # A database with the extension and nothing else; evil has all privileges on it but those of an
 # owner.
 sub make_base
 {
-	my ($db, $schema, $more) = @_;
+	my ($db, $schema) = @_;
 
 	$node->safe_psql('postgres', "CREATE DATABASE $db");
 	$node->safe_psql($db, <<SQL);
 CREATE SCHEMA IF NOT EXISTS $schema;
-$more
 CREATE EXTENSION mako_migration SCHEMA $schema;
 GRANT USAGE ON SCHEMA $schema TO PUBLIC;
 GRANT EXECUTE ON ALL ROUTINES IN SCHEMA $schema TO evil;
@@ -345,26 +357,39 @@ sub copy_of
 	$node->safe_psql('postgres', <<SQL);
 SET client_min_messages = warning;
 DROP DATABASE IF EXISTS $db;
-CREATE DATABASE $db TEMPLATE $template;
+CREATE DATABASE $db TEMPLATE $prefix$template;
 ALTER DATABASE $db SET search_path = "\$user", public, mako_migration;
 GRANT CREATE ON DATABASE $db TO evil;
 SQL
 }
 
-# bare has no store, empty no streams, stored the DBA's store, owned that of evil; public has the
-# extension where everybody may create.
-make_base('bare', 'mako_migration', '');
-copy_of('bare', $_) for qw(empty stored owned);
-run($_, 'postgres', <<'SQL') for qw(empty stored);
+# bare has no store, empty no streams, stored the DBA's store, owned that of evil.
+make_bases('mako_migration');
+{
+	# The same with the extension in public, where everybody may create since the store was made.
+	local $prefix = 'public_';
+
+	make_bases('public');
+	$node->safe_psql("$prefix$_", 'GRANT CREATE ON SCHEMA public TO PUBLIC')
+	  for qw(bare empty stored owned);
+}
+
+sub make_bases
+{
+	my ($schema) = @_;
+
+	make_base("${prefix}bare", $schema);
+	copy_of('bare', "$prefix$_") for qw(empty stored owned);
+	run("$prefix$_", 'postgres', <<'SQL') for qw(empty stored);
 SELECT mako_create_store();
 GRANT USAGE ON SCHEMA mako TO evil;
 GRANT SELECT ON ALL TABLES IN SCHEMA mako TO evil;
 SQL
-run('stored', 'postgres', definitions('lib') . $data);
-run('owned', 'evil', 'SELECT mako_create_store()');
-run('owned', 'friend', definitions('lib'));
-run('owned', 'evil', $data);
-make_base('public', 'public', 'GRANT CREATE ON SCHEMA public TO PUBLIC;');
+	run("${prefix}stored", 'postgres', definitions('lib') . $data);
+	run("${prefix}owned", 'evil', 'SELECT mako_create_store()');
+	run("${prefix}owned", 'friend', definitions('lib'));
+	run("${prefix}owned", 'evil', $data);
+}
 
 # ---- the functions, as the catalog knows them, and their calls
 
@@ -429,7 +454,7 @@ my @all_calls = sort { $a->{commits} <=> $b->{commits} } map {
 # what is seen, by kind of fault, and what has fired and was refused, by function.
 sub provoke
 {
-	my ($schema, $how, $writes) = @_;
+	my ($how, $writes) = @_;
 	my @waiting = grep {
 		($writes || !$_->{writes}) && ($how eq 'superuser' || !$without_store{ $_->{name} })
 	} @all_calls;
@@ -440,7 +465,7 @@ sub provoke
 	{
 		my ($stdout, $stderr, $current) = ('', '', 0);
 
-		$node->psql('played', script($schema, $how, @waiting), stdout => \$stdout,
+		$node->psql('played', script($how, @waiting), stdout => \$stdout,
 			stderr => \$stderr, on_error_stop => 0,
 			extra_params => [ '-U', $how eq 'member' ? 'friend' : 'postgres' ]);
 		for (split /\n/, $stdout)
@@ -472,7 +497,7 @@ sub provoke
 # The statements of a session that makes these calls.
 sub script
 {
-	my ($schema, $how, @calls) = @_;
+	my ($how, @calls) = @_;
 	# Settings of libraries are there once these are loaded.
 	my $script = "\\set QUIET on\n\\set VERBOSITY verbose\nDO 'BEGIN END';\n\\o /dev/null\n"
 	  . "SELECT $schema.mako_source_lock('');\nSELECT test.begin();\n\\o\n";
@@ -515,13 +540,15 @@ my %usual;    # what is refused where nothing of evil's is
 sub play
 {
 	my ($who, $kind, $direct, $make, %more) = @_;
-	my $name = "$who: $kind->{kind}";
+	my $name = "$who: $kind->{kind}" . ($kind->{open} ? ', in an open schema' : '');
+	local $prefix = $kind->{open} ? 'public_' : '';
+	local $schema = $kind->{open} ? 'public' : 'mako_migration';
 
 	$make->();
 	for my $how (@{ $more{how} // ['superuser'] })
 	{
 		local $ENV{PGOPTIONS} = '-c evil.armed=on -c evil.flag=off -c client_min_messages=warning';
-		my $seen = provoke($more{schema} // 'mako_migration', $how, $more{writes});
+		my $seen = provoke($how, $more{writes});
 		my $fired = keys %{ $seen->{fired} };
 		my $refused = grep { !$usual{$_} } keys %{ $seen->{refused} };
 		my $unreached = $kind->{harmless} || $who =~ ($kind->{unreached} // 'nobody');
@@ -543,13 +570,16 @@ sub play
 
 sub list { return join "\n", sort keys %{ $_[0] } }
 
-# The kinds to play, of which every worker has a share.
+# The kinds to play, of which every worker has a share; some of them in an open schema, too.
 sub kinds
 {
 	my ($who, @kinds) = @_;
 
+	@kinds = grep { $major >= ($_->{since} // 0) } @kinds;
+	push @kinds, map { { %{ $kinds[$_] }, open => 1 } }
+	  grep { $_ % 8 == 0 && !$kinds[$_]{open} } 0 .. $#kinds;
 	return grep { $turn++ % $workers == $worker }
-	  grep { $major >= ($_->{since} // 0) && "$who: $_->{kind}" =~ ($ENV{EVIL} || '.') } @kinds;
+	  grep { "$who: $_->{kind}" =~ ($ENV{EVIL} || '.') } @kinds;
 }
 
 # The statements that make a kind on a table.
@@ -562,7 +592,7 @@ sub on_table
 }
 
 copy_of('stored');
-%usual = %{ provoke('mako_migration', 'superuser', 1)->{refused} };
+%usual = %{ provoke('superuser', 1)->{refused} };
 
 # ---- an author
 
@@ -627,8 +657,9 @@ for my $kind (kinds('store', { kind => 'nothing', harmless => 1 }, @table_kinds,
 sub check_door
 {
 	my ($how, $seen) = @_;
-	my %by_other_means =
-	  map { $_ => 1 } qw(mako_check mako_store_problem mako_current_progress mako_create_store);
+	my %by_other_means = map { $_ => 1 } qw(mako_check mako_current_progress mako_create_store
+	  mako_grant_triggers mako_assert_delegated mako_history_rows mako_store_finding_rows
+	  mako_store_problem mako_store_column mako_store_layout mako_open_schema mako_dependent_problem);
 	my %names = map { $_ => 1 } grep { !$without_store{$_} && !$by_other_means{$_} } map { $_->{name} }
 	  grep { !$_->{writes} } @all_calls;
 	my $is_refused = sub { $seen->{refused}{ $_[0] }{42501} };
@@ -755,22 +786,27 @@ check_owner_of_dependent() if $worker == 0;
 
 # ---- one who may create in the extension's schema
 
-my $make_store = "SELECT mako_create_store();\n" . definitions('lib') . $data;
-
-for my $kind (kinds('neighbour', @neighbour_kinds))
+for my $kind (kinds('neighbour', map { { %$_, open => 1 } } @neighbour_kinds))
 {
 	my $direct = "SET search_path = public, pg_catalog; $kind->{direct}";
-	my %how = (schema => 'public', writes => 1, silent => 1);
+	my %how = (writes => 1, silent => 1);
 	my $make = sub {
-		copy_of('public');
-		$node->safe_psql('played', $make_store) unless $kind->{early};
+		copy_of($kind->{early} ? 'bare' : 'stored');
 		run('played', 'evil', $kind->{ddl});
+	};
+	# The DBA may make a store once nobody else may create in the schema.
+	my $make_store = sub {
+		$node->psql('played', <<SQL, on_error_stop => 0);
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+SELECT mako_create_store();
+@{[ definitions('lib') ]}
+$data
+GRANT CREATE ON SCHEMA public TO PUBLIC;
+SQL
 	};
 
 	play('neighbour' . ($kind->{early} ? ' without a store' : ''), $kind, $direct, $make, %how);
-	next unless $kind->{early};
-	$make = sub { $node->psql('played', $make_store, on_error_stop => 0) };
-	play('neighbour', $kind, $direct, $make, %how);
+	play('neighbour', $kind, $direct, $make_store, %how) if $kind->{early};
 }
 
 # ---- the server

@@ -723,16 +723,16 @@ our @early_kinds = (
 		  SELECT format('CREATE VIEW mako.%I AS SELECT %s FROM generate_series(1, 2) WHERE evil.trap()',
 		    relation,
 		    (SELECT string_agg('NULL::text AS ' || c, ', ') FROM unnest(columns) AS c))
-		  FROM mako_migration.mako_store_object() WHERE kind = 'table' \gexec},
+		  FROM mako_store_object() WHERE kind = 'table' \gexec},
 		direct => 'SELECT * FROM mako.stream'
 	},
 	{
 		kind => 'copy of a store with triggers',
-		ddl => q{CREATE SCHEMA mako; SELECT definition FROM mako_migration.mako_store_object()
+		ddl => q{CREATE SCHEMA mako; SELECT definition FROM mako_store_object()
 		  ORDER BY ordinal \gexec
 		  SELECT format('CREATE TRIGGER aaa BEFORE INSERT OR UPDATE OR DELETE ON mako.%I
 		    FOR EACH ROW EXECUTE FUNCTION evil.fire()', relation)
-		  FROM mako_migration.mako_store_object() WHERE kind = 'table' \gexec}
+		  FROM mako_store_object() WHERE kind = 'table' \gexec}
 	},
 );
 
