@@ -96,6 +96,10 @@
 
 #include "compat.h"
 
+/* Our messages are told from the server's own by their domain: see isolation.c. */
+#undef TEXTDOMAIN
+#define TEXTDOMAIN PG_TEXTDOMAIN("mako_migration")
+
 /* Limits. */
 #define MAKO_MAX_NAME 200			/* bytes of a workflow name */
 #define MAKO_FORMAT_VERSION_LENGTH 12	/* bytes of FV2025-10-01 */
