@@ -789,7 +789,7 @@ COMMENT ON FUNCTION mako_validate(jsonb, jsonb) IS
 CREATE FUNCTION mako_instances(type_definition jsonb) RETURNS TABLE (variant text, instance jsonb)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_instances(jsonb) IS
-'values that a JSON Type Definition (RFC 8927) allows, about 1,000 at most: every variant, enum value, missing property, null and boundary';
+'values that a JSON Type Definition (RFC 8927) allows, 1,000 at most: every variant, enum value, missing property, null and boundary, as far as there is room';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Triggers of the store: invariants.c

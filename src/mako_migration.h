@@ -410,7 +410,7 @@ extern char *mako_path_describe(const MakoPath *path);
 
 /* ---- instances.c: values that a type definition allows --------------------------------------------------------------------- */
 
-#define MAKO_INSTANCES 1000		/* of a definition, about */
+#define MAKO_INSTANCES 1000		/* of a definition, at most */
 
 typedef struct MakoInstance
 {
