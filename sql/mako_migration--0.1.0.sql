@@ -1084,6 +1084,9 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
     -- A run tries a stream once: its second time around looks for what has failed, and a story for when.
     (58, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key', NULL,
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key UNIQUE (stream_no, run_id) $$),
+    -- A batched run begins after number 0.
+    (59, 'constraint', 'stream', 'stream_stream_no_check', NULL,
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK (stream_no >= 1) $$),
 
     -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
     (80, 'constraint', 'stream', 'stream_workflow_id_check', NULL,
@@ -1150,10 +1153,20 @@ $store$;
 COMMENT ON FUNCTION mako_store_object() IS
 'the objects that make up a store, in the order of their creation, with the statements that create them';
 
+CREATE FUNCTION mako_sequence_problem() RETURNS TABLE (object text, problem text, repairable boolean)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_sequence_problem() IS
+'the sequences that are behind their tables, as those of a logical replica are that has become the server: mako_store_problem() tells them, too';
+
+CREATE FUNCTION mako_advance_sequences() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_advance_sequences() IS 'lets sequences that are behind their tables go on after them, for the tables'' owner: a part of mako_create_store()';
+
 CREATE FUNCTION mako_store_problem() RETURNS TABLE (object text, problem text, repairable boolean)
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$
-  SELECT p.object, p.problem, p.repairable
+  SELECT q.object, q.problem, q.repairable FROM (
+  SELECT o.ordinal, p.object, p.problem, p.repairable
   FROM @extschema@.mako_store_object() o
   CROSS JOIN LATERAL (SELECT to_regclass('mako.' || o.relation)::oid AS oid) r
   LEFT JOIN pg_trigger t ON o.kind = 'trigger' AND t.tgrelid = r.oid AND t.tgname = o.name
@@ -1181,10 +1194,13 @@ $$
            OR pg_get_triggerdef(t.oid) <> regexp_replace(regexp_replace(btrim(o.definition, E' \n'), '\s+', ' ', 'g'),
                                                          '\( ', '(', 'g'))
   ) AS p (object, problem, repairable)
-  ORDER BY o.ordinal, p.object COLLATE "C"
+  UNION ALL
+  SELECT NULL, s.object, s.problem, s.repairable FROM @extschema@.mako_sequence_problem() s
+  ) AS q
+  ORDER BY q.ordinal, q.object COLLATE "C"
 $$;
 COMMENT ON FUNCTION mako_store_problem() IS
-'what the store lacks, one row each; mako_create_store() repairs what is repairable';
+'what the store lacks, and sequences that are behind their tables, one row each; mako_create_store() repairs what is repairable';
 
 CREATE FUNCTION mako_create_store() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS
@@ -1239,6 +1255,8 @@ BEGIN
     END CASE;
   END LOOP;
 
+  PERFORM @extschema@.mako_advance_sequences();
+
   IF mako.layout_version() <> known_layout THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
       MESSAGE = format('the store has layout version %s', mako.layout_version()),
@@ -1252,7 +1270,7 @@ COMMENT ON FUNCTION mako_create_store() IS
 
 CREATE FUNCTION mako_assert_store() RETURNS void
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing or disabled';
+COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
 
 CREATE FUNCTION mako_add_dependent(
   relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL) RETURNS void

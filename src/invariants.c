@@ -301,10 +301,14 @@ mako_stream_inserted(PG_FUNCTION_ARGS)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	int64		count;
 	NewRow	   *rows = read_new_rows(trigger, "version", &count);
+	int64		highest = 0;
+	Oid			role = GetUserId();
 	MakoUser	before;
 	ListCell   *cell;
 
 	for (int64 i = 0; i < count; i++)
+	{
+		highest = Max(highest, rows[i].stream_no);
 		if (rows[i].number != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_CHECK_VIOLATION),
@@ -312,9 +316,11 @@ mako_stream_inserted(PG_FUNCTION_ARGS)
 					 errdetail("The version of stream number " INT64_FORMAT " is " INT64_FORMAT ".",
 							   rows[i].stream_no, rows[i].number),
 					 errhint("The version advances with the stream's events.")));
+	}
 	if (count > 0)
 	{
 		before = mako_become_owner(RelationGetRelid(trigger->tg_relation));
+		mako_sequence_pass(trigger->tg_relation, highest, role);
 		mako_sql_connect_plain();
 		foreach(cell, versions_of(rows, count))
 			mako_fence_pass(lfirst(cell), MAKO_FENCE_START);
@@ -652,7 +658,7 @@ store_is_whole(void)
 	return whole;
 }
 
-/* What the store lacks, as a list; NULL for nothing. */
+/* What the store lacks, as a list; NULL for nothing. Sequences that lag are told by sequence.c. */
 const char *
 mako_invariants_problems(void)
 {
@@ -669,27 +675,39 @@ mako_invariants_problems(void)
 	return list.len > 0 ? list.data : NULL;
 }
 
-/* Raises unless there is a store and all that belongs to it; warns when its owner could run code with the caller's rights. */
-void
-mako_invariants_check_store(void)
+/* The owner of the store. */
+static Oid
+store_owner(void)
 {
 	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(mako_store_schema()));
-	const char *problems;
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for schema \"mako\"");	/* cannot happen */
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
+	return owner;
+}
 
-	problems = mako_invariants_problems();
+/* Raises unless there are no problems: NULL. */
+static void
+require_no_problems(const char *problems)
+{
 	if (problems != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the store is damaged"),
 				 errdetail_internal("%s.", problems),
-				 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".", GetUserNameFromId(owner, false))));
+				 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".", GetUserNameFromId(store_owner(), false))));
+}
 
+/* Raises unless there is a store and all that belongs to it; warns when its owner could run code with the caller's rights. */
+void
+mako_invariants_check_store(void)
+{
+	Oid			owner = store_owner();
+
+	require_no_problems(mako_invariants_problems());
 	if (owner != GetUserId() && !superuser_arg(owner))
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
@@ -699,15 +717,23 @@ mako_invariants_check_store(void)
 				 errhint("Run migrations as the store's owner.")));
 }
 
+/* The same at the start of a run, which writes: its number must not be there already. */
+void
+mako_invariants_check_for_run(void)
+{
+	mako_invariants_check_store();
+	require_no_problems(mako_sequence_problems());
+}
+
 MAKO_FUNCTION(mako_assert_store);
 
-/* Raises unless there is a store and all that belongs to it. */
+/* Raises unless there is a store and all that belongs to it, and no sequence lags. */
 Datum
 mako_assert_store(PG_FUNCTION_ARGS)
 {
 	MakoConnection connection = mako_sql_connect();
 
-	mako_invariants_check_store();
+	mako_invariants_check_for_run();
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
 }
