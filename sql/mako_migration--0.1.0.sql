@@ -1087,6 +1087,9 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
     -- A batched run begins after number 0.
     (59, 'constraint', 'stream', 'stream_stream_no_check', NULL,
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK (stream_no >= 1) $$),
+    -- 0 is that of periodic snapshots.
+    (60, 'constraint', 'migration_run', 'migration_run_run_id_check', NULL,
+     $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check CHECK (run_id >= 1) $$),
 
     -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
     (80, 'constraint', 'stream', 'stream_workflow_id_check', NULL,

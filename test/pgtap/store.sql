@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(323);
+SELECT plan(326);
 
 \ir include/helpers.sql
 
@@ -221,6 +221,7 @@ format_version_format_version_check
 format_version_status_check
 migration_error_stream_no_run_id_key
 migration_run_kind_check
+migration_run_run_id_check
 registry_key_check
 registry_tenant_id_stream_no_fkey
 snapshot_sequence_number_check
@@ -477,6 +478,10 @@ ALTER TABLE mako.migration_run ALTER COLUMN run_id RESTART; -- so that the next 
 SELECT mako_register_workflow('w@' || v) FROM unnest('{FV2024-10-01,FV2025-10-01}'::text[]) AS v;
 SELECT mako_register_migration('w@FV2024-10-01', 'w@FV2025-10-01');
 SELECT mako_spawn('w@FV2024-10-01', '00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-0000000000bb');
+ALTER TABLE mako.migration_run ALTER COLUMN run_id SET MINVALUE 0 RESTART WITH 0;
+SELECT matches(pg_temp.error($$ SELECT mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') $$), '^23514\|.*"migration_run_run_id_check"',
+               'number 0 is that of periodic snapshots, not of a run');
+ALTER TABLE mako.migration_run ALTER COLUMN run_id SET MINVALUE 1 RESTART;
 SELECT run_id AS last_run FROM mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') \gset
 SELECT max(stream_no) AS last FROM mako.stream \gset
 ALTER SEQUENCE mako.stream_stream_no_seq RENAME TO numbers;
