@@ -105,6 +105,13 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MAKO_STRICT_STEPS 1
 #endif
 
+/* 17 asks for the sequence of a column of an opened relation, because partitions have the one of their parent. */
+#if PG_VERSION_NUM >= 170000
+#define MakoIdentitySequence(relation, attribute) getIdentitySequence(relation, attribute, true)
+#else
+#define MakoIdentitySequence(relation, attribute) getIdentitySequence(RelationGetRelid(relation), attribute, true)
+#endif
+
 /* 14 lets types say how they are subscripted; before, only arrays are. */
 #if PG_VERSION_NUM >= 140000
 #define MakoSubscriptHandler(type) get_typsubscript(type, NULL)

@@ -37,7 +37,7 @@ static const char *const severity_name[] = {
 };
 
 static MakoStatement select_store_problems = {
-	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint') FROM %s.mako_store_problem()"
+	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint', 'sequence') FROM %s.mako_store_problem()"
 };
 
 static MakoStatement select_store_findings = {

@@ -55,7 +55,7 @@
  * which states follow which.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
- * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
+ * version (fence.c), with the numbers of sequence.c; state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it; for dry_run.c, which moves them
  * without writing (merge_patch.c says what has changed); and for diagnose.c, which looks for what is wrong with definitions and store
  * (probe.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of snapshot.c.
@@ -96,6 +96,10 @@
 
 #include "compat.h"
 
+/* Our messages are told from the server's own by their domain: see isolation.c. */
+#undef TEXTDOMAIN
+#define TEXTDOMAIN PG_TEXTDOMAIN("mako_migration")
+
 /* Limits. */
 #define MAKO_MAX_NAME 200			/* bytes of a workflow name */
 #define MAKO_FORMAT_VERSION_LENGTH 12	/* bytes of FV2025-10-01 */
@@ -111,6 +115,7 @@
 #define MAKO_ERRCODE_TYPE_MISMATCH MAKE_SQLSTATE('M','K','0','0','4')	/* value outside its type definition */
 #define MAKO_ERRCODE_STREAM_MOVED MAKE_SQLSTATE('M','K','0','0','5')	/* stream runs under another workflow now */
 #define MAKO_ERRCODE_NOT_OK MAKE_SQLSTATE('M','K','0','0','6')	/* too many streams failed */
+#define MAKO_ERRCODE_PROCESS_EXISTS MAKE_SQLSTATE('M','K','0','0','7')	/* mako_spawn() of one that is there */
 
 typedef struct MakoStream MakoStream;	/* below: stream.c */
 
@@ -287,6 +292,12 @@ extern void mako_direct_close(MakoDirect *direct);
 extern bool mako_head_advance(const ItemPointerData *tid, int64 version);
 extern MakoDirect *mako_head_open(void);
 
+/* ---- sequence.c: the numbers of streams and runs ------------------------------------------------------------------------------ */
+
+extern const char *mako_sequence_problems(void);
+extern void mako_sequence_catch_up(void);
+extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
+
 /* ---- invariants.c: the store's triggers ------------------------------------------------------------------------------------ */
 
 extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
@@ -414,7 +425,7 @@ extern char *mako_path_describe(const MakoPath *path);
 
 /* ---- instances.c: values that a type definition allows --------------------------------------------------------------------- */
 
-#define MAKO_INSTANCES 1000		/* of a definition, about */
+#define MAKO_INSTANCES 1000		/* of a definition, at most */
 
 typedef struct MakoInstance
 {

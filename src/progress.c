@@ -62,14 +62,16 @@ void
 mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
 					TimestampTz started_at)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	bool		whole_version = request->one_of_version && request->batch_size == 0;
+	MemoryContext old;
 
 	if (progress.statement == NULL)
 	{
-		progress.statement = pstrdup(MakoCurrentActivity());
+		/* The server answers with a copy, which is the caller's to forget. */
+		progress.statement = MemoryContextStrdup(TopMemoryContext, MakoCurrentActivity());
 		progress.noticed_at = GetCurrentTimestamp();
 	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (progress.what != NULL)
 		pfree(progress.what);
 	progress.what = psprintf("%s %s -> %s", request->batch_size > 0 ? "mako_migrate_batched" : "mako_migrate",

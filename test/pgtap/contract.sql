@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(125);
+SELECT plan(127);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -216,6 +216,8 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_guard', '', 'trigger', 'f', 'v', false, 'u'),
   ('mako_store_object', '',
    'TABLE(ordinal integer, kind text, relation text, name text, definition text)', 'f', 's', false, 's'),
+  ('mako_sequence_problem', '', 'TABLE(object text, problem text, repairable boolean)', 'f', 's', false, 's'),
+  ('mako_advance_sequences', '', 'void', 'f', 'v', false, 'u'),
   ('mako_store_problem', '', 'TABLE(object text, problem text, repairable boolean)', 'f', 's', false, 's'),
   ('mako_store_column', '',
    'TABLE(relation text, name text, type regtype, not_null boolean, problem text, relation_problem text)', 'f', 's', false, 's'),
