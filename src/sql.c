@@ -311,6 +311,12 @@ mako_rows_get(const MakoRows *rows, uint64 row, int column, bool *isnull)
 {
 	SPITupleTable *table = (SPITupleTable *) rows->table;
 
+	if (row >= rows->count)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row that was there a moment ago is not there any more"),
+				 errdetail("Another session has removed it meanwhile."),
+				 errhint("Try again.")));
 	return SPI_getbinval(table->vals[row], table->tupdesc, column, isnull);
 }
 
