@@ -30,6 +30,17 @@ static struct
 	TimestampTz noticed_at;
 } progress;
 
+/* Frees one of the texts, if it is there: an error may have come before it was made. */
+static void
+forget(char **text)
+{
+	char	   *old = *text;
+
+	*text = NULL;
+	if (old != NULL)
+		pfree(old);
+}
+
 /* Shows how far it is; the view mako_progress takes it apart again. */
 static void
 report(TimestampTz now)
@@ -59,20 +70,21 @@ void
 mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
 					TimestampTz started_at)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	bool		whole_version = request->one_of_version && request->batch_size == 0;
+	char	   *what;
 
 	if (progress.statement == NULL)
 	{
-		progress.statement = pstrdup(MakoCurrentActivity());
+		/* The activity is a copy already, but in whichever context is current. */
+		progress.statement = MemoryContextStrdup(TopMemoryContext, MakoCurrentActivity());
 		progress.noticed_at = GetCurrentTimestamp();
 	}
-	if (progress.what != NULL)
-		pfree(progress.what);
-	progress.what = psprintf("%s %s -> %s", request->batch_size > 0 ? "mako_migrate_batched" : "mako_migrate",
-							 whole_version ? mako_workflow_id_version(request->source_wf) : request->source_wf,
-							 whole_version ? mako_workflow_id_version(request->target_wf) : request->target_wf);
-	MemoryContextSwitchTo(old);
+	what = psprintf("%s %s -> %s", request->batch_size > 0 ? "mako_migrate_batched" : "mako_migrate",
+					whole_version ? mako_workflow_id_version(request->source_wf) : request->source_wf,
+					whole_version ? mako_workflow_id_version(request->target_wf) : request->target_wf);
+	forget(&progress.what);
+	progress.what = MemoryContextStrdup(TopMemoryContext, what);
+	pfree(what);
 	progress.run_id = run_id;
 	progress.done = progress.done_before = done;
 	progress.total = total;
@@ -101,7 +113,6 @@ mako_progress_end(void)
 	if (progress.statement == NULL)
 		return;
 	MakoReportActivity(progress.statement);
-	pfree(progress.statement);
-	pfree(progress.what);
-	progress.statement = progress.what = NULL;
+	forget(&progress.statement);
+	forget(&progress.what);
 }
