@@ -370,6 +370,7 @@ typedef struct MakoFunction
 extern MakoFunction *mako_function_resolve(const char *name, MakoRole role);
 extern MakoFunction *mako_function_lookup(const char *signature, MakoRole role, const char *registered_for);
 extern const char *mako_function_role(MakoRole role);
+extern HeapTuple mako_function_tuple(Oid oid);
 extern Oid	mako_function_state_type(const MakoFunction *function);
 
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
@@ -744,7 +745,7 @@ typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
 typedef struct MakoReplay
 {
 	MemoryContext context;
-	List	   *folds;			/* of other workflows and steps, compiled when they are met */
+	List	   *folds;			/* of its own, compiled when they are met; they raise refusals */
 	int64		rebuilt;		/* streams whose migration snapshot is missing */
 	MakoMomentCallback tell;	/* what mako_replay_stream() starts from, and folds; or NULL */
 	void	   *argument;
