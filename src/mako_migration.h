@@ -63,7 +63,8 @@
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
  * two stream contexts (reset per stream), the writer's context (states of all runs that wait to be written; reset per flush) and the
- * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than
+ * contexts of the compiled functions (reset after an error). A fold copies the state that it begins with before it resets anything: the
+ * state may be its own. Whoever owns a context resets it; nobody else switches into it for longer than
  * one allocation. A cached fold has a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the
  * transaction's.
  *
