@@ -302,7 +302,7 @@ static bool
 judge_function(Oid function, void *context)
 {
 	Inspection *inspection = context;
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	HeapTuple	tuple = mako_function_tuple(function);
 	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
 	const char *name = format_procedure(function);
 

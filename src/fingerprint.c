@@ -109,12 +109,17 @@ add_domain(Description *description, Oid type)
 {
 	StringInfo	out = description->out;
 	HeapTuple	type_tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	Form_pg_type form = (Form_pg_type) GETSTRUCT(type_tuple);
+	Form_pg_type form;
 	Relation	relation = table_open(ConstraintRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
+	if (!HeapTupleIsValid(type_tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type with OID %u does not exist", type)));
+	form = (Form_pg_type) GETSTRUCT(type_tuple);
 	appendStringInfo(out, "domain %s%s\n", format_type_be_qualified(type), form->typnotnull ? " not null" : "");
 	ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
 	scan = systable_beginscan(relation, ConstraintTypidIndexId, true, NULL, 1, &key);
@@ -170,7 +175,7 @@ body_of(HeapTuple tuple)
 bool
 mako_fingerprint_body(Oid function, List **trees)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	HeapTuple	tuple = mako_function_tuple(function);
 	bool		visible = is_visible(tuple);
 
 	if (visible)
@@ -184,7 +189,7 @@ static void
 add_function(Description *description, Oid oid)
 {
 	StringInfo	out = description->out;
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
+	HeapTuple	tuple = mako_function_tuple(oid);
 	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
 	char	   *signature = format_procedure_qualified(oid);
 	char	   *source = text_attribute(tuple, Anum_pg_proc_prosrc);
@@ -307,12 +312,12 @@ keep(Oid function, const char *text, uint64 begun)
 		return;
 	if (kept.context == NULL)
 	{
-		MemoryContextCallback *callback;
+		MemoryContext context = AllocSetContextCreate(TopTransactionContext, "mako descriptions", ALLOCSET_DEFAULT_SIZES);
+		MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
 
-		kept.context = AllocSetContextCreate(TopTransactionContext, "mako descriptions", ALLOCSET_DEFAULT_SIZES);
-		callback = MemoryContextAllocZero(kept.context, sizeof(MemoryContextCallback));
 		callback->func = forget;
-		MemoryContextRegisterResetCallback(kept.context, callback);
+		MemoryContextRegisterResetCallback(context, callback);
+		kept.context = context;
 		kept.generation = begun;
 		kept.user = GetUserId();
 	}

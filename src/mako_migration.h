@@ -63,7 +63,8 @@
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
  * two stream contexts (reset per stream), the writer's context (states of all runs that wait to be written; reset per flush) and the
- * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than
+ * contexts of the compiled functions (reset after an error). A fold copies the state that it begins with before it resets anything: the
+ * state may be its own. Whoever owns a context resets it; nobody else switches into it for longer than
  * one allocation. A cached fold has a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the
  * transaction's.
  *
@@ -389,6 +390,7 @@ typedef struct MakoFunction
 extern MakoFunction *mako_function_resolve(const char *name, MakoRole role);
 extern MakoFunction *mako_function_lookup(const char *signature, MakoRole role, const char *registered_for);
 extern const char *mako_function_role(MakoRole role);
+extern HeapTuple mako_function_tuple(Oid oid);
 extern Oid	mako_function_state_type(const MakoFunction *function);
 
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
@@ -763,7 +765,7 @@ typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
 typedef struct MakoReplay
 {
 	MemoryContext context;
-	List	   *folds;			/* of other workflows and steps, compiled when they are met */
+	List	   *folds;			/* of its own, compiled when they are met; they raise refusals */
 	int64		rebuilt;		/* streams whose migration snapshot is missing */
 	MakoMomentCallback tell;	/* what mako_replay_stream() starts from, and folds; or NULL */
 	void	   *argument;

@@ -33,6 +33,17 @@ static struct
 	TimestampTz noticed_at;
 } progress;
 
+/* Frees one of the texts, if it is there: an error may have come before it was made. */
+static void
+forget(char **text)
+{
+	char	   *old = *text;
+
+	*text = NULL;
+	if (old != NULL)
+		pfree(old);
+}
+
 /* Shows how far it is; the view mako_progress takes it apart again. */
 static void
 report(TimestampTz now)
@@ -106,9 +117,8 @@ mako_progress_end(void)
 	if (progress.statement == NULL)
 		return;
 	MakoReportActivity(progress.statement);
-	pfree(progress.statement);
-	pfree(progress.what);
-	progress.statement = progress.what = NULL;
+	forget(&progress.statement);
+	forget(&progress.what);
 }
 
 /* ---- the view ------------------------------------------------------------------------------- */
