@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Time::HiRes;
 
 our @EXPORT = qw($source $target $migrate new_server create_store generate contents outcome error_of
-  start_sql finish_sql pid_of wait_for);
+  start_sql finish_sql pid_of wait_for open_session ask say_to answer_of close_session);
 
 our $source = 'gpke-supplier-change@FV2024-10-01';
 our $target = 'gpke-supplier-change@FV2025-10-01';
@@ -123,6 +123,62 @@ sub finish_sql
 	my ($session) = @_;
 
 	return $session->{run}->finish;
+}
+
+# Opens a session that answers statement after statement; @params are further ones of psql.
+sub open_session
+{
+	my ($node, $db, @params) = @_;
+	my $session = { in => '', out => '', asked => 0 };
+
+	$session->{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $node->connstr($db), @params ],
+		'<', \$session->{in}, '>', \$session->{out}, '2>&1',
+		$session->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	return $session;
+}
+
+# Sends statements, without waiting for their answer.
+sub say_to
+{
+	my ($session, $sql) = @_;
+
+	$session->{in} .= "$sql\n;\n\\echo answer " . ++$session->{asked} . "\n";
+	$session->{run}->pump_nb;
+}
+
+# Waits for the answer to what was sent last: rows, errors as "ERROR:  SQLSTATE", "gone" when the
+# session has ended.
+sub answer_of
+{
+	my ($session) = @_;
+	my $end = qr/^answer $session->{asked}\n/m;
+
+	$session->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
+	$session->{run}->pump while $session->{run}->pumpable && $session->{out} !~ $end;
+	my $answer = $session->{out};
+	$answer =~ s/$end// or $answer .= 'gone';
+	$session->{out} = '';
+	chomp $answer;
+	return $answer;
+}
+
+# Sends statements and waits for the answer.
+sub ask
+{
+	my ($session, $sql) = @_;
+
+	say_to($session, $sql);
+	return answer_of($session);
+}
+
+# Ends a session.
+sub close_session
+{
+	my ($session) = @_;
+
+	$session->{in} .= "\\q\n";
+	$session->{run}->finish;
 }
 
 # The process of a session, once it has connected.
