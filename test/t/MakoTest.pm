@@ -12,7 +12,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes;
 
-our @EXPORT = qw($source $target $migrate new_server create_store generate contents outcome error_of
+our @EXPORT = qw($source $target $migrate new_server create_store create_two_workflows generate
+  contents outcome error_of disorder damage
   start_sql finish_sql pid_of wait_for open_session ask say_to answer_of close_session);
 
 our $source = 'gpke-supplier-change@FV2024-10-01';
@@ -51,6 +52,16 @@ sub create_store
 	$node->safe_psql($db, 'CREATE EXTENSION mako_migration; SELECT mako_create_store()');
 	$node->safe_psql($db, slurp_file("test/examples/gpke/$_.sql")) for qw(supplier_change generate register);
 	$node->safe_psql($db, "SELECT mako_add_dependent('gpke.deadline', 'process_id', 'workflow_id', 'tenant_id')");
+}
+
+# A new database with the two workflows of test/pgtap/include, and so many streams.
+sub create_two_workflows
+{
+	my ($node, $db, $streams) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	$node->safe_psql($db, slurp_file('test/pgtap/include/two_workflows.sql'),
+		extra_params => [ '-v', "streams=$streams" ]);
 }
 
 # Fills a store; $call is a call of one of the generator's functions.
@@ -99,6 +110,44 @@ sub error_of
 
 	$node->psql($db, $sql, stderr => \$stderr, extra_params => [ '-v', 'VERBOSITY=verbose', @params ]);
 	return $stderr =~ /(?:ERROR|FATAL): +(.*)/ ? $1 : '';
+}
+
+# What does not hold of a store: each head counts its events, each dependent follows its head, the
+# check finds no error, and no lock is left.
+sub disorder
+{
+	my ($node, $db) = @_;
+
+	return $node->safe_psql($db, <<'SQL');
+SET client_min_messages = error;
+SELECT 'head', s.*, e.*
+FROM mako.stream s, LATERAL (SELECT count(*), coalesce(max(sequence_number), 0) FROM mako.event e
+                             WHERE e.stream_no = s.stream_no) AS e (events, last)
+WHERE (s.version, s.version) <> (e.events, e.last) LIMIT 5;
+SELECT 'dependent', d.*, s.workflow_id
+FROM lib.deadline d JOIN mako.stream s USING (stream_no)
+WHERE d.workflow_id <> s.workflow_id LIMIT 5;
+SELECT 'check', code, subject, message FROM mako_check(0) WHERE severity = 'error';
+SELECT 'lock', pid, objid FROM pg_locks WHERE locktype = 'advisory' LIMIT 5;
+SQL
+}
+
+# Index entries of a store that are missing or out of place, and rows that are damaged.
+sub damage
+{
+	my ($node, $db) = @_;
+	my ($stdout, $stderr) = ('', '');
+
+	$node->psql($db, <<'SQL', stdout => \$stdout, stderr => \$stderr);
+SET client_min_messages = error;
+CREATE EXTENSION IF NOT EXISTS amcheck;
+SELECT bt_index_parent_check(c.oid, true, true)
+FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+WHERE c.relnamespace = 'mako'::regnamespace AND c.relkind = 'i' AND a.amname = 'btree' \g /dev/null
+SELECT c.relname, v.* FROM pg_class c, verify_heapam(c.oid, check_toast => true) v
+WHERE c.relnamespace = 'mako'::regnamespace AND c.relkind = 'r';
+SQL
+	return $stdout . $stderr;
 }
 
 # Starts statements in a session of their own, which pid_of() finds by its name.
