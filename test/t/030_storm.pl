@@ -28,22 +28,12 @@ create_two_workflows($node, 'store', $streams);
 my $end = time + $seconds;
 my %client;
 
-# Repeats statements in a session until the end, and in another one when it dies.
+# A client that repeats statements until the end.
 sub start_client
 {
 	my ($name, $sql) = @_;
-	my $file = $node->basedir . "/$name.sql";
-	my $client = $client{$name} = { out => '', err => '' };
-	my $connection = $node->connstr('store') . " application_name=$name";
-	my $round = "SELECT extract(epoch FROM clock_timestamp()) >= $end AS over \\gset\n"
-	  . "\\if :over\n\\q\n\\endif\n$sql\n";
 
-	append_to_file($file, 'SELECT setseed(' . rand() . ") \\g /dev/null\n" . $round x 200);
-	$client->{run} = IPC::Run::start(
-		[ 'sh', '-c', <<'SH', 'sh', $end, $connection, $file ],
-while [ $(date +%s) -lt "$1" ]; do psql -XAtq -v VERBOSITY=verbose -d "$2" -f "$3"; done
-SH
-		'<', \undef, '>', \$client->{out}, '2>', \$client->{err});
+	$client{$name} = start_loop($node, 'store', $name, $end, $sql);
 }
 
 # One stream of all.
@@ -123,7 +113,7 @@ SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 WHERE application_name <> 'kill' AND datname = 'store' AND random() < 0.1;
 SELECT pg_sleep(0.5);
 SQL
-$_->{run}->finish for values %client;
+finish_sql($_) for values %client;
 
 # ---- what was said
 

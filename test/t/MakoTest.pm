@@ -14,7 +14,7 @@ use Time::HiRes;
 
 our @EXPORT = qw($source $target $migrate new_server create_store create_two_workflows generate
   contents outcome error_of disorder damage
-  start_sql finish_sql pid_of wait_for open_session ask say_to answer_of close_session);
+  start_sql finish_sql start_loop pid_of wait_for open_session ask say_to answer_of close_session);
 
 our $source = 'gpke-supplier-change@FV2024-10-01';
 our $target = 'gpke-supplier-change@FV2025-10-01';
@@ -172,6 +172,28 @@ sub finish_sql
 	my ($session) = @_;
 
 	return $session->{run}->finish;
+}
+
+# Repeats statements until a time, in a session of that name, and in another one when it dies. What
+# random() gives depends on our seed. To be waited for by finish_sql().
+sub start_loop
+{
+	my ($node, $db, $name, $end, $sql) = @_;
+	my $loop = { out => '', err => '' };
+	my $file = $node->basedir . "/$name.sql";
+	my $round = "SELECT extract(epoch FROM clock_timestamp()) >= $end AS over \\gset\n"
+	  . "\\if :over\n\\q\n\\endif\n$sql\n";
+
+	unlink $file;
+	append_to_file($file, 'SELECT setseed(' . rand() . ") \\g /dev/null\n" . $round x 200);
+	$loop->{run} = IPC::Run::start(
+		[ 'sh', '-c', <<'SH', 'sh', $end, $node->connstr($db) . " application_name=$name", $file ],
+while [ $(date +%s) -lt "$1" ]; do
+  psql -XAtq -v VERBOSITY=verbose -d "$2" -f "$3" || sleep 0.1
+done
+SH
+		'<', \undef, '>', \$loop->{out}, '2>', \$loop->{err});
+	return $loop;
 }
 
 # Opens a session that answers statement after statement; @params are further ones of psql.
