@@ -1,6 +1,6 @@
-# Out of memory at one allocation after the other: the address space of a backend ends a little above
-# what it has. The call fails as a whole, nothing has changed, no lock is left, and the next call in
-# the same session is fine.
+# Out of memory at one allocation after the other: the address space of a backend ends a little
+# above what it has. The call fails as a whole, nothing has changed, no lock is left, and the next
+# call in the same session is fine.
 #
 # MAKO_SOAK=1 tries more limits. MAKO_SEED repeats the choices of an earlier run.
 use strict;
@@ -16,7 +16,7 @@ use Test::More;
 plan skip_all => 'no prlimit' if system('prlimit --pid $$ >/dev/null 2>&1') != 0;
 plan skip_all => 'memory is read from /proc' unless -r '/proc/self/status';
 
-my ($streams, $limits) = $ENV{MAKO_SOAK} ? (3000, 150) : (600, 12);
+my ($streams, $limits) = $ENV{MAKO_SOAK} ? (3000, 150) : (600, 8);
 my $seed = srand($ENV{MAKO_SEED} || time ^ $$);
 note("seed $seed");
 
@@ -55,7 +55,7 @@ for my $n (1 .. $limits)
 			$pid = ask($session, 'SELECT pg_backend_pid()');
 		}
 		my ($size) = slurp_file("/proc/$pid/status") =~ /^VmSize:\s+(\d+) kB/m;
-		limit($pid, $size + ($ENV{MAKO_SOAK} ? 40 * $n : int(rand(6000))));
+		limit($pid, $size + ($ENV{MAKO_SOAK} ? 40 * $n : int(rand(1500))));
 		my $answer = ask($session, "BEGIN; $call");
 		$answer{ $answer =~ /(ERROR: +\w+|FATAL.*|gone)/ ? $1 : 'done' }++;
 		if ($answer =~ /gone/)
@@ -71,13 +71,18 @@ for my $n (1 .. $limits)
 }
 limit($pid) if $session;
 note("$answer{$_} times $_") for sort keys %answer;
-cmp_ok($answer{'ERROR:  53200'} // 0, '>', $limits, 'memory was out ' . $answer{'ERROR:  53200'} . ' times');
-my @other = grep { !/^(done|ERROR:  53200)$/ } keys %answer;
+my $times = $answer{'ERROR:  53200'} // 0;
+cmp_ok($times, '>', $limits, "memory was out $times times");
+# 58P01: a library could not be mapped.
+my @other = grep { !/^(done|ERROR:  (53200|58P01))$/ } keys %answer;
 is("@other", '', '... and nothing else was wrong');
 is($locks, 0, 'no lock was left');
 is(contents($node, 'store'), $before, 'nothing has changed');
 $session //= open_session($node, 'store');
-is(ask($session, $calls[$_]), $streams / 2 . '|0', 'the next call in the session succeeds') for 0, 1;
+for my $call (@calls[ 0, 1 ])
+{
+	is(ask($session, $call), $streams / 2 . '|0', 'the next call in the session succeeds');
+}
 close_session($session);
 is(disorder($node, 'store'), '', '... and leaves the store in order');
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|terminated by signal/, 'nothing has crashed');
