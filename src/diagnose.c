@@ -14,6 +14,7 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -340,7 +341,7 @@ inspect_body(void *argument)
 {
 	Inspection *inspection = argument;
 
-	inspection->visible = mako_fingerprint_body(inspection->function, &inspection->trees);
+	inspection->visible = mako_fingerprint_body(inspection->function, NULL, &inspection->trees);
 	if (inspection->visible)
 		(void) judge_tree((Node *) inspection->trees, inspection);
 }
@@ -366,6 +367,18 @@ inspect_speed(void *argument)
 	mako_rows_free(&rows);
 }
 
+/* Is a function written in SQL? */
+static bool
+is_sql(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		is_sql = HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return is_sql;
+}
+
 /* Looks through a registered function and its helpers. */
 static void
 check_function(MakoDiagnosis *diagnosis, const MakoFunction *function)
@@ -387,6 +400,7 @@ check_function(MakoDiagnosis *diagnosis, const MakoFunction *function)
 		/* What is not found in a body is a finding of the definition. */
 		if (mako_isolation_run(inspect_body, &inspection) == NULL && !inspection.visible)
 			mako_diagnose_add(diagnosis, MAKO_INFO, "body_unseen", format_procedure_qualified(inspection.function),
+							  is_sql(inspection.function) ? "its argument types are polymorphic, so its body cannot be looked through by itself" :
 							  "its body cannot be looked through, so a change of what it calls goes unnoticed",
 							  "Write it in SQL, with arguments of definite types.");
 	}

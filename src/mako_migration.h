@@ -48,6 +48,9 @@
  *	  expanded_json.c    the values that those work on                         (MakoJson)
  *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
  *
+ * What is registered (definition.c) is compared with what it is now at every use: fingerprint.c has it as text, which describe.c makes of
+ * everything that a function's results depend on (describe.h).
+ *
  * explain.c takes a function the same way and says what became of it, call by call; preview.c, of which functions, streams and events a
  * migration would need, and what stands against it.
  *
@@ -378,7 +381,8 @@ extern void mako_fingerprint_init(void);
 extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
-extern bool mako_fingerprint_body(Oid function, List **trees);
+extern void mako_fingerprint_watch(Oid relation);
+extern bool mako_fingerprint_body(Oid function, FuncExpr *call, List **trees);
 
 /* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ------------------------------------------------------ */
 
