@@ -68,8 +68,10 @@ static MakoStatement select_left_behind = {
 
 /* Workflows and steps, with their functions in the order of definition_roles. */
 static MakoStatement select_definitions = {
-	"SELECT workflow_id::text, NULL::text, apply, upcast, in_flight, NULL::text, function_owner FROM %s.mako_workflow"
-	" UNION ALL SELECT source_wf::text, target_wf::text, NULL, NULL, NULL, migrate, function_owner FROM %s.mako_state_migration"
+	"SELECT workflow_id::text, NULL::text, apply, upcast, in_flight, NULL::text, function_owner, function_owner_identity"
+	" FROM %s.mako_workflow"
+	" UNION ALL SELECT source_wf::text, target_wf::text, NULL, NULL, NULL, migrate, function_owner, function_owner_identity"
+	" FROM %s.mako_state_migration"
 };
 
 static const MakoRole definition_roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT, MAKO_ROLE_MIGRATE};
@@ -476,24 +478,19 @@ add_definition_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData
 static void
 check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const MakoRows *rows, uint64 row)
 {
-	bool		isnull;
-	Datum	   *owners;
-	int			owner_count;
+	MakoOwners	owners = mako_definition_owners(rows, row, 7);
 	int			owner = 0;
 	ErrorData  *error;
 
 	definition->usable = true;
-	deconstruct_array(DatumGetArrayTypeP(mako_rows_get(rows, row, 7, &isnull)), TEXTOID, -1, false, TYPALIGN_INT, &owners, NULL,
-					  &owner_count);
 	for (size_t i = 0; i < lengthof(definition_roles); i++)
 	{
 		Lookup		lookup = {mako_rows_text(rows, row, 3 + i), definition_roles[i], definition->name};
-		const char *registered;
-		const char *now;
+		int			number;
 
 		if (lookup.signature == NULL)
 			continue;
-		registered = owner < owner_count ? TextDatumGetCString(owners[owner++]) : "";
+		number = owner++;
 		error = mako_isolation_run(look_up, &lookup);
 		if (error != NULL)
 		{
@@ -501,12 +498,12 @@ check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const Mak
 			definition->usable = false;
 			continue;
 		}
-		now = GetUserNameFromId(lookup.function->owner, false);
-		if (strcmp(registered, now) != 0)
+		if (number >= owners.count || !mako_role_is(lookup.function->owner, owners.name[number], owners.identity[number]))
 		{
 			mako_diagnose_add(diagnosis, MAKO_ERROR, "owner_changed", definition->name,
 							  psprintf("function %s belongs to role \"%s\", but belonged to \"%s\" when it was registered",
-									   lookup.signature, now, registered),
+									   lookup.signature, GetUserNameFromId(lookup.function->owner, false),
+									   number < owners.count ? owners.name[number] : ""),
 							  "It would run with other rights. Register it again with replace => true.");
 			definition->usable = false;
 		}

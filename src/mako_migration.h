@@ -189,6 +189,7 @@ typedef struct MakoConnection
 typedef struct MakoCursor MakoCursor;
 
 extern Oid	mako_sql_extension_schema(void);
+extern Oid	mako_sql_extension_owner(void);
 extern const char *mako_sql_extension_version(void);
 extern MakoConnection mako_sql_connect(void);
 extern MakoConnection mako_sql_connect_visible(void);
@@ -243,6 +244,12 @@ extern Oid	mako_store_schema(void);
 extern Oid	mako_store_table(const char *name);
 extern bool mako_may_read_plainly(Relation relation);
 extern AttrNumber mako_find_column(Relation relation, const char *name, Oid type);
+
+/* ---- role.c: roles that are remembered in tables --------------------------------------------------------------------------- */
+
+extern char *mako_role_identity(Oid role);
+extern Oid	mako_role_find(const char *name, const char *identity);
+extern bool mako_role_is(Oid now, const char *name, const char *identity);
 
 /* ---- fence.c: the fence around a format version ---------------------------------------------------------------------------- */
 
@@ -423,6 +430,14 @@ extern List *mako_instances_generate(const MakoTypeDefinition *definition, int l
 
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
 
+/* The owners of a definition's functions, as they are registered, in the order of the functions. */
+typedef struct MakoOwners
+{
+	int			count;
+	char	  **name;
+	char	  **identity;		/* role.c */
+} MakoOwners;
+
 typedef struct MakoWorkflow
 {
 	char	   *workflow_id;
@@ -450,6 +465,7 @@ typedef struct MakoStateMigration
 } MakoStateMigration;
 
 extern MakoWorkflow *mako_definition_workflow(const char *workflow_id);
+extern MakoOwners mako_definition_owners(const MakoRows *rows, uint64 row, int column);
 extern char *mako_definition_fingerprint(const char *workflow_id);
 extern void mako_definition_require(const char *workflow_id);
 extern MakoStateMigration *mako_definition_migration(const char *source_wf, const char *target_wf);

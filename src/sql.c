@@ -60,6 +60,13 @@ mako_sql_extension_schema(void)
 	return DatumGetObjectId(extension_attribute(Anum_pg_extension_extnamespace, NULL));
 }
 
+/* Who owns the extension. */
+Oid
+mako_sql_extension_owner(void)
+{
+	return DatumGetObjectId(extension_attribute(Anum_pg_extension_extowner, NULL));
+}
+
 /* The installed version of the extension. */
 const char *
 mako_sql_extension_version(void)
