@@ -41,21 +41,23 @@ COMMENT ON FUNCTION mako_workflow_version(mako_workflow_id) IS 'the format versi
 -- a write: the registration functions check the caller and then write these rows as the tables' owner.
 
 CREATE TABLE mako_workflow (
-  workflow_id           mako_workflow_id PRIMARY KEY,
-  apply                 text,
-  upcast                text,
-  in_flight             text,
-  initial_state         jsonb,
-  event_type_definition jsonb,
-  state_type_definition jsonb,
-  state_schema_version  integer NOT NULL CONSTRAINT mako_workflow_state_schema_version_check CHECK (state_schema_version >= 1),
-  function_owner        text[] NOT NULL,
-  fingerprint           text NOT NULL,
-  registered_by         text NOT NULL DEFAULT current_user,
-  registered_at         timestamptz NOT NULL DEFAULT now(),
-  dispatch              text NOT NULL DEFAULT 'any'
+  workflow_id             mako_workflow_id PRIMARY KEY,
+  apply                   text,
+  upcast                  text,
+  in_flight               text,
+  initial_state           jsonb,
+  event_type_definition   jsonb,
+  state_type_definition   jsonb,
+  state_schema_version    integer NOT NULL CONSTRAINT mako_workflow_state_schema_version_check CHECK (state_schema_version >= 1),
+  function_owner          text[] NOT NULL,
+  function_owner_identity text[] NOT NULL,
+  fingerprint             text NOT NULL,
+  registered_by           text NOT NULL,
+  registered_by_identity  text NOT NULL,
+  registered_at           timestamptz NOT NULL DEFAULT now(),
+  dispatch                text NOT NULL DEFAULT 'any'
     CONSTRAINT mako_workflow_dispatch_check CHECK (dispatch IN ('any', 'forward_compatible', 'pinned', 'explicit')),
-  dispatch_versions     text[] COLLATE "C",
+  dispatch_versions       text[] COLLATE "C",
   CONSTRAINT mako_workflow_apply_check CHECK (apply IS NULL OR initial_state IS NOT NULL),
   CONSTRAINT mako_workflow_dispatch_versions_check CHECK ((dispatch = 'explicit') = (dispatch_versions IS NOT NULL))
 );
@@ -63,19 +65,25 @@ COMMENT ON TABLE mako_workflow IS 'registered workflows; written by mako_registe
 COMMENT ON COLUMN mako_workflow.event_type_definition IS 'JSON Type Definition (RFC 8927) of the payloads after upcast';
 COMMENT ON COLUMN mako_workflow.state_type_definition IS 'JSON Type Definition (RFC 8927) of the states';
 COMMENT ON COLUMN mako_workflow.function_owner IS 'owners of apply, upcast and in_flight when they were registered, in that order';
+COMMENT ON COLUMN mako_workflow.function_owner_identity IS
+'<oid>@<system identifier> of each: in this cluster a renamed role is the same one, in another the name decides';
+COMMENT ON COLUMN mako_workflow.registered_by IS 'who may replace it, beside the owners of its functions';
+COMMENT ON COLUMN mako_workflow.registered_by_identity IS '<oid>@<system identifier> of registered_by';
 COMMENT ON COLUMN mako_workflow.fingerprint IS 'sha256 over all that was registered; another one at use is an error';
 COMMENT ON COLUMN mako_workflow.dispatch IS 'which messages reach the workflow''s processes; see mako_set_dispatch()';
 COMMENT ON COLUMN mako_workflow.dispatch_versions IS 'the format versions that the policy explicit accepts';
 
 -- No foreign keys: a parallel restore loads the tables of an extension in any order. The registration functions see to it.
 CREATE TABLE mako_state_migration (
-  source_wf       mako_workflow_id,
-  target_wf       mako_workflow_id,
-  migrate         text,
-  function_owner  text[] NOT NULL,
-  fingerprint     text NOT NULL,
-  registered_by   text NOT NULL DEFAULT current_user,
-  registered_at   timestamptz NOT NULL DEFAULT now(),
+  source_wf               mako_workflow_id,
+  target_wf               mako_workflow_id,
+  migrate                 text,
+  function_owner          text[] NOT NULL,
+  function_owner_identity text[] NOT NULL,
+  fingerprint             text NOT NULL,
+  registered_by           text NOT NULL,
+  registered_by_identity  text NOT NULL,
+  registered_at           timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (source_wf, target_wf),
   CONSTRAINT mako_state_migration_target_wf_check CHECK (source_wf <> target_wf)
 );
@@ -84,10 +92,11 @@ COMMENT ON TABLE mako_state_migration IS
 COMMENT ON COLUMN mako_state_migration.migrate IS 'the function that maps the state; null for an identity migration';
 
 CREATE TABLE mako_exemption (
-  workflow_id  mako_workflow_id PRIMARY KEY,
-  reason       text NOT NULL,
-  exempted_by  text NOT NULL DEFAULT current_user,
-  exempted_at  timestamptz NOT NULL DEFAULT now()
+  workflow_id          mako_workflow_id PRIMARY KEY,
+  reason               text NOT NULL,
+  exempted_by          text NOT NULL,
+  exempted_by_identity text NOT NULL,
+  exempted_at          timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE mako_exemption IS 'workflows whose streams need no migration; written by mako_exempt() and mako_unexempt() only';
 

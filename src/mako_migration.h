@@ -48,6 +48,9 @@
  *	  expanded_json.c    the values that those work on                         (MakoJson)
  *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
  *
+ * What is registered (definition.c) is compared with what it is now at every use: fingerprint.c has it as text, which describe.c makes of
+ * everything that a function's results depend on (describe.h).
+ *
  * explain.c takes a function the same way and says what became of it, call by call; preview.c, of which functions, streams and events a
  * migration would need, and what stands against it.
  *
@@ -96,6 +99,7 @@
 #include "utils/uuid.h"
 
 #include "compat.h"
+#include "sql.h"
 
 /* Our messages are told from the server's own by their domain: see isolation.c. */
 #undef TEXTDOMAIN
@@ -159,87 +163,6 @@ extern const char *mako_workflow_id_version(const char *workflow_id);
 extern bool mako_workflow_id_same_name(const char *a, const char *b);
 extern Datum mako_assert_workflow_id(PG_FUNCTION_ARGS);
 
-/* ---- sql.c: the only file with SPI ----------------------------------------------------------------------------------------- */
-
-/*
- * A statement, prepared at its first use. %s in the text stands for the extension's schema. A static one keeps its plan for the
- * session, a transient one until the connection ends.
- */
-typedef struct MakoStatement
-{
-	const char *text;
-	int			nargs;
-	Oid			argtypes[16];
-	bool		plan_each_time;	/* the best plan depends on the sizes of arguments and tables */
-	bool		transient;
-	bool		may_defer;		/* constraints of what it writes may be checked when the transaction ends */
-	bool		verbatim;		/* the text has names of others: %s and mako. in it stand for themselves */
-	const char *needs;			/* "mako.x mako.y": tables that functions in it read for the caller; or NULL */
-	Oid			relation;		/* somebody's relation that it is about; InvalidOid: ours */
-	/* Private to sql.c, as is the plan. */
-	bool		is_known;		/* what it names: the next two */
-	bool		names_schema;
-	uint32		tables;			/* of the store, as a set */
-	void	   *plan;			/* SPIPlanPtr */
-	Oid			schema;			/* of the extension, when the plan was made */
-	SubTransactionId executing; /* in which its outermost execution began, like the next one */
-	uint64		transaction;
-	uint64		checked_generation; /* of the store, when the privileges of a role were checked; 0: never */
-	Oid			checked_user;
-	bool		checked_row_security;
-	bool		by_caller;		/* a policy concerns that role */
-	List	   *written;		/* relations that it writes */
-} MakoStatement;
-
-/* The rows of a result, or how many rows a statement without result was about; free them with mako_rows_free(). */
-typedef struct MakoRows
-{
-	uint64		count;
-	void	   *table;			/* SPITupleTable, private to sql.c */
-} MakoRows;
-
-/* A connection: SPI and settings of its own, until it is closed or the (sub)transaction ends. */
-typedef struct MakoConnection
-{
-	int			guc_level;
-} MakoConnection;
-
-typedef struct MakoCursor MakoCursor;
-
-extern Oid	mako_sql_extension_schema(void);
-extern Oid	mako_sql_extension_owner(void);
-extern const char *mako_sql_extension_version(void);
-extern MakoConnection mako_sql_connect(void);
-extern MakoConnection mako_sql_connect_visible(void);
-extern MakoConnection mako_sql_connect_own(void);
-extern void mako_sql_set(MakoConnection connection, const char *name, const char *value);
-extern void mako_sql_disconnect(MakoConnection connection);
-extern void mako_sql_connect_procedure(void);
-extern void mako_sql_disconnect_procedure(void);
-extern void mako_sql_commit(void);
-extern void mako_sql_check(MakoStatement *statement);
-pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expected);
-extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
-extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
-extern MakoRows mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *nulls, int milliseconds);
-extern double mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls);
-extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
-extern Datum mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type, bool *isnull);
-extern int64 mako_row_bigint(const MakoRows *rows, uint64 row, int column);
-extern int64 mako_row_bigint_or(const MakoRows *rows, uint64 row, int column, int64 other);
-extern int32 mako_row_integer(const MakoRows *rows, uint64 row, int column);
-extern bool mako_row_boolean(const MakoRows *rows, uint64 row, int column);
-extern Oid	mako_row_oid(const MakoRows *rows, uint64 row, int column);
-extern TimestampTz mako_row_timestamptz(const MakoRows *rows, uint64 row, int column);
-extern Datum mako_row_jsonb(const MakoRows *rows, uint64 row, int column);
-extern Datum mako_row_array(const MakoRows *rows, uint64 row, int column, Oid type);
-extern char *mako_row_text(const MakoRows *rows, uint64 row, int column);
-extern pg_uuid_t *mako_row_uuid(const MakoRows *rows, uint64 row, int column);
-extern void mako_rows_free(MakoRows *rows);
-extern MakoCursor *mako_cursor_open(MakoStatement *statement, Datum *values, const char *nulls, bool own_snapshot);
-extern MakoRows mako_cursor_fetch(MakoCursor *cursor, long count);
-extern void mako_cursor_close(MakoCursor *cursor);
-
 /* ---- result.c: arguments and results of functions -------------------------------------------------------------------------- */
 
 typedef struct MakoRowSet MakoRowSet;
@@ -257,6 +180,12 @@ extern void mako_rowset_add_rows(MakoRowSet *rows, MakoRows added);
  * everything it did is rolled back. Errors that concern the whole run are raised again.
  */
 extern ErrorData *mako_isolation_run(void (*callback) (void *argument), void *argument);
+
+/* ---- role.c: roles that are remembered in tables --------------------------------------------------------------------------- */
+
+extern char *mako_role_identity(Oid role);
+extern Oid	mako_role_find(const char *name, const char *identity);
+extern bool mako_role_is(Oid now, const char *name, const char *identity);
 
 /* ---- fence.c: the fence around a format version ---------------------------------------------------------------------------- */
 
@@ -306,11 +235,6 @@ extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, con
 extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
 pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 													const char *detail);
-
-/* ---- role.c: roles that are remembered --------------------------------------------------------------------------------------- */
-
-extern char *mako_role_identity(Oid role);
-extern bool mako_role_is(Oid role, const char *name, const char *identity);
 
 /* ---- report.c: counts and errors ------------------------------------------------------------------------------------------- */
 
@@ -399,7 +323,8 @@ extern void mako_fingerprint_init(void);
 extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
-extern bool mako_fingerprint_body(Oid function, List **trees);
+extern void mako_fingerprint_watch(Oid relation);
+extern bool mako_fingerprint_body(Oid function, FuncExpr *call, List **trees);
 
 /* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ------------------------------------------------------ */
 
@@ -440,6 +365,14 @@ extern List *mako_instances_generate(const MakoTypeDefinition *definition, int l
 
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
 
+/* The owners of a definition's functions, as they are registered, in the order of the functions. */
+typedef struct MakoOwners
+{
+	int			count;
+	char	  **name;
+	char	  **identity;		/* role.c */
+} MakoOwners;
+
 typedef struct MakoWorkflow
 {
 	char	   *workflow_id;
@@ -467,6 +400,7 @@ typedef struct MakoStateMigration
 } MakoStateMigration;
 
 extern MakoWorkflow *mako_definition_workflow(const char *workflow_id);
+extern MakoOwners mako_definition_owners(const MakoRows *rows, uint64 row, int column);
 extern char *mako_definition_fingerprint(const char *workflow_id);
 extern void mako_definition_require(const char *workflow_id);
 extern MakoStateMigration *mako_definition_migration(const char *source_wf, const char *target_wf);

@@ -327,7 +327,8 @@ SELECT results_eq(
             ('in_flight', 'text', false, NULL), ('initial_state', 'jsonb', false, NULL),
             ('event_type_definition', 'jsonb', false, NULL), ('state_type_definition', 'jsonb', false, NULL),
             ('state_schema_version', 'integer', true, NULL), ('function_owner', 'text[]', true, NULL),
-            ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, 'CURRENT_USER'),
+            ('function_owner_identity', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, NULL),
+            ('registered_by_identity', 'text', true, NULL),
             ('registered_at', 'timestamp with time zone', true, 'now()'), ('dispatch', 'text', true, '''any''::text'),
             ('dispatch_versions', 'text[]', false, NULL) $$,
   'mako_workflow has these columns');
@@ -335,14 +336,16 @@ SELECT results_eq(
 SELECT results_eq(
   $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_state_migration' ORDER BY attnum $$,
   $$ VALUES ('source_wf', 'mako_workflow_id', true, NULL), ('target_wf', 'mako_workflow_id', true, NULL),
-            ('migrate', 'text', false, NULL), ('function_owner', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL),
-            ('registered_by', 'text', true, 'CURRENT_USER'), ('registered_at', 'timestamp with time zone', true, 'now()') $$,
+            ('migrate', 'text', false, NULL), ('function_owner', 'text[]', true, NULL),
+            ('function_owner_identity', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, NULL),
+            ('registered_by_identity', 'text', true, NULL), ('registered_at', 'timestamp with time zone', true, 'now()') $$,
   'mako_state_migration has these columns');
 
 SELECT results_eq(
   $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_exemption' ORDER BY attnum $$,
   $$ VALUES ('workflow_id', 'mako_workflow_id', true, NULL), ('reason', 'text', true, NULL),
-            ('exempted_by', 'text', true, 'CURRENT_USER'), ('exempted_at', 'timestamp with time zone', true, 'now()') $$,
+            ('exempted_by', 'text', true, NULL), ('exempted_by_identity', 'text', true, NULL),
+            ('exempted_at', 'timestamp with time zone', true, 'now()') $$,
   'mako_exemption has these columns');
 
 SELECT results_eq(
