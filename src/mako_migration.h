@@ -67,9 +67,8 @@
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
  * two stream contexts (reset per stream), the writer's context (states of all runs that wait to be written; reset per flush) and the
  * contexts of the compiled functions (reset after an error). A fold copies the state that it begins with before it resets anything: the
- * state may be its own. Whoever owns a context resets it; nobody else switches into it for longer than
- * one allocation. A cached fold has a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the
- * transaction's.
+ * state may be its own. Whoever owns a context resets it; nobody else switches into it for longer than one allocation. A cached fold has
+ * a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the transaction's.
  *
  * A state is an expanded value while its stream is folded. It has no context of its own but lies in the stream's, and points into
  * payloads (there, or gathered), stored states and constants of the programs; nothing changes once it is made. It becomes flat when it is
