@@ -452,11 +452,14 @@ my @all_calls = sort { $a->{commits} <=> $b->{commits} } map {
 
 # ---- calling, and what comes of it
 
+my $armed = '-c evil.armed=on -c evil.flag=off -c client_min_messages=warning';
+
 # Makes the calls as a superuser: as such, as a member of role evil, or after SET ROLE evil. Returns
 # what is seen, by kind of fault, and what has fired and was refused, by function.
 sub provoke
 {
 	my ($how, $writes) = @_;
+	local $ENV{PGOPTIONS} = $armed;
 	my @waiting = grep {
 		($writes || !$_->{writes}) && ($how eq 'superuser' || !$without_store{ $_->{name} })
 	} @all_calls;
@@ -529,6 +532,7 @@ sub fires
 	my ($statements) = @_;
 	my ($stdout, $stderr);
 
+	local $ENV{PGOPTIONS} = $armed;
 	$node->psql('played', $statements, stdout => \$stdout, stderr => \$stderr, on_error_stop => 0,
 	  extra_params => [ '-U', 'evil' ]);
 	return $stderr =~ /TRAP as evil/ ? 1 : do { diag($stderr); 0 };
@@ -549,7 +553,6 @@ sub play
 	$make->();
 	for my $how (@{ $more{how} // ['superuser'] })
 	{
-		local $ENV{PGOPTIONS} = '-c evil.armed=on -c evil.flag=off -c client_min_messages=warning';
 		my $seen = provoke($how, $more{writes});
 		my $fired = keys %{ $seen->{fired} };
 		my $refused = grep { !$usual{$_} } keys %{ $seen->{refused} };
@@ -566,7 +569,6 @@ sub play
 		$more{then}->($how, $seen) if $more{then};
 		$node->safe_psql('postgres', 'ALTER ROLE evil NOSUPERUSER');
 	}
-	local $ENV{PGOPTIONS} = '-c evil.armed=on -c evil.flag=off -c client_min_messages=warning';
 	ok(fires($direct), '... and can fire') unless $kind->{harmless};
 }
 
@@ -595,6 +597,10 @@ sub on_table
 
 copy_of('stored');
 %usual = %{ provoke('superuser', 1)->{refused} };
+is( join(' ', sort keys %usual),
+	'mako_assert_delegated mako_guard mako_history_rows mako_reactivate mako_register_key'
+	  . ' mako_reject mako_retire mako_store_finding_rows',
+	'what is refused where nothing of evil\'s is');
 
 # ---- an author
 
@@ -773,7 +779,7 @@ SQL
 	run('played', 'evil',
 		'CREATE TRIGGER aaa BEFORE UPDATE ON lib.other FOR EACH ROW EXECUTE FUNCTION evil.fire()');
 	{
-		local $ENV{PGOPTIONS} = '-c evil.armed=on';
+		local $ENV{PGOPTIONS} = $armed;
 		my ($migrated, $stderr) = ('', '');
 
 		$node->psql('played', "SELECT migrated FROM mako_migrate('w\@$old', 'w\@$new')",
