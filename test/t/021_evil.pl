@@ -102,7 +102,7 @@ my %calls = (
 	    WHERE n.nspname IN ('lib', 'evil') ORDER BY p.oid \\gexec"],
 	mako_find_tag => [ { tag => 'tag' } ],
 	mako_fingerprint => [ {} ],
-	mako_fold => [ {} ],
+	mako_fold => [ {}, { workflow_id => "require\@$old" } ],
 	mako_format => [ {} ],
 	mako_grant_triggers => [ {} ],
 	mako_guard => [ 'UPDATE mako.stream SET version = 9', 'DELETE FROM mako.event' ],
@@ -268,42 +268,42 @@ CREATE SCHEMA lib AUTHORIZATION author;
 GRANT USAGE ON SCHEMA lib TO PUBLIC;
 CREATE TABLE lib.other (stream_no bigint, process_id uuid, workflow_id text);
 
--- What a session must leave as it was.
+-- What a session must leave as it was. All is qualified: others have doubles of it.
 CREATE SCHEMA test;
 CREATE TABLE test.setting (name text, value text);
-CREATE TABLE test.before (settings text[]);
-CREATE FUNCTION test.settings() RETURNS text[] LANGUAGE sql AS \$\$
-SELECT array_agg(current_setting(name) ORDER BY name) FROM test.setting \$\$;
-CREATE FUNCTION test.begin() RETURNS void LANGUAGE sql AS \$\$
-TRUNCATE test.setting, test.before;
-INSERT INTO test.setting
-SELECT name, current_setting(name)
-FROM (SELECT name FROM pg_settings
-      UNION ALL SELECT unnest('{evil.flag,role,session_authorization}'::text[])) AS s;
-INSERT INTO test.before SELECT test.settings();
-\$\$;
+CREATE FUNCTION test.begin() RETURNS void LANGUAGE plpgsql AS \$\$
+BEGIN
+  TRUNCATE test.setting;
+  INSERT INTO test.setting
+  SELECT s.name, pg_catalog.current_setting(s.name)
+  FROM (SELECT p.name FROM pg_catalog.pg_settings p
+        UNION ALL VALUES ('evil.flag'), ('role'), ('session_authorization')) AS s;
+END \$\$;
 CREATE FUNCTION test.left_behind() RETURNS SETOF text LANGUAGE plpgsql AS \$\$
 BEGIN
-  IF test.settings() IS DISTINCT FROM (SELECT b.settings FROM test.before b) THEN
-    RETURN QUERY
-    SELECT format('%s = %s', s.name, s.now)
-    FROM (SELECT name, value, current_setting(name) AS now FROM test.setting) AS s
-    WHERE s.now IS DISTINCT FROM s.value;
-  END IF;
   RETURN QUERY
-  SELECT format('temporary %s', relname) FROM pg_class WHERE relnamespace = pg_my_temp_schema()
-  UNION ALL SELECT format('prepared statement %s', name) FROM pg_prepared_statements
-    WHERE name = 'left_behind'
-  UNION ALL SELECT format('cursor %s', name) FROM pg_cursors WHERE name = 'left_behind'
-  UNION ALL SELECT format('channel %s', c) FROM pg_listening_channels() AS c
-  UNION ALL SELECT 'evil is a superuser' FROM pg_roles WHERE rolname = 'evil' AND rolsuper;
+  SELECT pg_catalog.concat_ws(' = '::pg_catalog.text, s.name, s.now)
+  FROM (SELECT t.name, t.value, pg_catalog.current_setting(t.name) AS now FROM test.setting t) AS s
+  WHERE pg_catalog.textne(s.now, s.value);
+  RETURN QUERY
+  SELECT 'temporary table'::pg_catalog.text FROM pg_catalog.pg_class c
+  WHERE pg_catalog.oideq(c.relnamespace, pg_catalog.pg_my_temp_schema())
+  UNION ALL SELECT 'prepared statement' FROM pg_catalog.pg_prepared_statements p
+    WHERE pg_catalog.texteq(p.name, 'left_behind')
+  UNION ALL SELECT 'cursor' FROM pg_catalog.pg_cursors u
+    WHERE pg_catalog.texteq(u.name, 'left_behind')
+  UNION ALL SELECT 'channel' FROM pg_catalog.pg_listening_channels()
+  UNION ALL SELECT 'evil is a superuser' FROM pg_catalog.pg_roles r
+    WHERE pg_catalog.nameeq(r.rolname, 'evil') AND r.rolsuper;
 END \$\$;
 GRANT USAGE ON SCHEMA test TO PUBLIC;
 SQL
 	run($db, 'evil', $trap);
-	run($db, 'author',
-	  functions_with(q{%DOC%->'n'}) =~ s/evil\./lib./gr
-	  =~ s/state \|\| payload/state || mako_required(payload, 'n')/r);
+	run($db, 'author', functions_with(q{%DOC%->'n'}) =~ s/evil\./lib./gr);
+	run($db, 'author', <<'SQL');
+CREATE FUNCTION lib.require(state jsonb, event_type text, payload jsonb) RETURNS jsonb
+  LANGUAGE sql STABLE AS $$ SELECT state || mako_required(payload, 'n') $$;
+SQL
 }
 
 # Two streams of a workflow, one of which was migrated by run 1; the definitions are there.
@@ -332,8 +332,10 @@ sub definitions
 	my $functions = "apply => '$schema.apply', upcast => '$schema.upcast',
 	  in_flight => '$schema.in_flight', initial_state => '{}'";
 	my @workflows = ("w\@$old", "w\@$new", "spare\@$old", "spare\@$new", "lone\@$old");
+	my $require =
+	  "SELECT mako_register_workflow('require\@$old', 'lib.require', initial_state => '{}');\n";
 
-	return join '',
+	return join '', $schema eq 'lib' ? $require : '',
 	  (map { "SELECT mako_register_workflow('$_', $functions);\n" } @workflows),
 	  (map { "SELECT mako_register_migration('$_\@$old', '$_\@$new', '$schema.migrate');\n" }
 		  qw(w spare)),
@@ -450,11 +452,14 @@ my @all_calls = sort { $a->{commits} <=> $b->{commits} } map {
 
 # ---- calling, and what comes of it
 
+my $armed = '-c evil.armed=on -c evil.flag=off -c client_min_messages=warning';
+
 # Makes the calls as a superuser: as such, as a member of role evil, or after SET ROLE evil. Returns
 # what is seen, by kind of fault, and what has fired and was refused, by function.
 sub provoke
 {
 	my ($how, $writes) = @_;
+	local $ENV{PGOPTIONS} = $armed;
 	my @waiting = grep {
 		($writes || !$_->{writes}) && ($how eq 'superuser' || !$without_store{ $_->{name} })
 	} @all_calls;
@@ -471,7 +476,7 @@ sub provoke
 		for (split /\n/, $stdout)
 		{
 			$current = $1 if /^CALL (\d+)/;
-			$seen{left}{"$waiting[$current]{name}: $1"}++ if /^LEFT (.*)/;
+			$seen{left}{"$waiting[$current]{name}: $1"}++ if /^LEFT\|(.*)/;
 		}
 		$current = 0;
 		for (split /\n/, $stderr)
@@ -502,7 +507,7 @@ sub script
 	my $script = "\\set QUIET on\n\\set VERBOSITY verbose\nDO 'BEGIN END';\n\\o /dev/null\n"
 	  . "SELECT $schema.mako_source_lock('');\nSELECT test.begin();\n\\o\n";
 	my ($become, $be) = $how eq 'SET ROLE' ? ("SET ROLE evil;\n", "RESET ROLE;\n") : ('', '');
-	my $look = "SELECT 'LEFT ' || what FROM test.left_behind() AS what;\n";
+	my $look = "SELECT 'LEFT', * FROM test.left_behind();\n";
 
 	for my $number (0 .. $#calls)
 	{
@@ -527,6 +532,7 @@ sub fires
 	my ($statements) = @_;
 	my ($stdout, $stderr);
 
+	local $ENV{PGOPTIONS} = $armed;
 	$node->psql('played', $statements, stdout => \$stdout, stderr => \$stderr, on_error_stop => 0,
 	  extra_params => [ '-U', 'evil' ]);
 	return $stderr =~ /TRAP as evil/ ? 1 : do { diag($stderr); 0 };
@@ -547,7 +553,6 @@ sub play
 	$make->();
 	for my $how (@{ $more{how} // ['superuser'] })
 	{
-		local $ENV{PGOPTIONS} = '-c evil.armed=on -c evil.flag=off -c client_min_messages=warning';
 		my $seen = provoke($how, $more{writes});
 		my $fired = keys %{ $seen->{fired} };
 		my $refused = grep { !$usual{$_} } keys %{ $seen->{refused} };
@@ -564,7 +569,6 @@ sub play
 		$more{then}->($how, $seen) if $more{then};
 		$node->safe_psql('postgres', 'ALTER ROLE evil NOSUPERUSER');
 	}
-	local $ENV{PGOPTIONS} = '-c evil.armed=on -c evil.flag=off -c client_min_messages=warning';
 	ok(fires($direct), '... and can fire') unless $kind->{harmless};
 }
 
@@ -593,6 +597,10 @@ sub on_table
 
 copy_of('stored');
 %usual = %{ provoke('superuser', 1)->{refused} };
+is( join(' ', sort keys %usual),
+	'mako_assert_delegated mako_guard mako_history_rows mako_reactivate mako_register_key'
+	  . ' mako_reject mako_retire mako_store_finding_rows',
+	'what is refused where nothing of evil\'s is');
 
 # ---- an author
 
@@ -771,7 +779,7 @@ SQL
 	run('played', 'evil',
 		'CREATE TRIGGER aaa BEFORE UPDATE ON lib.other FOR EACH ROW EXECUTE FUNCTION evil.fire()');
 	{
-		local $ENV{PGOPTIONS} = '-c evil.armed=on';
+		local $ENV{PGOPTIONS} = $armed;
 		my ($migrated, $stderr) = ('', '');
 
 		$node->psql('played', "SELECT migrated FROM mako_migrate('w\@$old', 'w\@$new')",

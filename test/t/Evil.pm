@@ -20,8 +20,8 @@ our @EXPORT = qw($trap functions_with @author_kinds @table_kinds @store_kinds @e
 our $trap = <<'SQL';
 CREATE FUNCTION evil.trap() RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-  me  constant name := current_user;
-  try text;
+  me  pg_catalog.name := current_user;
+  try pg_catalog.text;
 BEGIN
   IF pg_catalog.current_setting('evil.armed', true) OPERATOR(pg_catalog.=) 'on' THEN
     RAISE WARNING 'TRAP as %', me;
@@ -34,6 +34,7 @@ BEGIN
         EXECUTE try;
         IF current_user OPERATOR(pg_catalog.<>) me THEN
           RAISE WARNING 'TRAP as % by %', current_user, try;
+          me := current_user;
         END IF;
       EXCEPTION WHEN OTHERS THEN
         -- All the others are refused there, too.
@@ -599,6 +600,7 @@ our @table_kinds = (
 	},
 	{
 		kind => 'forced policy',
+		unreached => 'dependent',
 		ddl => 'ALTER TABLE %T% ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 		  CREATE POLICY p ON %T% USING (evil.trap()) WITH CHECK (evil.trap())'
 	},
@@ -721,9 +723,8 @@ our @early_kinds = (
 		ddl => q{CREATE SCHEMA mako; CREATE FUNCTION mako.layout_version() RETURNS integer
 		  LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 		  SELECT format('CREATE VIEW mako.%I AS SELECT %s FROM generate_series(1, 2) WHERE evil.trap()',
-		    relation,
-		    (SELECT string_agg('NULL::text AS ' || c, ', ') FROM unnest(columns) AS c))
-		  FROM mako_store_object() WHERE kind = 'table' \gexec},
+		    relation, string_agg(format('NULL::text AS %I', name), ', '))
+		  FROM mako_store_column() GROUP BY relation \gexec},
 		direct => 'SELECT * FROM mako.stream'
 	},
 	{
