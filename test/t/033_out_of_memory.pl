@@ -16,7 +16,7 @@ use Test::More;
 plan skip_all => 'no prlimit' if system('prlimit --pid $$ >/dev/null 2>&1') != 0;
 plan skip_all => 'memory is read from /proc' unless -r '/proc/self/status';
 
-my ($streams, $limits) = $ENV{MAKO_SOAK} ? (3000, 150) : (600, 8);
+my ($streams, $limits) = $ENV{MAKO_SOAK} ? (1500, 150) : (600, 8);
 my $seed = srand($ENV{MAKO_SEED} || time ^ $$);
 note("seed $seed");
 
