@@ -4,6 +4,7 @@
  */
 #include "mako_migration.h"
 
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"

@@ -13,9 +13,9 @@
 #include "access/transam.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_aggregate.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_amop.h"
 #include "catalog/pg_amproc.h"
+#include "catalog/pg_attrdef.h"
 #include "catalog/pg_cast.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
@@ -97,6 +97,16 @@ add_tree(MakoDescription *description, MakoItem *item, const MakoRow *row, int c
 
 	if (text != NULL)
 		mako_describe_tree(description, item, stringToNode(text));
+}
+
+/* An expression that is kept in a column of the row, deparsed, and the relation (InvalidOid for none) whose columns are in it. */
+static char *
+expression_of(const MakoRow *row, int column, Oid relation)
+{
+	bool		isnull;
+	Datum		tree = heap_getattr(row->tuple, column, row->tupdesc, &isnull);
+
+	return TextDatumGetCString(DirectFunctionCall2(pg_get_expr, tree, ObjectIdGetDatum(relation)));
 }
 
 /* A type with its modifier. */
@@ -487,9 +497,8 @@ add_checks(MakoDescription *description, MakoItem *item)
 		Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
 		MakoRow		row = {form->oid, tuple, RelationGetDescr(catalog)};
 
-		mako_describe_add(item, "constraint",
-						  psprintf("%s %s", quote_identifier(NameStr(form->conname)),
-								   TextDatumGetCString(DirectFunctionCall1(pg_get_constraintdef, ObjectIdGetDatum(form->oid)))));
+		mako_describe_add(item, "check", psprintf("%s %s", quote_identifier(NameStr(form->conname)),
+												  expression_of(&row, Anum_pg_constraint_conbin, InvalidOid)));
 		add_tree(description, item, &row, Anum_pg_constraint_conbin);
 	}
 	table_close(catalog, AccessShareLock);
@@ -623,6 +632,44 @@ add_view(MakoDescription *description, MakoItem *item)
 	mako_describe_tree(description, item, stringToNode(actions));
 }
 
+/* Adds how a column is computed whenever it is read. */
+static void
+add_generated(MakoDescription *description, MakoItem *item, AttrNumber number)
+{
+	Relation	catalog = table_open(AttrDefaultRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_attrdef_adrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(item->object));
+	ScanKeyInit(&keys[1], Anum_pg_attrdef_adnum, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(number));
+	scan = systable_beginscan(catalog, AttrDefaultIndexId, true, NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		MakoRow		row = {InvalidOid, tuple, RelationGetDescr(catalog)};
+
+		mako_describe_add(item, "generated", expression_of(&row, Anum_pg_attrdef_adbin, item->object));
+		add_tree(description, item, &row, Anum_pg_attrdef_adbin);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
+/* Adds a column of a relation. */
+static void
+add_attribute(MakoDescription *description, MakoItem *item, Form_pg_attribute attribute)
+{
+	mako_describe_add(item, "column",
+					  psprintf("%s %s collation %s", quote_identifier(NameStr(attribute->attname)),
+							   type_name(attribute->atttypid, attribute->atttypmod),
+							   mako_describe_name(CollationRelationId, attribute->attcollation)));
+	mako_describe_note_type(description, attribute->atttypid);
+	(void) mako_describe_note(description, CollationRelationId, attribute->attcollation);
+	if (MakoIsVirtual(attribute))
+		add_generated(description, item, attribute->attnum);
+}
+
 /* Describes a relation: its columns and, of a view, where they come from. */
 static void
 describe_relation(MakoDescription *description, MakoItem *item, const MakoRow *row)
@@ -633,20 +680,11 @@ describe_relation(MakoDescription *description, MakoItem *item, const MakoRow *r
 	for (AttrNumber number = 1; number <= form->relnatts; number++)
 	{
 		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(item->object), Int16GetDatum(number));
-		Form_pg_attribute attribute;
 
 		if (!HeapTupleIsValid(tuple))
 			continue;
-		attribute = (Form_pg_attribute) GETSTRUCT(tuple);
-		if (!attribute->attisdropped)
-		{
-			mako_describe_add(item, "column",
-							  psprintf("%s %s collation %s", quote_identifier(NameStr(attribute->attname)),
-									   type_name(attribute->atttypid, attribute->atttypmod),
-									   mako_describe_name(CollationRelationId, attribute->attcollation)));
-			mako_describe_note_type(description, attribute->atttypid);
-			(void) mako_describe_note(description, CollationRelationId, attribute->attcollation);
-		}
+		if (!((Form_pg_attribute) GETSTRUCT(tuple))->attisdropped)
+			add_attribute(description, item, (Form_pg_attribute) GETSTRUCT(tuple));
 		ReleaseSysCache(tuple);
 	}
 	if (form->relkind == RELKIND_VIEW)

@@ -7,7 +7,7 @@ CREATE EXTENSION mako_migration;
 SELECT no_plan();
 
 \ir include/helpers.sql
-SELECT current_setting('server_version_num')::int >= 140000 AS has_atomic \gset
+SELECT current_setting('server_version_num')::int >= 140000 AS has_atomic, current_setting('server_version_num')::int >= 180000 AS has_virtual \gset
 SET client_min_messages = warning;
 SELECT mako_create_store();
 CREATE ROLE fp_other;
@@ -151,8 +151,9 @@ INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
   ('a label renamed', true, 'CREATE TYPE fp.t AS ENUM (''a'', ''b'')', 'enum_range(NULL::fp.t)', NULL, 'ALTER TYPE fp.t RENAME VALUE ''a'' TO ''c'''),
   ('labels in another order', false, 'CREATE TYPE fp.t AS ENUM (''a'', ''b'')', '''a''::fp.t < ''b''::fp.t', NULL, 'DROP TYPE fp.t; CREATE TYPE fp.t AS ENUM (''b'', ''a'')'),
   ('an array''s elements', true, 'CREATE TYPE fp.t AS ENUM (''a'', ''b'')', '''{a,b}''::text[]::fp.t[]', NULL, 'ALTER TYPE fp.t ADD VALUE ''c'''),
-  ('a domain', true, 'CREATE DOMAIN fp.d AS int CHECK (VALUE > 0)', '1::fp.d', 'ALTER DOMAIN fp.d OWNER TO fp_other',
+  ('a domain', true, 'CREATE DOMAIN fp.d AS int; ALTER DOMAIN fp.d ADD CHECK (VALUE > 0) NOT VALID', '1::fp.d', 'ALTER DOMAIN fp.d OWNER TO fp_other; ALTER DOMAIN fp.d VALIDATE CONSTRAINT d_check',
    'ALTER DOMAIN fp.d DROP CONSTRAINT d_check; ALTER DOMAIN fp.d ADD CHECK (VALUE > 1)'),
+  ('the name of a check', true, 'CREATE DOMAIN fp.d AS int CONSTRAINT a CHECK (VALUE > 0)', '1::fp.d', NULL, 'ALTER DOMAIN fp.d RENAME CONSTRAINT a TO b'),
   ('a domain below a domain', true, 'CREATE DOMAIN fp.e AS int; CREATE DOMAIN fp.d AS fp.e', '1::fp.d', NULL, 'ALTER DOMAIN fp.e SET NOT NULL'),
   ('a domain in an array in a domain', false, 'CREATE DOMAIN fp.e AS int; CREATE DOMAIN fp.d AS fp.e[]', '''{1}''::fp.d', NULL, 'ALTER DOMAIN fp.e ADD CHECK (VALUE > 0)'),
   ('a domain''s default', true, 'CREATE DOMAIN fp.d AS int', '1::fp.d', NULL, 'ALTER DOMAIN fp.d SET DEFAULT 7'),
@@ -221,6 +222,12 @@ INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
   ('a function in a view of a view', true, 'CREATE FUNCTION fp.f() RETURNS int LANGUAGE sql STABLE AS ''SELECT 1''; CREATE VIEW fp.u AS SELECT fp.f() AS a; CREATE VIEW fp.v AS SELECT a FROM fp.u',
    '(SELECT a FROM fp.v)', NULL, 'CREATE OR REPLACE FUNCTION fp.f() RETURNS int LANGUAGE sql STABLE AS ''SELECT 2'''),
   ('the options of a view', true, 'CREATE VIEW fp.v AS SELECT 1 AS a', '(SELECT a FROM fp.v)', NULL, 'ALTER VIEW fp.v SET (security_barrier)');
+-- 18 has columns that are computed when they are read.
+\if :has_virtual
+  INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
+  ('a virtual column', true, 'CREATE TABLE fp.t (a int, b int GENERATED ALWAYS AS (a + 1) VIRTUAL)', '(SELECT b FROM fp.t)', NULL,
+   'ALTER TABLE fp.t ALTER b SET EXPRESSION AS (a + 2)');
+\endif
 
 -- Makes what a case needs, and its apply.
 CREATE FUNCTION pg_temp.make(c changes, form text) RETURNS void LANGUAGE plpgsql AS $$

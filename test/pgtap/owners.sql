@@ -7,7 +7,7 @@ CREATE EXTENSION mako_migration;
 SELECT plan(76);
 
 \ir include/helpers.sql
-SET client_min_messages = warning;
+SET client_min_messages = error;
 SELECT mako_create_store();
 
 -- Authors, one of a team, the owner of a library of functions, and another author.
