@@ -321,8 +321,8 @@ BEGIN
     SELECT t.m[4]::bigint, CASE WHEN t.m[1] IS NULL THEN 'single' ELSE 'batched' END, t.m[2], t.m[3], t.m[5]::bigint, t.m[6]::bigint,
            t.m[7]::bigint, t.m[8]::double precision, t.m[9]::timestamptz, t.pid
     FROM (
-      SELECT a.pid, regexp_match(a.query, '^mako_migrate(_batched)? (\S+) -> (\S+): run (\d+), (\d+) of (\d+) streams, (\d+) failed, '
-                                          '(\d+\.\d) a second, since (\S.*)$') AS m
+      SELECT a.pid, regexp_match(a.query, '^mako_migrate(_batched)? ([^ ]+) -> ([^ ]+): run ([0-9]+), ([0-9]+) of ([0-9]+) streams, '
+                                          '([0-9]+) failed, ([0-9]+[.][0-9]) a second, since (.+)$') AS m
       FROM pg_stat_activity a WHERE a.datname = current_database() AND a.state = 'active') t
     WHERE t.m IS NOT NULL
     ORDER BY 1
@@ -1150,8 +1150,9 @@ $store$;
 COMMENT ON FUNCTION mako_store_object() IS
 'the objects that make up a store, in the order of their creation, with the statements that create them';
 
+-- What is deparsed here and compared, or kept as text below, looks the same under any settings of the session.
 CREATE FUNCTION mako_store_problem() RETURNS TABLE (object text, problem text, repairable boolean)
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS
 $$
   SELECT p.object, p.problem, p.repairable
   FROM @extschema@.mako_store_object() o
@@ -1178,8 +1179,8 @@ $$
            true
     WHERE o.kind = 'trigger'
       AND (t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A')
-           OR pg_get_triggerdef(t.oid) <> regexp_replace(regexp_replace(btrim(o.definition, E' \n'), '\s+', ' ', 'g'),
-                                                         '\( ', '(', 'g'))
+           OR pg_get_triggerdef(t.oid) <> regexp_replace(btrim(regexp_replace(o.definition, '[[:space:]]+', ' ', 'g')),
+                                                         '[(] ', '(', 'g'))
   ) AS p (object, problem, repairable)
   ORDER BY o.ordinal, p.object COLLATE "C"
 $$;
@@ -1256,7 +1257,7 @@ COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 
 
 CREATE FUNCTION mako_add_dependent(
   relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS
 $$
 DECLARE
   wanted  record;
@@ -1373,7 +1374,8 @@ COMMENT ON FUNCTION mako_step_finding(text[]) IS
 
 CREATE FUNCTION mako_store_finding()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off SET work_mem = '64MB' SET jit = off AS
 $$
   WITH RECURSIVE
   -- to_regclass() would raise where the caller may not use the schema.
@@ -1525,7 +1527,7 @@ $$
   SELECT 'warning', 'store_layout', 'mako', format('the store has layout version %s', mako.layout_version()),
          'Upgrade it with SELECT mako_create_store(), or update the extension.'
   FROM @extschema@.mako_store_object() o
-  WHERE o.name = 'layout_version' AND substring(o.definition FROM 'SELECT (\d+)')::integer <> mako.layout_version()
+  WHERE o.name = 'layout_version' AND substring(o.definition FROM 'SELECT ([0-9]+)')::integer <> mako.layout_version()
   UNION ALL
   SELECT 'info', 'events_archived', '*', format('the first events of %s streams are archived; their snapshots tell the states', count(*)),
          'mako_trace() and mako_verify() cannot look behind them.'
