@@ -1041,7 +1041,7 @@ COMMENT ON FUNCTION mako_store_column() IS
 CREATE FUNCTION mako_store_layout() RETURNS integer
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$
-  SELECT substring(p.prosrc FROM '^SELECT (\d{1,6})$')::integer
+  SELECT substring(p.prosrc FROM '^SELECT ([0-9]{1,6})$')::integer
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'mako'
   WHERE p.proname = 'layout_version' AND p.pronargs = 0
 $$;
@@ -1060,7 +1060,7 @@ CREATE FUNCTION mako_store_problem() RETURNS TABLE (object text, problem text, r
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off SET DateStyle = 'ISO, YMD' AS
 $$
   WITH object AS (
-    SELECT o.*, c.oid, regexp_replace(regexp_replace(btrim(o.definition, E' \n'), '\s+', ' ', 'g'), '\( ', '(', 'g') AS expected
+    SELECT o.*, c.oid, regexp_replace(btrim(regexp_replace(o.definition, '[[:space:]]+', ' ', 'g')), '[(] ', '(', 'g') AS expected
     FROM @extschema@.mako_store_object() o
     LEFT JOIN pg_namespace n ON n.nspname = 'mako'
     LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = o.relation)
@@ -1470,7 +1470,7 @@ BEGIN
   SELECT 'warning', 'store_layout', 'mako', format('the store has layout version %s', @extschema@.mako_store_layout()),
          'Upgrade it with SELECT mako_create_store(), or update the extension.'
   FROM @extschema@.mako_store_object() o
-  WHERE o.name = 'layout_version' AND substring(o.definition FROM 'SELECT (\d+)')::integer <> @extschema@.mako_store_layout()
+  WHERE o.name = 'layout_version' AND substring(o.definition FROM 'SELECT ([0-9]+)')::integer <> @extschema@.mako_store_layout()
   UNION ALL
   SELECT 'info', 'events_archived', '*', format('the first events of %s streams are archived; their snapshots tell the states', count(*)),
          'mako_trace() and mako_verify() cannot look behind them.'

@@ -26,8 +26,9 @@ static MakoStatement select_workflow = {
 	1, {TEXTOID}
 };
 
+/* Runs on the caller's path, too. */
 static MakoStatement select_fingerprint = {
-	"SELECT fingerprint FROM %s.mako_workflow WHERE workflow_id::text = $1", 1, {TEXTOID}
+	"SELECT fingerprint FROM %s.mako_workflow WHERE workflow_id::pg_catalog.text OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
 };
 
 static MakoStatement select_migration = {

@@ -23,7 +23,6 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
-#include "parser/parse_coerce.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -267,14 +266,11 @@ add_about_body(Inspection *inspection, const char *code, const char *message, co
 	mako_diagnose_add(inspection->diagnosis, MAKO_WARNING, code, format_procedure_qualified(inspection->function), message, hint);
 }
 
-/* Is a type one of dates and times, whose texts depend on settings? */
-static bool
-is_of_time(Oid type)
-{
-	return TypeCategory(type) == TYPCATEGORY_DATETIME || TypeCategory(type) == TYPCATEGORY_TIMESPAN;
-}
-
-/* Does the result of a function of the server depend on who asks, when and where? It is not immutable. */
+/*
+ * Returns true if the result of a function of the server depends on the caller, the time or the
+ * session. The function is not immutable. Texts of dates, times and numbers do not depend on the
+ * session: a registered function runs under settings that are the same everywhere.
+ */
 static bool
 depends_on_session(Form_pg_proc form)
 {
@@ -286,18 +282,6 @@ depends_on_session(Form_pg_proc form)
 	return strcmp(name, "current_setting") == 0 || strcmp(name, "current_schemas") == 0 || strcmp(name, "pg_has_role") == 0 ||
 		(strcmp(name, "age") == 0 && form->pronargs == 1) ||
 		(strncmp(name, "has_", 4) == 0 && length > 10 && strcmp(name + length - 10, "_privilege") == 0);
-}
-
-/* Does the result of a function of the server depend on settings of time zone or style? It is not immutable. */
-static bool
-depends_on_style(Form_pg_proc form)
-{
-	if (is_of_time(form->prorettype))
-		return true;
-	for (int i = 0; i < form->pronargs; i++)
-		if (is_of_time(form->proargtypes.values[i]))
-			return true;
-	return strcmp(NameStr(form->proname), "to_char") == 0 || strcmp(NameStr(form->proname), "to_number") == 0;
 }
 
 /* Judges a function that is called in the body at hand; a callback of check_functions_in_node(). */
@@ -321,15 +305,9 @@ judge_function(Oid function, void *context)
 			add_about_body(inspection, "calls_volatile", psprintf("calls %s, which is volatile", name),
 						   "If its result depends on its arguments only, declare it STABLE.");
 	}
-	else if (form->provolatile == PROVOLATILE_IMMUTABLE)
-		;
-	else if (depends_on_session(form))
+	else if (form->provolatile != PROVOLATILE_IMMUTABLE && depends_on_session(form))
 		add_about_body(inspection, "not_repeatable", psprintf("calls %s, whose result is another one next time", name),
 					   "Take what changes from the event: a state must be the same whenever it is computed.");
-	else if (depends_on_style(form))
-		add_about_body(inspection, "depends_on_settings",
-					   psprintf("calls %s, whose result depends on TimeZone, DateStyle or lc_time", name),
-					   "Keep dates and times as text, or SET these settings on the function.");
 	ReleaseSysCache(tuple);
 	return false;
 }

@@ -61,6 +61,19 @@ mako_function_tuple(Oid oid)
 	return tuple;
 }
 
+/* Returns a function's signature as it is kept, whatever the session quotes. */
+static char *
+signature_of(Oid function)
+{
+	MakoConnection settings = {.guc_level = NewGUCNestLevel()};
+	char	   *signature;
+
+	mako_sql_set(settings, "quote_all_identifiers", "off");
+	signature = format_procedure_qualified(function);
+	AtEOXact_GUC(true, settings.guc_level);
+	return signature;
+}
+
 /* Checks everything that a role asks of a function, and fills in who owns it. */
 static MakoFunction *
 checked_function(Oid oid, MakoRole role)
@@ -73,7 +86,7 @@ checked_function(Oid oid, MakoRole role)
 	function->role = role;
 	function->oid = oid;
 	function->owner = form->proowner;
-	function->signature = format_procedure_qualified(oid);
+	function->signature = signature_of(oid);
 
 	if (form->prokind != PROKIND_FUNCTION || form->proretset || getBaseType(form->prorettype) != wanted->rettype ||
 		!arguments_fit(wanted, form->pronargs, form->proargtypes.values))

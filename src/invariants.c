@@ -103,8 +103,10 @@ mako_invariants_append(MakoStatement *statement, Datum *values, const char *null
 		if (written > 0 && held == head)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the trigger \"event_inserted\" of table \"mako.event\" is disabled"),
+					 errmsg("the trigger \"event_inserted\" of table \"mako.event\" did not fire"),
 					 errdetail("The head of stream \"%s\" would not advance.", head->stream_id),
+					 SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA ?
+					 errhint("Reset the setting session_replication_role.") :
 					 errhint("Enable it, or repair the store with SELECT mako_create_store().")));
 	}
 	PG_FINALLY();
