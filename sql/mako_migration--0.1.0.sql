@@ -41,21 +41,23 @@ COMMENT ON FUNCTION mako_workflow_version(mako_workflow_id) IS 'the format versi
 -- a write: the registration functions check the caller and then write these rows as the tables' owner.
 
 CREATE TABLE mako_workflow (
-  workflow_id           mako_workflow_id PRIMARY KEY,
-  apply                 text,
-  upcast                text,
-  in_flight             text,
-  initial_state         jsonb,
-  event_type_definition jsonb,
-  state_type_definition jsonb,
-  state_schema_version  integer NOT NULL CONSTRAINT mako_workflow_state_schema_version_check CHECK (state_schema_version >= 1),
-  function_owner        text[] NOT NULL,
-  fingerprint           text NOT NULL,
-  registered_by         text NOT NULL DEFAULT current_user,
-  registered_at         timestamptz NOT NULL DEFAULT now(),
-  dispatch              text NOT NULL DEFAULT 'any'
+  workflow_id             mako_workflow_id PRIMARY KEY,
+  apply                   text,
+  upcast                  text,
+  in_flight               text,
+  initial_state           jsonb,
+  event_type_definition   jsonb,
+  state_type_definition   jsonb,
+  state_schema_version    integer NOT NULL CONSTRAINT mako_workflow_state_schema_version_check CHECK (state_schema_version >= 1),
+  function_owner          text[] NOT NULL,
+  function_owner_identity text[] NOT NULL,
+  fingerprint             text NOT NULL,
+  registered_by           text NOT NULL,
+  registered_by_identity  text NOT NULL,
+  registered_at           timestamptz NOT NULL DEFAULT now(),
+  dispatch                text NOT NULL DEFAULT 'any'
     CONSTRAINT mako_workflow_dispatch_check CHECK (dispatch IN ('any', 'forward_compatible', 'pinned', 'explicit')),
-  dispatch_versions     text[] COLLATE "C",
+  dispatch_versions       text[] COLLATE "C",
   CONSTRAINT mako_workflow_apply_check CHECK (apply IS NULL OR initial_state IS NOT NULL),
   CONSTRAINT mako_workflow_dispatch_versions_check CHECK ((dispatch = 'explicit') = (dispatch_versions IS NOT NULL))
 );
@@ -63,19 +65,25 @@ COMMENT ON TABLE mako_workflow IS 'registered workflows; written by mako_registe
 COMMENT ON COLUMN mako_workflow.event_type_definition IS 'JSON Type Definition (RFC 8927) of the payloads after upcast';
 COMMENT ON COLUMN mako_workflow.state_type_definition IS 'JSON Type Definition (RFC 8927) of the states';
 COMMENT ON COLUMN mako_workflow.function_owner IS 'owners of apply, upcast and in_flight when they were registered, in that order';
+COMMENT ON COLUMN mako_workflow.function_owner_identity IS
+'<oid>@<system identifier> of each: in this cluster a renamed role is the same one, in another the name decides';
+COMMENT ON COLUMN mako_workflow.registered_by IS 'who may replace it, beside the owners of its functions';
+COMMENT ON COLUMN mako_workflow.registered_by_identity IS '<oid>@<system identifier> of registered_by';
 COMMENT ON COLUMN mako_workflow.fingerprint IS 'sha256 over all that was registered; another one at use is an error';
 COMMENT ON COLUMN mako_workflow.dispatch IS 'which messages reach the workflow''s processes; see mako_set_dispatch()';
 COMMENT ON COLUMN mako_workflow.dispatch_versions IS 'the format versions that the policy explicit accepts';
 
 -- No foreign keys: a parallel restore loads the tables of an extension in any order. The registration functions see to it.
 CREATE TABLE mako_state_migration (
-  source_wf       mako_workflow_id,
-  target_wf       mako_workflow_id,
-  migrate         text,
-  function_owner  text[] NOT NULL,
-  fingerprint     text NOT NULL,
-  registered_by   text NOT NULL DEFAULT current_user,
-  registered_at   timestamptz NOT NULL DEFAULT now(),
+  source_wf               mako_workflow_id,
+  target_wf               mako_workflow_id,
+  migrate                 text,
+  function_owner          text[] NOT NULL,
+  function_owner_identity text[] NOT NULL,
+  fingerprint             text NOT NULL,
+  registered_by           text NOT NULL,
+  registered_by_identity  text NOT NULL,
+  registered_at           timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (source_wf, target_wf),
   CONSTRAINT mako_state_migration_target_wf_check CHECK (source_wf <> target_wf)
 );
@@ -84,10 +92,11 @@ COMMENT ON TABLE mako_state_migration IS
 COMMENT ON COLUMN mako_state_migration.migrate IS 'the function that maps the state; null for an identity migration';
 
 CREATE TABLE mako_exemption (
-  workflow_id  mako_workflow_id PRIMARY KEY,
-  reason       text NOT NULL,
-  exempted_by  text NOT NULL DEFAULT current_user,
-  exempted_at  timestamptz NOT NULL DEFAULT now()
+  workflow_id          mako_workflow_id PRIMARY KEY,
+  reason               text NOT NULL,
+  exempted_by          text NOT NULL,
+  exempted_by_identity text NOT NULL,
+  exempted_at          timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE mako_exemption IS 'workflows whose streams need no migration; written by mako_exempt() and mako_unexempt() only';
 
@@ -135,7 +144,8 @@ BEGIN
       HINT = 'Use mako_register_workflow().';
   END IF;
   PERFORM @extschema@.mako_register_migration(
-    (n.name || '@' || source_fv)::@extschema@.mako_workflow_id, (n.name || '@' || target_fv)::@extschema@.mako_workflow_id)
+    (n.name || '@' || source_fv)::@extschema@.mako_workflow_id, (n.name || '@' || target_fv)::@extschema@.mako_workflow_id,
+    NULL::text, false)
   FROM (SELECT DISTINCT u.name FROM unnest(workflow_names) AS u (name) ORDER BY u.name) AS n;
   RETURN (SELECT count(DISTINCT u.name) FROM unnest(workflow_names) AS u (name));
 END
@@ -311,54 +321,7 @@ COMMENT ON FUNCTION mako_source_lock(text) IS
 CREATE FUNCTION mako_current_progress()
 RETURNS TABLE (run_id bigint, kind text, source_wf text, target_wf text, done bigint, total bigint, failed bigint, rate double precision,
                started_at timestamptz, estimated_end timestamptz, pid integer)
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
-$$
-DECLARE
-  shown bigint[] := '{}';
-  readable name[];              -- tables of the store
-BEGIN
-  FOR run_id, kind, source_wf, target_wf, done, total, failed, rate, started_at, pid IN
-    SELECT t.m[4]::bigint, CASE WHEN t.m[1] IS NULL THEN 'single' ELSE 'batched' END, t.m[2], t.m[3], t.m[5]::bigint, t.m[6]::bigint,
-           t.m[7]::bigint, t.m[8]::double precision, t.m[9]::timestamptz, t.pid
-    FROM (
-      SELECT a.pid, regexp_match(a.query, '^mako_migrate(_batched)? (\S+) -> (\S+): run (\d+), (\d+) of (\d+) streams, (\d+) failed, '
-                                          '(\d+\.\d) a second, since (\S.*)$') AS m
-      FROM pg_stat_activity a WHERE a.datname = current_database() AND a.state = 'active') t
-    WHERE t.m IS NOT NULL
-    ORDER BY 1
-  LOOP
-    shown := shown || run_id;
-    estimated_end := clock_timestamp() + make_interval(secs => (total - done) / NULLIF(rate, 0));
-    RETURN NEXT;
-  END LOOP;
-
-  readable := ARRAY(SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                    WHERE n.nspname = 'mako' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'));
-  IF NOT 'migration_run' = ANY (readable) THEN
-    RETURN;
-  END IF;
-  -- Batched runs that nobody is at; and those of a version that wait for their turn.
-  FOR run_id, kind, source_wf, target_wf, done, total, failed, started_at, pid IN EXECUTE pg_catalog.format($q$
-      SELECT r.run_id, r.kind, r.source_wf, r.target_wf, r.migrated + r.failed, %s, r.failed, r.started_at,
-             (SELECT l.pid FROM pg_locks l CROSS JOIN @extschema@.mako_source_lock(r.source_wf) AS k (key)
-              WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.granted
-                AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-                AND l.classid = (k.key >> 32 & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid LIMIT 1)
-      FROM mako.migration_run r
-      WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.run_id <> ALL ($1) ORDER BY r.run_id $q$,
-      CASE WHEN 'stream' = ANY (readable) THEN $q$
-        r.migrated + (SELECT count(*) FROM mako.stream s
-                      WHERE s.workflow_id = r.source_wf AND s.stream_no <= r.through_stream_no
-                        AND (r.tenant_id IS NULL OR s.tenant_id = r.tenant_id)) $q$
-      ELSE 'NULL::bigint' END)
-    USING shown
-  LOOP
-    rate := NULL;
-    estimated_end := NULL;
-    RETURN NEXT;
-  END LOOP;
-END
-$$;
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_current_progress() IS 'what the view mako_progress shows';
 
 CREATE VIEW mako_progress AS SELECT * FROM mako_current_progress();
@@ -444,7 +407,7 @@ RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PAT
 COMMENT ON FUNCTION mako_revert(bigint, text) IS
 'undoes a migration run, stream by stream, where nothing came after it, and reports; call it as SELECT * FROM mako_revert(...)';
 
-CREATE FUNCTION mako_history(stream_id text)
+CREATE FUNCTION mako_history_rows(stream_id text)
 RETURNS TABLE (at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, role text, reason text)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$
@@ -452,12 +415,13 @@ $$
 DECLARE
   head record;
 BEGIN
-  SELECT s.* INTO head FROM mako.stream s WHERE s.stream_id = mako_history.stream_id;
+  PERFORM @extschema@.mako_assert_delegated();
+  SELECT s.* INTO head FROM mako.stream s WHERE s.stream_id = mako_history_rows.stream_id;
   IF head.stream_no IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = CASE WHEN mako_history.stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
-      MESSAGE = CASE WHEN mako_history.stream_id IS NULL THEN 'stream_id must not be null'
-                ELSE format('stream "%s" does not exist', mako_history.stream_id) END,
-      HINT = CASE WHEN mako_history.stream_id IS NULL THEN ''
+    RAISE EXCEPTION USING ERRCODE = CASE WHEN mako_history_rows.stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
+      MESSAGE = CASE WHEN mako_history_rows.stream_id IS NULL THEN 'stream_id must not be null'
+                ELSE format('stream "%s" does not exist', mako_history_rows.stream_id) END,
+      HINT = CASE WHEN mako_history_rows.stream_id IS NULL THEN ''
              ELSE 'The stream of a process is process/<tenant id>/<process id>; mako_spawn() starts one.' END;
   END IF;
   RETURN QUERY
@@ -505,6 +469,11 @@ BEGIN
   FROM story s ORDER BY s.place, s.part, s.run;
 END
 $$;
+COMMENT ON FUNCTION mako_history_rows(text) IS 'what mako_history() returns; for its own use';
+
+CREATE FUNCTION mako_history(stream_id text)
+RETURNS TABLE (at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, role text, reason text)
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_history(text) IS
 'the story of one stream in order: spawned, event, migrated, reverted, failed; by which run, who started it and why it was or failed';
 
@@ -600,29 +569,7 @@ COMMENT ON FUNCTION mako_save_snapshot(text, bigint, mako_workflow_id, integer, 
 'stores a state that the application has computed as a periodic snapshot';
 
 CREATE FUNCTION mako_prune_snapshots(keep integer) RETURNS bigint
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
-$$
-DECLARE
-  pruned bigint;
-BEGIN
-  IF keep < 0 THEN
-    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'keep must not be negative', DETAIL = format('It is %s.', keep);
-  END IF;
-  -- Nothing but the application can compute the state of a workflow without apply again: there, one always stays.
-  DELETE FROM mako.snapshot n
-  USING (SELECT p.stream_no, p.sequence_number,
-                row_number() OVER (PARTITION BY p.stream_no ORDER BY p.workflow_id = s.workflow_id DESC, p.sequence_number DESC) AS rank,
-                CASE WHEN w.apply IS NULL THEN 1 ELSE 0 END AS least
-         FROM mako.snapshot p
-         JOIN mako.stream s ON s.stream_no = p.stream_no
-         LEFT JOIN @extschema@.mako_workflow w ON w.workflow_id::text = s.workflow_id
-         WHERE p.run_id = 0) AS r
-  WHERE n.stream_no = r.stream_no AND n.sequence_number = r.sequence_number AND n.run_id = 0
-    AND r.rank > GREATEST(keep, r.least);
-  GET DIAGNOSTICS pruned = ROW_COUNT;
-  RETURN pruned;
-END
-$$;
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_prune_snapshots(integer) IS
 'deletes periodic snapshots except the newest ones of every stream, and returns how many; migration snapshots and the only state of a stream stay';
 
@@ -636,116 +583,33 @@ COMMENT ON FUNCTION mako_lookup(uuid, text, mako_format_version) IS
 'the stream that a key leads to, no row for an unknown one; with a message''s format version, error 55000 unless the policy lets it through';
 
 CREATE FUNCTION mako_register_key(tenant_id uuid, key text, stream_id text, expires_at timestamptz DEFAULT NULL) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS
-$$
-DECLARE
-  target bigint;
-BEGIN
-  target := @extschema@.mako_stream_of(tenant_id, stream_id);
-  IF key IS NULL OR pg_catalog.octet_length(key) OPERATOR(pg_catalog.<) 1 OR pg_catalog.octet_length(key) OPERATOR(pg_catalog.>) 256 THEN
-    RAISE EXCEPTION USING ERRCODE = CASE WHEN key IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
-      MESSAGE = 'a routing key must have 1 to 256 bytes';
-  END IF;
-  INSERT INTO mako.registry AS r (tenant_id, key, stream_no, expires_at)
-  VALUES (mako_register_key.tenant_id, mako_register_key.key, target, mako_register_key.expires_at)
-  ON CONFLICT ON CONSTRAINT registry_pkey DO UPDATE SET stream_no = EXCLUDED.stream_no, expires_at = EXCLUDED.expires_at
-    WHERE r.stream_no OPERATOR(pg_catalog.=) EXCLUDED.stream_no OR r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp();
-  IF NOT FOUND THEN
-    RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
-      MESSAGE = pg_catalog.format('routing key "%s" leads to another stream', key),
-      DETAIL = (SELECT pg_catalog.format('It leads to "%s".', s.stream_id)
-                FROM mako.registry r JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) r.stream_no
-                WHERE r.tenant_id OPERATOR(pg_catalog.=) mako_register_key.tenant_id
-                  AND r.key OPERATOR(pg_catalog.=) mako_register_key.key),
-      HINT = 'Unregister it first.';
-  END IF;
-END
-$$;
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_register_key(uuid, text, text, timestamptz) IS
 'lets a key lead to a stream of the tenant, until expires_at if given; the same again renews it, another stream is error 42710';
 
 CREATE FUNCTION mako_unregister_key(tenant_id uuid, key text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE AS
-$$
-BEGIN
-  DELETE FROM mako.registry r
-  WHERE r.tenant_id OPERATOR(pg_catalog.=) mako_unregister_key.tenant_id AND r.key OPERATOR(pg_catalog.=) mako_unregister_key.key;
-  RETURN FOUND;
-END
-$$;
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_unregister_key(uuid, text) IS 'forgets a key; false when it was not there';
 
 CREATE FUNCTION mako_expire_keys() RETURNS bigint
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS
-$$
-DECLARE
-  expired bigint;
-BEGIN
-  DELETE FROM mako.registry r WHERE r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp();
-  GET DIAGNOSTICS expired = ROW_COUNT;
-  RETURN expired;
-END
-$$;
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_expire_keys() IS 'deletes the keys that have expired, which lead nowhere already; returns how many';
 
 CREATE FUNCTION mako_add_tag(tenant_id uuid, tag text, stream_id text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS
-$$
-DECLARE
-  target bigint;
-BEGIN
-  target := @extschema@.mako_stream_of(tenant_id, stream_id);
-  IF tag IS NULL OR pg_catalog.octet_length(tag) OPERATOR(pg_catalog.<) 1 OR pg_catalog.octet_length(tag) OPERATOR(pg_catalog.>) 256 THEN
-    RAISE EXCEPTION USING ERRCODE = CASE WHEN tag IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
-      MESSAGE = 'a tag must have 1 to 256 bytes';
-  END IF;
-  INSERT INTO mako.correlation (tenant_id, tag, stream_no) VALUES (mako_add_tag.tenant_id, mako_add_tag.tag, target)
-  ON CONFLICT ON CONSTRAINT correlation_pkey DO NOTHING;
-  RETURN FOUND;
-END
-$$;
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_add_tag(uuid, text, text) IS 'tags a stream of the tenant; false when it has the tag already';
 
 CREATE FUNCTION mako_find_tag(tenant_id uuid, tag text)
 RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
-LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
-$$
-  SELECT s.stream_id, s.process_id, s.workflow_id, s.version
-  FROM mako.correlation c
-  JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) c.stream_no AND s.tenant_id OPERATOR(pg_catalog.=) c.tenant_id
-  WHERE c.tenant_id OPERATOR(pg_catalog.=) mako_find_tag.tenant_id AND c.tag OPERATOR(pg_catalog.=) mako_find_tag.tag
-  ORDER BY s.stream_no
-$$;
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_find_tag(uuid, text) IS 'the streams of the tenant that have a tag, oldest first';
 
 CREATE FUNCTION mako_remove_tag(tenant_id uuid, tag text, stream_id text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE AS
-$$
-BEGIN
-  DELETE FROM mako.correlation c USING mako.stream s
-  WHERE c.tenant_id OPERATOR(pg_catalog.=) mako_remove_tag.tenant_id AND c.tag OPERATOR(pg_catalog.=) mako_remove_tag.tag
-    AND s.stream_no OPERATOR(pg_catalog.=) c.stream_no AND s.stream_id OPERATOR(pg_catalog.=) mako_remove_tag.stream_id;
-  RETURN FOUND;
-END
-$$;
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_remove_tag(uuid, text, text) IS 'takes a tag from a stream of the tenant; false when it did not have it';
 
 CREATE FUNCTION mako_stream_of(tenant_id uuid, stream_id text) RETURNS bigint
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS
-$$
-DECLARE
-  found_stream_no bigint;
-BEGIN
-  SELECT s.stream_no INTO found_stream_no FROM mako.stream s
-  WHERE s.stream_id OPERATOR(pg_catalog.=) mako_stream_of.stream_id AND s.tenant_id OPERATOR(pg_catalog.=) mako_stream_of.tenant_id;
-  IF found_stream_no IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = CASE WHEN tenant_id IS NULL OR stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
-      MESSAGE = pg_catalog.format('tenant %s has no stream "%s"', COALESCE(tenant_id::pg_catalog.text, 'null'), COALESCE(stream_id, 'null')),
-      HINT = 'Keys and tags lead to streams of their own tenant only.';
-  END IF;
-  RETURN found_stream_no;
-END
-$$;
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_stream_of(uuid, text) IS 'the number of a stream of the tenant, or error 42704';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
@@ -789,7 +653,7 @@ COMMENT ON FUNCTION mako_validate(jsonb, jsonb) IS
 CREATE FUNCTION mako_instances(type_definition jsonb) RETURNS TABLE (variant text, instance jsonb)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_instances(jsonb) IS
-'values that a JSON Type Definition (RFC 8927) allows, about 1,000 at most: every variant, enum value, missing property, null and boundary';
+'values that a JSON Type Definition (RFC 8927) allows, 1,000 at most: every variant, enum value, missing property, null and boundary, as far as there is room';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Triggers of the store: invariants.c
@@ -808,7 +672,7 @@ COMMENT ON FUNCTION mako_guard() IS
 -- Store
 
 CREATE FUNCTION mako_store_object()
-RETURNS TABLE (ordinal integer, kind text, relation text, name text, columns text[], definition text)
+RETURNS TABLE (ordinal integer, kind text, relation text, name text, definition text)
 LANGUAGE sql STABLE PARALLEL SAFE AS
 $store$
   SELECT o.*
@@ -817,11 +681,11 @@ $store$
                     THEN 'WITH (security_invoker = true)' ELSE '' END AS invoker) AS v
   CROSS JOIN LATERAL (VALUES
     -- A function, not a row: a dump of data alone must find empty tables.
-    (1, 'function', 'layout_version', 'layout_version', NULL::pg_catalog.text[], $$
+    (1, 'function', 'layout_version', 'layout_version', $$
 CREATE FUNCTION mako.layout_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 COMMENT ON FUNCTION mako.layout_version() IS 'the layout version of this store; mako_create_store() upgrades an older one' $$),
 
-    (2, 'table', 'stream', 'stream', '{stream_no,stream_id,tenant_id,process_id,workflow_id,version,created_at}', $$
+    (2, 'table', 'stream', 'stream', $$
 CREATE TABLE mako.stream (
   stream_no    bigint GENERATED ALWAYS AS IDENTITY,
   stream_id    text COLLATE "C" NOT NULL,
@@ -837,8 +701,7 @@ COMMENT ON COLUMN mako.stream.process_id IS 'null for a stream that is no proces
 COMMENT ON COLUMN mako.stream.workflow_id IS 'what the stream runs under now; no index, so that repointing is a HOT update';
 COMMENT ON COLUMN mako.stream.version IS 'the last sequence number, 0 for a stream without events' $$),
 
-    (3, 'table', 'event', 'event',
-     '{stream_no,sequence_number,event_id,recorded_at,workflow_id,event_type,schema_version,payload,correlation_id,causation_id,conversation_id}', $$
+    (3, 'table', 'event', 'event', $$
 CREATE TABLE mako.event (
   stream_no        bigint NOT NULL,
   sequence_number  bigint NOT NULL,
@@ -855,8 +718,7 @@ CREATE TABLE mako.event (
 COMMENT ON TABLE mako.event IS 'events, append-only; numbered 1, 2, 3 ... per stream without gap';
 COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow the event was written under' $$),
 
-    (4, 'table', 'snapshot', 'snapshot',
-     '{stream_no,sequence_number,run_id,workflow_id,state_schema_version,state,taken_at,reverted_by}', $$
+    (4, 'table', 'snapshot', 'snapshot', $$
 CREATE TABLE mako.snapshot (
   stream_no             bigint NOT NULL,
   sequence_number       bigint NOT NULL,
@@ -871,7 +733,7 @@ COMMENT ON TABLE mako.snapshot IS 'states at a sequence number; those of a migra
 COMMENT ON COLUMN mako.snapshot.run_id IS 'the migration run that wrote it; 0 for a periodic snapshot';
 COMMENT ON COLUMN mako.snapshot.reverted_by IS 'the run that undid the migration' $$),
 
-    (5, 'table', 'repointed', 'repointed', '{run_id,stream_no,sequence_number,reverted_by}', $$
+    (5, 'table', 'repointed', 'repointed', $$
 CREATE TABLE mako.repointed (
   run_id           bigint NOT NULL,
   stream_no        bigint NOT NULL,
@@ -882,7 +744,7 @@ COMMENT ON TABLE mako.repointed IS
 'streams that a run moved without a snapshot of their last event: those without events, and identity migrations without apply';
 COMMENT ON COLUMN mako.repointed.reverted_by IS 'the run that undid the migration' $$),
 
-    (6, 'table', 'registry', 'registry', '{tenant_id,key,stream_no,expires_at}', $$
+    (6, 'table', 'registry', 'registry', $$
 CREATE TABLE mako.registry (
   tenant_id   uuid NOT NULL,
   key         text COLLATE "C" NOT NULL,
@@ -891,7 +753,7 @@ CREATE TABLE mako.registry (
 );
 COMMENT ON TABLE mako.registry IS 'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, per tenant' $$),
 
-    (7, 'table', 'correlation', 'correlation', '{tenant_id,tag,stream_no}', $$
+    (7, 'table', 'correlation', 'correlation', $$
 CREATE TABLE mako.correlation (
   tenant_id  uuid NOT NULL,
   tag        text COLLATE "C" NOT NULL,
@@ -899,7 +761,7 @@ CREATE TABLE mako.correlation (
 );
 COMMENT ON TABLE mako.correlation IS 'tags, such as a metering location, that several processes may share, per tenant' $$),
 
-    (8, 'table', 'format_version', 'format_version', '{format_version,status,messages_until,changed_by,changed_at,reason}', $$
+    (8, 'table', 'format_version', 'format_version', $$
 CREATE TABLE mako.format_version (
   format_version  text COLLATE "C" NOT NULL,
   status          text NOT NULL,
@@ -910,17 +772,20 @@ CREATE TABLE mako.format_version (
 );
 COMMENT ON TABLE mako.format_version IS 'format versions that were drained, retired or reactivated: the last change of each; one without a row is active' $$),
 
-    (9, 'table', 'dependent', 'dependent', '{relation,process_column,workflow_column,tenant_column}', $$
+    (9, 'table', 'dependent', 'dependent', $$
 CREATE TABLE mako.dependent (
   relation         text NOT NULL,
   process_column   text NOT NULL,
   workflow_column  text NOT NULL,
-  tenant_column    text
+  tenant_column    text,
+  owner            text NOT NULL,
+  owner_identity   text NOT NULL
 );
-COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()' $$),
+COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()';
+COMMENT ON COLUMN mako.dependent.owner IS 'whose relation it was when it was added: it is updated as this role';
+COMMENT ON COLUMN mako.dependent.owner_identity IS 'OID of that role and system identifier of the cluster, by which a renamed role is known' $$),
 
-    (10, 'table', 'migration_run', 'migration_run',
-     '{run_id,kind,source_wf,target_wf,path,tenant_id,update_registry,in_flight_only,max_errors,batch_size,through_stream_no,reverts,closed_by,reason,fingerprint,definitions,session_role,effective_role,application_name,client_address,server_version,extension_version,started_at,finished_at,migrated,skipped,failed}', $$
+    (10, 'table', 'migration_run', 'migration_run', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
   kind               text NOT NULL DEFAULT 'single',
@@ -963,8 +828,7 @@ COMMENT ON COLUMN mako.migration_run.definitions IS
 'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers';
 COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end: null for a run that has not come to it' $$),
 
-    (11, 'table', 'migration_error', 'migration_error',
-     '{run_id,error_no,stream_no,stream_id,phase,sequence_number,sqlstate,message,detail,hint,context}', $$
+    (11, 'table', 'migration_error', 'migration_error', $$
 CREATE TABLE mako.migration_error (
   run_id           bigint NOT NULL,
   error_no         bigint NOT NULL,
@@ -981,8 +845,7 @@ CREATE TABLE mako.migration_error (
 COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full';
 COMMENT ON COLUMN mako.migration_error.error_no IS 'in the order in which they were saved' $$),
 
-    (12, 'table', 'migration_batch', 'migration_batch',
-     '{run_id,batch_no,last_stream_no,migrated,failed,busy,session_role,effective_role,started_at,finished_at}', $$
+    (12, 'table', 'migration_batch', 'migration_batch', $$
 CREATE TABLE mako.migration_batch (
   run_id          bigint NOT NULL,
   batch_no        bigint NOT NULL,
@@ -1001,14 +864,14 @@ COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that somebody else had l
 COMMENT ON COLUMN mako.migration_batch.session_role IS 'who called the run, which need not be who began it, as is the next column' $$),
 
     -- The routers' and the caches' views.
-    (20, 'view', 'process_identity', 'process_identity', NULL, pg_catalog.format($$
+    (20, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
 CREATE VIEW mako.process_identity %1$s AS
 SELECT r.tenant_id, r.key, s.process_id, s.stream_id, s.workflow_id
 FROM mako.registry r JOIN mako.stream s ON s.stream_no = r.stream_no
 WHERE r.expires_at IS NULL OR r.expires_at > now();
 COMMENT ON VIEW mako.process_identity IS 'where a routing key leads: the stream and the workflow it runs under now' $$, v.invoker)),
 
-    (21, 'view', 'migrated_stream', 'migrated_stream', NULL, pg_catalog.format($$
+    (21, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
 CREATE VIEW mako.migrated_stream %1$s AS
 SELECT m.run_id, s.stream_id, r.source_wf, r.target_wf, m.sequence_number
 FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
@@ -1020,181 +883,251 @@ JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
 JOIN mako.stream s ON s.stream_no = m.stream_no;
 COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches and projections that must follow' $$, v.invoker)),
 
-    -- Constraints, one by one, so that each can be missed and made again.
-    (30, 'constraint', 'stream', 'stream_pkey', NULL,
+    -- Constraints, one by one, so that each can be missed and made again; written as pg_get_constraintdef() writes them, white
+    -- space apart, so that they can be compared.
+    (30, 'constraint', 'stream', 'stream_pkey',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_pkey PRIMARY KEY (stream_no) $$),
-    (31, 'constraint', 'event', 'event_pkey', NULL,
+    (31, 'constraint', 'event', 'event_pkey',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_pkey PRIMARY KEY (stream_no, sequence_number) $$),
-    (32, 'constraint', 'snapshot', 'snapshot_pkey', NULL,
+    (32, 'constraint', 'snapshot', 'snapshot_pkey',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_pkey PRIMARY KEY (stream_no, sequence_number, run_id) $$),
-    (33, 'constraint', 'repointed', 'repointed_pkey', NULL,
+    (33, 'constraint', 'repointed', 'repointed_pkey',
      $$ ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey PRIMARY KEY (stream_no, run_id) $$),
-    (34, 'constraint', 'registry', 'registry_pkey', NULL,
+    (34, 'constraint', 'registry', 'registry_pkey',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key) $$),
-    (35, 'constraint', 'correlation', 'correlation_pkey', NULL,
+    (35, 'constraint', 'correlation', 'correlation_pkey',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey PRIMARY KEY (tenant_id, tag, stream_no) $$),
-    (36, 'constraint', 'format_version', 'format_version_pkey', NULL,
+    (36, 'constraint', 'format_version', 'format_version_pkey',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_pkey PRIMARY KEY (format_version) $$),
-    (37, 'constraint', 'dependent', 'dependent_pkey', NULL,
+    (37, 'constraint', 'dependent', 'dependent_pkey',
      $$ ALTER TABLE mako.dependent ADD CONSTRAINT dependent_pkey PRIMARY KEY (relation, process_column, workflow_column) $$),
-    (38, 'constraint', 'migration_run', 'migration_run_pkey', NULL,
+    (38, 'constraint', 'migration_run', 'migration_run_pkey',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id) $$),
-    (39, 'constraint', 'migration_error', 'migration_error_pkey', NULL,
+    (39, 'constraint', 'migration_error', 'migration_error_pkey',
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey PRIMARY KEY (run_id, error_no) $$),
-    (40, 'constraint', 'stream', 'stream_stream_id_key', NULL,
+    (40, 'constraint', 'stream', 'stream_stream_id_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_key UNIQUE (stream_id) $$),
-    (41, 'constraint', 'event', 'event_stream_no_event_id_key', NULL,
+    (41, 'constraint', 'event', 'event_stream_no_event_id_key',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_stream_no_event_id_key UNIQUE (stream_no, event_id) $$),
-    (42, 'constraint', 'stream', 'stream_tenant_id_stream_no_key', NULL,
+    (42, 'constraint', 'stream', 'stream_tenant_id_stream_no_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_stream_no_key UNIQUE (tenant_id, stream_no) $$),
-    (43, 'constraint', 'stream', 'stream_stream_id_check', NULL,
-     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_check CHECK (stream_id <> '') $$),
-    (44, 'constraint', 'stream', 'stream_process_id_check', NULL,
-     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_process_id_check CHECK (process_id IS NULL
-          OR (tenant_id IS NOT NULL AND stream_id = 'process/' || tenant_id::text || '/' || process_id::text)) $$),
-    (45, 'constraint', 'stream', 'stream_tenant_id_check', NULL,
-     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_check CHECK (tenant_id IS NULL
-          OR stream_id NOT LIKE 'process/%' OR lower(split_part(stream_id, '/', 2)) = tenant_id::text) $$),
-    (46, 'constraint', 'stream', 'stream_version_check', NULL,
-     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_version_check CHECK (version >= 0) $$),
-    (47, 'constraint', 'event', 'event_sequence_number_check', NULL,
-     $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check CHECK (sequence_number >= 1) $$),
-    (48, 'constraint', 'event', 'event_schema_version_check', NULL,
-     $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check CHECK (schema_version >= 1) $$),
-    (49, 'constraint', 'snapshot', 'snapshot_sequence_number_check', NULL,
-     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check CHECK (sequence_number >= 1) $$),
-    (50, 'constraint', 'snapshot', 'snapshot_state_schema_version_check', NULL,
-     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check CHECK (state_schema_version >= 1) $$),
-    (51, 'constraint', 'registry', 'registry_key_check', NULL,
-     $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check CHECK (octet_length(key) BETWEEN 1 AND 256) $$),
-    (52, 'constraint', 'correlation', 'correlation_tag_check', NULL,
-     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tag_check CHECK (octet_length(tag) BETWEEN 1 AND 256) $$),
-    (53, 'constraint', 'format_version', 'format_version_status_check', NULL,
-     $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_status_check CHECK (status IN ('active', 'draining', 'retired')) $$),
-    (54, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey', NULL,
+    (43, 'constraint', 'stream', 'stream_stream_id_check',
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_check CHECK ((stream_id <> ''::text)) $$),
+    (44, 'constraint', 'stream', 'stream_process_id_check',
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_process_id_check
+          CHECK (((process_id IS NULL) OR ((tenant_id IS NOT NULL) AND (stream_id = ((('process/'::text || (tenant_id)::text)
+          || '/'::text) || (process_id)::text))))) $$),
+    (45, 'constraint', 'stream', 'stream_tenant_id_check',
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_check
+          CHECK (((tenant_id IS NULL) OR (stream_id !~~ 'process/%'::text) OR (lower(split_part(stream_id, '/'::text, 2)) =
+          (tenant_id)::text))) $$),
+    (46, 'constraint', 'stream', 'stream_version_check',
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_version_check CHECK ((version >= 0)) $$),
+    (47, 'constraint', 'event', 'event_sequence_number_check',
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check CHECK ((sequence_number >= 1)) $$),
+    (48, 'constraint', 'event', 'event_schema_version_check',
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check CHECK ((schema_version >= 1)) $$),
+    (49, 'constraint', 'snapshot', 'snapshot_sequence_number_check',
+     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check CHECK ((sequence_number >= 1)) $$),
+    (50, 'constraint', 'snapshot', 'snapshot_state_schema_version_check',
+     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check CHECK ((state_schema_version >= 1)) $$),
+    (51, 'constraint', 'registry', 'registry_key_check',
+     $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check
+          CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 256))) $$),
+    (52, 'constraint', 'correlation', 'correlation_tag_check',
+     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tag_check
+          CHECK (((octet_length(tag) >= 1) AND (octet_length(tag) <= 256))) $$),
+    (53, 'constraint', 'format_version', 'format_version_status_check',
+     $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_status_check
+          CHECK ((status = ANY (ARRAY['active'::text, 'draining'::text, 'retired'::text]))) $$),
+    (54, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
-          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no) $$),
-    (55, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey', NULL,
+          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
+    (55, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
-          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream (tenant_id, stream_no) $$),
-    (56, 'constraint', 'migration_batch', 'migration_batch_pkey', NULL,
+          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
+    (56, 'constraint', 'migration_batch', 'migration_batch_pkey',
      $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey PRIMARY KEY (run_id, batch_no) $$),
-    (57, 'constraint', 'migration_run', 'migration_run_kind_check', NULL,
-     $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check CHECK (kind IN ('single', 'batched', 'revert')) $$),
+    (57, 'constraint', 'migration_run', 'migration_run_kind_check',
+     $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
+          CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text]))) $$),
     -- A run tries a stream once: its second time around looks for what has failed, and a story for when.
-    (58, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key', NULL,
+    (58, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key UNIQUE (stream_no, run_id) $$),
+    -- A batched run begins after number 0.
+    (59, 'constraint', 'stream', 'stream_stream_no_check',
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK ((stream_no >= 1)) $$),
+    -- 0 is that of periodic snapshots.
+    (60, 'constraint', 'migration_run', 'migration_run_run_id_check',
+     $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check CHECK ((run_id >= 1)) $$),
 
     -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
-    (80, 'constraint', 'stream', 'stream_workflow_id_check', NULL,
-     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_workflow_id_check CHECK (@extschema@.mako_assert_workflow_id(workflow_id)) $$),
-    (81, 'constraint', 'format_version', 'format_version_format_version_check', NULL,
+    (80, 'constraint', 'stream', 'stream_workflow_id_check',
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_workflow_id_check
+          CHECK (@extschema@.mako_assert_workflow_id(workflow_id)) $$),
+    (81, 'constraint', 'format_version', 'format_version_format_version_check',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_check
           CHECK (@extschema@.mako_assert_format_version(format_version)) $$),
 
     -- Written as pg_get_triggerdef() writes them, white space apart, so that they can be compared.
-    (90, 'trigger', 'stream', 'stream_inserted', NULL, $$
+    (90, 'trigger', 'stream', 'stream_inserted', $$
 CREATE TRIGGER stream_inserted AFTER INSERT ON mako.stream REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_stream_inserted() $$),
-    (91, 'trigger', 'stream', 'stream_guard', NULL, $$
+    (91, 'trigger', 'stream', 'stream_guard', $$
 CREATE TRIGGER stream_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.stream FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Stream heads advance with their events, and move to another workflow with a migration only.',
   'To move streams, use mako_migrate().') $$),
-    (92, 'trigger', 'event', 'event_inserted', NULL, $$
+    (92, 'trigger', 'event', 'event_inserted', $$
 CREATE TRIGGER event_inserted AFTER INSERT ON mako.event REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_event_inserted() $$),
-    (93, 'trigger', 'event', 'event_guard', NULL, $$
+    (93, 'trigger', 'event', 'event_guard', $$
 CREATE TRIGGER event_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.event FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Events are append-only.',
   'To archive events, the owner can disable the trigger "event_guard".') $$),
-    (94, 'trigger', 'snapshot', 'snapshot_insert_guard', NULL, $$
+    (94, 'trigger', 'snapshot', 'snapshot_insert_guard', $$
 CREATE TRIGGER snapshot_insert_guard BEFORE INSERT ON mako.snapshot FOR EACH ROW WHEN ((new.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'Migration snapshots are written by migrations only.',
   'Periodic snapshots have run_id 0.') $$),
-    (95, 'trigger', 'snapshot', 'snapshot_update_guard', NULL, $$
+    (95, 'trigger', 'snapshot', 'snapshot_update_guard', $$
 CREATE TRIGGER snapshot_update_guard BEFORE UPDATE ON mako.snapshot FOR EACH ROW WHEN (((old.run_id <> 0) OR (new.run_id <> 0))) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (96, 'trigger', 'snapshot', 'snapshot_delete_guard', NULL, $$
+    (96, 'trigger', 'snapshot', 'snapshot_delete_guard', $$
 CREATE TRIGGER snapshot_delete_guard BEFORE DELETE ON mako.snapshot FOR EACH ROW WHEN ((old.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (97, 'trigger', 'snapshot', 'snapshot_truncate_guard', NULL, $$
+    (97, 'trigger', 'snapshot', 'snapshot_truncate_guard', $$
 CREATE TRIGGER snapshot_truncate_guard BEFORE TRUNCATE ON mako.snapshot FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'To drop periodic snapshots, delete those with run_id 0.') $$),
-    (98, 'trigger', 'repointed', 'repointed_guard', NULL, $$
+    (98, 'trigger', 'repointed', 'repointed_guard', $$
 CREATE TRIGGER repointed_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (99, 'trigger', 'migration_run', 'migration_run_guard', NULL, $$
+    (99, 'trigger', 'migration_run', 'migration_run_guard', $$
 CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (100, 'trigger', 'migration_error', 'migration_error_guard', NULL, $$
+    (100, 'trigger', 'migration_error', 'migration_error_guard', $$
 CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (101, 'trigger', 'snapshot', 'snapshot_saved', NULL, $$
+    (101, 'trigger', 'snapshot', 'snapshot_saved', $$
 CREATE TRIGGER snapshot_saved BEFORE INSERT OR UPDATE ON mako.snapshot FOR EACH ROW WHEN ((new.run_id = 0)) EXECUTE FUNCTION @extschema@.mako_snapshot_saved() $$),
-    (102, 'trigger', 'format_version', 'format_version_guard', NULL, $$
+    (102, 'trigger', 'format_version', 'format_version_guard', $$
 CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A version must not change its status while somebody writes under it.',
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
-    (103, 'trigger', 'migration_batch', 'migration_batch_guard', NULL, $$
+    (103, 'trigger', 'migration_batch', 'migration_batch_guard', $$
 CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
+    (105, 'trigger', 'dependent', 'dependent_guard', $$
+CREATE TRIGGER dependent_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.dependent FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'A dependent is updated as its owner, whose privileges adding it needs.',
+  'Use mako_add_dependent() and mako_remove_dependent().') $$),
     -- Holds for the extension's own statements, too, and so for whatever triggers of somebody else's do inside of them.
-    (104, 'trigger', 'migration_run', 'migration_run_final', NULL, $$
+    (104, 'trigger', 'migration_run', 'migration_run_final', $$
 CREATE TRIGGER migration_run_final BEFORE DELETE OR UPDATE ON mako.migration_run FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
   'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$)
-  ) AS o (ordinal, kind, relation, name, columns, definition)
+  ) AS o (ordinal, kind, relation, name, definition)
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS
 'the objects that make up a store, in the order of their creation, with the statements that create them';
 
-CREATE FUNCTION mako_store_problem() RETURNS TABLE (object text, problem text, repairable boolean)
+CREATE FUNCTION mako_store_column()
+RETURNS TABLE (relation text, name text, type regtype, not_null boolean, problem text, relation_problem text)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_store_column() IS
+'the columns that the tables of a store must have, and what is wrong with them or with their tables; null where nothing is, or no table';
+
+-- Read, not called: whoever owns schema mako decides what a function in it does.
+CREATE FUNCTION mako_store_layout() RETURNS integer
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$
+  SELECT substring(p.prosrc FROM '^SELECT (\d{1,6})$')::integer
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'mako'
+  WHERE p.proname = 'layout_version' AND p.pronargs = 0
+$$;
+COMMENT ON FUNCTION mako_store_layout() IS 'the layout version of the store, as mako.layout_version() tells it; null where that does something else';
+
+CREATE FUNCTION mako_sequence_problem() RETURNS TABLE (object text, problem text, repairable boolean)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_sequence_problem() IS
+'the sequences that are behind their tables, as those of a logical replica are that has become the server: mako_store_problem() tells them, too';
+
+CREATE FUNCTION mako_advance_sequences() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_advance_sequences() IS 'lets sequences that are behind their tables go on after them, for the tables'' owner: a part of mako_create_store()';
+
+CREATE FUNCTION mako_store_problem() RETURNS TABLE (object text, problem text, repairable boolean)
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off SET DateStyle = 'ISO, YMD' AS
+$$
+  WITH object AS (
+    SELECT o.*, c.oid, regexp_replace(regexp_replace(btrim(o.definition, E' \n'), '\s+', ' ', 'g'), '\( ', '(', 'g') AS expected
+    FROM @extschema@.mako_store_object() o
+    LEFT JOIN pg_namespace n ON n.nspname = 'mako'
+    LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = o.relation)
   SELECT p.object, p.problem, p.repairable
-  FROM @extschema@.mako_store_object() o
-  CROSS JOIN LATERAL (SELECT to_regclass('mako.' || o.relation)::oid AS oid) r
-  LEFT JOIN pg_trigger t ON o.kind = 'trigger' AND t.tgrelid = r.oid AND t.tgname = o.name
-  CROSS JOIN LATERAL (
-    SELECT o.kind || ' mako.' || o.relation, 'is missing', true
-    WHERE CASE WHEN o.kind = 'function' THEN to_regprocedure('mako.' || o.relation || '()') IS NULL
-               ELSE o.kind IN ('table', 'view') AND r.oid IS NULL END
+  FROM (
+    SELECT o.ordinal, o.kind || ' mako.' || o.relation AS object, 'is missing' AS problem, true AS repairable
+    FROM object o WHERE o.kind IN ('table', 'view') AND o.oid IS NULL
     UNION ALL
-    SELECT 'column mako.' || o.relation || '.' || c.name, 'is missing', false
-    FROM unnest(o.columns) AS c (name)
-    WHERE r.oid IS NOT NULL AND NOT EXISTS (
-      SELECT FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attname = c.name AND NOT a.attisdropped)
+    SELECT o.ordinal, 'function mako.layout_version',
+           CASE WHEN EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'mako'
+                             WHERE p.proname = 'layout_version' AND p.pronargs = 0) THEN 'does something else' ELSE 'is missing' END, true
+    FROM object o WHERE o.kind = 'function' AND @extschema@.mako_store_layout() IS NULL
     UNION ALL
-    SELECT 'constraint ' || o.name || ' on mako.' || o.relation, 'is missing', true
-    WHERE o.kind = 'constraint' AND NOT EXISTS (
-      SELECT FROM pg_constraint c WHERE c.conrelid = r.oid AND c.conname = o.name)
+    SELECT DISTINCT 0, 'relation mako.' || c.relation, c.relation_problem, false
+    FROM @extschema@.mako_store_column() c WHERE c.relation_problem IS NOT NULL
     UNION ALL
-    SELECT 'trigger ' || o.name || ' on mako.' || o.relation,
+    SELECT 0, 'column mako.' || c.relation || '.' || c.name, c.problem, false
+    FROM @extschema@.mako_store_column() c WHERE c.problem IS NOT NULL
+    UNION ALL
+    SELECT o.ordinal, 'constraint ' || o.name || ' on mako.' || o.relation,
+           CASE WHEN c.oid IS NULL THEN 'is missing' ELSE 'does something else' END, c.oid IS NULL OR c.contype IN ('c', 'f')
+    FROM object o LEFT JOIN pg_constraint c ON c.conrelid = o.oid AND c.conname = o.name
+    WHERE o.kind = 'constraint'
+      AND (c.oid IS NULL OR 'ALTER TABLE mako.' || o.relation || ' ADD CONSTRAINT ' || o.name || ' ' || pg_get_constraintdef(c.oid)
+                            <> o.expected)
+    UNION ALL
+    SELECT o.ordinal, 'trigger ' || o.name || ' on mako.' || o.relation,
            CASE WHEN t.oid IS NULL THEN 'is missing'
                 WHEN t.tgenabled NOT IN ('O', 'A') THEN 'is disabled'
                 ELSE 'does something else' END,
            true
-    WHERE o.kind = 'trigger'
-      AND (t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A')
-           OR pg_get_triggerdef(t.oid) <> regexp_replace(regexp_replace(btrim(o.definition, E' \n'), '\s+', ' ', 'g'),
-                                                         '\( ', '(', 'g'))
-  ) AS p (object, problem, repairable)
-  ORDER BY o.ordinal, p.object COLLATE "C"
+    FROM object o LEFT JOIN pg_trigger t ON t.tgrelid = o.oid AND t.tgname = o.name
+    WHERE o.kind = 'trigger' AND (t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A') OR pg_get_triggerdef(t.oid) <> o.expected)
+    UNION ALL
+    SELECT NULL, s.object, s.problem, s.repairable FROM @extschema@.mako_sequence_problem() s
+  ) AS p (ordinal, object, problem, repairable)
+  ORDER BY p.ordinal, p.object COLLATE "C"
 $$;
 COMMENT ON FUNCTION mako_store_problem() IS
-'what the store lacks, one row each; mako_create_store() repairs what is repairable';
+'what the store lacks, and sequences that are behind their tables, one row each; mako_create_store() repairs what is repairable';
+
+CREATE FUNCTION mako_open_schema() RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_open_schema() IS
+'why others may create in the schema of the extension, where they could capture calls of its functions; null where they may not';
+
+CREATE FUNCTION mako_grant_triggers() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_grant_triggers() IS
+'lets a role that may execute mako_create_store() use the functions of the triggers that a store has';
 
 CREATE FUNCTION mako_create_store() RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET client_min_messages = warning AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET quote_all_identifiers = off AS
 $$
 DECLARE
+  open_schema  text := @extschema@.mako_open_schema();
   store_owner  oid := (SELECT nspowner FROM pg_namespace WHERE nspname = 'mako');
   known_layout constant integer := 1;
   object       record;
   damaged      text;
 BEGIN
+  IF open_schema IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'the schema of the extension is open to others',
+      DETAIL = format('Schema %s: %s.', '@extschema@', open_schema),
+      HINT = 'REVOKE CREATE on it, or create the extension in a schema of its own.';
+  END IF;
   IF store_owner IS NULL THEN
     CREATE SCHEMA mako;
     COMMENT ON SCHEMA mako IS 'store of mako_migration: event streams, snapshots, registry and audit trail';
@@ -1202,8 +1135,8 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
       MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
       DETAIL = format('The current role is "%s".', current_user),
-      HINT = 'A store is created and repaired by the role that owns it.';
-  ELSIF to_regprocedure('mako.layout_version()') IS NULL
+      HINT = format('A store is created and repaired by the role that owns it: use SET ROLE %I.', pg_get_userbyid(store_owner));
+  ELSIF NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'mako'::regnamespace AND proname = 'layout_version' AND pronargs = 0)
     AND EXISTS (SELECT FROM pg_class WHERE relnamespace = 'mako'::regnamespace) THEN
     RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
       MESSAGE = 'schema "mako" already exists and is not a store',
@@ -1221,6 +1154,7 @@ BEGIN
       HINT = 'Restore the store from a backup.';
   END IF;
 
+  PERFORM @extschema@.mako_grant_triggers();
   FOR object IN
     SELECT o.kind, o.relation, o.name, o.definition, p.problem
     FROM @extschema@.mako_store_object() o
@@ -1232,16 +1166,20 @@ BEGIN
       WHEN 'is disabled' THEN
         EXECUTE format('ALTER TABLE mako.%I ENABLE TRIGGER %I', object.relation, object.name);
       WHEN 'does something else' THEN
-        EXECUTE format('DROP TRIGGER %I ON mako.%I', object.name, object.relation);
+        EXECUTE CASE object.kind WHEN 'trigger' THEN format('DROP TRIGGER %I ON mako.%I', object.name, object.relation)
+                                 WHEN 'constraint' THEN format('ALTER TABLE mako.%I DROP CONSTRAINT %I', object.relation, object.name)
+                                 ELSE 'DROP FUNCTION mako.layout_version()' END;
         EXECUTE object.definition;
       ELSE
         EXECUTE object.definition;
     END CASE;
   END LOOP;
 
-  IF mako.layout_version() <> known_layout THEN
+  PERFORM @extschema@.mako_advance_sequences();
+
+  IF @extschema@.mako_store_layout() <> known_layout THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = format('the store has layout version %s', mako.layout_version()),
+      MESSAGE = format('the store has layout version %s', @extschema@.mako_store_layout()),
       DETAIL = format('This version of the extension knows layout version %s.', known_layout),
       HINT = 'Update the extension, or restore the store from a backup.';
   END IF;
@@ -1250,55 +1188,68 @@ $$;
 COMMENT ON FUNCTION mako_create_store() IS
 'creates the store in schema mako, owned by the caller; called again, it repairs and upgrades what is there';
 
+CREATE FUNCTION mako_assert_delegated() RETURNS void
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_assert_delegated() IS
+'error 55000 unless one of the extension''s own statements calls the function that asks, for those that read the store for it';
+
 CREATE FUNCTION mako_assert_store() RETURNS void
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing or disabled';
+COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
+
+CREATE FUNCTION mako_dependent_problem(
+  relation oid, process_column text, workflow_column text, tenant_column text,
+  OUT sqlstate text, OUT problem text, OUT hint text, OUT process_type oid)
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+$$
+  WITH RECURSIVE wanted (number, name, types, hint) AS (
+    VALUES (1, process_column, '{uuid,text,bigint}'::regtype[], 'It holds process ids (uuid), stream ids (text) or stream numbers (bigint).'),
+           (2, workflow_column, '{text,varchar}', 'It holds workflow ids.'),
+           (3, tenant_column, '{uuid}', 'It holds tenant ids.')),
+  base (number, type) AS (
+    SELECT w.number, a.atttypid FROM wanted w
+    JOIN pg_attribute a ON a.attrelid = relation AND a.attname = w.name AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT b.number, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype = 'd'),
+  actual AS (SELECT b.number, b.type FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'),
+  found (number, sqlstate, problem, hint) AS (
+    SELECT 0, '42P01', 'The relation does not exist.', NULL WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = relation)
+    UNION ALL
+    SELECT 1, '42809', 'It is temporary.', 'Sessions of others cannot see it.' FROM pg_class c WHERE c.oid = relation AND c.relpersistence = 't'
+    UNION ALL
+    SELECT 2, '42809', 'It belongs to the store, to an extension or to the server.', 'Name a table of your own.'
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = relation
+      AND (n.nspname IN ('mako', 'pg_catalog', 'pg_toast', 'information_schema')
+           OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
+    UNION ALL
+    SELECT 3, '42809', 'Its rows cannot be updated.', 'Name a table, or a view that can be updated.'
+    FROM pg_class c WHERE c.oid = relation AND pg_relation_is_updatable(c.oid, true) & 4 = 0
+    UNION ALL
+    SELECT 3 + w.number, '42703', format('Column "%s" does not exist.', w.name), NULL
+    FROM wanted w WHERE w.name IS NOT NULL AND NOT EXISTS (SELECT FROM actual a WHERE a.number = w.number)
+    UNION ALL
+    SELECT 6 + w.number, '42804', format('Column "%s" has type %s; expected is one of: %s.', w.name, format_type(a.type, NULL),
+                                         array_to_string(w.types, ', ')), w.hint
+    FROM wanted w JOIN actual a ON a.number = w.number AND a.type::regtype <> ALL (w.types)
+    UNION ALL
+    SELECT 10, '42P17', format('Column "%s" is generated.', workflow_column), 'Let the column that it is generated from follow.'
+    FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = workflow_column AND a.attgenerated <> ''
+    UNION ALL
+    SELECT 11, '42809', format('Column "%s" cannot be updated.', workflow_column), 'Name a table, or a view whose column can be updated.'
+    FROM pg_attribute a
+    WHERE a.attrelid = relation AND a.attname = workflow_column AND a.attnum > 0 AND NOT a.attisdropped
+      AND NOT pg_column_is_updatable(relation, a.attnum, true))
+  SELECT f.sqlstate, f.problem, f.hint, (SELECT a.type FROM actual a WHERE a.number = 1)
+  FROM (VALUES (1)) AS one (row)
+  LEFT JOIN (SELECT * FROM found ORDER BY number LIMIT 1) AS f ON true
+$$;
+COMMENT ON FUNCTION mako_dependent_problem(oid, text, text, text) IS
+'why a relation cannot be a dependent with these columns: a code, a sentence and a hint, null where it can; and the base type of the process column';
 
 CREATE FUNCTION mako_add_dependent(
   relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
-$$
-DECLARE
-  wanted  record;
-  actual  oid;
-BEGIN
-  PERFORM @extschema@.mako_assert_store();
-  IF relation IS NULL OR process_column IS NULL OR workflow_column IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
-      MESSAGE = 'relation, process_column and workflow_column must not be null';
-  END IF;
-  FOR wanted IN
-    SELECT c.name, c.types, c.hint
-    FROM (VALUES
-      (process_column, '{uuid,text,bigint}'::regtype[], 'It holds process ids (uuid), stream ids (text) or stream numbers (bigint).'),
-      (workflow_column, '{text,varchar}', 'It holds workflow ids.'),
-      (tenant_column, '{uuid}', 'It holds tenant ids.')) AS c (name, types, hint)
-    WHERE c.name IS NOT NULL
-  LOOP
-    SELECT a.atttypid INTO actual
-    FROM pg_attribute a
-    WHERE a.attrelid = relation AND a.attname = wanted.name AND a.attnum > 0 AND NOT a.attisdropped;
-    IF actual IS NULL THEN
-      RAISE EXCEPTION USING ERRCODE = 'undefined_column',
-        MESSAGE = format('column "%s" of relation %s does not exist', wanted.name, relation);
-    END IF;
-    WHILE (SELECT t.typtype FROM pg_type t WHERE t.oid = actual) = 'd' LOOP
-      actual := (SELECT t.typbasetype FROM pg_type t WHERE t.oid = actual);
-    END LOOP;
-    IF actual::regtype <> ALL (wanted.types) THEN
-      RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
-        MESSAGE = format('column "%s" of relation %s has type %s', wanted.name, relation, actual::regtype),
-        DETAIL = format('Expected is one of: %s.', array_to_string(wanted.types, ', ')),
-        HINT = wanted.hint;
-    END IF;
-  END LOOP;
-  INSERT INTO mako.dependent (relation, process_column, workflow_column, tenant_column)
-  SELECT format('%I.%I', n.nspname, c.relname), process_column, workflow_column, tenant_column
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.oid = relation
-  ON CONFLICT ON CONSTRAINT dependent_pkey DO UPDATE SET tenant_column = EXCLUDED.tenant_column;
-END
-$$;
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_add_dependent(regclass, name, name, name) IS
 'lets a column with workflow ids of another table follow its process; the process column holds process ids, stream ids or stream numbers';
 
@@ -1308,16 +1259,7 @@ COMMENT ON FUNCTION mako_adopt_events() IS
 'proves the invariants of histories that were loaded with event_inserted disabled, and sets their heads; counts what it adopted';
 
 CREATE FUNCTION mako_remove_dependent(relation text, process_column name, workflow_column name) RETURNS boolean
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SET search_path = pg_catalog, pg_temp AS
-$$
-BEGIN
-  PERFORM @extschema@.mako_assert_store();
-  DELETE FROM mako.dependent d
-  WHERE d.relation = mako_remove_dependent.relation
-    AND d.process_column = mako_remove_dependent.process_column AND d.workflow_column = mako_remove_dependent.workflow_column;
-  RETURN FOUND;
-END
-$$;
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
 'undoes mako_add_dependent(); takes the relation as mako.dependent shows it, so that a dropped one can be removed; false when it was not there';
 
@@ -1371,12 +1313,15 @@ $$;
 COMMENT ON FUNCTION mako_step_finding(text[]) IS
 'what mako_check() finds in the registered steps; takes the retired format versions, because there may be no store';
 
-CREATE FUNCTION mako_store_finding()
+CREATE FUNCTION mako_store_finding_rows()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS
 $$
+#variable_conflict use_column
+BEGIN
+  PERFORM @extschema@.mako_assert_delegated();
+  RETURN QUERY
   WITH RECURSIVE
-  -- to_regclass() would raise where the caller may not use the schema.
   relations AS (SELECT c.oid, ARRAY[n.nspname::text, c.relname::text] AS names FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace),
   step AS (
     SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
@@ -1522,10 +1467,10 @@ $$
   UNION ALL
   SELECT r.severity, r.code, '*', format('%s more like those', r.found - 20), r.hint FROM ranked r WHERE r.number = 21
   UNION ALL
-  SELECT 'warning', 'store_layout', 'mako', format('the store has layout version %s', mako.layout_version()),
+  SELECT 'warning', 'store_layout', 'mako', format('the store has layout version %s', @extschema@.mako_store_layout()),
          'Upgrade it with SELECT mako_create_store(), or update the extension.'
   FROM @extschema@.mako_store_object() o
-  WHERE o.name = 'layout_version' AND substring(o.definition FROM 'SELECT (\d+)')::integer <> mako.layout_version()
+  WHERE o.name = 'layout_version' AND substring(o.definition FROM 'SELECT (\d+)')::integer <> @extschema@.mako_store_layout()
   UNION ALL
   SELECT 'info', 'events_archived', '*', format('the first events of %s streams are archived; their snapshots tell the states', count(*)),
          'mako_trace() and mako_verify() cannot look behind them.'
@@ -1550,17 +1495,6 @@ $$
          'It is running, or was stopped: call it again, and it goes on, or give it up with mako_revert().'
   FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL
   UNION ALL
-  SELECT 'error', 'dependent_missing', d.relation,
-         CASE WHEN c.oid IS NULL THEN format('table %s follows its processes, but does not exist', d.relation)
-              ELSE format('column "%s" of %s follows its processes, but does not exist', k.name, d.relation) END,
-         'Restore it, or use mako_remove_dependent(): migrations fail until then.'
-  FROM mako.dependent d
-  LEFT JOIN relations AS c ON c.names = parse_ident(d.relation)
-  CROSS JOIN LATERAL (SELECT v.name FROM (VALUES (d.process_column), (d.workflow_column), (d.tenant_column)) AS v (name)
-                      WHERE v.name IS NOT NULL AND c.oid IS NOT NULL
-                        AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = v.name AND NOT a.attisdropped)
-                      UNION ALL SELECT NULL WHERE c.oid IS NULL) AS k
-  UNION ALL
   SELECT 'info', 'dependent_unindexed', d.relation,
          format('column "%s" of %s is not indexed, so that the whole table is read for every batch of streams', d.process_column, d.relation),
          format('CREATE INDEX ON %s (%s)', d.relation, concat_ws(', ', quote_ident(d.tenant_column), quote_ident(d.process_column)))
@@ -1569,8 +1503,14 @@ $$
   JOIN pg_attribute p ON p.attrelid = c.oid AND p.attname = d.process_column AND NOT p.attisdropped
   LEFT JOIN pg_attribute t ON t.attrelid = p.attrelid AND t.attname = d.tenant_column AND NOT t.attisdropped
   WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = p.attrelid AND i.indisvalid AND i.indpred IS NULL
-                      AND (i.indkey[0] = p.attnum OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)))
+                      AND (i.indkey[0] = p.attnum OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)));
+END
 $$;
+COMMENT ON FUNCTION mako_store_finding_rows() IS 'what mako_store_finding() returns; for its own use';
+
+CREATE FUNCTION mako_store_finding()
+RETURNS TABLE (severity text, code text, subject text, message text, hint text)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_store_finding() IS 'what mako_check() finds in the tables of the store; of many streams with the same fault, twenty';
 
 CREATE FUNCTION mako_check(sample integer DEFAULT 100)
@@ -1583,6 +1523,10 @@ COMMENT ON FUNCTION mako_check(integer) IS
 -- Whatever changes data or definitions is for those to whom it is granted.
 
 REVOKE EXECUTE ON FUNCTION
+  mako_stream_inserted(),
+  mako_event_inserted(),
+  mako_snapshot_saved(),
+  mako_guard(),
   mako_register_workflow(mako_workflow_id, text, text, text, jsonb, integer, jsonb, jsonb, boolean),
   mako_unregister_workflow(mako_workflow_id),
   mako_register_migration(mako_workflow_id, mako_workflow_id, text, boolean),

@@ -230,7 +230,7 @@ ROLLBACK;
 CREATE TABLE test.deadline (process uuid, workflow text, tenant uuid, due timestamptz);
 SELECT mako_add_dependent('test.deadline', 'process', 'workflow', 'tenant');
 SELECT mako_add_dependent('test.deadline', 'process', 'workflow');
-SELECT * FROM mako.dependent ORDER BY relation COLLATE "C";
+SELECT relation, process_column, workflow_column, tenant_column, owner FROM mako.dependent ORDER BY relation COLLATE "C";
 SELECT test.failure($$ SELECT mako_add_dependent(NULL, 'process', 'workflow') $$);
 SELECT test.failure($$ SELECT mako_add_dependent('test.deadline', 'proces', 'workflow') $$);
 SELECT test.failure($$ SELECT mako_add_dependent('test.deadline', 'process', 'workflow', 'tenants') $$);
@@ -241,7 +241,7 @@ SELECT mako_remove_dependent(NULL, 'process', 'workflow');
 DROP TABLE test.deadline;
 
 --
--- Privileges: a writer needs INSERT on events only, a migration warns about a store that belongs to somebody else
+-- Privileges: a writer needs INSERT on events only, a migration refuses a store of a role that the caller is not a member of
 --
 
 GRANT USAGE ON SCHEMA mako TO regress_mako_writer;
@@ -263,6 +263,10 @@ ALTER SCHEMA mako OWNER TO regress_mako_owner;
 GRANT ALL ON ALL TABLES IN SCHEMA mako TO regress_mako_writer;
 GRANT ALL ON ALL SEQUENCES IN SCHEMA mako TO regress_mako_writer;
 GRANT ALL ON SCHEMA mako, test TO regress_mako_writer;
+SET LOCAL ROLE regress_mako_writer;
+SELECT test.failure($$ SELECT mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') $$);
+RESET ROLE;
+GRANT regress_mako_owner TO regress_mako_writer;
 SET LOCAL ROLE regress_mako_writer;
 SELECT (r).migrated, (r).skipped, (r).failed FROM mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') AS r;
 -- row security raises instead of hiding streams

@@ -5,7 +5,8 @@
  * An import of millions of events disables the trigger event_inserted and loads as fast as the disk allows. What the trigger would have
  * proved event by event is proved here for all of them at once, and the heads are set.
  */
-#include "mako_migration.h"
+#include "door.h"
+#include "gate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
@@ -58,14 +59,6 @@ static MakoStatement set_heads = {
 	0, {0}, true
 };
 
-/* Numbers that an import chose itself must not be given away again. */
-static MakoStatement advance_identity = {
-	"SELECT setval(q.sequence, q.last) FROM ("
-	"  SELECT pg_get_serial_sequence('mako.stream', 'stream_no')::regclass AS sequence, max(s.stream_no) AS last FROM mako.stream s) q"
-	" WHERE q.last > COALESCE(pg_sequence_last_value(q.sequence), 0)",
-	0, {0}, true
-};
-
 /* What can be wrong with a history; the numbers are those of select_histories. */
 typedef struct Problem
 {
@@ -96,12 +89,11 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 	bool		nulls[3] = {false};
 	bool		isnull;
 
-	PreventCommandDuringRecovery("mako_adopt_events()");
-	PreventCommandIfReadOnly("mako_adopt_events()");
+	mako_gate_require_change("mako_adopt_events()");
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");	/* cannot happen */
 	connection = mako_sql_connect();
-	mako_invariants_check_store();
+	mako_door_check_store();
 	/* This is maintenance: it goes through all events, as CREATE INDEX does. */
 	mako_sql_set(connection, "work_mem", GetConfigOption("maintenance_work_mem", false, false));
 	(void) mako_sql_execute(&lock_events, NULL, NULL);
@@ -110,26 +102,26 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 	rows = mako_sql_query(&select_histories, NULL, NULL);
 	if (rows.count > 0)
 	{
-		int			number = DatumGetInt32(mako_rows_get(&rows, 0, 1, &isnull));
+		int			number = mako_row_integer(&rows, 0, 1);
 
 		if (number > 0)
 			ereport(ERROR,
 					(errcode(problems[number].sqlerrcode),
 					 errmsg_internal("%s", problems[number].message),
-					 errdetail(INT64_FORMAT " streams, among them: %s.", DatumGetInt64(mako_rows_get(&rows, 0, 2, &isnull)),
-							   mako_rows_text(&rows, 0, 5)),
+					 errdetail(INT64_FORMAT " streams, among them: %s.", mako_row_bigint(&rows, 0, 2),
+							   mako_row_text(&rows, 0, 5)),
 					 errhint("%s", problems[number].hint)));
-		values[0] = Int64GetDatum(DatumGetInt64(mako_rows_get(&rows, 0, 2, &isnull)));
-		values[1] = DirectFunctionCall1(numeric_int8, mako_rows_get(&rows, 0, 3, &isnull));
-		values[2] = Int64GetDatum(DatumGetInt64(mako_rows_get(&rows, 0, 4, &isnull)));
+		values[0] = Int64GetDatum(mako_row_bigint(&rows, 0, 2));
+		values[1] = DirectFunctionCall1(numeric_int8, mako_row_value(&rows, 0, 3, NUMERICOID, &isnull));
+		values[2] = Int64GetDatum(mako_row_bigint(&rows, 0, 4));
 	}
 	mako_rows_free(&rows);
 
 	rows = mako_invariants_query(&set_heads, NULL, NULL);
 	for (uint64 row = 0; row < rows.count; row++)
-		mako_fence_pass(mako_rows_text(&rows, row, 1), MAKO_FENCE_ENTER);
+		mako_fence_pass(mako_row_text(&rows, row, 1), MAKO_FENCE_ENTER);
 	mako_rows_free(&rows);
-	(void) mako_sql_execute(&advance_identity, NULL, NULL);
+	mako_sequence_catch_up();	/* with numbers that the import chose itself, past the triggers */
 	mako_sql_disconnect(connection);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }

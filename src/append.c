@@ -6,7 +6,8 @@
  * mako.stream and INSERT on mako.event only. The INSERT itself runs with the caller's rights, and the triggers of the store check it
  * like any other.
  */
-#include "mako_migration.h"
+#include "door.h"
+#include "gate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
@@ -24,11 +25,15 @@
 static MakoStatement insert_stream = {
 	"INSERT INTO mako.stream (stream_id, tenant_id, process_id, workflow_id) VALUES ($1, $2, $3, $4)"
 	" ON CONFLICT ON CONSTRAINT stream_stream_id_key DO NOTHING RETURNING stream_no",
-	4, {TEXTOID, UUIDOID, UUIDOID, TEXTOID}
+	4, {TEXTOID, UUIDOID, UUIDOID, TEXTOID},.may_defer = true
+};
+
+static MakoStatement select_stream = {
+	"SELECT FROM mako.stream s WHERE s.stream_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
 };
 
 static MakoStatement insert_key = {
-	"INSERT INTO mako.registry (tenant_id, key, stream_no) VALUES ($1, $2, $3)", 3, {UUIDOID, TEXTOID, INT8OID}
+	"INSERT INTO mako.registry (tenant_id, key, stream_no) VALUES ($1, $2, $3)", 3, {UUIDOID, TEXTOID, INT8OID},.may_defer = true
 };
 
 /* What an event consists of, in the order of mako_new_event and of the INSERT. */
@@ -56,7 +61,7 @@ static const Oid event_column_type[] = {
 static MakoStatement insert_event = {
 	INSERT_EVENTS
 	"VALUES ($1, $2, $3, $4, $5, COALESCE($6, 1), COALESCE($7, pg_catalog.gen_random_uuid()), $8, $9, $10)",
-	10, {INT8OID, INT8OID, TEXTOID, TEXTOID, JSONBOID, INT4OID, UUIDOID, UUIDOID, UUIDOID, UUIDOID}
+	10, {INT8OID, INT8OID, TEXTOID, TEXTOID, JSONBOID, INT4OID, UUIDOID, UUIDOID, UUIDOID, UUIDOID},.may_defer = true
 };
 
 static MakoStatement insert_events = {
@@ -68,7 +73,7 @@ static MakoStatement insert_events = {
 	" pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10)) WITH ORDINALITY"
 	" AS u (event_type, payload, schema_version, event_id, correlation_id, causation_id, conversation_id, ordinality)",
 	10, {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID, JSONBARRAYOID, INT4ARRAYOID, UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID,
-	UUIDARRAYOID}
+	UUIDARRAYOID},.may_defer = true
 };
 
 static MakoStatement select_event = {
@@ -97,6 +102,22 @@ typedef struct Request
 
 /* ---- starting --------------------------------------------------------------------------------------------------------------- */
 
+/* Raises why the head of a new process was not inserted: it is there already, under whatever tenant, or somebody's trigger has swallowed it. */
+static void
+raise_not_inserted(Datum stream_id)
+{
+	MakoGate	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in("mako.stream")));
+	MakoRows	rows = mako_sql_query(&select_stream, &stream_id, NULL);
+
+	mako_gate_leave(&gate);
+	if (rows.count == 0)
+		mako_sql_raise_swallowed("stream", 1);
+	ereport(ERROR,
+			(errcode(MAKO_ERRCODE_PROCESS_EXISTS),
+			 errmsg("stream \"%s\" already exists", TextDatumGetCString(stream_id)),
+			 errhint("Append to it, or start a process with an id of its own.")));
+}
+
 MAKO_FUNCTION(mako_spawn);
 
 /* Starts a process, and registers its id as a routing key; returns the id of its stream. */
@@ -106,18 +127,17 @@ mako_spawn(PG_FUNCTION_ARGS)
 	static const char *const names[] = {"workflow_id", "tenant_id", "process_id"};
 	char	   *process_id;
 	Datum		stream_id;
+	MakoConnection connection;
 	MakoRows	rows;
-	bool		isnull;
 
-	PreventCommandDuringRecovery("mako_spawn()");
-	PreventCommandIfReadOnly("mako_spawn()");
+	mako_gate_require_change("mako_spawn()");
 	for (size_t i = 0; i < lengthof(names); i++)
 		mako_require_value(!PG_ARGISNULL(i), names[i]);
 	process_id = DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(2)));
 	stream_id = CStringGetTextDatum(psprintf("process/%s/%s", DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(1))),
 											 process_id));
-	(void) mako_store_table("stream");
-	mako_sql_connect_plain();
+	(void) mako_door_table("stream");
+	connection = mako_sql_connect_own();
 	mako_definition_require(TextDatumGetCString(PG_GETARG_DATUM(0)));
 	{
 		Datum		stream[] = {stream_id, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_GETARG_DATUM(0)};
@@ -125,15 +145,13 @@ mako_spawn(PG_FUNCTION_ARGS)
 
 		rows = mako_sql_query(&insert_stream, stream, NULL);
 		if (rows.count == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNIQUE_VIOLATION),
-					 errmsg("stream \"%s\" already exists", TextDatumGetCString(stream_id)),
-					 errhint("Append to it, or start a process with an id of its own.")));
-		key[2] = mako_rows_get(&rows, 0, 1, &isnull);
-		(void) mako_sql_execute(&insert_key, key, NULL);
+			raise_not_inserted(stream_id);
+		key[2] = Int64GetDatum(mako_row_bigint(&rows, 0, 1));
+		if (mako_sql_execute(&insert_key, key, NULL) == 0)
+			mako_sql_raise_swallowed("registry", 1);
 		mako_rows_free(&rows);
 	}
-	mako_sql_disconnect_plain();
+	mako_sql_disconnect(connection);
 	PG_RETURN_DATUM(stream_id);
 }
 
@@ -173,7 +191,6 @@ find_event(const MakoStream *head, const NewEvent *event)
 	char		nulls[] = "     ";
 	MakoRows	rows;
 	int64		sequence_number = 0;
-	bool		isnull;
 
 	if (event->nulls[EVENT_ID])
 		return 0;
@@ -182,8 +199,8 @@ find_event(const MakoStream *head, const NewEvent *event)
 	rows = mako_sql_query(&select_event, values, nulls);
 	if (rows.count > 0)
 	{
-		sequence_number = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
-		if (!DatumGetBool(mako_rows_get(&rows, 0, 2, &isnull)))
+		sequence_number = mako_row_bigint(&rows, 0, 1);
+		if (!mako_row_boolean(&rows, 0, 2))
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("event id %s is another event of stream \"%s\"",
@@ -283,7 +300,7 @@ insert(const MakoStream *head, const Request *request)
 static void
 check_privilege(void)
 {
-	Oid			event = mako_store_table("event");
+	Oid			event = mako_door_table("event");
 
 	if (pg_class_aclcheck(event, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
 		pg_attribute_aclcheck_all(event, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK)
@@ -295,21 +312,21 @@ static int64
 append(const Request *request, const char *function)
 {
 	MakoStream	head;
-	MakoUser	user;
+	MakoConnection connection;
+	MakoGate	gate;
 	int64		last;
 
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfReadOnly(function);
+	mako_gate_require_change(function);
 	check_privilege();
-	mako_sql_connect_plain();
+	connection = mako_sql_connect_own();
 	mako_fence_lock(request->workflow_id);
 	mako_stream_lock(request->stream_id, &head);
 
-	user = mako_become_owner(mako_store_table("stream"));
+	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in("mako.stream")));
 	last = find_events(&head, request);
 	if (last == 0)
 		check_head(&head, request);
-	mako_become(&user);
+	mako_gate_leave(&gate);
 
 	if (last == 0)
 	{
@@ -317,7 +334,7 @@ append(const Request *request, const char *function)
 			insert(&head, request);
 		last = head.version + request->count;
 	}
-	mako_sql_disconnect_plain();
+	mako_sql_disconnect(connection);
 	return last;
 }
 

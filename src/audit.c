@@ -8,14 +8,15 @@
 #include "batched.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 static MakoStatement insert_run = {
 	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, max_errors, reason,"
-	" fingerprint, definitions, extension_version, started_at, kind, batch_size, through_stream_no)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING run_id",
-	15, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID,
-	TEXTOID, INT4OID, INT8OID}
+	" fingerprint, definitions, extension_version, started_at, kind, batch_size, through_stream_no, effective_role)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING run_id",
+	16, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID,
+	TEXTOID, INT4OID, INT8OID, TEXTOID}
 };
 
 static MakoStatement finish_run = {
@@ -58,9 +59,9 @@ static MakoStatement count_run = {
 };
 
 static MakoStatement insert_batch = {
-	"INSERT INTO mako.migration_batch (run_id, batch_no, last_stream_no, migrated, failed, busy, started_at, finished_at)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-	8, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	"INSERT INTO mako.migration_batch (run_id, batch_no, last_stream_no, migrated, failed, busy, started_at, finished_at,"
+	" effective_role) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+	9, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
 };
 
 /* What there is to do for a run: the last stream, how many there are, and how many of them behind the one that it has come to. */
@@ -71,6 +72,13 @@ static MakoStatement select_population = {
 	" AND s.stream_no OPERATOR(pg_catalog.<=) $4",
 	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
 };
+
+/* The name of the current role: the row is written as the owner of its table. */
+static Datum
+caller_name(void)
+{
+	return CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+}
 
 /* Writes one row. */
 static void
@@ -92,11 +100,10 @@ mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz s
 		Int64GetDatum(request->max_errors), PointerGetDatum(request->reason), CStringGetTextDatum(plan->fingerprint),
 		mako_plan_definitions(plan), CStringGetTextDatum(mako_sql_extension_version()), TimestampTzGetDatum(started_at),
 		CStringGetTextDatum(request->batch_size > 0 ? "batched" : "single"), Int32GetDatum(request->batch_size),
-		Int64GetDatum(through_stream_no)
+		Int64GetDatum(through_stream_no), caller_name()
 	};
-	char		nulls[] = "               ";
+	char		nulls[] = "                ";
 	MakoRows	rows;
-	bool		isnull;
 	int64		run_id;
 
 	if (request->tenant_id == NULL)
@@ -110,7 +117,7 @@ mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz s
 	rows = mako_invariants_query(&insert_run, values, nulls);
 	if (rows.count != 1)
 		mako_sql_raise_swallowed("migration_run", 1);
-	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+	run_id = mako_row_bigint(&rows, 0, 1);
 	mako_rows_free(&rows);
 	return run_id;
 }
@@ -170,17 +177,16 @@ same_tenant(const MakoRequest *request, const pg_uuid_t *tenant_id)
 static const char *
 why_not(const MakoRequest *request, const MakoPlan *plan, const MakoRows *rows, uint64 row)
 {
-	bool		isnull;
-	Datum		tenant_id = mako_rows_get(rows, row, 4, &isnull);
+	const pg_uuid_t *tenant_id = mako_row_uuid(rows, row, 4);
 
-	if (strcmp(mako_rows_text(rows, row, 2), request->target_wf) != 0)
+	if (strcmp(mako_row_text(rows, row, 2), request->target_wf) != 0)
 		return "Its target was another one.";
-	if (strcmp(mako_rows_text(rows, row, 3), plan->fingerprint) != 0)
+	if (strcmp(mako_row_text(rows, row, 3), plan->fingerprint) != 0)
 		return "The definitions have changed since.";
-	if (!same_tenant(request, isnull ? NULL : DatumGetUUIDP(tenant_id)) ||
-		DatumGetBool(mako_rows_get(rows, row, 5, &isnull)) != request->in_flight_only)
+	if (!same_tenant(request, tenant_id) ||
+		mako_row_boolean(rows, row, 5) != request->in_flight_only)
 		return "Its options were others.";
-	if (DatumGetBool(mako_rows_get(rows, row, 13, &isnull)))
+	if (mako_row_boolean(rows, row, 13))
 		return "Another run to or from its source came in between.";
 	return NULL;
 }
@@ -189,16 +195,15 @@ why_not(const MakoRequest *request, const MakoPlan *plan, const MakoRows *rows, 
 static void
 take_up(MakoBatchedRun *run, const MakoRows *rows, uint64 row)
 {
-	bool		isnull;
 
-	run->run_id = DatumGetInt64(mako_rows_get(rows, row, 1, &isnull));
-	run->through_stream_no = DatumGetInt64(mako_rows_get(rows, row, 6, &isnull));
-	run->started_at = DatumGetTimestampTz(mako_rows_get(rows, row, 7, &isnull));
-	run->migrated = DatumGetInt64(mako_rows_get(rows, row, 8, &isnull));
-	run->failed = DatumGetInt64(mako_rows_get(rows, row, 9, &isnull));
-	run->batches = DatumGetInt64(mako_rows_get(rows, row, 10, &isnull));
-	run->last_stream_no = DatumGetInt64(mako_rows_get(rows, row, 11, &isnull));
-	run->busy = DatumGetInt64(mako_rows_get(rows, row, 12, &isnull));
+	run->run_id = mako_row_bigint(rows, row, 1);
+	run->through_stream_no = mako_row_bigint(rows, row, 6);
+	run->started_at = mako_row_timestamptz(rows, row, 7);
+	run->migrated = mako_row_bigint_or(rows, row, 8, 0);
+	run->failed = mako_row_bigint_or(rows, row, 9, 0);
+	run->batches = mako_row_bigint(rows, row, 10);
+	run->last_stream_no = mako_row_bigint(rows, row, 11);
+	run->busy = mako_row_bigint(rows, row, 12);
 }
 
 /* Counts what there is to do, and fixes it for a new run. */
@@ -211,12 +216,11 @@ count_population(MakoBatchedRun *run)
 		Int64GetDatum(run->run_id > 0 ? run->through_stream_no : PG_INT64_MAX)
 	};
 	MakoRows	rows = mako_sql_query(&select_population, values, request->tenant_id == NULL ? " n  " : NULL);
-	bool		isnull;
 
 	if (run->run_id == 0)
-		run->through_stream_no = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
-	run->total = run->migrated + DatumGetInt64(mako_rows_get(&rows, 0, 2, &isnull));
-	run->done = run->total - DatumGetInt64(mako_rows_get(&rows, 0, 3, &isnull));
+		run->through_stream_no = mako_row_bigint(&rows, 0, 1);
+	run->total = run->migrated + mako_row_bigint(&rows, 0, 2);
+	run->done = run->total - mako_row_bigint(&rows, 0, 3);
 	mako_rows_free(&rows);
 }
 
@@ -254,10 +258,9 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 	for (uint64 row = 0; row < unfinished.count; row++)
 	{
 		const char *why = why_not(request, plan, &unfinished, row);
-		bool		isnull;
 
 		if (why != NULL)
-			mako_audit_close(DatumGetInt64(mako_rows_get(&unfinished, row, 1, &isnull)), request->source_wf, run->run_id, why);
+			mako_audit_close(mako_row_bigint(&unfinished, row, 1), request->source_wf, run->run_id, why);
 	}
 	mako_rows_free(&unfinished);
 	snprintf(run->fingerprint, sizeof(run->fingerprint), "%s", plan->fingerprint);
@@ -273,11 +276,11 @@ mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report, int64 las
 	Datum		batch[] = {
 		Int64GetDatum(run->run_id), Int64GetDatum(run->batches + 1), Int64GetDatum(last_stream_no),
 		Int64GetDatum(report->migrated - run->migrated), Int64GetDatum(report->failed - run->failed), Int64GetDatum(busy),
-		TimestampTzGetDatum(started_at), TimestampTzGetDatum(GetCurrentTimestamp())
+		TimestampTzGetDatum(started_at), TimestampTzGetDatum(GetCurrentTimestamp()), caller_name()
 	};
 
 	write_row(&count_run, "migration_run", counts, NULL);
-	write_row(&insert_batch, "migration_batch", batch, last_stream_no == 0 ? "  n     " : NULL);
+	write_row(&insert_batch, "migration_batch", batch, last_stream_no == 0 ? "  n      " : NULL);
 	run->batches++;
 	run->migrated = report->migrated;
 	run->failed = report->failed;

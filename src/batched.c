@@ -11,6 +11,7 @@
  * appended in between must not end a run of hours. All sources are held by the session from beginning to end. Memory is in a context below
  * the caller's, which outlives the transactions; a batch's, in one below that.
  */
+#include "door.h"
 #include "batched.h"
 
 #include "access/htup_details.h"
@@ -260,7 +261,7 @@ make_runs(Call *call, const MakoRequest *request, bool whole_version)
 		call->count = list_length(workflows);
 	}
 	else
-		mako_invariants_check_store();
+		mako_door_check_for_run();
 	call->runs = palloc0(sizeof(MakoBatchedRun) * (call->count + 1));
 	for (int i = 0; i < call->count; i++)
 		call->runs[i].request = requests[i];
@@ -291,7 +292,7 @@ run_call(Call *call, const MakoRequest *request, bool whole_version, Oid report_
 	array = reports_to_datum(call, reports, report_type);
 	commit(call);
 	mako_fence_release_sources();
-	mako_sql_disconnect_plain();
+	mako_sql_disconnect_procedure();
 	return array;
 }
 

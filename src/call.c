@@ -2,7 +2,7 @@
  * call.c
  *	  What keeps a call from running twice in one statement, or inside another one: for everything that moves streams.
  */
-#include "mako_migration.h"
+#include "gate.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -39,8 +39,7 @@ mako_call_check(const char *function)
 {
 	const char *name = psprintf("%s()", function);
 
-	PreventCommandDuringRecovery(name);
-	PreventCommandIfReadOnly(name);
+	mako_gate_require_change(name);
 	if (running)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

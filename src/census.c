@@ -10,7 +10,7 @@
  *
  * It lives in the memory context that is current when it is taken.
  */
-#include "mako_migration.h"
+#include "door.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -115,14 +115,14 @@ add_found(MakoCensus *census, int64 stream_no)
 static bool
 scan_heads(MakoCensus *census, Relation relation, bool by_workflow)
 {
-	AttrNumber	stream_no = mako_find_column(relation, "stream_no", INT8OID);
-	AttrNumber	workflow_id = mako_find_column(relation, "workflow_id", TEXTOID);
+	AttrNumber	stream_no = mako_door_column(relation, "stream_no");
+	AttrNumber	workflow_id = mako_door_column(relation, "workflow_id");
 	TupleDesc	tupdesc = RelationGetDescr(relation);
 	Workflow   *workflow = NULL;
 	TableScanDesc scan;
 	HeapTuple	head;
 
-	if (!mako_may_read_plainly(relation) || stream_no == InvalidAttrNumber || workflow_id == InvalidAttrNumber)
+	if (!mako_door_may_read_plainly(relation))
 		return false;
 
 	/* Not synchronized with other scans: neighbours should come together. */
@@ -167,9 +167,8 @@ query_heads(MakoCensus *census, const pg_uuid_t *tenant_id)
 
 	for (uint64 row = 0; row < rows.count; row++)
 	{
-		bool		isnull;
-		const char *workflow_id = mako_rows_text(&rows, row, 1);
-		int64		streams = DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull));
+		const char *workflow_id = mako_row_text(&rows, row, 1);
+		int64		streams = mako_row_bigint(&rows, row, 2);
 
 		census->in_scope += streams;
 		if (workflow_id != NULL)
@@ -183,7 +182,7 @@ query_heads(MakoCensus *census, const pg_uuid_t *tenant_id)
 static MakoCensus *
 count(MakoCensus *census, const pg_uuid_t *tenant_id, bool by_workflow)
 {
-	Relation	relation = table_open(mako_store_table("stream"), AccessShareLock);
+	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
 	bool		scanned;
 
 	CommandCounterIncrement();

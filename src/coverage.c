@@ -5,7 +5,8 @@
  * Whether a process is in flight is told by its workflow's own predicate over its state, so its events are folded. What cannot be folded
  * counts as in flight: nobody can say that it is finished.
  */
-#include "mako_migration.h"
+#include "door.h"
+#include "gate.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -91,7 +92,7 @@ mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako coverage", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	MakoReplay *replay = mako_replay_create();
-	MakoFold   *fold = mako_replay_fold(replay, workflow_id, workflow_id);
+	MakoFold   *fold = mako_fold_create(mako_plan_create(workflow_id, workflow_id));
 	Count		count = {fold, replay};
 	MakoSurvey	survey = {.fold = fold,.replay = replay,.tenant_id = tenant_id,.sample = -1,.periodic_too = fold->apply == NULL,
 	.take = count_stream,.fail = count_failure,.argument = &count};
@@ -109,14 +110,13 @@ static MakoCoverage *
 read_row(const MakoRows *rows, uint64 row, const char *target_fv)
 {
 	MakoCoverage *coverage = palloc0(sizeof(MakoCoverage));
-	bool		isnull;
 	Datum		targets;
 
-	coverage->workflow_id = mako_rows_text(rows, row, 1);
-	coverage->streams = DatumGetInt64(mako_rows_get(rows, row, 2, &isnull));
-	coverage->has_predicate = DatumGetBool(mako_rows_get(rows, row, 3, &isnull));
-	coverage->reason = mako_rows_text(rows, row, 4);
-	targets = mako_rows_get(rows, row, 5, &isnull);
+	coverage->workflow_id = mako_row_text(rows, row, 1);
+	coverage->streams = mako_row_bigint(rows, row, 2);
+	coverage->has_predicate = mako_row_boolean(rows, row, 3);
+	coverage->reason = mako_row_text(rows, row, 4);
+	targets = mako_row_array(rows, row, 5, TEXTARRAYOID);
 	coverage->targets = PointerGetDatum(DatumGetArrayTypePCopy(targets));
 	if (coverage->reason != NULL)
 		coverage->decision = "exempt";
@@ -125,7 +125,7 @@ read_row(const MakoRows *rows, uint64 row, const char *target_fv)
 			 ARR_NDIM(DatumGetArrayTypeP(coverage->targets)) == 0)
 		coverage->decision = "undecided";
 	else
-		coverage->decision = DatumGetBool(mako_rows_get(rows, row, 6, &isnull)) ? "migration" : "identity";
+		coverage->decision = mako_row_boolean(rows, row, 6) ? "migration" : "identity";
 	return coverage;
 }
 
@@ -180,9 +180,8 @@ mako_coverage_require_version(const char *format_version)
 {
 	Datum		values[] = {CStringGetTextDatum(format_version)};
 	MakoRows	rows = mako_sql_query(&is_known, values, NULL);
-	bool		isnull;
 
-	if (!DatumGetBool(mako_rows_get(&rows, 0, 1, &isnull)))
+	if (!mako_row_boolean(&rows, 0, 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("format version \"%s\" is not known", format_version),
@@ -201,7 +200,7 @@ mako_coverage(PG_FUNCTION_ARGS)
 	MakoConnection connection = mako_sql_connect();
 	ListCell   *cell;
 
-	(void) mako_store_table("stream");
+	(void) mako_door_table("stream");
 	foreach(cell, mako_coverage_read(TextDatumGetCString(PG_GETARG_DATUM(0)), NULL, false))
 	{
 		const MakoCoverage *coverage = lfirst(cell);
@@ -226,10 +225,9 @@ close_version(const char *format_version, const char *function)
 {
 	MakoConnection connection;
 
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfReadOnly(function);
+	mako_gate_require_change(function);
 	connection = mako_sql_connect();
-	mako_invariants_check_store();
+	mako_door_check_store();
 	mako_coverage_require_version(format_version);
 	mako_fence_close(format_version);
 	return connection;

@@ -7,13 +7,17 @@
  * definitions allow, tried with generated instances and with a sample of the store (probe.c). Whatever is examined is examined in a
  * subtransaction, so that an error in it is a finding and not an error of the check. Nothing is written or locked.
  */
+#include "dependent.h"
 #include "diagnose.h"
+#include "door.h"
+#include "gate.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -33,19 +37,13 @@ static const char *const severity_name[] = {
 	[MAKO_INFO] = "info",
 };
 
-/* An owner is trusted who can do everything anyway, or whose rights the caller has. */
-static MakoStatement select_foreign_owner = {
-	"SELECT r.rolname::text FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner"
-	" WHERE n.nspname = 'mako' AND NOT r.rolsuper AND NOT pg_has_role(r.oid, 'USAGE')"
-	" AND n.nspowner <> (SELECT extowner FROM pg_extension WHERE extname = 'mako_migration')"
-};
-
 static MakoStatement select_store_problems = {
-	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint') FROM %s.mako_store_problem()"
+	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint', 'sequence') FROM %s.mako_store_problem()"
 };
 
 static MakoStatement select_store_findings = {
-	"SELECT severity, code, subject, message, hint FROM %s.mako_store_finding()"
+	.text = "SELECT severity, code, subject, message, hint FROM %s.mako_store_finding_rows()",
+	.needs = "mako.stream mako.event mako.snapshot mako.repointed mako.dependent mako.migration_run"
 };
 
 static MakoStatement select_step_findings = {
@@ -67,15 +65,13 @@ static MakoStatement select_left_behind = {
 
 /* Workflows and steps, with their functions in the order of definition_roles. */
 static MakoStatement select_definitions = {
-	"SELECT workflow_id::text, NULL::text, apply, upcast, in_flight, NULL::text, function_owner FROM %s.mako_workflow"
-	" UNION ALL SELECT source_wf::text, target_wf::text, NULL, NULL, NULL, migrate, function_owner FROM %s.mako_state_migration"
+	"SELECT workflow_id::text, NULL::text, apply, upcast, in_flight, NULL::text, function_owner, function_owner_identity"
+	" FROM %s.mako_workflow"
+	" UNION ALL SELECT source_wf::text, target_wf::text, NULL, NULL, NULL, migrate, function_owner, function_owner_identity"
+	" FROM %s.mako_state_migration"
 };
 
 static const MakoRole definition_roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT, MAKO_ROLE_MIGRATE};
-
-static MakoStatement select_called = {
-	"SELECT call, reason, hint FROM %s.mako_explain_function($1) WHERE evaluation = 'called'", 1, {REGPROCEDUREOID}
-};
 
 /* ---- findings --------------------------------------------------------------------------------------------------------------- */
 
@@ -109,13 +105,13 @@ add_rows(MakoDiagnosis *diagnosis, MakoRows rows)
 {
 	for (uint64 row = 0; row < rows.count; row++)
 	{
-		const char *severity = mako_rows_text(&rows, row, 1);
+		const char *severity = mako_row_text(&rows, row, 1);
 		MakoSeverity rank = MAKO_ERROR;
 
 		while (strcmp(severity_name[rank], severity) != 0)
 			rank++;
-		mako_diagnose_add(diagnosis, rank, mako_rows_text(&rows, row, 2), mako_rows_text(&rows, row, 3),
-						  mako_rows_text(&rows, row, 4), mako_rows_text(&rows, row, 5));
+		mako_diagnose_add(diagnosis, rank, mako_row_text(&rows, row, 2), mako_row_text(&rows, row, 3),
+						  mako_row_text(&rows, row, 4), mako_row_text(&rows, row, 5));
 	}
 	mako_rows_free(&rows);
 }
@@ -143,33 +139,75 @@ check_store(MakoDiagnosis *diagnosis)
 {
 	MakoRows	rows;
 	bool		readable = true;
+	const char *owner;
 
-	if (!OidIsValid(get_namespace_oid("mako", true)))
+	if (!mako_door_exists())
 	{
 		mako_diagnose_add(diagnosis, MAKO_INFO, "store_missing", "mako", "there is no store in this database",
 						  "Use SELECT mako_create_store(), unless only definitions are kept here.");
 		return false;
 	}
-	rows = mako_sql_query_snapshot(&select_foreign_owner, NULL, NULL);
-	if (rows.count > 0)
-		mako_diagnose_add(diagnosis, MAKO_WARNING, "store_owner", "mako",
-						  psprintf("the store belongs to role \"%s\", who can change tables and triggers that you use",
-								   mako_rows_text(&rows, 0, 1)),
-						  "Let the owner of the extension, or a role that you are a member of, own the store.");
-	mako_rows_free(&rows);
+	owner = mako_door_untrusted_owner();
+	if (owner != NULL)
+	{
+		mako_diagnose_add(diagnosis, MAKO_ERROR, "store_owner", "mako",
+						  psprintf("the store belongs to role \"%s\", of which role \"%s\" is not a member by grant", owner,
+								   GetUserNameFromId(GetUserId(), false)),
+						  psprintf("Its tables do what that role wants, so they are not looked at. Use SET ROLE %s.", quote_identifier(owner)));
+		return false;
+	}
 	rows = mako_sql_query_snapshot(&select_store_problems, NULL, NULL);
 	for (uint64 row = 0; row < rows.count; row++)
 	{
-		bool		isnull;
 
-		readable = readable && DatumGetBool(mako_rows_get(&rows, row, 4, &isnull));
-		mako_diagnose_add(diagnosis, MAKO_ERROR, "store_damaged", mako_rows_text(&rows, row, 1),
-						  psprintf("%s %s", mako_rows_text(&rows, row, 1), mako_rows_text(&rows, row, 2)),
-						  DatumGetBool(mako_rows_get(&rows, row, 3, &isnull)) ?
+		readable = readable && mako_row_boolean(&rows, row, 4);
+		mako_diagnose_add(diagnosis, MAKO_ERROR, "store_damaged", mako_row_text(&rows, row, 1),
+						  psprintf("%s %s", mako_row_text(&rows, row, 1), mako_row_text(&rows, row, 2)),
+						  mako_row_boolean(&rows, row, 3) ?
 						  "Repair the store with SELECT mako_create_store()." : "Restore the store from a backup.");
 	}
 	mako_rows_free(&rows);
 	return readable;
+}
+
+/* Finds what is wrong with the schema of the extension. */
+static void
+check_extension_schema(MakoDiagnosis *diagnosis)
+{
+	bool		may_create;
+	const char *why = mako_gate_schema_is_open(&may_create);
+
+	if (why == NULL)
+		return;
+	mako_diagnose_add(diagnosis, may_create ? MAKO_ERROR : MAKO_WARNING, "schema_open",
+					  get_namespace_name(mako_sql_extension_schema()),
+					  psprintf("the extension is in a schema that is open to others: %s", why),
+					  may_create ? "REVOKE CREATE on it, or create the extension in a schema of its own." :
+					  "Registered functions do not have it on their path. Create the extension in a schema of its own.");
+}
+
+/* Finds dependents that cannot follow. */
+static void
+check_dependents(MakoDiagnosis *diagnosis)
+{
+	ListCell   *cell;
+
+	foreach(cell, mako_dependent_read())
+	{
+		const MakoDependent *dependent = lfirst(cell);
+
+		if (dependent->problem != NULL)
+			mako_diagnose_add(diagnosis, MAKO_ERROR, dependent->is_missing ? "dependent_missing" : "dependent_unusable", dependent->name,
+							  psprintf("it cannot follow its processes: %s", dependent->problem),
+							  "Mend it and add it again, or use mako_remove_dependent(): migrations fail until then.");
+	}
+	{
+		const char *shared = mako_dependent_shared_process();
+
+		if (shared != NULL)
+			mako_diagnose_add(diagnosis, MAKO_ERROR, "dependent_ambiguous", "mako.dependent", shared,
+							  "Add it again with its tenant column, or with a column of stream ids or stream numbers.");
+	}
 }
 
 /* A workflow whose streams in flight are to be counted. */
@@ -196,11 +234,10 @@ check_left_behind(MakoDiagnosis *diagnosis)
 
 	for (uint64 row = 0; row < rows.count; row++)
 	{
-		bool		isnull;
-		LeftBehind	left = {mako_rows_text(&rows, row, 1), DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull))};
+		LeftBehind	left = {mako_row_text(&rows, row, 1), mako_row_bigint(&rows, row, 2)};
 
 		/* A definition that is broken has findings of its own. */
-		if (DatumGetBool(mako_rows_get(&rows, row, 3, &isnull)) && mako_isolation_run(count_in_flight, &left) != NULL)
+		if (mako_row_boolean(&rows, row, 3) && mako_isolation_run(count_in_flight, &left) != NULL)
 			continue;
 		if (left.in_flight > 0)
 			mako_diagnose_add(diagnosis, MAKO_ERROR, "in_flight_on_retired", left.workflow_id,
@@ -268,7 +305,7 @@ static bool
 judge_function(Oid function, void *context)
 {
 	Inspection *inspection = context;
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	HeapTuple	tuple = mako_function_tuple(function);
 	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
 	const char *name = format_procedure(function);
 
@@ -340,7 +377,7 @@ inspect_body(void *argument)
 {
 	Inspection *inspection = argument;
 
-	inspection->visible = mako_fingerprint_body(inspection->function, &inspection->trees);
+	inspection->visible = mako_fingerprint_body(inspection->function, NULL, &inspection->trees);
 	if (inspection->visible)
 		(void) judge_tree((Node *) inspection->trees, inspection);
 }
@@ -350,20 +387,29 @@ static void
 inspect_speed(void *argument)
 {
 	Inspection *inspection = argument;
-	Datum		values[] = {ObjectIdGetDatum(inspection->function)};
-	MakoRows	rows = mako_sql_query_snapshot(&select_called, values, NULL);
+	ListCell   *cell;
 
-	for (uint64 row = 0; row < rows.count; row++)
+	foreach(cell, mako_explain_called(inspection->function))
 	{
-		const char *call = mako_rows_text(&rows, row, 1);
-		const char *reason = mako_rows_text(&rows, row, 2);
+		const MakoCalled *called = lfirst(cell);
 
 		mako_diagnose_add(inspection->diagnosis, MAKO_INFO, "not_inlined", format_procedure_qualified(inspection->function),
-						  reason == NULL ? psprintf("%s is called for every event or state", call) :
-						  psprintf("%s is called for every event or state: %s", call, reason),
-						  mako_rows_text(&rows, row, 3));
+						  called->reason == NULL ? psprintf("%s is called for every event or state", called->call) :
+						  psprintf("%s is called for every event or state: %s", called->call, called->reason),
+						  called->hint);
 	}
-	mako_rows_free(&rows);
+}
+
+/* Is a function written in SQL? */
+static bool
+is_sql(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		is_sql = HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return is_sql;
 }
 
 /* Looks through a registered function and its helpers. */
@@ -387,6 +433,7 @@ check_function(MakoDiagnosis *diagnosis, const MakoFunction *function)
 		/* What is not found in a body is a finding of the definition. */
 		if (mako_isolation_run(inspect_body, &inspection) == NULL && !inspection.visible)
 			mako_diagnose_add(diagnosis, MAKO_INFO, "body_unseen", format_procedure_qualified(inspection.function),
+							  is_sql(inspection.function) ? "its argument types are polymorphic, so its body cannot be looked through by itself" :
 							  "its body cannot be looked through, so a change of what it calls goes unnoticed",
 							  "Write it in SQL, with arguments of definite types.");
 	}
@@ -462,24 +509,19 @@ add_definition_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData
 static void
 check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const MakoRows *rows, uint64 row)
 {
-	bool		isnull;
-	Datum	   *owners;
-	int			owner_count;
+	MakoOwners	owners = mako_definition_owners(rows, row, 7);
 	int			owner = 0;
 	ErrorData  *error;
 
 	definition->usable = true;
-	deconstruct_array(DatumGetArrayTypeP(mako_rows_get(rows, row, 7, &isnull)), TEXTOID, -1, false, TYPALIGN_INT, &owners, NULL,
-					  &owner_count);
 	for (size_t i = 0; i < lengthof(definition_roles); i++)
 	{
-		Lookup		lookup = {mako_rows_text(rows, row, 3 + i), definition_roles[i], definition->name};
-		const char *registered;
-		const char *now;
+		Lookup		lookup = {mako_row_text(rows, row, 3 + i), definition_roles[i], definition->name};
+		int			number;
 
 		if (lookup.signature == NULL)
 			continue;
-		registered = owner < owner_count ? TextDatumGetCString(owners[owner++]) : "";
+		number = owner++;
 		error = mako_isolation_run(look_up, &lookup);
 		if (error != NULL)
 		{
@@ -487,12 +529,12 @@ check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const Mak
 			definition->usable = false;
 			continue;
 		}
-		now = GetUserNameFromId(lookup.function->owner, false);
-		if (strcmp(registered, now) != 0)
+		if (number >= owners.count || !mako_role_is(lookup.function->owner, owners.name[number], owners.identity[number]))
 		{
 			mako_diagnose_add(diagnosis, MAKO_ERROR, "owner_changed", definition->name,
 							  psprintf("function %s belongs to role \"%s\", but belonged to \"%s\" when it was registered",
-									   lookup.signature, now, registered),
+									   lookup.signature, GetUserNameFromId(lookup.function->owner, false),
+									   number < owners.count ? owners.name[number] : ""),
 							  "It would run with other rights. Register it again with replace => true.");
 			definition->usable = false;
 		}
@@ -522,8 +564,8 @@ check_definitions(MakoDiagnosis *diagnosis)
 		MakoDefinition *definition = palloc0(sizeof(MakoDefinition));
 
 		CHECK_FOR_INTERRUPTS();
-		definition->source_wf = mako_rows_text(&rows, row, 1);
-		definition->target_wf = mako_rows_text(&rows, row, 2);
+		definition->source_wf = mako_row_text(&rows, row, 1);
+		definition->target_wf = mako_row_text(&rows, row, 2);
 		definition->name = definition->target_wf == NULL ? definition->source_wf :
 			psprintf("%s -> %s", definition->source_wf, definition->target_wf);
 		check_definition(diagnosis, definition, &rows, row);
@@ -555,6 +597,20 @@ check_ways(MakoDiagnosis *diagnosis, const List *definitions)
 
 /* ---- the call --------------------------------------------------------------------------------------------------------------- */
 
+MAKO_FUNCTION(mako_store_finding);
+
+/* What is wrong in the tables of the store. */
+Datum
+mako_store_finding(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *rows = mako_rowset_begin(fcinfo);
+	MakoConnection connection = mako_sql_connect();
+
+	mako_rowset_add_rows(rows, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
+}
+
 MAKO_FUNCTION(mako_check);
 
 /* What is wrong, one cause a row. */
@@ -579,15 +635,16 @@ mako_check(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect();
 	retired = PointerGetDatum(construct_empty_array(TEXTOID));
 
+	check_extension_schema(&diagnosis);
 	diagnosis.has_store = check_store(&diagnosis);
 	if (diagnosis.has_store)
 	{
 		MakoRows	versions = mako_sql_query_snapshot(&select_retired, NULL, NULL);
-		bool		isnull;
 
-		retired = PointerGetDatum(DatumGetArrayTypePCopy(mako_rows_get(&versions, 0, 1, &isnull)));
+		retired = PointerGetDatum(DatumGetArrayTypePCopy(mako_row_array(&versions, 0, 1, TEXTARRAYOID)));
 		mako_rows_free(&versions);
 		add_rows(&diagnosis, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
+		check_dependents(&diagnosis);
 		check_left_behind(&diagnosis);
 	}
 	definitions = check_definitions(&diagnosis);

@@ -2,14 +2,21 @@
  * direct.c
  *	  Writing rows of the store's tables without a statement: where that is the same, and how it is done.
  *
- * A statement parses, plans, and prepares every check of its table, and it moves rows through arrays and executor nodes. Where nobody
- * has given a table more to do than to hold its rows, they go straight to its storage: rows to insert in bulk, as COPY does, and one
- * that is updated as the server updates its catalogs. Triggers, rules, checks, foreign keys, children, generated columns, row
- * security, or a storage of somebody else's leave the table to a statement, which is every caller's other way.
+ * A statement parses, plans, and prepares every check of its table, and it moves rows through arrays and
+ * executor nodes. Where a table does nothing but hold its rows, they go straight to its storage: rows to
+ * insert in bulk, as COPY does, and one that is updated as the server updates its catalogs. Triggers,
+ * rules, checks, foreign keys, children, generated columns, defaults, index expressions, row security, or
+ * another storage leave the table to a statement, which is every caller's other way. So does another
+ * extension that wants to see who writes what.
  *
- * What is opened lives in the current memory context. It is closed in the (sub)transaction that opened it, or ends with it.
+ * The current role must be allowed to write. What remains to the table's owner are the operator classes of
+ * its indexes, so their entries are made as the owner, behind the gate.
+ *
+ * What is opened lives in the current memory context. It is closed in the (sub)transaction that opened it,
+ * or ends with it.
  */
-#include "mako_migration.h"
+#include "door.h"
+#include "gate.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
@@ -45,7 +52,6 @@ typedef struct TableIndex
 {
 	Relation	relation;
 	IndexInfo  *info;
-	ExprState  *predicate;		/* NULL: every row has an entry */
 } TableIndex;
 
 struct MakoDirect
@@ -53,11 +59,10 @@ struct MakoDirect
 	Relation	relation;
 	int			count;			/* columns that are written */
 	AttrNumber *attributes;		/* which they are */
-	EState	   *estate;			/* for index expressions; NULL until the indexes are opened */
-	TableIndex *indexes;
+	TableIndex *indexes;		/* NULL until they are opened */
 	int			index_count;
 	TupleTableSlot *slot;		/* UPDATE: the row at hand */
-	Datum	   *values;			/* INSERT: a row's defaults, and the columns of the row at hand; like the next ones */
+	Datum	   *values;			/* INSERT: the columns of the current row; like the next ones */
 	bool	   *nulls;
 	TupleTableSlot **rows;		/* that wait to be inserted; the first slot_count slots exist */
 	int			slot_count;
@@ -79,7 +84,8 @@ is_among(const char *name, const char *const *names, int count)
 }
 
 /*
- * Has the table no check but the store's own? What we write keeps those by construction: they are about what does not change, about
+ * Returns true if the table has no check but the store's own, which mako_door_is_whole() knows by their
+ * definitions. What we write keeps those by construction: they are about what does not change, about
  * numbers that are not negative, and about the syntax of workflow ids, which are registered ones.
  */
 static bool
@@ -87,7 +93,7 @@ has_own_checks_only(const TupleConstr *constraints)
 {
 	static const char *const own[] = {
 		"stream_stream_id_check", "stream_process_id_check", "stream_tenant_id_check", "stream_version_check",
-		"stream_workflow_id_check", "snapshot_sequence_number_check", "snapshot_state_schema_version_check",
+		"stream_workflow_id_check", "stream_stream_no_check", "snapshot_sequence_number_check", "snapshot_state_schema_version_check",
 	};
 
 	for (int i = 0; constraints != NULL && i < constraints->num_check; i++)
@@ -96,7 +102,7 @@ has_own_checks_only(const TupleConstr *constraints)
 	return true;
 }
 
-/* Does no trigger have a say but the store's own, which let us pass? */
+/* Returns true if no trigger fires but the store's own, which let us pass; mako_door_is_whole() knows those, too. */
 static bool
 has_own_triggers_only(const TriggerDesc *triggers, CmdType command)
 {
@@ -121,7 +127,7 @@ is_permitted(const MakoDirect *direct, CmdType command)
 	Oid			table = RelationGetRelid(direct->relation);
 	AclMode		mode = command == CMD_INSERT ? ACL_INSERT : ACL_UPDATE;
 
-	if (check_enable_rls(table, InvalidOid, true) == RLS_ENABLED)
+	if (check_enable_rls(table, InvalidOid, true) == RLS_ENABLED || ExecutorCheckPerms_hook != NULL)
 		return false;
 	if (pg_class_aclcheck(table, GetUserId(), mode) == ACLCHECK_OK)
 		return true;
@@ -141,87 +147,79 @@ is_plain(const MakoDirect *direct, CmdType command)
 	return relation->rd_rel->relkind == RELKIND_RELATION && relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
 		relation->rd_rules == NULL && !relation->rd_rel->relhassubclass && !relation->rd_rel->relispartition &&
 		(constraints == NULL || !MakoHasGenerated(constraints)) && has_own_checks_only(constraints) &&
-		has_own_triggers_only(relation->trigdesc, command) && is_permitted(direct, command);
+		has_own_triggers_only(relation->trigdesc, command) && is_permitted(direct, command) &&
+		mako_door_is_whole();
 }
 
-/* Finds the columns; false when one is missing or of another type, which a statement must cast to. */
-static bool
-find_columns(MakoDirect *direct, const MakoDirectColumn *columns, int count)
+/* Finds the columns. */
+static void
+find_columns(MakoDirect *direct, const char *const *columns, int count)
 {
 	direct->count = count;
 	direct->attributes = palloc(sizeof(AttrNumber) * count);
 	for (int i = 0; i < count; i++)
-	{
-		AttrNumber	attribute = get_attnum(RelationGetRelid(direct->relation), columns[i].name);
-
-		if (attribute <= 0 || TupleDescAttr(RelationGetDescr(direct->relation), attribute - 1)->atttypid != columns[i].type)
-			return false;
-		direct->attributes[i] = attribute;
-	}
-	return true;
+		direct->attributes[i] = mako_door_column(direct->relation, columns[i]);
 }
 
 /* ---- indexes ---------------------------------------------------------------------------------------------------------------- */
 
-/* Opens the indexes that take entries; false when one of them is an exclusion constraint, which a statement must check. */
+/* Returns true if entries of an index are columns alone, of every row; a statement evaluates anything else, and checks exclusions. */
+static bool
+is_plain_index(Relation index)
+{
+	return heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL) &&
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) && !index->rd_index->indisexclusion;
+}
+
+/* Opens the indexes that take entries; false when a statement must make them. */
 static bool
 open_indexes(MakoDirect *direct)
 {
 	List	   *oids = RelationGetIndexList(direct->relation);
 	ListCell   *cell;
-	bool		without_exclusion = true;
 
-	direct->estate = CreateExecutorState();
 	direct->indexes = palloc(sizeof(TableIndex) * (list_length(oids) + 1));
 	foreach(cell, oids)
 	{
-		TableIndex *index = &direct->indexes[direct->index_count];
+		Relation	relation = index_open(lfirst_oid(cell), RowExclusiveLock);
 
-		index->relation = index_open(lfirst_oid(cell), RowExclusiveLock);
-		index->info = BuildIndexInfo(index->relation);
-		/* One that is being built, or was left behind half-built, takes no entries. */
-		if (!index->info->ii_ReadyForInserts)
+		/* One that is being built, or was left half-built, takes no entries. */
+		if (!relation->rd_index->indisready)
+			index_close(relation, NoLock);
+		else if (!is_plain_index(relation))
 		{
-			index_close(index->relation, NoLock);
-			continue;
+			index_close(relation, NoLock);
+			return false;
 		}
-		index->predicate = ExecPrepareQual(index->info->ii_Predicate, direct->estate);
-		direct->index_count++;
-		without_exclusion = without_exclusion && index->info->ii_ExclusionOps == NULL;
+		else
+			direct->indexes[direct->index_count++] = (TableIndex) {relation, BuildIndexInfo(relation)};
 	}
-	return without_exclusion;
+	return true;
 }
 
 /* Adds the index entries of a row; is_update: it is the new version of one with the same keys. */
 static void
 insert_index_entries(MakoDirect *direct, TupleTableSlot *slot, bool is_update, bool only_summarizing)
 {
-	ExprContext *context = GetPerTupleExprContext(direct->estate);
-
-	context->ecxt_scantuple = slot;
 	for (int i = 0; i < direct->index_count; i++)
 	{
 		TableIndex *index = &direct->indexes[i];
 		Datum		values[INDEX_MAX_KEYS];
 		bool		nulls[INDEX_MAX_KEYS];
 
-		if ((only_summarizing && !MakoIsSummarizing(index->info)) || !ExecQual(index->predicate, context))
+		if (only_summarizing && !MakoIsSummarizing(index->info))
 			continue;
-		FormIndexDatum(index->info, slot, direct->estate, values, nulls);
+		FormIndexDatum(index->info, slot, NULL, values, nulls);
 		(void) MakoIndexInsert(index->relation, values, nulls, &slot->tts_tid, direct->relation,
 							   index->info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, is_update, index->info);
 	}
-	ResetExprContext(context);
 }
 
 /* ---- inserting -------------------------------------------------------------------------------------------------------------- */
 
-/*
- * Fills a row with what an INSERT gives to the columns that it does not name; false when that differs from row to row, or may be
- * refused.
- */
+/* Prepares a row of nulls; false when a column that is not written has a default or cannot be null. */
 static bool
-prepare_defaults(MakoDirect *direct)
+prepare_row(MakoDirect *direct)
 {
 	TupleDesc	tupdesc = RelationGetDescr(direct->relation);
 
@@ -233,19 +231,10 @@ prepare_defaults(MakoDirect *direct)
 	for (int i = 0; i < tupdesc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(tupdesc, i);
-		Expr	   *expression;
 
-		if (attribute->attisdropped || !direct->nulls[i])
-			continue;
-		expression = (Expr *) build_column_default(direct->relation, attribute->attnum);
-		if (expression != NULL)
-		{
-			if (contain_volatile_functions((Node *) expression))
-				return false;
-			direct->values[i] = ExecEvalExpr(ExecPrepareExpr(expression, direct->estate),
-											 GetPerTupleExprContext(direct->estate), &direct->nulls[i]);
-		}
-		if (direct->nulls[i] && (attribute->attnotnull || get_typtype(attribute->atttypid) == TYPTYPE_DOMAIN))
+		if (!attribute->attisdropped && direct->nulls[i] &&
+			(attribute->atthasdef || attribute->attidentity != '\0' || attribute->attnotnull ||
+			 get_typtype(attribute->atttypid) == TYPTYPE_DOMAIN))
 			return false;
 	}
 	return true;
@@ -256,6 +245,7 @@ static void
 insert_rows(MakoDirect *direct)
 {
 	MemoryContext old = MemoryContextSwitchTo(direct->row_context);
+	MakoGate	gate = mako_gate_enter(direct->relation->rd_rel->relowner);
 
 	CHECK_FOR_INTERRUPTS();
 	table_multi_insert(direct->relation, direct->rows, direct->row_count, GetCurrentCommandId(true), 0, NULL);
@@ -264,6 +254,7 @@ insert_rows(MakoDirect *direct)
 		insert_index_entries(direct, direct->rows[i], false, false);
 		ExecClearTuple(direct->rows[i]);
 	}
+	mako_gate_leave(&gate);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(direct->row_context);
 	direct->row_count = 0;
@@ -311,11 +302,12 @@ mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value)
 									  &isnull);
 	if (MakoHeapUpdate(relation, tid, tuple, &only_summarizing))
 	{
-		if (direct->estate == NULL)
-			(void) open_indexes(direct);	/* the former version has met exclusion constraints */
+		MakoGate	gate = mako_gate_enter(relation->rd_rel->relowner);
+
 		ExecForceStoreHeapTuple(tuple, slot, false);
 		slot->tts_tid = tuple->t_self;
 		insert_index_entries(direct, slot, true, only_summarizing);
+		mako_gate_leave(&gate);
 	}
 	*tid = tuple->t_self;
 	ExecClearTuple(slot);
@@ -343,17 +335,15 @@ is_indexed(const MakoDirect *direct)
  * it. The caller has seen to it that the role may read what a statement would read.
  */
 MakoDirect *
-mako_direct_open(const char *table, CmdType command, const MakoDirectColumn *columns, int count)
+mako_direct_open(const char *table, CmdType command, const char *const *columns, int count)
 {
 	MakoDirect *direct = palloc0(sizeof(MakoDirect));
 	bool		usable;
 
-	direct->relation = table_open(mako_store_table(table), RowExclusiveLock);
-	usable = find_columns(direct, columns, count) && is_plain(direct, command);
-	if (command == CMD_INSERT)
-		usable = usable && open_indexes(direct) && prepare_defaults(direct);
-	else
-		usable = usable && !is_indexed(direct);
+	direct->relation = table_open(mako_door_table(table), RowExclusiveLock);
+	find_columns(direct, columns, count);
+	usable = is_plain(direct, command) && open_indexes(direct) &&
+		(command == CMD_INSERT ? prepare_row(direct) : !is_indexed(direct));
 	if (!usable)
 	{
 		mako_direct_close(direct);
@@ -385,8 +375,6 @@ mako_direct_close(MakoDirect *direct)
 		MakoIndexInsertCleanup(direct->indexes[i].relation, direct->indexes[i].info);
 		index_close(direct->indexes[i].relation, NoLock);
 	}
-	if (direct->estate != NULL)
-		FreeExecutorState(direct->estate);
 	table_close(direct->relation, NoLock);
 	if (direct->row_context != NULL)
 		MemoryContextDelete(direct->row_context);

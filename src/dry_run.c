@@ -7,7 +7,7 @@
  * streams: a stream that is refused asks for a pause, so that its error comes before the next stream's row. A row's memory is in a
  * context of its own that is reset for the next one.
  */
-#include "mako_migration.h"
+#include "door.h"
 
 #include "funcapi.h"
 #include "utils/builtins.h"
@@ -162,7 +162,7 @@ mako_dry_run(PG_FUNCTION_ARGS)
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako dry run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	connection = mako_sql_connect();
-	mako_invariants_check_store();
+	mako_door_check_store();
 	rehearse(&survey, source_wf, target_wf, PG_GETARG_BOOL(3), rows);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);

@@ -372,7 +372,7 @@ explain(Oid function)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not an ordinary function", format_procedure_qualified(function)),
 				 errdetail("Procedures, aggregates and window functions cannot be used as apply, upcast, migrate or in_flight.")));
-	owner = has_privs_of_role(GetUserId(), form->proowner) ? form->proowner : GetUserId();
+	owner = form->proowner;
 	is_volatile = form->provolatile == PROVOLATILE_VOLATILE;
 	ReleaseSysCache(tuple);
 
@@ -386,6 +386,29 @@ explain(Oid function)
 	add_inlined(&explanation);
 	list_sort(explanation.rows, compare_rows);
 	return explanation.rows;
+}
+
+/* The calls that remain of a function (MakoCalled), in order. */
+List *
+mako_explain_called(Oid function)
+{
+	List	   *called = NIL;
+	ListCell   *cell;
+
+	foreach(cell, explain(function))
+	{
+		const Row  *row = lfirst(cell);
+		MakoCalled *call;
+
+		if (row->evaluation != EVALUATION_CALLED)
+			continue;
+		call = palloc(sizeof(MakoCalled));
+		call->call = row->call;
+		call->reason = row->reason;
+		call->hint = row->hint;
+		called = lappend(called, call);
+	}
+	return called;
 }
 
 /* How a function will run, in one text: native, or what is not, and why. */
@@ -415,9 +438,13 @@ mako_explain_function(PG_FUNCTION_ARGS)
 {
 	MakoRowSet *rows = mako_rowset_begin(fcinfo);
 	MakoConnection connection = mako_sql_connect();
+	Oid			function = PG_GETARG_OID(0);
 	ListCell   *cell;
 
-	foreach(cell, explain(PG_GETARG_OID(0)))
+	/* Planning evaluates what is constant in it, and a function without arguments itself. */
+	if (MakoFunctionAclCheck(function, GetUserId()) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(function));
+	foreach(cell, explain(function))
 	{
 		const Row  *row = lfirst(cell);
 		Datum		values[5] = {CStringGetTextDatum(row->call), CStringGetTextDatum(evaluation_name[row->evaluation]),

@@ -181,7 +181,7 @@ latest(MakoStatement *statement, const char *format_version)
 	PushActiveSnapshot(GetLatestSnapshot());
 	rows = mako_sql_query_snapshot(statement, values, NULL);
 	if (rows.count > 0)
-		text = mako_rows_text(&rows, 0, 1);
+		text = mako_row_text(&rows, 0, 1);
 	mako_rows_free(&rows);
 	PopActiveSnapshot();
 	return text;

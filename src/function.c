@@ -5,7 +5,7 @@
  * A function is known by its signature, schema.name(types), and resolved at every use: a dropped one is a clear error, and nothing
  * here blocks pg_upgrade.
  */
-#include "mako_migration.h"
+#include "gate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_proc.h"
@@ -48,14 +48,16 @@ arguments_fit(const RoleSignature *wanted, int nargs, const Oid *argtypes)
 	return true;
 }
 
-/* The catalog row of a function that exists. */
-static HeapTuple
-function_tuple(Oid oid)
+/* The catalog row of a function, to be released; an error where it was dropped a moment ago. */
+HeapTuple
+mako_function_tuple(Oid oid)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for function %u", oid);	/* cannot happen */
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", oid)));
 	return tuple;
 }
 
@@ -64,7 +66,7 @@ static MakoFunction *
 checked_function(Oid oid, MakoRole role)
 {
 	const RoleSignature *wanted = &role_signature[role];
-	HeapTuple	tuple = function_tuple(oid);
+	HeapTuple	tuple = mako_function_tuple(oid);
 	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
 	MakoFunction *function = palloc(sizeof(MakoFunction));
 
@@ -98,7 +100,7 @@ mako_function_resolve(const char *name, MakoRole role)
 	Oid			found = InvalidOid;
 
 	if (strchr(name, '(') != NULL)
-		found = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(name)));
+		found = mako_gate_find_function(name);
 	else
 	{
 		List	   *names = MakoQualifiedNameList(name);
@@ -160,22 +162,18 @@ mako_function_lookup(const char *signature, MakoRole role, const char *registere
 {
 	Registration registration = {signature, role, registered_for};
 	ErrorContextCallback context = {error_context_stack, add_context, &registration};
-	LOCAL_FCINFO(fcinfo, 1);
 	MakoFunction *function;
-	Datum		oid;
+	Oid			oid;
 
 	error_context_stack = &context;
-	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = CStringGetTextDatum(signature);
-	fcinfo->args[0].isnull = false;
-	oid = to_regprocedure(fcinfo);
-	if (fcinfo->isnull)
+	oid = mako_gate_find_signature(signature);
+	if (!OidIsValid(oid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function %s does not exist", signature),
 				 errdetail("It is registered as %s of %s.", role_signature[role].role, registered_for),
 				 errhint("Restore it, or register another one with replace => true.")));
-	function = checked_function(DatumGetObjectId(oid), role);
+	function = checked_function(oid, role);
 	error_context_stack = context.previous;
 	return function;
 }

@@ -19,7 +19,7 @@
  * relation) belongs to a resource owner below that of the caller. All memory is in one context below the caller's: a chunk a stream, a
  * chunk an event (chunk.c), sets of stream numbers.
  */
-#include "mako_migration.h"
+#include "door.h"
 
 #include "access/relscan.h"
 #include "access/table.h"
@@ -28,6 +28,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -37,7 +38,7 @@
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
 
-/* Names and types of the columns that are read, by their place in Columns. */
+/* The columns that are read. */
 enum
 {
 	STREAM_NO,
@@ -49,17 +50,13 @@ enum
 	COLUMNS
 };
 
-static const struct
-{
-	const char *name;
-	Oid			type;
-}			columns[COLUMNS] = {
-	[STREAM_NO] = {"stream_no", INT8OID},
-	[SEQUENCE_NUMBER] = {"sequence_number", INT8OID},
-	[WORKFLOW_ID] = {"workflow_id", TEXTOID},
-	[EVENT_TYPE] = {"event_type", TEXTOID},
-	[SCHEMA_VERSION] = {"schema_version", INT4OID},
-	[PAYLOAD] = {"payload", JSONBOID},
+static const char *const columns[COLUMNS] = {
+	[STREAM_NO] = "stream_no",
+	[SEQUENCE_NUMBER] = "sequence_number",
+	[WORKFLOW_ID] = "workflow_id",
+	[EVENT_TYPE] = "event_type",
+	[SCHEMA_VERSION] = "schema_version",
+	[PAYLOAD] = "payload",
 };
 
 /* A stream that is being gathered, in one chunk with everything that its head points to. */
@@ -198,19 +195,6 @@ is_full(const MakoGather *gather)
 
 /* ---- can it be done --------------------------------------------------------------------------------------------------------- */
 
-/* Finds the columns; false when the table is not what it should be. */
-static bool
-find_columns(Relation relation, AttrNumber *attributes)
-{
-	for (int i = 0; i < COLUMNS; i++)
-	{
-		attributes[i] = mako_find_column(relation, columns[i].name, columns[i].type);
-		if (attributes[i] == InvalidAttrNumber)
-			return false;
-	}
-	return true;
-}
-
 /*
  * Can events be read in heap order: is mako.event a plain table, and may the caller read all of it? A statement that meets the
  * privileges has been rehearsed.
@@ -218,17 +202,16 @@ find_columns(Relation relation, AttrNumber *attributes)
 bool
 mako_gather_is_possible(const char **why_not)
 {
-	Oid			oid = mako_store_table("event");
+	Oid			oid = mako_door_table("event");
 	Relation	relation = table_open(oid, AccessShareLock);
-	AttrNumber	attributes[COLUMNS];
 
 	*why_not = NULL;
 	if (relation->rd_rel->relkind != RELKIND_RELATION || relation->rd_rel->relam != HEAP_TABLE_AM_OID)
 		*why_not = "mako.event is not a plain table";
 	else if (relation->rd_rel->relhassubclass)
 		*why_not = "mako.event has had children";
-	else if (!find_columns(relation, attributes))
-		*why_not = "mako.event has other columns";
+	else if (ExecutorCheckPerms_hook != NULL)
+		*why_not = "another extension watches who reads what";
 	else if (pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		*why_not = "the privilege to read mako.event covers columns only";
 	else if (check_enable_rls(oid, InvalidOid, true) == RLS_ENABLED)
@@ -681,11 +664,12 @@ mako_gather_open(int sources)
 	gather->covered = PG_INT64_MIN;
 	gather->owner = ResourceOwnerCreate(outer, "mako gather");
 	CurrentResourceOwner = gather->owner;
-	gather->relation = table_open(mako_store_table("event"), AccessShareLock);
-	if (!find_columns(gather->relation, gather->attributes))
-		elog(ERROR, "mako.event has changed under a lock");	/* cannot happen */
+	gather->relation = table_open(mako_door_table("event"), AccessShareLock);
 	for (int i = 0; i < COLUMNS; i++)
+	{
+		gather->attributes[i] = mako_door_column(gather->relation, columns[i]);
 		gather->last_attribute = Max(gather->last_attribute, gather->attributes[i]);
+	}
 	gather->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	/* A synchronized scan could start in the middle of the table. */
 	gather->scan = table_beginscan_strat(gather->relation, gather->snapshot, 0, NULL, true, false);
@@ -854,11 +838,10 @@ check_page(void *argument)
 {
 	Check	   *check = argument;
 	MakoRows	rows = mako_stream_find_beyond(check->first, check->first + PAGE_STREAMS - 1);
-	bool		isnull;
 
 	check->count = (int) rows.count;
 	for (int i = 0; i < check->count; i++)
-		check->stream_nos[i] = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+		check->stream_nos[i] = mako_row_bigint(&rows, i, 1);
 	mako_rows_free(&rows);
 }
 
@@ -941,10 +924,14 @@ mako_gather_close(MakoGather *gather, int *count)
 	ereport(DEBUG1,
 			(errmsg_internal("read events of " INT64_FORMAT " streams in heap order, %d of them are read again in key order; %zu kB of chunks",
 							 gather->heads, gather->left.count, gather->chunks.blocks / 1024)));
-	qsort(gather->left.numbers, gather->left.count, sizeof(int64), compare_numbers);
 	*count = gather->left.count;
 	left = palloc_extended(sizeof(int64) * (gather->left.count + 1), MCXT_ALLOC_HUGE);
-	memcpy(left, gather->left.numbers, sizeof(int64) * gather->left.count);
+	/* Where nothing is left, there is no list of it. */
+	if (gather->left.count > 0)
+	{
+		qsort(gather->left.numbers, gather->left.count, sizeof(int64), compare_numbers);
+		memcpy(left, gather->left.numbers, sizeof(int64) * gather->left.count);
+	}
 	end_scan(gather);
 	MemoryContextDelete(gather->context);
 	return left;

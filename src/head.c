@@ -15,7 +15,7 @@
 bool
 mako_head_advance(const ItemPointerData *tid, int64 version)
 {
-	static const MakoDirectColumn column = {"version", INT8OID};
+	static const char *const column = "version";
 	MakoDirect *heads = mako_direct_open("stream", CMD_UPDATE, &column, 1);
 	ItemPointerData head = *tid;
 	bool		advanced;
@@ -33,7 +33,7 @@ mako_head_advance(const ItemPointerData *tid, int64 version)
 MakoDirect *
 mako_head_open(void)
 {
-	static const MakoDirectColumn column = {"workflow_id", TEXTOID};
+	static const char *const column = "workflow_id";
 
 	return mako_direct_open("stream", CMD_UPDATE, &column, 1);
 }

@@ -16,6 +16,7 @@
  * must not go wrong before the function would have been called, so every call is inlined in a subtransaction of its own, and left as
  * it is when that fails.
  */
+#include "gate.h"
 #include "inline.h"
 
 #include "access/htup_details.h"
@@ -143,7 +144,7 @@ plan(Node *expression)
 	needs_fmgr_hook = keep_call;
 	PG_TRY();
 	{
-		planned = expression_planner((Expr *) expression);
+		planned = mako_gate_plan(expression);
 	}
 	PG_FINALLY();
 	{

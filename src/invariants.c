@@ -8,7 +8,8 @@
  *
  * Everything else that the tables refuse, mako_guard() refuses, unless one of our own statements is being executed.
  */
-#include "mako_migration.h"
+#include "door.h"
+#include "gate.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -59,7 +60,8 @@ static MakoStatement lock_heads = {
 };
 
 static MakoStatement advance_head = {
-	"UPDATE mako.stream AS s SET version = $2 WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 2, {INT8OID, INT8OID}
+	"UPDATE mako.stream AS s SET version = $2 WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 2, {INT8OID, INT8OID},
+	.may_defer = true
 };
 
 static MakoStatement advance_heads = {
@@ -67,7 +69,7 @@ static MakoStatement advance_heads = {
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (stream_no, version)"
 	" WHERE s.stream_no OPERATOR(pg_catalog.=) u.stream_no"
 	" AND s.stream_no OPERATOR(pg_catalog.>=) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4",
-	4, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
+	4, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true,.may_defer = true
 };
 
 /* The run that brought a stream to the workflow that it runs under. */
@@ -78,14 +80,6 @@ static MakoStatement select_last_run = {
 	" JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) m.run_id"
 	" WHERE r.update_registry AND r.target_wf OPERATOR(pg_catalog.=) $2",
 	2, {INT8OID, TEXTOID}
-};
-
-static MakoStatement select_objects = {
-	"SELECT kind, relation, name, columns, definition FROM %s.mako_store_object()", 0, {0}
-};
-
-static MakoStatement select_problems = {
-	"SELECT object || ' ' || problem FROM %s.mako_store_problem()", 0, {0}
 };
 
 /* One of our own statements is being executed: the guards let it pass. */
@@ -174,8 +168,9 @@ insert_trigger(FunctionCallInfo fcinfo, const char *function, const char *table)
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || !TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
 		trigger->tg_newtable == NULL ||
-		RelationGetRelid(trigger->tg_relation) != get_relname_relid(table, get_namespace_oid("mako", true)))
+		!mako_door_is_table(trigger->tg_relation, table))
 		raise_no_trigger(function);
+	mako_gate_forbid(psprintf("table \"mako.%s\"", table));
 	return trigger;
 }
 
@@ -192,6 +187,7 @@ mako_guard(PG_FUNCTION_ARGS)
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event))
 		raise_no_trigger("mako_guard");
+	mako_gate_forbid(psprintf("table \"mako.%s\"", RelationGetRelationName(trigger->tg_relation)));
 	definition = trigger->tg_trigger;
 	if (!writing || definition->tgnargs > 2)
 		ereport(ERROR,
@@ -212,19 +208,6 @@ mako_guard(PG_FUNCTION_ARGS)
 
 /* ---- new rows --------------------------------------------------------------------------------------------------------------- */
 
-/* The number of a column of the trigger's table. */
-static int
-column_number(Relation relation, const char *name)
-{
-	int			number = get_attnum(RelationGetRelid(relation), name);
-
-	if (number == InvalidAttrNumber)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of relation \"%s\" does not exist", name, RelationGetRelationName(relation))));
-	return number;
-}
-
 /* A new row: of mako.stream (number is its version) or of mako.event (number is its sequence number). */
 typedef struct NewRow
 {
@@ -239,9 +222,9 @@ read_new_rows(TriggerData *trigger, const char *number_column, int64 *count)
 {
 	Relation	relation = trigger->tg_relation;
 	Tuplestorestate *store = trigger->tg_newtable;
-	int			stream_no = column_number(relation, "stream_no");
-	int			number = column_number(relation, number_column);
-	int			workflow_id = column_number(relation, "workflow_id");
+	int			stream_no = mako_door_column(relation, "stream_no");
+	int			number = mako_door_column(relation, number_column);
+	int			workflow_id = mako_door_column(relation, "workflow_id");
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsMinimalTuple);
 	NewRow	   *rows = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(NewRow) * (tuplestore_tuple_count(store) + 1));
 	NewRow	   *row = rows;
@@ -301,10 +284,13 @@ mako_stream_inserted(PG_FUNCTION_ARGS)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	int64		count;
 	NewRow	   *rows = read_new_rows(trigger, "version", &count);
-	MakoUser	before;
+	int64		highest = 0;
+	Oid			role = GetUserId();
 	ListCell   *cell;
 
 	for (int64 i = 0; i < count; i++)
+	{
+		highest = Max(highest, rows[i].stream_no);
 		if (rows[i].number != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_CHECK_VIOLATION),
@@ -312,14 +298,17 @@ mako_stream_inserted(PG_FUNCTION_ARGS)
 					 errdetail("The version of stream number " INT64_FORMAT " is " INT64_FORMAT ".",
 							   rows[i].stream_no, rows[i].number),
 					 errhint("The version advances with the stream's events.")));
+	}
 	if (count > 0)
 	{
-		before = mako_become_owner(RelationGetRelid(trigger->tg_relation));
-		mako_sql_connect_plain();
+		MakoGate	gate = mako_gate_enter_table(trigger->tg_relation->rd_rel->relowner);
+		MakoConnection connection = mako_sql_connect_own();
+
+		mako_sequence_pass(trigger->tg_relation, highest, role);
 		foreach(cell, versions_of(rows, count))
 			mako_fence_pass(lfirst(cell), MAKO_FENCE_START);
-		mako_sql_disconnect_plain();
-		mako_become(&before);
+		mako_sql_disconnect(connection);
+		mako_gate_leave(&gate);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -345,22 +334,28 @@ typedef struct NewEvents
 	int64		count;
 } NewEvents;
 
+/* The owner of the heads. */
+static Oid
+owner_of_heads(void)
+{
+	return mako_door_open_tables(mako_door_tables_in("mako.stream"));
+}
+
 /* Raises that a stream runs under another workflow than a writer or reader believes; detail says what that one is. */
 void
 mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id, const char *detail)
 {
 	Datum		values[] = {Int64GetDatum(stream_no), CStringGetTextDatum(workflow_id)};
 	MakoRows	rows;
-	bool		isnull;
 	int64		run_id;
 
-	(void) mako_become_owner(mako_store_table("stream"));
+	(void) mako_gate_enter(owner_of_heads());
 	rows = mako_sql_query(&select_last_run, values, NULL);
-	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+	run_id = mako_row_bigint_or(&rows, 0, 1, 0);
 	ereport(ERROR,
 			(errcode(MAKO_ERRCODE_STREAM_MOVED),
 			 errmsg("stream \"%s\" runs under workflow \"%s\"", stream_id, workflow_id),
-			 isnull ? errdetail_internal("%s", detail) :
+			 run_id == 0 ? errdetail_internal("%s", detail) :
 			 errdetail("%s Migration run " INT64_FORMAT " moved the stream.", detail, run_id),
 			 errhint("Load the process again and continue under the workflow that it runs under now.")));
 }
@@ -409,16 +404,16 @@ check_heads(const NewEvents *events, int count, Datum *values, ItemPointer tid)
 
 	for (int i = 0; i < count; i++, head++)
 	{
-		if (head == heads.count || DatumGetInt64(mako_rows_get(&heads, head, 1, &isnull)) != events[i].rows[0].stream_no)
+		if (head == heads.count || mako_row_bigint(&heads, head, 1) != events[i].rows[0].stream_no)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("stream number " INT64_FORMAT " does not exist", events[i].rows[0].stream_no),
 					 errhint("Insert the stream's head into mako.stream first.")));
-		check_new_events(&events[i], mako_rows_text(&heads, head, 2), mako_rows_text(&heads, head, 3),
-						 DatumGetInt64(mako_rows_get(&heads, head, 4, &isnull)));
+		check_new_events(&events[i], mako_row_text(&heads, head, 2), mako_row_text(&heads, head, 3),
+						 mako_row_bigint(&heads, head, 4));
 	}
 	if (count == 1)
-		*tid = *(ItemPointer) DatumGetPointer(mako_rows_get(&heads, 0, 5, &isnull));
+		*tid = *(ItemPointer) DatumGetPointer(mako_row_value(&heads, 0, 5, TIDOID, &isnull));
 	mako_rows_free(&heads);
 }
 
@@ -455,15 +450,14 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 	int64		count;
 	NewRow	   *rows = read_new_rows(trigger, "sequence_number", &count);
 	NewEvents	streams[HEADS_AT_ONCE];
-	MakoUser	before;
 	ListCell   *cell;
 
 	if (count > 0)
 	{
 		List	   *versions = versions_of(rows, count);
+		MakoGate	gate = mako_gate_enter_table(trigger->tg_relation->rd_rel->relowner);
+		MakoConnection connection = mako_sql_connect_own();
 
-		before = mako_become_owner(RelationGetRelid(trigger->tg_relation));
-		mako_sql_connect_plain();
 		/* The locks come before those of the heads, the refusal after: a writer whose stream has moved shall hear that. */
 		foreach(cell, versions)
 			mako_fence_lock(lfirst(cell));
@@ -487,8 +481,8 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 		}
 		foreach(cell, versions)
 			mako_fence_check(lfirst(cell), MAKO_FENCE_ENTER);
-		mako_sql_disconnect_plain();
-		mako_become(&before);
+		mako_sql_disconnect(connection);
+		mako_gate_leave(&gate);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -506,208 +500,25 @@ mako_snapshot_saved(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	HeapTuple	tuple;
-	MakoUser	before;
+	MakoGate	gate;
+	MakoConnection connection;
 	char	   *workflow_id;
 	Datum		value;
 	bool		isnull;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		RelationGetRelid(trigger->tg_relation) != mako_store_table("snapshot"))
+		!mako_door_is_table(trigger->tg_relation, "snapshot"))
 		raise_no_trigger("mako_snapshot_saved");
 	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
-	value = heap_getattr(tuple, column_number(trigger->tg_relation, "workflow_id"), RelationGetDescr(trigger->tg_relation), &isnull);
+	value = heap_getattr(tuple, mako_door_column(trigger->tg_relation, "workflow_id"), RelationGetDescr(trigger->tg_relation), &isnull);
 	if (isnull)
 		return PointerGetDatum(tuple);	/* which the column refuses */
 	workflow_id = TextDatumGetCString(value);
 	(void) DirectFunctionCall1(mako_assert_workflow_id, CStringGetTextDatum(workflow_id));
-	before = mako_become_owner(RelationGetRelid(trigger->tg_relation));
-	mako_sql_connect_plain();
+	gate = mako_gate_enter_table(trigger->tg_relation->rd_rel->relowner);
+	connection = mako_sql_connect_own();
 	mako_fence_pass(workflow_id, MAKO_FENCE_ENTER);
-	mako_sql_disconnect_plain();
-	mako_become(&before);
-	return PointerGetDatum(tuple);
-}
-
-/* ---- the store as a whole --------------------------------------------------------------------------------------------------- */
-
-/* Has a table of the store all of these columns (text[])? */
-static bool
-has_columns(Oid relation, Datum names)
-{
-	CatCList   *attributes = SearchSysCacheList1(ATTNUM, ObjectIdGetDatum(relation));
-	Datum	   *columns;
-	int			count;
-	bool		complete = true;
-
-	deconstruct_array(DatumGetArrayTypeP(names), TEXTOID, -1, false, TYPALIGN_INT, &columns, NULL, &count);
-	for (int i = 0; i < count && complete; i++)
-	{
-		const char *name = TextDatumGetCString(columns[i]);
-
-		complete = false;
-		for (int member = 0; member < attributes->n_members && !complete; member++)
-		{
-			Form_pg_attribute attribute = (Form_pg_attribute) GETSTRUCT(&attributes->members[member]->tuple);
-
-			complete = !attribute->attisdropped && strcmp(NameStr(attribute->attname), name) == 0;
-		}
-	}
-	ReleaseSysCacheList(attributes);
-	return complete;
-}
-
-/* The statement that creates a trigger, with the white space that pg_get_triggerdef() gives it. */
-static char *
-with_plain_spaces(const char *definition)
-{
-	char	   *plain = palloc(strlen(definition) + 1);
-	char	   *end = plain;
-
-	for (; *definition != '\0'; definition++)
-	{
-		if (!scanner_isspace(*definition))
-			*end++ = *definition;
-		else if (end > plain && end[-1] != ' ' && end[-1] != '(')
-			*end++ = ' ';
-	}
-	while (end > plain && end[-1] == ' ')
-		end--;
-	*end = '\0';
-	return plain;
-}
-
-/* Has a table of the store this trigger, enabled? */
-static bool
-has_trigger(Oid relation, const char *name, const char *definition)
-{
-	Relation	triggers = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found = false;
-
-	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
-	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(name));
-	scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, NULL, 2, keys);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-		Datum		actual = DirectFunctionCall1(pg_get_triggerdef, ObjectIdGetDatum(form->oid));
-
-		found = (form->tgenabled == TRIGGER_FIRES_ON_ORIGIN || form->tgenabled == TRIGGER_FIRES_ALWAYS) &&
-			strcmp(TextDatumGetCString(actual), with_plain_spaces(definition)) == 0;
-	}
-	systable_endscan(scan);
-	table_close(triggers, AccessShareLock);
-	return found;
-}
-
-/* Is an object of the store there, as mako_store_object() describes it in a row? */
-static bool
-is_whole(const MakoRows *objects, uint64 row)
-{
-	const char *kind = mako_rows_text(objects, row, 1);
-	const char *relation_name = mako_rows_text(objects, row, 2);
-	const char *name = mako_rows_text(objects, row, 3);
-	bool		no_columns;
-	Datum		columns = mako_rows_get(objects, row, 4, &no_columns);
-	Oid			schema = mako_store_schema();
-	Oid			relation;
-
-	if (strcmp(kind, "function") == 0)
-		return SearchSysCacheExists3(PROCNAMEARGSNSP, CStringGetDatum(relation_name), PointerGetDatum(buildoidvector(NULL, 0)),
-									 ObjectIdGetDatum(schema));
-	relation = get_relname_relid(relation_name, schema);
-	if (!OidIsValid(relation) || (!no_columns && !has_columns(relation, columns)))
-		return false;
-	if (strcmp(kind, "table") == 0 || strcmp(kind, "view") == 0)
-		return true;
-	if (strcmp(kind, "constraint") == 0)
-		return OidIsValid(get_relation_constraint_oid(relation, name, true));
-	return strcmp(kind, "trigger") == 0 && has_trigger(relation, name, mako_rows_text(objects, row, 5));
-}
-
-/*
- * Is the store as it should be? Asks the same as mako_store_problem(), which can tell what is wrong, but takes a third of a short run
- * to be planned.
- */
-static bool
-store_is_whole(void)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako store", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	MakoRows	objects = mako_sql_query(&select_objects, NULL, NULL);
-	MakoConnection path = {.guc_level = NewGUCNestLevel()};
-	bool		whole = true;
-
-	/* On this path, a trigger's definition names the function with its schema. */
-	mako_sql_set(path, "search_path", "pg_catalog, pg_temp");
-	for (uint64 row = 0; row < objects.count && whole; row++)
-		whole = is_whole(&objects, row);
-	AtEOXact_GUC(true, path.guc_level);
-	mako_rows_free(&objects);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-	return whole;
-}
-
-/* What the store lacks, as a list; NULL for nothing. */
-const char *
-mako_invariants_problems(void)
-{
-	MakoRows	problems;
-	StringInfoData list;
-
-	if (store_is_whole())
-		return NULL;
-	problems = mako_sql_query(&select_problems, NULL, NULL);
-	initStringInfo(&list);
-	for (uint64 row = 0; row < problems.count; row++)
-		appendStringInfo(&list, "%s%s", row > 0 ? ", " : "", mako_rows_text(&problems, row, 1));
-	mako_rows_free(&problems);
-	return list.len > 0 ? list.data : NULL;
-}
-
-/* Raises unless there is a store and all that belongs to it; warns when its owner could run code with the caller's rights. */
-void
-mako_invariants_check_store(void)
-{
-	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(mako_store_schema()));
-	const char *problems;
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for schema \"mako\"");	/* cannot happen */
-	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
-	ReleaseSysCache(tuple);
-
-	problems = mako_invariants_problems();
-	if (problems != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the store is damaged"),
-				 errdetail_internal("%s.", problems),
-				 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".", GetUserNameFromId(owner, false))));
-
-	if (owner != GetUserId() && !superuser_arg(owner))
-		ereport(WARNING,
-				(errcode(ERRCODE_WARNING),
-				 errmsg("the store belongs to role \"%s\"", GetUserNameFromId(owner, false)),
-				 errdetail("Triggers and views that this role made on it run with the rights of role \"%s\".",
-						   GetUserNameFromId(GetUserId(), false)),
-				 errhint("Run migrations as the store's owner.")));
-}
-
-MAKO_FUNCTION(mako_assert_store);
-
-/* Raises unless there is a store and all that belongs to it. */
-Datum
-mako_assert_store(PG_FUNCTION_ARGS)
-{
-	MakoConnection connection = mako_sql_connect();
-
-	mako_invariants_check_store();
 	mako_sql_disconnect(connection);
-	PG_RETURN_VOID();
+	mako_gate_leave(&gate);
+	return PointerGetDatum(tuple);
 }

@@ -6,16 +6,23 @@
  * Subscripts, which are no function, become one before.
  */
 #include "json_functions.h"
+#include "gate.h"
 
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "executor/execExpr.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/syscache.h"
 
 /* ---- arguments -------------------------------------------------------------------------------------------------------------- */
 
@@ -214,12 +221,32 @@ replacement(PGFunction function)
 	return function;
 }
 
-/* The address of a function. */
+/* Returns true if a function is the server's own or the extension's: only of these the address is asked for, which may load a library. */
+static bool
+is_known_function(Oid function)
+{
+	HeapTuple	tuple;
+	bool		is_compiled;
+
+	if (function < FirstNormalObjectId)
+		return true;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	is_compiled = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId;
+	ReleaseSysCache(tuple);
+	return is_compiled &&
+		getExtensionOfObject(ProcedureRelationId, function) == get_extension_oid("mako_migration", true);
+}
+
+/* The address of a function; NULL for one that cannot have a drop-in. */
 static PGFunction
 address_of(Oid function)
 {
 	FmgrInfo	info;
 
+	if (!is_known_function(function))
+		return NULL;
 	fmgr_info(function, &info);
 	return info.fn_addr;
 }
@@ -335,7 +362,7 @@ rewrite_subscripts(Node *node, void *context)
 		path->elements = lappend(path->elements, subscript_to_text(lfirst(cell)));
 	path->location = -1;
 	call = makeFuncExpr(F_JSONB_EXTRACT_PATH, JSONBOID,
-						list_make2(subscripting->refexpr, eval_const_expressions(NULL, (Node *) path)),
+						list_make2(subscripting->refexpr, mako_gate_simplify((Node *) path)),
 						InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
 	call->funcvariadic = true;
 	return (Node *) call;

@@ -9,7 +9,7 @@
  * What is opened lives in the current memory context. It is closed in the (sub)transaction that opened it, or ends with it. Values point
  * into the table's pages and last until the next event is read.
  */
-#include "mako_migration.h"
+#include "door.h"
 
 #include "access/genam.h"
 #include "access/relscan.h"
@@ -24,14 +24,9 @@
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
-/* Names and types of the columns, in the order in which they are handed out. */
-static const struct
-{
-	const char *name;
-	Oid			type;
-}			columns[MAKO_EVENT_COLUMNS] = {
-	{"stream_no", INT8OID}, {"sequence_number", INT8OID}, {"workflow_id", TEXTOID}, {"event_type", TEXTOID}, {"schema_version", INT4OID},
-	{"payload", JSONBOID},
+/* The columns, in the order in which they are handed out. */
+static const char *const columns[MAKO_EVENT_COLUMNS] = {
+	"stream_no", "sequence_number", "workflow_id", "event_type", "schema_version", "payload"
 };
 
 struct MakoLookup
@@ -51,7 +46,7 @@ is_by_number(Relation index, const AttrNumber *attributes)
 	Form_pg_index form = index->rd_index;
 
 	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indcheckxmin || form->indnkeyatts < 2 ||
-		RelationGetIndexPredicate(index) != NIL)
+		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
 		return false;
 	for (int i = 0; i < 2; i++)
 		if (form->indkey.values[i] != attributes[i] || index->rd_indoption[i] != 0 || index->rd_opfamily[i] != INTEGER_BTREE_FAM_OID)
@@ -81,14 +76,13 @@ open_index(Relation relation, const AttrNumber *attributes)
 static bool
 open_relations(MakoLookup *lookup)
 {
-	Relation	relation = table_open(mako_store_table("event"), AccessShareLock);
-	bool		possible = mako_may_read_plainly(relation);
+	Relation	relation = table_open(mako_door_table("event"), AccessShareLock);
+	bool		possible = mako_door_may_read_plainly(relation);
 
 	for (int i = 0; i < MAKO_EVENT_COLUMNS && possible; i++)
 	{
-		lookup->attributes[i] = mako_find_column(relation, columns[i].name, columns[i].type);
+		lookup->attributes[i] = mako_door_column(relation, columns[i]);
 		lookup->last_attribute = Max(lookup->last_attribute, lookup->attributes[i]);
-		possible = lookup->attributes[i] != InvalidAttrNumber;
 	}
 	lookup->relation = relation;
 	lookup->index = possible ? open_index(relation, lookup->attributes) : NULL;

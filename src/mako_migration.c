@@ -2,7 +2,8 @@
  * mako_migration.c
  *	  Module magic and settings.
  */
-#include "mako_migration.h"
+#include "door.h"
+#include "gate.h"
 
 PG_MODULE_MAGIC;
 
@@ -79,6 +80,8 @@ _PG_init(void)
 							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("mako_migration");
+	mako_gate_init();
+	mako_door_init();
 	mako_fingerprint_init();
 	mako_fence_init();
 	mako_call_init();

@@ -48,6 +48,9 @@
  *	  expanded_json.c    the values that those work on                         (MakoJson)
  *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
  *
+ * What is registered (definition.c) is compared with what it is now at every use: fingerprint.c has it as text, which describe.c makes of
+ * everything that a function's results depend on (describe.h).
+ *
  * explain.c takes a function the same way and says what became of it, call by call; preview.c, of which functions, streams and events a
  * migration would need, and what stands against it.
  *
@@ -55,7 +58,7 @@
  * which states follow which.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
- * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
+ * version (fence.c), with the numbers of sequence.c; state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it; for dry_run.c, which moves them
  * without writing (merge_patch.c says what has changed); and for diagnose.c, which looks for what is wrong with definitions and store
  * (probe.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of snapshot.c.
@@ -63,9 +66,9 @@
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
  * two stream contexts (reset per stream), the writer's context (states of all runs that wait to be written; reset per flush) and the
- * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than
- * one allocation. A cached fold has a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the
- * transaction's.
+ * contexts of the compiled functions (reset after an error). A fold copies the state that it begins with before it resets anything: the
+ * state may be its own. Whoever owns a context resets it; nobody else switches into it for longer than one allocation. A cached fold has
+ * a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the transaction's.
  *
  * A state is an expanded value while its stream is folded. It has no context of its own but lies in the stream's, and points into
  * payloads (there, or gathered), stored states and constants of the programs; nothing changes once it is made. It becomes flat when it is
@@ -95,6 +98,11 @@
 #include "utils/uuid.h"
 
 #include "compat.h"
+#include "sql.h"
+
+/* Our messages are told from the server's own by their domain: see isolation.c. */
+#undef TEXTDOMAIN
+#define TEXTDOMAIN PG_TEXTDOMAIN("mako_migration")
 
 /* Limits. */
 #define MAKO_MAX_NAME 200			/* bytes of a workflow name */
@@ -111,6 +119,7 @@
 #define MAKO_ERRCODE_TYPE_MISMATCH MAKE_SQLSTATE('M','K','0','0','4')	/* value outside its type definition */
 #define MAKO_ERRCODE_STREAM_MOVED MAKE_SQLSTATE('M','K','0','0','5')	/* stream runs under another workflow now */
 #define MAKO_ERRCODE_NOT_OK MAKE_SQLSTATE('M','K','0','0','6')	/* too many streams failed */
+#define MAKO_ERRCODE_PROCESS_EXISTS MAKE_SQLSTATE('M','K','0','0','7')	/* mako_spawn() of one that is there */
 
 typedef struct MakoStream MakoStream;	/* below: stream.c */
 
@@ -153,62 +162,6 @@ extern const char *mako_workflow_id_version(const char *workflow_id);
 extern bool mako_workflow_id_same_name(const char *a, const char *b);
 extern Datum mako_assert_workflow_id(PG_FUNCTION_ARGS);
 
-/* ---- sql.c: the only file with SPI ----------------------------------------------------------------------------------------- */
-
-/*
- * A statement, prepared at its first use. %s in the text stands for the extension's schema. A static one keeps its plan for the
- * session, a transient one until the connection ends.
- */
-typedef struct MakoStatement
-{
-	const char *text;
-	int			nargs;
-	Oid			argtypes[16];
-	bool		plan_each_time;	/* the best plan depends on the sizes of arguments and tables */
-	bool		transient;
-	void	   *plan;			/* SPIPlanPtr, private to sql.c */
-	Oid			schema;			/* of the extension, when the plan was made */
-} MakoStatement;
-
-/* The rows of a result, or how many rows a statement without result was about; free them with mako_rows_free(). */
-typedef struct MakoRows
-{
-	uint64		count;
-	void	   *table;			/* SPITupleTable, private to sql.c */
-} MakoRows;
-
-/* A connection: SPI and settings of its own, until it is closed or the (sub)transaction ends. */
-typedef struct MakoConnection
-{
-	int			guc_level;
-} MakoConnection;
-
-typedef struct MakoCursor MakoCursor;
-
-extern Oid	mako_sql_extension_schema(void);
-extern const char *mako_sql_extension_version(void);
-extern MakoConnection mako_sql_connect(void);
-extern MakoConnection mako_sql_connect_visible(void);
-extern void mako_sql_set(MakoConnection connection, const char *name, const char *value);
-extern void mako_sql_disconnect(MakoConnection connection);
-extern void mako_sql_connect_plain(void);
-extern void mako_sql_disconnect_plain(void);
-extern void mako_sql_connect_procedure(void);
-extern void mako_sql_commit(void);
-extern void mako_sql_rehearse(const MakoStatement *statement);
-pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expected);
-extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
-extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
-extern MakoRows mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *nulls, int milliseconds);
-extern double mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls);
-extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
-extern Datum mako_rows_get(const MakoRows *rows, uint64 row, int column, bool *isnull);
-extern char *mako_rows_text(const MakoRows *rows, uint64 row, int column);
-extern void mako_rows_free(MakoRows *rows);
-extern MakoCursor *mako_cursor_open(MakoStatement *statement, Datum *values, const char *nulls, bool own_snapshot);
-extern MakoRows mako_cursor_fetch(MakoCursor *cursor, long count);
-extern void mako_cursor_close(MakoCursor *cursor);
-
 /* ---- result.c: arguments and results of functions -------------------------------------------------------------------------- */
 
 typedef struct MakoRowSet MakoRowSet;
@@ -217,6 +170,7 @@ extern void mako_require_value(bool has_value, const char *name);
 extern MakoRowSet *mako_rowset_begin(FunctionCallInfo fcinfo);
 extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
 extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls);
+extern void mako_rowset_add_rows(MakoRowSet *rows, MakoRows added);
 
 /* ---- isolation.c: what may fail alone -------------------------------------------------------------------------------------- */
 
@@ -226,20 +180,11 @@ extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *n
  */
 extern ErrorData *mako_isolation_run(void (*callback) (void *argument), void *argument);
 
-/* ---- rights.c: acting as the owner of a table ------------------------------------------------------------------------------ */
+/* ---- role.c: roles that are remembered in tables --------------------------------------------------------------------------- */
 
-typedef struct MakoUser
-{
-	Oid			user;
-	int			security;
-} MakoUser;
-
-extern MakoUser mako_become_owner(Oid relation);
-extern void mako_become(const MakoUser *user);
-extern Oid	mako_store_schema(void);
-extern Oid	mako_store_table(const char *name);
-extern bool mako_may_read_plainly(Relation relation);
-extern AttrNumber mako_find_column(Relation relation, const char *name, Oid type);
+extern char *mako_role_identity(Oid role);
+extern Oid	mako_role_find(const char *name, const char *identity);
+extern bool mako_role_is(Oid now, const char *name, const char *identity);
 
 /* ---- fence.c: the fence around a format version ---------------------------------------------------------------------------- */
 
@@ -266,13 +211,7 @@ extern const char *mako_fence_closed(const char *format_version);
 
 typedef struct MakoDirect MakoDirect;
 
-typedef struct MakoDirectColumn
-{
-	const char *name;
-	Oid			type;
-} MakoDirectColumn;
-
-extern MakoDirect *mako_direct_open(const char *table, CmdType command, const MakoDirectColumn *columns, int count);
+extern MakoDirect *mako_direct_open(const char *table, CmdType command, const char *const *columns, int count);
 extern void mako_direct_insert(MakoDirect *direct, const Datum *values);
 extern bool mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value);
 extern void mako_direct_close(MakoDirect *direct);
@@ -282,6 +221,12 @@ extern void mako_direct_close(MakoDirect *direct);
 extern bool mako_head_advance(const ItemPointerData *tid, int64 version);
 extern MakoDirect *mako_head_open(void);
 
+/* ---- sequence.c: the numbers of streams and runs ------------------------------------------------------------------------------ */
+
+extern const char *mako_sequence_problems(void);
+extern void mako_sequence_catch_up(void);
+extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
+
 /* ---- invariants.c: the store's triggers ------------------------------------------------------------------------------------ */
 
 extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
@@ -289,8 +234,6 @@ extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, con
 extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
 pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 													const char *detail);
-extern const char *mako_invariants_problems(void);
-extern void mako_invariants_check_store(void);
 
 /* ---- report.c: counts and errors ------------------------------------------------------------------------------------------- */
 
@@ -370,6 +313,7 @@ typedef struct MakoFunction
 extern MakoFunction *mako_function_resolve(const char *name, MakoRole role);
 extern MakoFunction *mako_function_lookup(const char *signature, MakoRole role, const char *registered_for);
 extern const char *mako_function_role(MakoRole role);
+extern HeapTuple mako_function_tuple(Oid oid);
 extern Oid	mako_function_state_type(const MakoFunction *function);
 
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
@@ -378,7 +322,8 @@ extern void mako_fingerprint_init(void);
 extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
-extern bool mako_fingerprint_body(Oid function, List **trees);
+extern void mako_fingerprint_watch(Oid relation);
+extern bool mako_fingerprint_body(Oid function, FuncExpr *call, List **trees);
 
 /* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ------------------------------------------------------ */
 
@@ -406,7 +351,7 @@ extern char *mako_path_describe(const MakoPath *path);
 
 /* ---- instances.c: values that a type definition allows --------------------------------------------------------------------- */
 
-#define MAKO_INSTANCES 1000		/* of a definition, about */
+#define MAKO_INSTANCES 1000		/* of a definition, at most */
 
 typedef struct MakoInstance
 {
@@ -418,6 +363,14 @@ typedef struct MakoInstance
 extern List *mako_instances_generate(const MakoTypeDefinition *definition, int limit);
 
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
+
+/* The owners of a definition's functions, as they are registered, in the order of the functions. */
+typedef struct MakoOwners
+{
+	int			count;
+	char	  **name;
+	char	  **identity;		/* role.c */
+} MakoOwners;
 
 typedef struct MakoWorkflow
 {
@@ -446,6 +399,7 @@ typedef struct MakoStateMigration
 } MakoStateMigration;
 
 extern MakoWorkflow *mako_definition_workflow(const char *workflow_id);
+extern MakoOwners mako_definition_owners(const MakoRows *rows, uint64 row, int column);
 extern char *mako_definition_fingerprint(const char *workflow_id);
 extern void mako_definition_require(const char *workflow_id);
 extern MakoStateMigration *mako_definition_migration(const char *source_wf, const char *target_wf);
@@ -744,7 +698,7 @@ typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
 typedef struct MakoReplay
 {
 	MemoryContext context;
-	List	   *folds;			/* of other workflows and steps, compiled when they are met */
+	List	   *folds;			/* of its own, compiled when they are met; they raise refusals */
 	int64		rebuilt;		/* streams whose migration snapshot is missing */
 	MakoMomentCallback tell;	/* what mako_replay_stream() starts from, and folds; or NULL */
 	void	   *argument;
@@ -968,6 +922,15 @@ extern List *mako_migrate_workflows(const MakoRequest *version);
 
 /* ---- explain.c: how a function will run, for preview.c ---------------------------------------------------------------------- */
 
+/* A call that remains of a function. */
+typedef struct MakoCalled
+{
+	const char *call;
+	const char *reason;			/* may be NULL, like hint */
+	const char *hint;
+} MakoCalled;
+
 extern char *mako_explain_evaluation(Oid function);
+extern List *mako_explain_called(Oid function);
 
 #endif							/* MAKO_MIGRATION_H */

@@ -3,7 +3,7 @@
  *	  The call: mako_migrate(), mako_migrate_version(). Reads the arguments and turns reports into rows; run.c does the work. Memory is
  *	  that of the call. What batched.c has in common with it is exported.
  */
-#include "mako_migration.h"
+#include "door.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
@@ -14,7 +14,7 @@
 
 /* The workflows of a format version that are to be migrated, if a way leads on. */
 static MakoStatement select_workflows = {
-	"SELECT w.workflow_id::text FROM %s.mako_workflow w WHERE mako_workflow_version(w.workflow_id) = $1"
+	"SELECT w.workflow_id::text FROM %s.mako_workflow w WHERE %s.mako_workflow_version(w.workflow_id) = $1"
 	" AND NOT EXISTS (SELECT FROM %s.mako_exemption x WHERE x.workflow_id = w.workflow_id) ORDER BY w.workflow_id",
 	1, {TEXTOID}
 };
@@ -118,7 +118,7 @@ mako_migrate(PG_FUNCTION_ARGS)
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	connection = mako_sql_connect();
-	mako_invariants_check_store();
+	mako_door_check_for_run();
 	mako_report_columns(linitial(run(&request, 1, command)), tupdesc, values, nulls);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
@@ -139,7 +139,7 @@ workflows_on_the_way(const char *source_fv, const char *target_fv)
 
 	for (uint64 row = 0; row < rows.count; row++)
 	{
-		char	   *workflow_id = mako_rows_text(&rows, row, 1);
+		char	   *workflow_id = mako_row_text(&rows, row, 1);
 
 		if (mako_plan_leads(workflow_id, mako_workflow_id_at(workflow_id, target_fv)))
 			workflows = lappend(workflows, workflow_id);
@@ -226,7 +226,7 @@ mako_migrate_workflows(const MakoRequest *version)
 {
 	List	   *workflows;
 
-	mako_invariants_check_store();
+	mako_door_check_for_run();
 	mako_coverage_require_version(version->source_wf);
 	mako_coverage_require_version(version->target_wf);
 	check_decisions(version->source_wf, version->target_wf);

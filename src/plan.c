@@ -62,8 +62,8 @@ read_graph(const char *source_wf)
 	(void) node_number(graph, pstrdup(source_wf));
 	for (int i = 0; i < graph->edges; i++)
 	{
-		graph->edge_source[i] = node_number(graph, mako_rows_text(&rows, i, 1));
-		graph->edge_target[i] = node_number(graph, mako_rows_text(&rows, i, 2));
+		graph->edge_source[i] = node_number(graph, mako_row_text(&rows, i, 1));
+		graph->edge_target[i] = node_number(graph, mako_row_text(&rows, i, 2));
 	}
 	mako_rows_free(&rows);
 	return graph;

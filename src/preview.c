@@ -7,7 +7,8 @@
  * While one of them has changed, nothing is compiled from it: what is in flight and what is to be read stays unknown. Nothing is locked or
  * written. Memory is that of the call; that of a batch of heads is reset for the next.
  */
-#include "mako_migration.h"
+#include "dependent.h"
+#include "door.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -155,7 +156,7 @@ block_source(Preview *preview)
 
 	if (rows.count > 0)
 		block(preview, psprintf("Workflow \"%s\" is exempt (%s), so mako_migrate_version() leaves it out.", preview->source_wf,
-								mako_rows_text(&rows, 0, 1)));
+								mako_row_text(&rows, 0, 1)));
 	mako_rows_free(&rows);
 
 	if (mako_fence_source_is_locked(preview->source_wf))
@@ -163,8 +164,8 @@ block_source(Preview *preview)
 
 	rows = mako_sql_query(&select_unfinished, &source_wf, NULL);
 	for (uint64 row = 0; row < rows.count; row++)
-		block(preview, psprintf("Batched run %s, to \"%s\", is not finished.", mako_rows_text(&rows, row, 1),
-								mako_rows_text(&rows, row, 2)));
+		block(preview, psprintf("Batched run %s, to \"%s\", is not finished.", mako_row_text(&rows, row, 1),
+								mako_row_text(&rows, row, 2)));
 	mako_rows_free(&rows);
 }
 
@@ -172,13 +173,34 @@ block_source(Preview *preview)
 static void
 block_store(Preview *preview)
 {
-	const char *problems = mako_invariants_problems();
+	const char *problems = mako_door_problems();
 
+	if (problems == NULL)
+		problems = mako_sequence_problems();
 	if (problems != NULL)
 		block(preview, psprintf("The store is damaged: %s.", problems));
 	/* Without these tables there is nothing to say. */
-	(void) mako_store_table("migration_run");
-	(void) mako_store_table("snapshot");
+	(void) mako_door_table("migration_run");
+	(void) mako_door_table("snapshot");
+}
+
+/* Adds dependents that cannot follow. */
+static void
+block_dependents(Preview *preview)
+{
+	char	   *shared;
+	ListCell   *cell;
+
+	foreach(cell, mako_dependent_read())
+	{
+		const MakoDependent *dependent = lfirst(cell);
+
+		if (dependent->problem != NULL)
+			block(preview, psprintf("Dependent %s cannot follow. %s", dependent->name, dependent->problem));
+	}
+	shared = mako_dependent_shared_process();
+	if (shared != NULL)
+		block(preview, shared);
 }
 
 /* ---- functions -------------------------------------------------------------------------------------------------------------- */
@@ -232,7 +254,7 @@ add_functions(Preview *preview)
 
 	for (size_t i = 0; i < lengthof(roles); i++)
 	{
-		Attempt		attempt = {.source_wf = preview->source_wf,.signature = mako_rows_text(&rows, 0, i + 1),.role = roles[i]};
+		Attempt		attempt = {.source_wf = preview->source_wf,.signature = mako_row_text(&rows, 0, i + 1),.role = roles[i]};
 
 		if (attempt.signature == NULL)
 			continue;
@@ -253,7 +275,7 @@ add_steps(const Preview *preview)
 		Datum		values[] = {CStringGetTextDatum(attempt.source_wf), CStringGetTextDatum(attempt.target_wf)};
 		MakoRows	rows = mako_sql_query(&select_migrate, values, NULL);
 
-		attempt.signature = mako_rows_text(&rows, 0, 1);
+		attempt.signature = mako_row_text(&rows, 0, 1);
 		mako_rows_free(&rows);
 		add_row(preview, step, attempt.signature != NULL ? mako_function_role(MAKO_ROLE_MIGRATE) : "identity", &attempt);
 	}
@@ -382,6 +404,7 @@ mako_plan(PG_FUNCTION_ARGS)
 	verify_definitions(&preview);
 	(void) passes(&preview, ask_fence, preview.target_wf, NULL);
 	block_source(&preview);
+	block_dependents(&preview);
 	add_functions(&preview);
 	add_steps(&preview);
 	add_total(&preview);

@@ -329,9 +329,8 @@ try_stored_events(Probe *probe, Variant *variant, const MakoRows *rows, Jsonb *s
 {
 	for (uint64 row = 0; row < rows->count && !variant->accepted; row++)
 	{
-		bool		isnull;
 		MakoEvent	event = {.sequence_number = 1,.event_type = PointerGetDatum(variant->event_type),
-		.schema_version = DatumGetInt32(mako_rows_get(rows, row, 1, &isnull)),.payload = mako_rows_get(rows, row, 2, &isnull)};
+		.schema_version = mako_row_integer(rows, row, 1),.payload = mako_row_jsonb(rows, row, 2)};
 		Attempt		attempt = {.state = JsonbPGetDatum(state),.event = &event};
 
 		try(probe, &attempt);
@@ -354,6 +353,8 @@ is_accepted_after_all(Probe *probe, Variant *variant)
 		return variant->accepted;
 	rows = mako_sql_query_snapshot(&select_payloads, values, NULL);
 	probe->fold->upcast = probe->upcast;
+	/* While the fold was without it, errors may have made every program's evaluation state anew but this one's. */
+	mako_fold_recover(probe->fold);
 	foreach(cell, probe->reached)
 		try_stored_events(probe, variant, &rows, ((MakoInstance *) lfirst(cell))->value);
 	foreach(cell, probe->generated)
@@ -448,7 +449,7 @@ compile_sampling(void *argument)
 {
 	Sampling   *sampling = argument;
 
-	sampling->fold = mako_replay_fold(sampling->replay, sampling->probe->source_wf, sampling->probe->target_wf);
+	sampling->fold = mako_fold_create(mako_plan_create(sampling->probe->source_wf, sampling->probe->target_wf));
 	sampling->mover = mako_mover(sampling->fold->plan, false);
 }
 
@@ -459,8 +460,9 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	Sampling   *sampling = argument;
 	MakoMove	move;
 
-	sampling->streams++;
 	(void) mako_mover_take(&sampling->mover, sampling->fold, sampling->replay, stream, reader, &move);
+	/* One that fails is counted where that is noted: it may be taken twice before. */
+	sampling->streams += sampling->fold->refusal.sqlerrcode == 0;
 	return true;
 }
 
@@ -474,6 +476,7 @@ note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 se
 	error->hint, psprintf("\"%s\"", stream->stream_id)};
 	MemoryContext old;
 
+	sampling->streams++;
 	/* Events that are missing have findings of their own, and so do heads that were moved. */
 	if (error->sqlerrcode == ERRCODE_DATA_CORRUPTED || (stream->boundary_missing && phase == MAKO_PHASE_LOAD))
 		return;

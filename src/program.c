@@ -4,11 +4,12 @@
  *
  * The server's planner and inline.c turn the call f($1, $2, $4) into an expression, in which SQL functions are inlined; the executor
  * evaluates it, and parameters above the fold's own are bindings: what inline.c wants evaluated once. All of it happens as the
- * function's owner in a security-restricted operation, so that nobody who runs a migration lends his rights to the author of a
+ * function's owner behind the gate (gate.h), so that nobody who runs a migration lends his rights to the author of a
  * function. The planned expression lasts for the run; its evaluation state is made anew after an error, because a function that was
  * left in the middle has left its caches there too.
  */
 #include "binding.h"
+#include "gate.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"
@@ -136,87 +137,7 @@ parameter_as(MakoParameter parameter, Oid type)
 	param->paramtypmod = -1;
 	param->paramcollid = get_typcollation(param->paramtype);
 	param->location = -1;
-	return coerce_to_target_type(NULL, (Node *) param, param->paramtype, type, -1, COERCION_IMPLICIT,
-								 COERCE_IMPLICIT_CAST, -1);
-}
-
-/* What is put back when a function's owner has done his part: the role, and whatever settings he changed. */
-typedef struct Rights
-{
-	Oid			user;
-	int			security;
-	int			guc_level;
-} Rights;
-
-/* Acts as a function's owner, in a security-restricted operation; after an error the (sub)transaction ends it. */
-static inline Rights
-become_owner(Oid owner)
-{
-	Rights		before;
-
-	GetUserIdAndSecContext(&before.user, &before.security);
-	before.guc_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(owner, before.security | SECURITY_RESTRICTED_OPERATION);
-	return before;
-}
-
-/* Acts as before again. */
-static inline void
-become_caller(const Rights *before)
-{
-	SetUserIdAndSecContext(before->user, before->security);
-	AtEOXact_GUC(false, before->guc_level);
-}
-
-/* Is a function one that could change a setting or leave something else behind? A callback of check_functions_in_node(). */
-static bool
-is_foreign_function(Oid function, void *argument)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	bool		foreign;
-
-	if (!HeapTupleIsValid(tuple))
-		return true;
-	foreign = ((Form_pg_proc) GETSTRUCT(tuple))->prolang != INTERNALlanguageId ||
-		((Form_pg_proc) GETSTRUCT(tuple))->provolatile == PROVOLATILE_VOLATILE;
-	ReleaseSysCache(tuple);
-	return foreign && !mako_json_function_is_native(function);
-}
-
-/*
- * Is a value of a type that is not the server's own? The server's functions call the functions that belong to such a type: casts to
- * json, the comparison of its operator class, the checks of domains in it.
- */
-static bool
-is_of_foreign_type(const Node *node)
-{
-	switch (nodeTag(node))
-	{
-		case T_Const:
-		case T_Param:
-		case T_FuncExpr:
-		case T_OpExpr:
-		case T_RelabelType:
-		case T_CoerceViaIO:
-		case T_ArrayCoerceExpr:
-		case T_ConvertRowtypeExpr:
-		case T_RowExpr:
-		case T_ArrayExpr:
-		case T_FieldSelect:
-		case T_SubscriptingRef:
-			return exprType(node) >= FirstNormalObjectId;
-		default:
-			return false;		/* made of the others */
-	}
-}
-
-/* Does an expression call functions that are not the server's own or drop-ins? The checks of a domain may, and types of somebody's. */
-static bool
-calls_foreign_function(Node *node, void *argument)
-{
-	return node != NULL &&
-		(IsA(node, CoerceToDomain) || is_of_foreign_type(node) || check_functions_in_node(node, is_foreign_function, NULL) ||
-		 expression_tree_walker(node, calls_foreign_function, NULL));
+	return mako_gate_coerce((Node *) param, type);
 }
 
 /*
@@ -227,7 +148,7 @@ MakoProgram *
 mako_program_plan(Expr *expression, Oid owner, List **notes)
 {
 	MakoProgram *program = palloc0(sizeof(MakoProgram));
-	Rights		before = become_owner(owner);
+	MakoGate	gate = mako_gate_enter(owner);
 	List	   *bindings = NIL;
 	Expr	   *inlined = NULL;
 	ListCell   *cell;
@@ -236,7 +157,7 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 	if (mako_native_evaluation || notes != NULL)
 		inlined = mako_inline(expression, &bindings, notes);
 	program->is_inlined = mako_native_evaluation && inlined != NULL;
-	program->expression = program->is_inlined ? inlined : expression_planner(expression);
+	program->expression = program->is_inlined ? inlined : mako_gate_plan((Node *) expression);
 	program->bindings = program->is_inlined ? bindings : NIL;
 	if (mako_native_evaluation)
 	{
@@ -250,13 +171,13 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 		mako_share(&program->expression, &program->bindings);
 	}
 	program->is_json = getBaseType(exprType((Node *) program->expression)) == JSONBOID;
-	program->plain = !calls_foreign_function((Node *) program->expression, NULL);
+	program->plain = mako_gate_is_harmless((Node *) program->expression);
 	foreach(cell, program->bindings)
 	{
 		MakoBinding *binding = lfirst(cell);
 
 		binding->program = program;
-		program->plain = program->plain && !calls_foreign_function((Node *) binding->expression, NULL);
+		program->plain = program->plain && mako_gate_is_harmless((Node *) binding->expression);
 		mako_binding_plan(binding, program->bindings);
 		binding->chosen = binding->expression;
 	}
@@ -264,7 +185,7 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 	program->operand->expression = program->expression;
 	if (mako_native_evaluation)
 		mako_choose(program);
-	become_caller(&before);
+	mako_gate_leave(&gate);
 	return program;
 }
 
@@ -275,12 +196,15 @@ mako_program_compile(const MakoFunction *function)
 	List	   *arguments = NIL;
 	Oid		   *argtypes;
 	int			nargs;
+	MakoGate	gate;
 
 	if (function == NULL)
 		return NULL;
 	(void) get_func_signature(function->oid, &argtypes, &nargs);
+	gate = mako_gate_enter(function->owner);
 	for (int i = 0; i < nargs; i++)
 		arguments = lappend(arguments, parameter_as(role_parameters[function->role][i], argtypes[i]));
+	mako_gate_leave(&gate);
 	return mako_program_plan((Expr *) makeFuncExpr(function->oid, get_func_rettype(function->oid), arguments,
 												   InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL),
 							 function->owner, NULL);
@@ -291,10 +215,15 @@ MakoProgram *
 mako_program_compile_check(const MakoFunction *function)
 {
 	Oid			type = function == NULL ? JSONBOID : mako_function_state_type(function);
+	MakoGate	gate;
+	Node	   *state;
 
 	if (type == JSONBOID)
 		return NULL;
-	return mako_program_plan((Expr *) parameter_as(MAKO_PARAMETER_STATE, type), function->owner, NULL);
+	gate = mako_gate_enter(function->owner);
+	state = parameter_as(MAKO_PARAMETER_STATE, type);
+	mako_gate_leave(&gate);
+	return mako_program_plan((Expr *) state, function->owner, NULL);
 }
 
 /* What the programs of a fold are evaluated in, in the current memory context. */
@@ -311,7 +240,7 @@ mako_program_context(ParamListInfo parameters)
 static ExprState *
 prepare(const MakoProgram *program, Expr *expression, ParamListInfo parameters)
 {
-	ExprState  *state = ExecInitExprWithParams(expression, parameters);
+	ExprState  *state = mako_gate_prepare(expression, parameters);
 
 	if (mako_native_evaluation)
 		mako_json_functions_replace(state, unconstify(MakoRefusalSink *, &program->sink));
@@ -374,12 +303,12 @@ void
 mako_program_prepare(MakoProgram *program, ExprContext *context)
 {
 	ParamListInfo parameters = context->ecxt_param_list_info;
-	Rights		before;
+	MakoGate	gate;
 	ListCell   *cell;
 
 	if (program == NULL)
 		return;
-	before = become_owner(program->owner);
+	gate = mako_gate_enter(program->owner);
 	parameters->paramCompileArg = program;
 	program->context = context;
 	prepare_operand(program, program->operand, parameters);
@@ -390,7 +319,7 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 		if (binding->field == NULL)
 			binding->state = prepare(program, binding->chosen, parameters);
 	}
-	become_caller(&before);
+	mako_gate_leave(&gate);
 }
 
 /*
@@ -406,21 +335,17 @@ mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 	program->sink.refusal = refusal;
 	if (program->plain)
 	{
-		/* What is put back is the role only: settings have not changed, and looking for changes takes longer than most programs. */
-		Oid			user;
-		int			security;
+		MakoGate	gate = mako_gate_enter_harmless(program->owner);
 
-		GetUserIdAndSecContext(&user, &security);
-		SetUserIdAndSecContext(program->owner, security | SECURITY_RESTRICTED_OPERATION);
 		result = mako_operand_value(program->operand, program->context, isnull);
-		SetUserIdAndSecContext(user, security);
+		mako_gate_leave_harmless(&gate);
 	}
 	else
 	{
-		Rights		before = become_owner(program->owner);
+		MakoEvaluation evaluation = mako_gate_begin_evaluation(program->owner);
 
 		result = mako_operand_value(program->operand, program->context, isnull);
-		become_caller(&before);
+		mako_gate_end_evaluation(&evaluation);
 	}
 	return program->is_json && !*isnull ? mako_json_take_out(result) : result;
 }

@@ -6,9 +6,12 @@
  * run.c tells of every stream; a text is made only once in a while. The statement's own text comes back at the end. Memory is in
  * TopMemoryContext, because a batched run outlives its transactions.
  */
-#include "mako_migration.h"
+#include "door.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/memutils.h"
 
 /* Milliseconds between two texts. */
@@ -29,6 +32,17 @@ static struct
 	TimestampTz reported_at;
 	TimestampTz noticed_at;
 } progress;
+
+/* Frees one of the texts, if it is there: an error may have come before it was made. */
+static void
+forget(char **text)
+{
+	char	   *old = *text;
+
+	*text = NULL;
+	if (old != NULL)
+		pfree(old);
+}
 
 /* Shows how far it is; the view mako_progress takes it apart again. */
 static void
@@ -59,14 +73,16 @@ void
 mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
 					TimestampTz started_at)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	bool		whole_version = request->one_of_version && request->batch_size == 0;
+	MemoryContext old;
 
 	if (progress.statement == NULL)
 	{
-		progress.statement = pstrdup(MakoCurrentActivity());
+		/* The server answers with a copy, which is the caller's to forget. */
+		progress.statement = MemoryContextStrdup(TopMemoryContext, MakoCurrentActivity());
 		progress.noticed_at = GetCurrentTimestamp();
 	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (progress.what != NULL)
 		pfree(progress.what);
 	progress.what = psprintf("%s %s -> %s", request->batch_size > 0 ? "mako_migrate_batched" : "mako_migrate",
@@ -101,7 +117,70 @@ mako_progress_end(void)
 	if (progress.statement == NULL)
 		return;
 	MakoReportActivity(progress.statement);
-	pfree(progress.statement);
-	pfree(progress.what);
-	progress.statement = progress.what = NULL;
+	forget(&progress.statement);
+	forget(&progress.what);
+}
+
+/* ---- the view ------------------------------------------------------------------------------- */
+
+/* What sessions show, as far as the caller may see them. */
+static MakoStatement select_active = {
+	"SELECT t.m[4]::bigint, CASE WHEN t.m[1] IS NULL THEN 'single' ELSE 'batched' END, t.m[2], t.m[3], t.m[5]::bigint, t.m[6]::bigint,"
+	" t.m[7]::bigint, t.m[8]::double precision, t.m[9]::timestamptz,"
+	" clock_timestamp() + make_interval(secs => (t.m[6]::bigint - t.m[5]::bigint) / NULLIF(t.m[8]::double precision, 0)), t.pid"
+	" FROM (SELECT a.pid, regexp_match(a.query, '^mako_migrate(_batched)? (\\S+) -> (\\S+): run (\\d+), (\\d+) of (\\d+) streams,"
+	" (\\d+) failed, (\\d+\\.\\d) a second, since (\\S.*)$') AS m"
+	"  FROM pg_stat_activity a WHERE a.datname = current_database() AND a.state = 'active') t"
+	" WHERE t.m IS NOT NULL ORDER BY 1",
+	0, {0}
+};
+
+/* Batched runs that no session is at, but for those shown, and those of a version that wait for their turn. */
+#define UNFINISHED(total) \
+	"SELECT r.run_id, r.kind, r.source_wf, r.target_wf, r.migrated + r.failed, " total ", r.failed, NULL::double precision," \
+	" r.started_at, NULL::timestamptz," \
+	" (SELECT l.pid FROM pg_locks l CROSS JOIN %s.mako_source_lock(r.source_wf) AS k (key)" \
+	"  WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.granted" \
+	"  AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())" \
+	"  AND l.classid = (k.key >> 32 & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid LIMIT 1)" \
+	" FROM mako.migration_run r" \
+	" WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.run_id <> ALL ($1) ORDER BY r.run_id"
+
+static MakoStatement select_unfinished = {UNFINISHED("NULL::bigint"), 1, {INT8ARRAYOID}};
+
+static MakoStatement select_unfinished_counted = {
+	UNFINISHED("r.migrated + (SELECT count(*) FROM mako.stream s WHERE s.workflow_id = r.source_wf"
+			   " AND s.stream_no <= r.through_stream_no AND (r.tenant_id IS NULL OR s.tenant_id = r.tenant_id))"),
+	1, {INT8ARRAYOID}
+};
+
+/* Returns true if the caller may look at a table of a store that he trusts. */
+static bool
+may_look_at(const char *table)
+{
+	return mako_door_has_table(table) && mako_door_may_use() && mako_door_untrusted_owner() == NULL &&
+		pg_class_aclcheck(mako_door_table(table), GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+}
+
+MAKO_FUNCTION(mako_current_progress);
+
+/* What the view mako_progress shows. */
+Datum
+mako_current_progress(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *result = mako_rowset_begin(fcinfo);
+	MakoConnection connection = mako_sql_connect_visible();
+	MakoRows	active = mako_sql_query(&select_active, NULL, NULL);
+	Datum	   *run_ids = palloc(sizeof(Datum) * (active.count + 1));
+	Datum		shown;
+
+	for (uint64 row = 0; row < active.count; row++)
+		run_ids[row] = Int64GetDatum(mako_row_bigint(&active, row, 1));
+	shown = PointerGetDatum(construct_array(run_ids, (int) active.count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	mako_rowset_add_rows(result, active);
+	if (may_look_at("migration_run"))
+		mako_rowset_add_rows(result, mako_sql_query(may_look_at("stream") ? &select_unfinished_counted : &select_unfinished,
+													&shown, NULL));
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
 }

@@ -188,8 +188,7 @@ mako_replay_may_have_returned(const char *workflow_id, const char *other)
 {
 	Datum		values[] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(other)};
 	MakoRows	rows = mako_sql_query_snapshot(&select_return, values, NULL);
-	bool		isnull;
-	bool		returned = DatumGetBool(mako_rows_get(&rows, 0, 1, &isnull));
+	bool		returned = mako_row_boolean(&rows, 0, 1);
 
 	mako_rows_free(&rows);
 	return returned;
@@ -345,14 +344,13 @@ read_moves(const MakoStream *stream)
 	for (int i = 0; i < moves.count; i++)
 	{
 		Move	   *move = &moves.moves[i];
-		bool		isnull;
 
-		move->sequence_number = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
-		move->run_id = DatumGetInt64(mako_rows_get(&rows, i, 2, &isnull));
-		move->source_wf = mako_rows_text(&rows, i, 3);
-		move->target_wf = mako_rows_text(&rows, i, 4);
-		move->state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_rows_get(&rows, i, 5, &isnull)));
-		move->state_schema_version = DatumGetInt32(mako_rows_get(&rows, i, 6, &isnull));
+		move->sequence_number = mako_row_bigint(&rows, i, 1);
+		move->run_id = mako_row_bigint(&rows, i, 2);
+		move->source_wf = mako_row_text(&rows, i, 3);
+		move->target_wf = mako_row_text(&rows, i, 4);
+		move->state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_row_jsonb(&rows, i, 5)));
+		move->state_schema_version = mako_row_integer(&rows, i, 6);
 	}
 	mako_rows_free(&rows);
 	return moves;
@@ -397,6 +395,8 @@ enter(Walk *walk, const char *workflow_id, Datum state, int64 sequence_number)
 	walk->workflow_id = workflow_id;
 	walk->fold = mako_replay_fold(walk->replay, workflow_id, workflow_id);
 	walk->known = state != (Datum) 0;
+	/* A history does not stop at a refusal, so it must be raised: no fold of a batch can be among those of its replay. */
+	Assert(!walk->fold->takes_refusals);
 	if (walk->known)
 		mako_fold_begin(walk->fold, state, sequence_number);
 }

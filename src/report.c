@@ -331,16 +331,15 @@ mako_report_load_errors(MakoReport *report)
 
 	for (uint64 row = 0; row < rows.count; row++)
 	{
-		char	   *phase = mako_rows_text(&rows, row, 3);
-		char	   *sqlstate = mako_rows_text(&rows, row, 5);
-		bool		isnull;
+		char	   *phase = mako_row_text(&rows, row, 3);
+		char	   *sqlstate = mako_row_text(&rows, row, 5);
 		MakoError	error = {
-			.stream_no = DatumGetInt64(mako_rows_get(&rows, row, 1, &isnull)),.stream_id = mako_rows_text(&rows, row, 2),
-			.sequence_number = DatumGetInt64(mako_rows_get(&rows, row, 4, &isnull)),.message = mako_rows_text(&rows, row, 6),
-			.detail = mako_rows_text(&rows, row, 7),.hint = mako_rows_text(&rows, row, 8),.context = mako_rows_text(&rows, row, 9)
+			.stream_no = mako_row_bigint(&rows, row, 1),.stream_id = mako_row_text(&rows, row, 2),
+			.sequence_number = mako_row_bigint(&rows, row, 4),.message = mako_row_text(&rows, row, 6),
+			.detail = mako_row_text(&rows, row, 7),.hint = mako_row_text(&rows, row, 8),.context = mako_row_text(&rows, row, 9)
 		};
 
-		while (strcmp(mako_phase_name[error.phase], phase) != 0)
+		while (error.phase < MAKO_PHASE_REGISTRY && strcmp(mako_phase_name[error.phase], phase) != 0)
 			error.phase++;
 		snprintf(error.sqlstate, sizeof(error.sqlstate), "%s", sqlstate);
 		report->errors = lappend(report->errors, copy_error(&error, MAKO_ERROR_TEXT));

@@ -53,7 +53,6 @@ mako_retrace_run(MakoArchive *archive, int64 run_id)
 	ListCell   *cell;
 	MakoRows	rows;
 	MakoRun    *run = NULL;
-	bool		isnull;
 
 	foreach(cell, archive->runs)
 		if (((MakoRun *) lfirst(cell))->run_id == run_id)
@@ -66,13 +65,13 @@ mako_retrace_run(MakoArchive *archive, int64 run_id)
 
 		run = palloc0(sizeof(MakoRun));
 		run->run_id = run_id;
-		run->kind = mako_rows_text(&rows, 0, 1);
-		run->source_wf = mako_rows_text(&rows, 0, 2);
-		run->target_wf = mako_rows_text(&rows, 0, 3);
-		run->update_registry = DatumGetBool(mako_rows_get(&rows, 0, 4, &isnull));
-		run->fingerprint = mako_rows_text(&rows, 0, 5);
-		run->finished = DatumGetBool(mako_rows_get(&rows, 0, 6, &isnull));
-		run->migrated = DatumGetInt64(mako_rows_get(&rows, 0, 7, &isnull));
+		run->kind = mako_row_text(&rows, 0, 1);
+		run->source_wf = mako_row_text(&rows, 0, 2);
+		run->target_wf = mako_row_text(&rows, 0, 3);
+		run->update_registry = mako_row_boolean(&rows, 0, 4);
+		run->fingerprint = mako_row_text(&rows, 0, 5);
+		run->finished = mako_row_boolean(&rows, 0, 6);
+		run->migrated = mako_row_bigint_or(&rows, 0, 7, 0);
 		archive->runs = lappend(archive->runs, run);
 		MemoryContextSwitchTo(old);
 	}
@@ -138,17 +137,19 @@ mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, in
 		MakoMark   *mark = &marks.marks[i];
 		int64		stream_no;
 		bool		isnull;
+		Datum		schema_version;
 		Datum		state;
 
-		stream_no = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+		stream_no = mako_row_bigint(&rows, i, 1);
 		while (streams[stream].stream_no != stream_no)
 			marks.first[++stream] = i;
-		mark->sequence_number = DatumGetInt64(mako_rows_get(&rows, i, 2, &isnull));
-		mark->run_id = DatumGetInt64(mako_rows_get(&rows, i, 3, &isnull));
-		mark->workflow_id = mako_rows_text(&rows, i, 4);
+		mark->sequence_number = mako_row_bigint(&rows, i, 2);
+		mark->run_id = mako_row_bigint(&rows, i, 3);
+		mark->workflow_id = mako_row_text(&rows, i, 4);
 		mark->repoints = mark->workflow_id == NULL;
-		mark->state_schema_version = DatumGetInt32(mako_rows_get(&rows, i, 5, &isnull));
-		state = mako_rows_get(&rows, i, 6, &isnull);
+		schema_version = mako_row_value(&rows, i, 5, INT4OID, &isnull);
+		mark->state_schema_version = isnull ? 0 : DatumGetInt32(schema_version);
+		state = mako_row_value(&rows, i, 6, JSONBOID, &isnull);
 		mark->state = isnull ? (Datum) 0 : copy_stored(state);
 		mark->run = mako_retrace_run(archive, mark->run_id);
 	}
@@ -213,9 +214,6 @@ enter(MakoRetrace *trace, const char *workflow_id, Datum state)
 {
 	MakoFold   *fold = state == (Datum) 0 ? NULL : fold_of(trace, workflow_id);
 
-	/* A fold's state is gone when it begins anew. */
-	if (fold != NULL && fold == trace->fold)
-		state = JsonbPGetDatum(DatumGetJsonbPCopy(state));
 	trace->workflow_id = workflow_id;
 	trace->known = fold != NULL;
 	trace->fold = fold;
@@ -250,12 +248,15 @@ migrate(MakoRetrace *trace, const char *target_wf, MakoRun *run)
 	return mako_fold_migrate(steps);
 }
 
-/* Goes to a workflow without a move of its own: by repointings, where the state is the same, or through the registered steps. */
-static void
+/*
+ * Goes to a workflow without a move of its own: by repointings, where the state is the same, or through the registered steps; false when
+ * one of those refuses the state.
+ */
+static bool
 go_to(MakoRetrace *trace, const char *workflow_id)
 {
 	if (trace->workflow_id != NULL && strcmp(trace->workflow_id, workflow_id) == 0)
-		return;
+		return true;
 	if (trace->workflow_id == NULL)
 	{
 		const MakoFold *fold = fold_of(trace, workflow_id);
@@ -266,10 +267,11 @@ go_to(MakoRetrace *trace, const char *workflow_id)
 		enter(trace, workflow_id, (Datum) 0);
 	else
 	{
-		if (strcmp(folding_workflow(trace, trace->workflow_id, 0), workflow_id) != 0)
-			(void) migrate(trace, workflow_id, NULL);
+		if (strcmp(folding_workflow(trace, trace->workflow_id, 0), workflow_id) != 0 && !migrate(trace, workflow_id, NULL))
+			return false;
 		enter(trace, workflow_id, trace->fold->state);
 	}
+	return true;
 }
 
 /* A stored state under a workflow at this point: the application's, or that of a run; (Datum) 0 without one. */
@@ -282,10 +284,9 @@ read_stored(const MakoRetrace *trace, const char *workflow_id, int64 run_id)
 	};
 	MakoRows	rows = mako_sql_query_snapshot(&select_stored, values, NULL);
 	Datum		state = (Datum) 0;
-	bool		isnull;
 
 	if (rows.count > 0)
-		state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_rows_get(&rows, 0, 1, &isnull)));
+		state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_row_jsonb(&rows, 0, 1)));
 	mako_rows_free(&rows);
 	return state;
 }
@@ -302,7 +303,8 @@ follow(MakoRetrace *trace, const MakoMark *mark)
 		enter(trace, run->target_wf, mark->state);
 		return true;
 	}
-	go_to(trace, run->source_wf);
+	if (!go_to(trace, run->source_wf))
+		return false;
 	if (!trace->known)
 		enter(trace, run->source_wf, read_stored(trace, run->source_wf, 0));
 	if (trace->known)
@@ -351,12 +353,12 @@ take_event(MakoRetrace *trace, const MakoEvent *event)
 	if (trace->workflow_id == NULL || !mako_replay_written_under(event, trace->workflow_id))
 		written_under = TextDatumGetCString(event->workflow_id);
 	workflow_id = folding_workflow(trace, written_under != NULL ? written_under : trace->workflow_id, event->sequence_number);
-	if (trace->workflow_id == NULL)
-		go_to(trace, workflow_id);
-	else if (workflow_id != trace->workflow_id && strcmp(workflow_id, trace->workflow_id) != 0 &&
-			 (strcmp(trace->workflow_id, workflow_to_come(trace, event->sequence_number)) != 0 ||
-			  mako_replay_may_have_returned(trace->workflow_id, workflow_id)))
-		go_to(trace, workflow_id);
+	if ((trace->workflow_id == NULL ||
+		 (workflow_id != trace->workflow_id && strcmp(workflow_id, trace->workflow_id) != 0 &&
+		  (strcmp(trace->workflow_id, workflow_to_come(trace, event->sequence_number)) != 0 ||
+		   mako_replay_may_have_returned(trace->workflow_id, workflow_id)))) &&
+		!go_to(trace, workflow_id))
+		return false;
 
 	trace->known = trace->known && trace->fold->apply != NULL;
 	if (trace->known && !mako_fold_event(trace->fold, event))
@@ -402,15 +404,20 @@ mako_retrace_until(MakoRetrace *trace, MakoReader *reader, int64 sequence_number
 	}
 }
 
-/* Goes to the workflow where the stream was in the end, with its state; where only the application knows that, with its snapshot. */
-void
+/*
+ * Goes to the workflow where the stream was in the end, with its state; where only the application knows that, with its snapshot. False
+ * when a step on the way refuses the state.
+ */
+bool
 mako_retrace_finish(MakoRetrace *trace)
 {
-	go_to(trace, trace->final_wf);
+	if (!go_to(trace, trace->final_wf))
+		return false;
 	if (!trace->known)
 		enter(trace, trace->final_wf, read_stored(trace, trace->final_wf, 0));
 	if (!trace->known)
 		raise_unknown(trace);
+	return true;
 }
 
 /* Takes the state to the target of the main fold; false when it is refused. */

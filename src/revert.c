@@ -9,7 +9,8 @@
  *
  * A batch lives in a context that is reset for the next, below that of the call.
  */
-#include "mako_migration.h"
+#include "dependent.h"
+#include "door.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -29,12 +30,12 @@ static MakoStatement select_run = {
 
 static MakoStatement insert_run = {
 	"INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, reverts, reason,"
-	" fingerprint, definitions, extension_version, started_at)"
+	" fingerprint, definitions, extension_version, started_at, effective_role)"
 	" SELECT 'revert', r.target_wf, r.source_wf, ARRAY(SELECT p.workflow_id FROM pg_catalog.unnest(r.path) WITH ORDINALITY"
 	"  AS p (workflow_id, ordinal) ORDER BY p.ordinal DESC), r.tenant_id, r.update_registry, false, r.run_id, $2,"
-	"  r.fingerprint, '{}', $3, $4"
+	"  r.fingerprint, '{}', $3, $4, $5"
 	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1 RETURNING run_id",
-	4, {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	5, {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}
 };
 
 /* Is a workflow registered, and can its states be folded? */
@@ -133,9 +134,8 @@ is_registered(const char *workflow_id, bool *has_apply)
 	Datum		value = CStringGetTextDatum(workflow_id);
 	MakoRows	rows = mako_sql_query(&select_workflow, &value, NULL);
 	bool		found = rows.count > 0;
-	bool		isnull;
 
-	*has_apply = found && DatumGetBool(mako_rows_get(&rows, 0, 1, &isnull));
+	*has_apply = found && mako_row_boolean(&rows, 0, 1);
 	mako_rows_free(&rows);
 	return found;
 }
@@ -198,16 +198,6 @@ find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run,
 
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
 
-/* A copy of the uuid in a row; NULL for null. */
-static pg_uuid_t *
-row_uuid(const MakoRows *rows, uint64 row, int column)
-{
-	bool		isnull;
-	Datum		value = mako_rows_get(rows, row, column, &isnull);
-
-	return isnull ? NULL : memcpy(palloc(sizeof(pg_uuid_t)), DatumGetUUIDP(value), sizeof(pg_uuid_t));
-}
-
 /* Fetches and locks the next streams of the run; returns how many. */
 static int
 fetch_candidates(const Revert *revert, MakoCursor *cursor, Candidate **candidates)
@@ -220,16 +210,15 @@ fetch_candidates(const Revert *revert, MakoCursor *cursor, Candidate **candidate
 	{
 		Candidate  *candidate = &(*candidates)[i];
 		MakoStream *stream = &candidate->stream;
-		bool		isnull;
 
-		stream->stream_no = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
-		stream->stream_id = mako_rows_text(&rows, i, 2);
-		stream->tenant_id = row_uuid(&rows, i, 3);
-		stream->process_id = row_uuid(&rows, i, 4);
-		stream->version = DatumGetInt64(mako_rows_get(&rows, i, 5, &isnull));
-		stream->workflow_id = candidate->workflow_id = mako_rows_text(&rows, i, 6);
-		candidate->snapshot_at = DatumGetInt64(mako_rows_get(&rows, i, 7, &isnull));
-		candidate->moved_at = DatumGetInt64(mako_rows_get(&rows, i, 8, &isnull));
+		stream->stream_no = mako_row_bigint(&rows, i, 1);
+		stream->stream_id = mako_row_text(&rows, i, 2);
+		stream->tenant_id = mako_row_uuid(&rows, i, 3);
+		stream->process_id = mako_row_uuid(&rows, i, 4);
+		stream->version = mako_row_bigint(&rows, i, 5);
+		stream->workflow_id = candidate->workflow_id = mako_row_text(&rows, i, 6);
+		candidate->snapshot_at = mako_row_bigint(&rows, i, 7);
+		candidate->moved_at = mako_row_bigint(&rows, i, 8);
 	}
 	mako_rows_free(&rows);
 	return count;
@@ -271,15 +260,14 @@ take_back(Revert *revert, const Candidate *candidates, int count)
 	{
 		const Candidate *candidate = &candidates[i];
 		ErrorData  *error = NULL;
-		bool		isnull;
 
 		if (revert->update_registry)
 		{
-			int64		later_run = DatumGetInt64(mako_rows_get(&obstacles, i, 1, &isnull));
+			int64		later_run = mako_row_bigint_or(&obstacles, i, 1, 0);
 
-			error = find_obstacle(revert, candidate, isnull ? 0 : later_run,
-								  DatumGetBool(mako_rows_get(&obstacles, i, 2, &isnull)),
-								  DatumGetBool(mako_rows_get(&obstacles, i, 3, &isnull)));
+			error = find_obstacle(revert, candidate, later_run,
+								  mako_row_boolean(&obstacles, i, 2),
+								  mako_row_boolean(&obstacles, i, 3));
 		}
 		if (error != NULL)
 			mako_report_error(revert->report, candidate->stream.stream_no, candidate->stream.stream_id, MAKO_PHASE_REGISTRY,
@@ -330,21 +318,20 @@ read_run(Revert *revert)
 	Datum		run_id = Int64GetDatum(revert->run_id);
 	MakoRows	rows = mako_sql_query(&select_run, &run_id, NULL);
 	const char *kind;
-	bool		isnull;
 
 	if (rows.count == 0)
 		mako_audit_raise_unknown(revert->run_id);
-	kind = mako_rows_text(&rows, 0, 1);
-	revert->source_wf = mako_rows_text(&rows, 0, 2);
-	revert->target_wf = mako_rows_text(&rows, 0, 3);
-	revert->update_registry = DatumGetBool(mako_rows_get(&rows, 0, 4, &isnull));
+	kind = mako_row_text(&rows, 0, 1);
+	revert->source_wf = mako_row_text(&rows, 0, 2);
+	revert->target_wf = mako_row_text(&rows, 0, 3);
+	revert->update_registry = mako_row_boolean(&rows, 0, 4);
 	if (strcmp(kind, "revert") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("migration run " INT64_FORMAT " cannot be reverted", revert->run_id),
 				 errdetail("It has itself taken streams back from \"%s\" to \"%s\".", revert->source_wf, revert->target_wf),
 				 errhint("Migrate them again with mako_migrate().")));
-	revert->finished = DatumGetBool(mako_rows_get(&rows, 0, 5, &isnull));
+	revert->finished = mako_row_boolean(&rows, 0, 5);
 	mako_rows_free(&rows);
 }
 
@@ -354,15 +341,14 @@ start_run(const Revert *revert)
 {
 	Datum		values[] = {
 		Int64GetDatum(revert->run_id), PointerGetDatum(revert->reason), CStringGetTextDatum(mako_sql_extension_version()),
-		TimestampTzGetDatum(revert->report->started_at)
+		TimestampTzGetDatum(revert->report->started_at), CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))
 	};
-	MakoRows	rows = mako_invariants_query(&insert_run, values, revert->reason == NULL ? " n  " : NULL);
-	bool		isnull;
+	MakoRows	rows = mako_invariants_query(&insert_run, values, revert->reason == NULL ? " n   " : NULL);
 	int64		run_id;
 
 	if (rows.count != 1)
 		mako_sql_raise_swallowed("migration_run", 1);
-	run_id = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+	run_id = mako_row_bigint(&rows, 0, 1);
 	mako_rows_free(&rows);
 	return run_id;
 }
@@ -373,8 +359,7 @@ count_all(const Revert *revert)
 {
 	Datum		run_id = Int64GetDatum(revert->run_id);
 	MakoRows	rows = mako_sql_query(&count_streams, &run_id, NULL);
-	bool		isnull;
-	int64		count = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+	int64		count = mako_row_bigint(&rows, 0, 1);
 
 	mako_rows_free(&rows);
 	return count;
@@ -401,6 +386,8 @@ work(void *argument)
 		.report = revert->report,.source_wf = CStringGetTextDatum(revert->target_wf),.target_wf = CStringGetTextDatum(revert->source_wf)
 	};
 	revert->writer = mako_writer_create(&revert->destination, 1, revert->update_registry);
+	if (revert->update_registry)
+		mako_dependent_check_scope();
 	revert->writer->undoes = revert->run_id;
 	revert->report->run_id = start_run(revert);
 	if (!revert->finished)
@@ -441,7 +428,7 @@ mako_revert(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect();
 	/* Right after a migration, statistics know nothing of its snapshots: what looks expensive would be compiled anew for every batch. */
 	mako_sql_set(connection, "jit", "off");
-	mako_invariants_check_store();
+	mako_door_check_for_run();
 	mako_call_check_once(command, "mako_revert", "run", subject);
 	mako_call_run(work, &revert);
 	mako_call_remember(command, "mako_revert", subject);

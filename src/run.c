@@ -14,6 +14,7 @@
  * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
 #include "batched.h"
+#include "dependent.h"
 
 #include "access/xact.h"
 #include "utils/builtins.h"
@@ -453,6 +454,8 @@ mako_run(const MakoRequest *requests, int count)
 	const int64 *found;
 	int			found_count;
 
+	if (requests[0].update_registry)
+		mako_dependent_check_scope();
 	/* In this order: then the runs that have moved a stream to one of our sources before all have smaller numbers than ours. */
 	pass->census = mako_census_take(pass->sources, count, pass->tenant_id);
 	found = mako_census_found(pass->census, &found_count);
@@ -487,6 +490,7 @@ mako_run_begin_batched(MakoBatchedRun *runs, int count)
 	for (int i = 0; i < count; i++)
 		requests[i] = runs[i].request;
 	pass = open_pass(requests, count);
+	mako_dependent_check_scope();
 	compile(pass);
 	rehearse(pass);
 	for (int i = 0; i < count; i++)

@@ -9,8 +9,11 @@
  * Snapshots and heads go straight to their tables (direct.c), and by a statement where somebody has given a table more to do. Either
  * way of the one goes with either way of the other, and is chosen at every flush.
  */
-#include "mako_migration.h"
+#include "dependent.h"
+#include "door.h"
+#include "gate.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -19,8 +22,8 @@
 #include "utils/memutils.h"
 
 static MakoStatement insert_snapshots = {
-	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state)"
-	" SELECT u.*"
+	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state, taken_at)"
+	" SELECT u.*, pg_catalog.now()"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
 	" pg_catalog.unnest($5), pg_catalog.unnest($6)) AS u",
 	6, {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID}
@@ -50,34 +53,19 @@ static MakoStatement mark_repointed = {
 	5, {INT8OID, INT8OID, INT8ARRAYOID, INT8OID, INT8OID}, true
 };
 
+/* Only where a head is as it was folded: a trigger may have appended an event meanwhile. */
 static MakoStatement update_heads = {
 	"UPDATE mako.stream AS s SET workflow_id = h.target_wf"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, target_wf)"
-	" WHERE s.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	" AND s.stream_no OPERATOR(pg_catalog.>=) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4",
-	4, {INT8ARRAYOID, TEXTARRAYOID, INT8OID, INT8OID}, true
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS h (stream_no, target_wf, version)"
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) h.stream_no AND s.version OPERATOR(pg_catalog.=) h.version"
+	" AND s.stream_no OPERATOR(pg_catalog.>=) $4 AND s.stream_no OPERATOR(pg_catalog.<=) $5",
+	5, {INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
 };
 
-/* With the oid of the relation, the base type of the process column, and what is missing of them. */
-static MakoStatement select_dependents = {
-	"WITH RECURSIVE d AS ("
-	"  SELECT d.*, to_regclass(d.relation)::oid AS oid FROM mako.dependent d),"
-	" base (process_column, relation, type) AS ("
-	"  SELECT d.process_column, d.relation, a.atttypid"
-	"  FROM d JOIN pg_attribute a ON a.attrelid = d.oid AND a.attname = d.process_column AND NOT a.attisdropped"
-	"  UNION"
-	"  SELECT b.process_column, b.relation, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype = 'd')"
-	" SELECT d.relation, d.process_column, d.workflow_column, d.tenant_column, d.oid,"
-	"  (SELECT b.type FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'"
-	"   WHERE b.relation = d.relation AND b.process_column = d.process_column),"
-	"  CASE WHEN d.oid IS NULL THEN 'The relation does not exist.'"
-	"   ELSE (SELECT 'Column \"' || c.name || '\" does not exist.'"
-	"         FROM (VALUES (1, d.process_column), (2, d.workflow_column), (3, d.tenant_column)) AS c (ordinal, name)"
-	"         WHERE c.name IS NOT NULL AND NOT EXISTS ("
-	"           SELECT FROM pg_attribute a WHERE a.attrelid = d.oid AND a.attname = c.name AND NOT a.attisdropped)"
-	"         ORDER BY c.ordinal LIMIT 1) END"
-	" FROM d ORDER BY d.relation, d.process_column, d.workflow_column",
-	0, {0}
+static MakoStatement select_moved_heads = {
+	"SELECT FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version)"
+	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) h.stream_no AND s.version OPERATOR(pg_catalog.<>) h.version LIMIT 1",
+	2, {INT8ARRAYOID, INT8ARRAYOID}
 };
 
 /* What undoes the writing of one stream. */
@@ -98,56 +86,12 @@ static MakoStatement put_head_back = {
 	3, {INT8OID, TEXTOID, TEXTOID}
 };
 
-/* The statement that lets one dependent follow; its parameters are those of write_dependents(). */
-static MakoStatement *
-dependent_statement(const MakoRows *rows, uint64 row)
-{
-	MakoStatement *statement = palloc0(sizeof(MakoStatement));
-	const Oid	argtypes[] = {INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
-	const char *process_column = mako_rows_text(rows, row, 2);
-	const char *workflow_column = mako_rows_text(rows, row, 3);
-	const char *tenant_column = mako_rows_text(rows, row, 4);
-	bool		isnull;
-	Oid			relation = DatumGetObjectId(mako_rows_get(rows, row, 5, &isnull));
-	Oid			type = DatumGetObjectId(mako_rows_get(rows, row, 6, &isnull));
-	const char *missing = mako_rows_text(rows, row, 7);
-	StringInfoData text;
-
-	if (missing != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("dependent %s of the store cannot be followed", mako_rows_text(rows, row, 1)),
-				 errdetail_internal("%s", missing),
-				 errhint("Restore it, or use mako_remove_dependent().")));
-
-	initStringInfo(&text);
-	appendStringInfo(&text,
-					 "UPDATE %s AS d SET %s = m.target_wf"
-					 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
-					 " pg_catalog.unnest($5), pg_catalog.unnest($6))"
-					 " AS m (stream_no, stream_id, process_id, tenant_id, target_wf, source_wf)"
-					 " WHERE d.%s OPERATOR(pg_catalog.=) m.%s AND d.%s OPERATOR(pg_catalog.=) m.source_wf",
-					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation)),
-					 quote_identifier(workflow_column), quote_identifier(process_column),
-					 type == UUIDOID ? "process_id" : type == INT8OID ? "stream_no" : "stream_id",
-					 quote_identifier(workflow_column));
-	if (tenant_column != NULL)
-		appendStringInfo(&text, " AND d.%s OPERATOR(pg_catalog.=) m.tenant_id", quote_identifier(tenant_column));
-	statement->text = text.data;
-	statement->nargs = lengthof(argtypes);
-	memcpy(statement->argtypes, argtypes, sizeof(argtypes));
-	statement->plan_each_time = true;
-	statement->transient = true;
-	return statement;
-}
-
 /* Opens the snapshots to insert some; NULL where only a statement can do it. */
 static MakoDirect *
 open_snapshots(void)
 {
-	static const MakoDirectColumn columns[] = {
-		{"stream_no", INT8OID}, {"sequence_number", INT8OID}, {"run_id", INT8OID}, {"workflow_id", TEXTOID},
-		{"state_schema_version", INT4OID}, {"state", JSONBOID}
+	static const char *const columns[] = {
+		"stream_no", "sequence_number", "run_id", "workflow_id", "state_schema_version", "state", "taken_at"
 	};
 
 	return mako_direct_open("snapshot", CMD_INSERT, columns, lengthof(columns));
@@ -187,13 +131,7 @@ mako_writer_create(const MakoDestination *destinations, int count, bool update_r
 	writer->in_order = true;
 	writer->context = AllocSetContextCreate(CurrentMemoryContext, "mako results", ALLOCSET_DEFAULT_SIZES);
 	if (update_registry)
-	{
-		MakoRows	rows = mako_sql_query(&select_dependents, NULL, NULL);
-
-		for (uint64 row = 0; row < rows.count; row++)
-			writer->dependents = lappend(writer->dependents, dependent_statement(&rows, row));
-		mako_rows_free(&rows);
-	}
+		writer->dependents = mako_dependent_statements();
 	return writer;
 }
 
@@ -395,7 +333,7 @@ write_rows(MakoStatement *statement, Datum *values, int count, const char *table
 		mako_sql_raise_swallowed(table, count);
 }
 
-/* What of a result is in its snapshot, in the order of open_snapshots() and of insert_snapshots. */
+/* What of a result is in its snapshot, in the order of open_snapshots() and of insert_snapshots; taken_at comes last. */
 static const Column snapshot_columns[] = {STREAM_NO, SEQUENCE_NUMBER, RUN_ID, TARGET_WF, STATE_SCHEMA_VERSION, STATE};
 
 #define SNAPSHOT_COLUMNS lengthof(snapshot_columns)
@@ -409,12 +347,13 @@ insert_directly(const Part *part, MakoDirect *snapshots)
 	for (int i = part->first; i < part->first + part->count; i++)
 	{
 		const MakoResult *result = &writer->results[i];
-		Datum		values[SNAPSHOT_COLUMNS];
+		Datum		values[SNAPSHOT_COLUMNS + 1];
 
 		if (result->state == NULL)
 			continue;
 		for (size_t column = 0; column < SNAPSHOT_COLUMNS; column++)
 			values[column] = column_value(result, destination_of(writer, result), snapshot_columns[column]);
+		values[SNAPSHOT_COLUMNS] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 		mako_direct_insert(snapshots, values);
 	}
 	mako_direct_close(snapshots);
@@ -501,6 +440,21 @@ repoint_directly(const Part *part)
 		mako_direct_close(heads);
 }
 
+/* Raises that a statement has not repointed every head: an event was appended while its stream moved, or a row was swallowed. */
+static void
+raise_heads_left(Datum stream_nos, Datum versions, int count)
+{
+	Datum		values[] = {stream_nos, versions};
+
+	if (mako_sql_query(&select_moved_heads, values, NULL).count == 0)
+		mako_sql_raise_swallowed("stream", count);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("an event was appended to the stream while it was moved"),
+			 errdetail("Its state was computed without that event."),
+			 errhint("Look for a trigger on a table of the store or on a dependent that appends events.")));
+}
+
 /* Repoints the heads of a part, and with them every routing key. */
 static void
 write_heads(const Part *part)
@@ -513,11 +467,13 @@ write_heads(const Part *part)
 		Datum		values[] = {
 			column_array(part, LEFT, STREAM_NO, &count),
 			column_array(part, LEFT, TARGET_WF, &count),
+			column_array(part, LEFT, VERSION, &count),
 			Int64GetDatum(results[0].stream_no),
 			Int64GetDatum(results[part->count - 1].stream_no),
 		};
 
-		write_rows(&update_heads, values, count, "stream");
+		if (count > 0 && mako_invariants_write(&update_heads, values, NULL) != (uint64) count)
+			raise_heads_left(values[0], values[2], count);
 	}
 }
 
@@ -573,20 +529,20 @@ mako_writer_rehearse(const MakoWriter *writer)
 	ListCell   *cell;
 
 	if (writer->undoes > 0)
-		mako_sql_rehearse(&mark_snapshots);
+		mako_sql_check(&mark_snapshots);
 	else
 	{
-		mako_sql_rehearse(&insert_snapshots);
+		mako_sql_check(&insert_snapshots);
 		ereport(DEBUG1, (errmsg_internal("snapshots are written by %s", writer->is_direct ? "bulk insert" : "statements")));
 	}
 	if (!writer->update_registry)
 		return;
 	if (writer->undoes == 0)
 		ereport(DEBUG1, (errmsg_internal("heads are written by %s", is_direct(mako_head_open()) ? "row" : "statements")));
-	mako_sql_rehearse(writer->undoes > 0 ? &mark_repointed : &insert_repointed);
-	mako_sql_rehearse(&update_heads);
+	mako_sql_check(writer->undoes > 0 ? &mark_repointed : &insert_repointed);
+	mako_sql_check(&update_heads);
 	foreach(cell, writer->dependents)
-		mako_sql_rehearse(lfirst(cell));
+		mako_sql_check(lfirst(cell));
 }
 
 /* Writes a part of the results, and where that fails its halves, down to the streams that cannot be written. */
@@ -666,17 +622,13 @@ put_back(const MakoWriter *writer, const MakoDestination *destination, int64 str
 	MakoRows	rows = mako_invariants_query(&put_head_back, values, NULL);
 	MakoStreamName name;
 	MakoResult	result = {.stream_no = stream_no,.name = &name};
-	bool		isnull;
-	Datum		uuid;
 
 	if (rows.count > 0)
 	{
-		name.stream_id = mako_rows_text(&rows, 0, 1);
-		uuid = mako_rows_get(&rows, 0, 2, &isnull);
-		name.tenant_id = isnull ? NULL : copy_uuid(DatumGetUUIDP(uuid));
-		uuid = mako_rows_get(&rows, 0, 3, &isnull);
-		name.process_id = isnull ? NULL : copy_uuid(DatumGetUUIDP(uuid));
-		result.version = DatumGetInt64(mako_rows_get(&rows, 0, 4, &isnull));
+		name.stream_id = mako_row_text(&rows, 0, 1);
+		name.tenant_id = mako_row_uuid(&rows, 0, 2);
+		name.process_id = mako_row_uuid(&rows, 0, 3);
+		result.version = mako_row_bigint(&rows, 0, 4);
 		put_dependents_back(writer, destination, &result);
 	}
 	mako_rows_free(&rows);
@@ -700,13 +652,12 @@ delete_written(const MakoWriter *writer, const char *table, MakoStatement *state
 {
 	Datum		values[] = {Int64GetDatum(stream_no), run_ids(writer)};
 	const MakoDestination *found = NULL;
-	MakoUser	user = mako_become_owner(mako_store_table(table));
+	MakoGate	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in(table)));
 	MakoRows	rows = mako_invariants_query(statement, values, NULL);
-	bool		isnull;
 
-	mako_become(&user);
+	mako_gate_leave(&gate);
 	for (int i = 0; i < writer->destination_count && found == NULL && rows.count > 0; i++)
-		if (writer->destinations[i].report->run_id == DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull)))
+		if (writer->destinations[i].report->run_id == mako_row_bigint(&rows, 0, 1))
 			found = &writer->destinations[i];
 	mako_rows_free(&rows);
 	return found;
@@ -716,12 +667,12 @@ delete_written(const MakoWriter *writer, const char *table, MakoStatement *state
 static bool
 withdraw_written(const MakoWriter *writer, int64 stream_no)
 {
-	const MakoDestination *destination = delete_written(writer, "snapshot", &delete_snapshot, stream_no);
+	const MakoDestination *destination = delete_written(writer, "mako.snapshot", &delete_snapshot, stream_no);
 	bool		counts = destination != NULL;
 
 	if (writer->update_registry)
 	{
-		const MakoDestination *repointed = delete_written(writer, "repointed", &delete_repointed, stream_no);
+		const MakoDestination *repointed = delete_written(writer, "mako.repointed", &delete_repointed, stream_no);
 
 		if (destination == NULL)
 			destination = repointed;

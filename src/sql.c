@@ -2,28 +2,53 @@
  * sql.c
  *	  The only file with SPI: connections, prepared statements, rows and cursors.
  *
- * Statements name every schema, operators included where they run on a path that is not ours. Results are freed by whoever asked for
- * them; in a long run a forgotten tuptable is a leak that nobody sees until it is a gigabyte. SPI leaves its own memory context as the
- * current one, which lasts as long as the connection; every function here puts the caller's back.
+ * Every statement is parsed, planned and executed on one path, pg_catalog alone, and as the owner of
+ * the tables that it names, restricted: what the server runs because of it (triggers, rules, defaults,
+ * generated columns, checks, index expressions) is what that owner wrote, and runs as him. Before, the
+ * door has opened the tables, and the caller's own privileges on everything that the statement names
+ * have been checked. A caller whom a policy of a table concerns executes the statement himself, as
+ * he would without the extension: the policy asks who he is.
+ *
+ * Results are freed by whoever asked for them; in a long run a forgotten tuptable is a leak that nobody
+ * sees until it is a gigabyte. Values are read with the type that the reader expects, which is checked.
+ * SPI leaves its own memory context as the current one, which lasts as long as the connection; every
+ * function here puts the caller's back.
  */
-#include "mako_migration.h"
+#include "door.h"
+#include "gate.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
 
 struct MakoCursor
 {
 	Portal		portal;
+	Oid			owner;			/* executes it; InvalidOid: the caller */
 };
 
 /* Reads one column of the extension's row in pg_extension. */
@@ -60,6 +85,13 @@ mako_sql_extension_schema(void)
 	return DatumGetObjectId(extension_attribute(Anum_pg_extension_extnamespace, NULL));
 }
 
+/* The owner of the extension. */
+Oid
+mako_sql_extension_owner(void)
+{
+	return DatumGetObjectId(extension_attribute(Anum_pg_extension_extowner, NULL));
+}
+
 /* The installed version of the extension. */
 const char *
 mako_sql_extension_version(void)
@@ -78,43 +110,9 @@ mako_sql_set(MakoConnection connection, const char *name, const char *value)
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* Connects on a path that nobody else decides; row security hides what it hides from the caller. */
-MakoConnection
-mako_sql_connect_visible(void)
-{
-	MakoConnection connection;
-	char	   *path = psprintf("pg_catalog, %s, pg_temp", quote_identifier(get_namespace_name(mako_sql_extension_schema())));
-
-	connection.guc_level = NewGUCNestLevel();
-	mako_sql_set(connection, "search_path", path);
-	mako_sql_connect_plain();
-	return connection;
-}
-
-/* The same for what is about all rows: row security raises instead of hiding some. */
-MakoConnection
-mako_sql_connect(void)
-{
-	MakoConnection connection = mako_sql_connect_visible();
-
-	mako_sql_set(connection, "row_security", "off");
-	return connection;
-}
-
-/* Ends a connection; after an error the server does it. */
-void
-mako_sql_disconnect(MakoConnection connection)
-{
-	mako_sql_disconnect_plain();
-	AtEOXact_GUC(true, connection.guc_level);
-}
-
-/*
- * Connects with the settings of whoever is running: for triggers and the appending of events, whose statements are few, hot and fully
- * qualified. The caller's memory context stays the current one.
- */
-void
-mako_sql_connect_plain(void)
+/* Connects SPI. The caller's memory context stays the current one. */
+static void
+connect_spi(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 
@@ -123,12 +121,60 @@ mako_sql_connect_plain(void)
 	MemoryContextSwitchTo(context);
 }
 
-/* Ends such a connection. */
+/* Connects under fixed settings, on the path of users' functions. */
+static MakoConnection
+connect_for_functions(bool row_security_hides)
+{
+	MakoConnection connection = {NewGUCNestLevel()};
+
+	mako_gate_fix_settings(row_security_hides);
+	mako_gate_fix_path(mako_gate_function_path());
+	connect_spi();
+	return connection;
+}
+
+/* Connects under fixed settings; row security hides what it hides from the caller. */
+MakoConnection
+mako_sql_connect_visible(void)
+{
+	return connect_for_functions(true);
+}
+
+/* The same for what is about all rows: row security raises instead of hiding some. */
+MakoConnection
+mako_sql_connect(void)
+{
+	return connect_for_functions(false);
+}
+
+/*
+ * Connects for statements alone, without functions of users: for the triggers and for what an engine
+ * calls most, whose statements are few and hot.
+ */
+MakoConnection
+mako_sql_connect_own(void)
+{
+	MakoConnection connection = {NewGUCNestLevel()};
+
+	mako_gate_fix_path(mako_gate_own_path());
+	connect_spi();
+	return connection;
+}
+
+/* Ends the SPI connection of a procedure. */
 void
-mako_sql_disconnect_plain(void)
+mako_sql_disconnect_procedure(void)
 {
 	if (SPI_finish() != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish failed");	/* cannot happen */
+}
+
+/* Ends a connection; after an error the server does it. */
+void
+mako_sql_disconnect(MakoConnection connection)
+{
+	mako_sql_disconnect_procedure();
+	AtEOXact_GUC(false, connection.guc_level);
 }
 
 /* Connects for a procedure that commits: below this connection, every transaction has one of its own. */
@@ -154,6 +200,8 @@ mako_sql_commit(void)
 	(void) set_config_option("transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
+/* ---- statements ----------------------------------------------------------------------------- */
+
 /* The text of a statement with the extension's schema in the place of %s. */
 static char *
 text_for_schema(const char *text, Oid schema)
@@ -172,22 +220,71 @@ text_for_schema(const char *text, Oid schema)
 	return buffer.data;
 }
 
-/* The statement's plan, made at its first use and again when the extension has come back in another schema. */
+/* Finds out what a statement names. */
+static void
+know_statement(MakoStatement *statement)
+{
+	statement->names_schema = !statement->verbatim && strstr(statement->text, "%s") != NULL;
+	statement->tables = statement->verbatim ? 0 : mako_door_tables_in(statement->text);
+	if (statement->needs != NULL)
+		statement->tables |= mako_door_tables_in(statement->needs);
+	statement->is_known = true;
+}
+
+/* The owner of a relation. */
+static Oid
+owner_of(Oid relation)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relation)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* Opens what a statement names; returns who owns it, InvalidOid where that is neither store nor dependent. */
+static Oid
+open_tables(MakoStatement *statement)
+{
+	if (!statement->is_known)
+		know_statement(statement);
+	if (OidIsValid(statement->relation))
+		return owner_of(statement->relation);
+	return mako_door_open_tables(statement->tables);
+}
+
+/* Returns true while a statement is executed, of which this is another execution: a trigger may have come back to it. */
+static bool
+is_executing(const MakoStatement *statement)
+{
+	return statement->executing != InvalidSubTransactionId && statement->transaction == mako_gate_transaction() &&
+		SubTransactionIsActive(statement->executing);
+}
+
+/*
+ * The statement's plan, made at its first use and again when the extension has come back in another schema, or
+ * when what the statement names has changed: its privileges are checked on what it names now.
+ */
 static SPIPlanPtr
 plan_of(MakoStatement *statement)
 {
-	bool		names_schema = strstr(statement->text, "%s") != NULL;
-	Oid			schema = names_schema ? mako_sql_extension_schema() : InvalidOid;
+	Oid			schema = statement->names_schema ? mako_sql_extension_schema() : InvalidOid;
 
-	if (statement->plan != NULL && statement->schema != schema)
+	if (statement->plan != NULL && (statement->schema != schema || !SPI_plan_is_valid((SPIPlanPtr) statement->plan)))
 	{
-		SPI_freeplan((SPIPlanPtr) statement->plan);
+		if (!is_executing(statement))
+			SPI_freeplan((SPIPlanPtr) statement->plan);
 		statement->plan = NULL;
 	}
 	if (statement->plan == NULL)
 	{
 		MemoryContext context = CurrentMemoryContext;
-		SPIPlanPtr	plan = SPI_prepare_cursor(names_schema ? text_for_schema(statement->text, schema) : statement->text,
+		SPIPlanPtr	plan = SPI_prepare_cursor(statement->names_schema ? text_for_schema(statement->text, schema) : statement->text,
 											  statement->nargs, statement->argtypes,
 											  statement->plan_each_time ? CURSOR_OPT_CUSTOM_PLAN : 0);
 
@@ -197,9 +294,206 @@ plan_of(MakoStatement *statement)
 			elog(ERROR, "SPI_keepplan failed");	/* cannot happen */
 		statement->plan = plan;
 		statement->schema = schema;
+		statement->checked_generation = 0;
 		MemoryContextSwitchTo(context);
 	}
 	return (SPIPlanPtr) statement->plan;
+}
+
+/* ---- privileges ----------------------------------------------------------------------------- */
+
+/* The names of the deferrable constraints of a relation and its children (RangeVar). */
+static List *
+deferrable_constraints(List *names, Oid parent)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(parent, NoLock, NULL))
+	{
+		Relation	relation = relation_open(lfirst_oid(cell), AccessShareLock);
+		const TriggerDesc *triggers = relation->trigdesc;
+
+		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+			if (triggers->triggers[i].tgdeferrable && OidIsValid(triggers->triggers[i].tgconstraint))
+			{
+				Oid			constraint = triggers->triggers[i].tgconstraint;
+
+				names = lappend(names, makeRangeVar(get_namespace_name(RelationGetNamespace(relation)),
+													get_constraint_name(constraint), -1));
+			}
+		relation_close(relation, NoLock);
+	}
+	return names;
+}
+
+/* What the queries of a statement need. */
+typedef struct Needs
+{
+	bool		row_security;	/* a policy concerns the current role */
+	List	   *written;		/* relations that are written, if they have deferrable constraints */
+} Needs;
+
+/* Checks the privileges of the current role on what a query names. */
+static bool
+check_query(Node *node, void *context)
+{
+	Needs	   *needs = context;
+	Query	   *query = (Query *) node;
+	ListCell   *cell;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, check_query, context);
+	(void) MakoCheckPermissions(query);
+	if (query->resultRelation > 0)
+	{
+		Oid			relation = rt_fetch(query->resultRelation, query->rtable)->relid;
+
+		if (get_rel_relkind(relation) != RELKIND_VIEW && deferrable_constraints(NIL, relation) != NIL)
+			needs->written = list_append_unique_oid(needs->written, relation);
+	}
+	foreach(cell, query->rtable)
+	{
+		const RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
+
+		if (entry->rtekind == RTE_RELATION && entry->relkind != RELKIND_VIEW &&
+			check_enable_rls(entry->relid, InvalidOid, false) == RLS_ENABLED)
+			needs->row_security = true;
+	}
+	return query_tree_walker(query, check_query, context, 0);
+}
+
+/*
+ * Makes the deferrable constraints of what a statement writes immediate, until the transaction ends.
+ * Deferred, they would be checked when no stream can fail any more, and not as the tables' owner: the
+ * server lets nothing be deferred in a security-restricted operation.
+ */
+static void
+make_constraints_immediate(const List *written)
+{
+	ConstraintsSetStmt *set = makeNode(ConstraintsSetStmt);
+	ListCell   *cell;
+
+	foreach(cell, written)
+		set->constraints = deferrable_constraints(set->constraints, lfirst_oid(cell));
+	AfterTriggerSetState(set);
+}
+
+/* Raises unless the current role may do what a statement does; finds out whether it must do it itself. */
+static void
+check_privileges(MakoStatement *statement)
+{
+	Needs		needs = {false, NIL};
+	ExecutorCheckPerms_hook_type hook = ExecutorCheckPerms_hook;
+	List	   *sources = SPI_plan_get_plan_sources((SPIPlanPtr) statement->plan);
+	ListCell   *cell;
+	ListCell   *query;
+
+	if (statement->checked_generation == mako_door_generation() && statement->checked_user == GetUserId() &&
+		statement->checked_row_security == row_security)
+		return;
+	statement->checked_generation = 0;
+	if (OidIsValid(statement->relation) &&
+		MakoSchemaAclCheck(get_rel_namespace(statement->relation), GetUserId()) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, get_namespace_name(get_rel_namespace(statement->relation)));
+	needs.row_security = statement->needs != NULL && mako_door_require_select(statement->needs);
+	/* Another extension that watches who reads what sees the statement itself, not that it is about to be executed. */
+	ExecutorCheckPerms_hook = NULL;
+	PG_TRY();
+	{
+		foreach(cell, sources)
+			foreach(query, ((CachedPlanSource *) lfirst(cell))->query_list)
+				(void) check_query(lfirst(query), &needs);
+	}
+	PG_FINALLY();
+	{
+		ExecutorCheckPerms_hook = hook;
+	}
+	PG_END_TRY();
+	statement->by_caller = needs.row_security;
+	list_free(statement->written);
+	statement->written = NIL;
+	if (needs.written != NIL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(statement->transient ? CurrentMemoryContext : TopMemoryContext);
+
+		statement->written = list_copy(needs.written);
+		MemoryContextSwitchTo(old);
+	}
+	statement->checked_user = GetUserId();
+	statement->checked_row_security = row_security;
+	statement->checked_generation = mako_door_generation();
+}
+
+/* ---- execution ------------------------------------------------------------------------------ */
+
+/* A statement that is being executed: as whom. */
+typedef struct Execution
+{
+	MakoGate	gate;
+	Oid			owner;			/* of what it names; InvalidOid: the caller executes it */
+} Execution;
+
+/* Acts as the owner of what a statement names, on the path of our statements; without an owner as the caller. */
+static MakoGate
+act_as(Oid owner, bool may_defer)
+{
+	MakoGate	gate;
+
+	if (OidIsValid(owner))
+		gate = may_defer ? mako_gate_enter_table(owner) : mako_gate_enter(owner);
+	else
+	{
+		GetUserIdAndSecContext(&gate.user, &gate.security);
+		gate.guc_level = NewGUCNestLevel();
+	}
+	mako_gate_fix_path(mako_gate_own_path());
+	return gate;
+}
+
+MAKO_FUNCTION(mako_assert_delegated);
+
+/*
+ * Raises unless a statement of the extension calls the function that asks: such a function reads the store,
+ * whose door the statement has opened, and whose owner it acts as.
+ */
+Datum
+mako_assert_delegated(PG_FUNCTION_ARGS)
+{
+	if (!mako_gate_is_delegated())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the function is for the extension's own use"),
+				 errhint("Call the function of this name without _rows.")));
+	PG_RETURN_VOID();
+}
+
+/* Opens, prepares and checks a statement, and begins to act as the one who executes it. */
+static Execution
+begin(MakoStatement *statement)
+{
+	Oid			owner = open_tables(statement);
+	Execution	execution = {act_as(owner, statement->may_defer), owner};
+	Oid			user;
+	int			security;
+
+	(void) plan_of(statement);
+	if (!OidIsValid(owner))
+		return execution;
+	/* The caller's privileges, as the caller. */
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(execution.gate.user, execution.gate.security);
+	check_privileges(statement);
+	if (statement->by_caller)
+	{
+		execution.owner = InvalidOid;
+		return execution;
+	}
+	if (statement->written != NIL && (security & SECURITY_RESTRICTED_OPERATION) != 0)
+		make_constraints_immediate(statement->written);
+	SetUserIdAndSecContext(user, security);
+	return execution;
 }
 
 /* Executes a statement; read_only takes the active snapshot as it is, otherwise a new one is taken. */
@@ -207,12 +501,37 @@ static uint64
 execute(MakoStatement *statement, Datum *values, const char *nulls, bool read_only)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			result = SPI_execute_plan(plan_of(statement), values, nulls, read_only, 0);
+	bool		outermost = !is_executing(statement);
+	Execution	execution;
+	int			result;
 
+	if (outermost)
+	{
+		statement->executing = GetCurrentSubTransactionId();
+		statement->transaction = mako_gate_transaction();
+	}
+	execution = begin(statement);
+	if (statement->needs != NULL)
+		mako_gate_delegate(true);
+	result = SPI_execute_plan((SPIPlanPtr) statement->plan, values, nulls, read_only, 0);
+	if (statement->needs != NULL)
+		mako_gate_delegate(false);
+	if (outermost)
+		statement->executing = InvalidSubTransactionId;
 	MemoryContextSwitchTo(context);
 	if (result < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));	/* cannot happen */
+	mako_gate_leave(&execution.gate);
 	return SPI_processed;
+}
+
+/* Raises what a statement would raise to the current role for want of a privilege or because of a policy. */
+void
+mako_sql_check(MakoStatement *statement)
+{
+	Execution	execution = begin(statement);
+
+	mako_gate_leave(&execution.gate);
 }
 
 /* The rows of the statement just executed. */
@@ -266,26 +585,6 @@ mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *null
 	return rows;
 }
 
-/*
- * Meets every privilege and policy that a statement needs, without executing it: EXPLAIN plans and starts it, but runs no trigger.
- * What is refused is an error of the run here, rather than of every stream later.
- */
-void
-mako_sql_rehearse(const MakoStatement *statement)
-{
-	MakoStatement explain = *statement;
-	Datum		values[lengthof(explain.argtypes)] = {0};
-	char		nulls[lengthof(explain.argtypes)];
-	MakoRows	rows;
-
-	explain.text = psprintf("EXPLAIN %s", statement->text);
-	explain.transient = true;
-	explain.plan = NULL;
-	memset(nulls, 'n', sizeof(nulls));
-	rows = mako_sql_query(&explain, values, nulls);
-	mako_rows_free(&rows);
-}
-
 /* How many rows the server expects of a query with these parameters; it is planned and started, but not executed. */
 double
 mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls)
@@ -305,23 +604,118 @@ mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nul
 	return take_rows();
 }
 
-/* One value of a row; it lives as long as the rows. */
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+/*
+ * One value of a row, of this type or a domain over it, in `isnull` whether there is one; it lives as
+ * long as the rows. A value of another type would be taken for what it is not.
+ */
 Datum
-mako_rows_get(const MakoRows *rows, uint64 row, int column, bool *isnull)
+mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type, bool *isnull)
 {
 	SPITupleTable *table = (SPITupleTable *) rows->table;
+	Oid			actual;
 
+	if (row >= rows->count)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row that was there a moment ago is not there any more"),
+				 errdetail("Another session has removed it meanwhile."),
+				 errhint("Try again.")));
+	actual = TupleDescAttr(table->tupdesc, column - 1)->atttypid;
+	if (actual != type && getBaseType(actual) != type)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column %d of a result has type %s", column, format_type_be(actual)),
+				 errdetail("Expected is %s.", format_type_be(type))));
 	return SPI_getbinval(table->vals[row], table->tupdesc, column, isnull);
 }
 
-/* A text value of a row, copied; NULL for null. */
-char *
-mako_rows_text(const MakoRows *rows, uint64 row, int column)
+/* The same for a value that cannot be null. */
+static Datum
+value_of(const MakoRows *rows, uint64 row, int column, Oid type)
 {
 	bool		isnull;
-	Datum		value = mako_rows_get(rows, row, column, &isnull);
+	Datum		value = mako_row_value(rows, row, column, type, &isnull);
+
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("column %d of a result is null", column)));
+	return value;
+}
+
+/* A bigint of a row, which must have one; the next ones are the same for other types. */
+int64
+mako_row_bigint(const MakoRows *rows, uint64 row, int column)
+{
+	return DatumGetInt64(value_of(rows, row, column, INT8OID));
+}
+
+int32
+mako_row_integer(const MakoRows *rows, uint64 row, int column)
+{
+	return DatumGetInt32(value_of(rows, row, column, INT4OID));
+}
+
+bool
+mako_row_boolean(const MakoRows *rows, uint64 row, int column)
+{
+	return DatumGetBool(value_of(rows, row, column, BOOLOID));
+}
+
+Oid
+mako_row_oid(const MakoRows *rows, uint64 row, int column)
+{
+	return DatumGetObjectId(value_of(rows, row, column, OIDOID));
+}
+
+TimestampTz
+mako_row_timestamptz(const MakoRows *rows, uint64 row, int column)
+{
+	return DatumGetTimestampTz(value_of(rows, row, column, TIMESTAMPTZOID));
+}
+
+Datum
+mako_row_jsonb(const MakoRows *rows, uint64 row, int column)
+{
+	return value_of(rows, row, column, JSONBOID);
+}
+
+Datum
+mako_row_array(const MakoRows *rows, uint64 row, int column, Oid type)
+{
+	return value_of(rows, row, column, type);
+}
+
+/* A bigint of a row; the other value for null. */
+int64
+mako_row_bigint_or(const MakoRows *rows, uint64 row, int column, int64 other)
+{
+	bool		isnull;
+	Datum		value = mako_row_value(rows, row, column, INT8OID, &isnull);
+
+	return isnull ? other : DatumGetInt64(value);
+}
+
+/* A text of a row, copied; NULL for null. */
+char *
+mako_row_text(const MakoRows *rows, uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = mako_row_value(rows, row, column, TEXTOID, &isnull);
 
 	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+/* A uuid of a row, copied; NULL for null. */
+pg_uuid_t *
+mako_row_uuid(const MakoRows *rows, uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = mako_row_value(rows, row, column, UUIDOID, &isnull);
+
+	return isnull ? NULL : memcpy(palloc(sizeof(pg_uuid_t)), DatumGetUUIDP(value), sizeof(pg_uuid_t));
 }
 
 /* Frees rows. */
@@ -333,14 +727,19 @@ mako_rows_free(MakoRows *rows)
 	rows->count = 0;
 }
 
+/* ---- cursors -------------------------------------------------------------------------------- */
+
 /* Opens a cursor; with own_snapshot on a new snapshot, otherwise on the active one. It ends with its (sub)transaction. */
 MakoCursor *
 mako_cursor_open(MakoStatement *statement, Datum *values, const char *nulls, bool own_snapshot)
 {
 	MemoryContext context = CurrentMemoryContext;
 	MakoCursor *cursor = palloc(sizeof(MakoCursor));
+	Execution	execution = begin(statement);
 
-	cursor->portal = SPI_cursor_open(NULL, plan_of(statement), values, nulls, !own_snapshot);
+	cursor->portal = SPI_cursor_open(NULL, (SPIPlanPtr) statement->plan, values, nulls, !own_snapshot);
+	cursor->owner = execution.owner;
+	mako_gate_leave(&execution.gate);
 	MemoryContextSwitchTo(context);
 	return cursor;
 }
@@ -350,8 +749,10 @@ MakoRows
 mako_cursor_fetch(MakoCursor *cursor, long count)
 {
 	MemoryContext context = CurrentMemoryContext;
+	MakoGate	gate = act_as(cursor->owner, false);
 
 	SPI_cursor_fetch(cursor->portal, true, count);
+	mako_gate_leave(&gate);
 	MemoryContextSwitchTo(context);
 	return take_rows();
 }

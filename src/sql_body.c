@@ -6,6 +6,7 @@
  * arguments: no table, no condition, nothing volatile. What it may have is a FROM with subselects of the same kind. Everything lives
  * in the current memory context.
  */
+#include "gate.h"
 #include "inline.h"
 
 #include "access/htup_details.h"
@@ -169,42 +170,14 @@ find_volatile(Node *node, void *context)
 static Query *
 parse_body(FuncExpr *call, HeapTuple tuple, MakoObstacle *obstacle)
 {
-	char	   *source;
-	List	   *statements;
-	ParseState *state;
-	Query	   *query;
-	bool		isnull;
-	Datum		body;
+	List	   *queries = mako_gate_parse_body(tuple, call, true);
 
-#ifdef MAKO_SQL_BODY
-	body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
-	if (!isnull)
-	{
-		Node	   *tree = stringToNode(TextDatumGetCString(body));
-
-		statements = IsA(tree, List) ? linitial_node(List, (List *) tree) : list_make1(tree);
-		if (list_length(statements) != 1)
-		{
-			mako_obstruct(obstacle, "not one statement", "Write one SELECT of one expression.");
-			return NULL;
-		}
-		return linitial_node(Query, statements);
-	}
-#endif
-	body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
-	source = TextDatumGetCString(body);
-	statements = pg_parse_query(source);
-	if (list_length(statements) != 1)
+	if (queries == NIL)
 	{
 		mako_obstruct(obstacle, "not one statement", "Write one SELECT of one expression.");
 		return NULL;
 	}
-	state = make_parsestate(NULL);
-	state->p_sourcetext = source;
-	sql_fn_parser_setup(state, prepare_sql_fn_parse_info(tuple, (Node *) call, call->inputcollid));
-	query = transformTopLevelStmt(state, linitial_node(RawStmt, statements));
-	free_parsestate(state);
-	return query;
+	return linitial_node(Query, queries);
 }
 
 /* The query's only column, of the type that the function declares. */

@@ -7,7 +7,7 @@
  * state schema version, type and domain. So losing periodic snapshots, or keeping bad ones, changes no state. Everything is read with the
  * statement's snapshot: head, stored state and events are of one moment.
  */
-#include "mako_migration.h"
+#include "gate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
@@ -43,7 +43,7 @@ static MakoStatement save_snapshot = {
 	" VALUES ($1, $2, 0, $3, $4, $5)"
 	" ON CONFLICT (stream_no, sequence_number, run_id) DO UPDATE"
 	" SET workflow_id = $3, state_schema_version = $4, state = $5, taken_at = pg_catalog.now(), reverted_by = NULL",
-	5, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID}
+	5, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID},.may_defer = true
 };
 
 static MakoStatement select_older = {
@@ -58,11 +58,10 @@ static MakoStatement select_older = {
 static void
 start_from(MakoStream *stream, const MakoRows *rows)
 {
-	bool		isnull;
 
-	stream->start = DatumGetInt64(mako_rows_get(rows, 0, 1, &isnull));
-	stream->start_schema_version = DatumGetInt32(mako_rows_get(rows, 0, 2, &isnull));
-	stream->start_state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_rows_get(rows, 0, 3, &isnull)));
+	stream->start = mako_row_bigint(rows, 0, 1);
+	stream->start_schema_version = mako_row_integer(rows, 0, 2);
+	stream->start_state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_row_jsonb(rows, 0, 3)));
 	stream->boundary_missing = false;
 }
 
@@ -112,13 +111,12 @@ find_start(MakoStream *stream, MakoFold *fold)
 			CStringGetTextDatum(stream->workflow_id), Int32GetDatum(workflow == NULL ? 0 : workflow->state_schema_version)
 		};
 		MakoRows	rows = mako_sql_query_snapshot(&select_periodic, values, workflow == NULL ? "    n" : NULL);
-		bool		isnull;
 		bool		valid;
 
 		if (rows.count == 0)
 			break;
-		valid = fold == NULL || is_valid(fold, mako_rows_get(&rows, 0, 3, &isnull));
-		newest = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull)) - 1;
+		valid = fold == NULL || is_valid(fold, mako_row_jsonb(&rows, 0, 3));
+		newest = mako_row_bigint(&rows, 0, 1) - 1;
 		if (valid)
 			start_from(stream, &rows);
 		mako_rows_free(&rows);
@@ -243,7 +241,8 @@ add_events(MakoRowSet *result, const MakoStream *stream, int64 after, const int 
 		for (uint64 row = 0; row < rows.count; row++)
 		{
 			for (int i = 0; i < EVENT_COLUMNS_OF_LOAD; i++)
-				values[column[i]] = mako_rows_get(&rows, row, i + 1, &nulls[column[i]]);
+				values[column[i]] = mako_row_value(&rows, row, i + 1, TupleDescAttr(mako_rowset_type(result), column[i])->atttypid,
+													&nulls[column[i]]);
 			mako_rowset_add(result, values, nulls);
 		}
 		mako_rows_free(&rows);
@@ -378,8 +377,7 @@ has_older(const MakoStream *stream)
 		Int64GetDatum(stream->stream_no), Int64GetDatum(stream->version), CStringGetTextDatum(stream->workflow_id)
 	};
 	MakoRows	rows = mako_sql_query(&select_older, values, NULL);
-	bool		isnull;
-	bool		older = DatumGetBool(mako_rows_get(&rows, 0, 1, &isnull));
+	bool		older = mako_row_boolean(&rows, 0, 1);
 
 	mako_rows_free(&rows);
 	return older;
@@ -396,8 +394,7 @@ mako_take_snapshot(PG_FUNCTION_ARGS)
 	const MakoStream *stream = &reading.stream;
 
 	mako_require_value(!PG_ARGISNULL(0), "stream_id");
-	PreventCommandDuringRecovery("mako_take_snapshot()");
-	PreventCommandIfReadOnly("mako_take_snapshot()");
+	mako_gate_require_change("mako_take_snapshot()");
 	read_state(&reading, PG_GETARG_DATUM(0));
 	if (stream->version == 0)
 		ereport(ERROR,
@@ -462,8 +459,7 @@ mako_save_snapshot(PG_FUNCTION_ARGS)
 	for (size_t i = 0; i < lengthof(names); i++)
 		mako_require_value(!PG_ARGISNULL(i), names[i]);
 	workflow_id = TextDatumGetCString(PG_GETARG_DATUM(2));
-	PreventCommandDuringRecovery("mako_save_snapshot()");
-	PreventCommandIfReadOnly("mako_save_snapshot()");
+	mako_gate_require_change("mako_save_snapshot()");
 	connection = mako_sql_connect_visible();
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
 	mako_stream_load_states(&stream, 1);
@@ -471,4 +467,62 @@ mako_save_snapshot(PG_FUNCTION_ARGS)
 	save(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
+}
+
+/* ---- pruning -------------------------------------------------------------------------------- */
+
+/* Only the application can compute the state of a workflow without apply again: there, one always stays. */
+static MakoStatement prune = {
+	"DELETE FROM mako.snapshot n"
+	" USING (SELECT p.stream_no, p.sequence_number, CASE WHEN w.apply IS NULL THEN 1 ELSE 0 END AS least,"
+	"   row_number() OVER (PARTITION BY p.stream_no ORDER BY p.workflow_id = s.workflow_id DESC, p.sequence_number DESC) AS rank"
+	"  FROM mako.snapshot p JOIN mako.stream s ON s.stream_no = p.stream_no"
+	"  LEFT JOIN %s.mako_workflow w ON w.workflow_id::text = s.workflow_id WHERE p.run_id = 0) AS r"
+	" WHERE n.stream_no = r.stream_no AND n.sequence_number = r.sequence_number AND n.run_id = 0 AND r.rank > GREATEST($1, r.least)",
+	1, {INT4OID}, true
+};
+
+MAKO_FUNCTION(mako_prune_snapshots);
+
+/* Deletes periodic snapshots but the newest ones of each stream; returns how many. */
+Datum
+mako_prune_snapshots(PG_FUNCTION_ARGS)
+{
+	Datum		value = PG_GETARG_DATUM(0);
+	MakoConnection connection;
+	uint64		pruned;
+
+	if (PG_GETARG_INT32(0) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("keep must not be negative"),
+				 errdetail("It is %d.", PG_GETARG_INT32(0))));
+	mako_gate_require_change("mako_prune_snapshots()");
+	connection = mako_sql_connect_own();
+	pruned = mako_sql_execute(&prune, &value, NULL);
+	mako_sql_disconnect(connection);
+	PG_RETURN_INT64((int64) pruned);
+}
+
+/* ---- the story of a stream ------------------------------------------------------------------ */
+
+/* Every table of the store that the story is told from. */
+static MakoStatement select_history = {
+	.text = "SELECT * FROM %s.mako_history_rows($1)",.nargs = 1,.argtypes = {TEXTOID},
+	.needs = "mako.stream mako.event mako.snapshot mako.repointed mako.migration_run mako.migration_error mako.migration_batch"
+};
+
+MAKO_FUNCTION(mako_history);
+
+/* The story of one stream: see the install script. */
+Datum
+mako_history(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *result = mako_rowset_begin(fcinfo);
+	MakoConnection connection = mako_sql_connect_visible();
+	Datum		value = PG_GETARG_DATUM(0);
+
+	mako_rowset_add_rows(result, mako_sql_query_snapshot(&select_history, &value, PG_ARGISNULL(0) ? "n" : NULL));
+	mako_sql_disconnect(connection);
+	PG_RETURN_NULL();
 }

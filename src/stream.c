@@ -8,7 +8,8 @@
  * come in the order of the heads, and within a stream in the order of the events. Where many streams match, gather.c has collected the
  * events, and a reader only hands them out.
  */
-#include "mako_migration.h"
+#include "door.h"
+#include "gate.h"
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -214,21 +215,6 @@ struct MakoReader
 	bool		at_end;
 };
 
-/* A uuid of a row, copied; NULL for null. */
-static pg_uuid_t *
-row_uuid(const MakoRows *rows, uint64 row, int column)
-{
-	bool		isnull;
-	Datum		value = mako_rows_get(rows, row, column, &isnull);
-	pg_uuid_t  *uuid;
-
-	if (isnull)
-		return NULL;
-	uuid = palloc(sizeof(pg_uuid_t));
-	*uuid = *DatumGetUUIDP(value);
-	return uuid;
-}
-
 /* A text[] of these strings. */
 static Datum
 text_array(const char *const *strings, int count)
@@ -277,11 +263,10 @@ static int64 *
 read_numbers(MakoRows rows, int *count)
 {
 	int64	   *numbers = palloc(sizeof(int64) * (rows.count + 1));
-	bool		isnull;
 
 	*count = (int) rows.count;
 	for (int i = 0; i < *count; i++)
-		numbers[i] = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
+		numbers[i] = mako_row_bigint(&rows, i, 1);
 	mako_rows_free(&rows);
 	return numbers;
 }
@@ -323,7 +308,7 @@ MakoCursor *
 mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found, int found_count,
 						 bool with_names)
 {
-	Oid			relation = mako_store_table("stream");
+	Oid			relation = mako_door_table("stream");
 	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
 		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
@@ -339,7 +324,7 @@ mako_stream_id(int64 stream_no)
 {
 	Datum		value = Int64GetDatum(stream_no);
 	MakoRows	rows = mako_sql_query(&select_stream_id, &value, NULL);
-	char	   *stream_id = mako_rows_text(&rows, 0, 1);
+	char	   *stream_id = mako_row_text(&rows, 0, 1);
 
 	mako_rows_free(&rows);
 	return stream_id;
@@ -353,12 +338,12 @@ read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
 	bool		isnull;
 
 	memset(stream, 0, sizeof(MakoStream));
-	stream->stream_no = DatumGetInt64(mako_rows_get(rows, row, 1, &isnull));
-	stream->stream_id = mako_rows_text(rows, row, 2);
-	stream->tenant_id = row_uuid(rows, row, 3);
-	stream->process_id = row_uuid(rows, row, 4);
-	stream->version = DatumGetInt64(mako_rows_get(rows, row, 5, &isnull));
-	tid = (ItemPointer) DatumGetPointer(mako_rows_get(rows, row, 6, &isnull));
+	stream->stream_no = mako_row_bigint(rows, row, 1);
+	stream->stream_id = mako_row_text(rows, row, 2);
+	stream->tenant_id = mako_row_uuid(rows, row, 3);
+	stream->process_id = mako_row_uuid(rows, row, 4);
+	stream->version = mako_row_bigint(rows, row, 5);
+	tid = (ItemPointer) DatumGetPointer(mako_row_value(rows, row, 6, TIDOID, &isnull));
 	if (!isnull)
 		stream->tid = *tid;
 }
@@ -380,7 +365,7 @@ read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
 	if (rows.count == 0)
 		raise_no_stream(stream_id);
 	read_head(&rows, 0, stream);
-	stream->workflow_id = mako_rows_text(&rows, 0, 7);
+	stream->workflow_id = mako_row_text(&rows, 0, 7);
 	mako_rows_free(&rows);
 }
 
@@ -388,7 +373,7 @@ read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
 void
 mako_stream_find(Datum stream_id, MakoStream *stream)
 {
-	(void) mako_store_table("stream");
+	(void) mako_door_table("stream");
 	read_one_head(mako_sql_query_snapshot(&select_head, &stream_id, NULL), stream_id, stream);
 }
 
@@ -398,19 +383,19 @@ mako_stream_find(Datum stream_id, MakoStream *stream)
 void
 mako_stream_lock(Datum stream_id, MakoStream *stream)
 {
-	Oid			relation = mako_store_table("stream");
+	Oid			relation = mako_door_table("stream");
 	bool		may_lock = pg_class_aclcheck(relation, GetUserId(), ACL_UPDATE) == ACLCHECK_OK &&
 		check_enable_rls(relation, InvalidOid, true) == RLS_NONE;
-	MakoUser	user;
+	MakoGate	gate;
 
 	if (!may_lock)
 	{
 		read_one_head(mako_sql_query(&select_head, &stream_id, NULL), stream_id, stream);
-		user = mako_become_owner(relation);
+		gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in("mako.stream")));
 	}
 	read_one_head(mako_sql_query(&lock_head, &stream_id, NULL), stream_id, stream);
 	if (!may_lock)
-		mako_become(&user);
+		mako_gate_leave(&gate);
 }
 
 /* Which of some workflows, in the order of their names, is the one in a row? */
@@ -418,7 +403,7 @@ static int
 find_source(const MakoRows *rows, uint64 row, int column, const char *const *sources, int count)
 {
 	bool		isnull;
-	const text *workflow_id = (const text *) DatumGetTextPP(mako_rows_get(rows, row, column, &isnull));
+	const text *workflow_id = (const text *) DatumGetTextPP(mako_row_value(rows, row, column, TEXTOID, &isnull));
 	int			length = VARSIZE_ANY_EXHDR(workflow_id);
 	int			low = 0;
 	int			high = count - 1;
@@ -540,17 +525,16 @@ mako_stream_load_states(MakoStream *streams, int count)
 	/* Both are in stream_no order. */
 	for (uint64 row = 0; row < rows.count; row++)
 	{
-		bool		isnull;
-		int64		stream_no = DatumGetInt64(mako_rows_get(&rows, row, 1, &isnull));
-		struct varlena *state = (struct varlena *) DatumGetPointer(mako_rows_get(&rows, row, 3, &isnull));
+		int64		stream_no = mako_row_bigint(&rows, row, 1);
+		struct varlena *state = (struct varlena *) DatumGetPointer(mako_row_jsonb(&rows, row, 3));
 
 		while (streams[i].stream_no != stream_no)
 			i++;
-		streams[i].start = DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull));
+		streams[i].start = mako_row_bigint(&rows, row, 2);
 		/* Copied as it is stored: a damaged toasted value must fail its own stream, when it is read. */
 		streams[i].start_state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
-		streams[i].start_schema_version = DatumGetInt32(mako_rows_get(&rows, row, 4, &isnull));
-		streams[i].boundary_missing = DatumGetBool(mako_rows_get(&rows, row, 5, &isnull));
+		streams[i].start_schema_version = mako_row_integer(&rows, row, 4);
+		streams[i].boundary_missing = mako_row_boolean(&rows, row, 5);
 	}
 	mako_rows_free(&rows);
 }
@@ -569,7 +553,7 @@ void
 mako_stream_rehearse(void)
 {
 	if (!mako_lookup_is_possible())
-		mako_sql_rehearse(&select_events);
+		mako_sql_check(&select_events);
 }
 
 /* A reader of the events of these streams that have been gathered. */
@@ -619,10 +603,10 @@ require_value(const MakoReader *reader, bool isnull, const char *name)
 
 /* One value of the event in the rows of the cursor. */
 static Datum
-event_value(const MakoReader *reader, int column, const char *name)
+event_value(const MakoReader *reader, int column, const char *name, Oid type)
 {
 	bool		isnull;
-	Datum		value = mako_rows_get(&reader->rows, reader->next, column, &isnull);
+	Datum		value = mako_row_value(&reader->rows, reader->next, column, type, &isnull);
 
 	require_value(reader, isnull, name);
 	return value;
@@ -643,7 +627,7 @@ go_to_stream(MakoReader *reader, int64 stream_no)
 			if (reader->at_end)
 				return false;
 		}
-		reader->event.stream_no = DatumGetInt64(event_value(reader, 1, "stream_no"));
+		reader->event.stream_no = DatumGetInt64(event_value(reader, 1, "stream_no", INT8OID));
 		if (reader->event.stream_no >= stream_no)
 			return true;
 	}
@@ -728,11 +712,11 @@ mako_stream_next_event(MakoReader *reader, int64 stream_no)
 		return next_gathered(reader, stream_no);
 	if (!go_to_stream(reader, stream_no) || event->stream_no != stream_no)
 		return NULL;
-	event->sequence_number = DatumGetInt64(event_value(reader, 2, "sequence_number"));
-	event->workflow_id = event_value(reader, 3, "workflow_id");
-	event->event_type = event_value(reader, 4, "event_type");
-	event->schema_version = DatumGetInt32(event_value(reader, 5, "schema_version"));
-	event->payload = event_value(reader, 6, "payload");
+	event->sequence_number = DatumGetInt64(event_value(reader, 2, "sequence_number", INT8OID));
+	event->workflow_id = event_value(reader, 3, "workflow_id", TEXTOID);
+	event->event_type = event_value(reader, 4, "event_type", TEXTOID);
+	event->schema_version = DatumGetInt32(event_value(reader, 5, "schema_version", INT4OID));
+	event->payload = event_value(reader, 6, "payload", JSONBOID);
 	reader->next++;
 	return event;
 }
@@ -756,12 +740,11 @@ load_repointings(MakoReader *reader)
 	for (int i = 0; i < reader->repointing_count; i++)
 	{
 		Repointing *repointing = &reader->repointings[i];
-		bool		isnull;
 
-		repointing->stream_no = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
-		repointing->sequence_number = DatumGetInt64(mako_rows_get(&rows, i, 2, &isnull));
-		repointing->source_wf = mako_rows_text(&rows, i, 3);
-		repointing->target_wf = mako_rows_text(&rows, i, 4);
+		repointing->stream_no = mako_row_bigint(&rows, i, 1);
+		repointing->sequence_number = mako_row_bigint(&rows, i, 2);
+		repointing->source_wf = mako_row_text(&rows, i, 3);
+		repointing->target_wf = mako_row_text(&rows, i, 4);
 	}
 	mako_rows_free(&rows);
 	MemoryContextSwitchTo(old);

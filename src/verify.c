@@ -6,6 +6,7 @@
  * alone. Nothing is locked or written, and everything is read with one snapshot, so what others append meanwhile does not matter. What is
  * found of a stream becomes rows when the stream is done. A batch's memory is in a context of its own, which is reset for the next.
  */
+#include "door.h"
 #include "retrace.h"
 
 #include "catalog/pg_type.h"
@@ -301,10 +302,12 @@ check_marks(const Proof *proof, const MakoStream *stream, Member *member)
 	const MakoRun *run = proof->run;
 	const MakoWorkflow *target = proof->fold->plan->workflows[proof->fold->plan->steps];
 	const MakoMark *snapshot = member->snapshot;
+	/* Where it took a boundary along, the stream moved behind that; what is damaged may say otherwise. */
+	int64		last = Max(place_of(member), number_of(member));
 
-	if (place_of(member) > stream->version)
+	if (last > stream->version)
 	{
-		note(proof, member, number_of(member), BEYOND_HEAD, json_number(place_of(member)), json_number(stream->version));
+		note(proof, member, number_of(member), BEYOND_HEAD, json_number(last), json_number(stream->version));
 		return false;
 	}
 	if (snapshot != NULL && strcmp(snapshot->workflow_id, run->target_wf) != 0)
@@ -375,9 +378,9 @@ find_difference(const Proof *proof, const MakoStream *stream, const Member *memb
 	{
 		bool		isnull;
 
-		earlier.saved[i].sequence_number = DatumGetInt64(mako_rows_get(&rows, i, 1, &isnull));
-		earlier.saved[i].workflow_id = mako_rows_text(&rows, i, 2);
-		earlier.saved[i].state = mako_rows_get(&rows, i, 3, &isnull);
+		earlier.saved[i].sequence_number = mako_row_bigint(&rows, i, 1);
+		earlier.saved[i].workflow_id = mako_row_text(&rows, i, 2);
+		earlier.saved[i].state = mako_row_value(&rows, i, 3, JSONBOID, &isnull);
 	}
 	if (earlier.count > 0)
 	{
@@ -397,9 +400,8 @@ find_difference(const Proof *proof, const MakoStream *stream, const Member *memb
 static bool
 check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, MakoRetrace *trace, MakoReader *reader)
 {
-	if (!mako_retrace_until(trace, reader, member->snapshot->sequence_number))
+	if (!mako_retrace_until(trace, reader, member->snapshot->sequence_number) || !mako_retrace_finish(trace))
 		return false;
-	mako_retrace_finish(trace);
 	/* A copy of the boundary went along as it was. */
 	if (member->repointing == NULL && !mako_retrace_migrate(trace))
 		return false;
@@ -451,8 +453,8 @@ check_unread_sides(const Proof *proof, const MakoStream *stream, Member *member)
 {
 	Datum		values[] = {Int64GetDatum(stream->stream_no), Int64GetDatum(place_of(member))};
 	MakoRows	rows = mako_sql_query_snapshot(&select_sides, values, NULL);
-	const char *before = mako_rows_text(&rows, 0, 1);
-	const char *behind = mako_rows_text(&rows, 0, 2);
+	const char *before = mako_row_text(&rows, 0, 1);
+	const char *behind = mako_row_text(&rows, 0, 2);
 
 	check_sides(proof, member, before == NULL || strcmp(before, proof->run->source_wf) == 0,
 				behind == NULL || strcmp(behind, proof->run->target_wf) == 0);
@@ -643,14 +645,14 @@ load_saved(const Proof *proof, int count)
 		bool		isnull;
 
 		member->saved = &saved[row];
-		for (; row < rows.count && DatumGetInt64(mako_rows_get(&rows, row, 1, &isnull)) == proof->streams[i].stream_no; row++)
+		for (; row < rows.count && mako_row_bigint(&rows, row, 1) == proof->streams[i].stream_no; row++)
 		{
-			struct varlena *state = (struct varlena *) DatumGetPointer(mako_rows_get(&rows, row, 4, &isnull));
+			struct varlena *state = (struct varlena *) DatumGetPointer(mako_row_value(&rows, row, 4, JSONBOID, &isnull));
 
-			saved[row].sequence_number = DatumGetInt64(mako_rows_get(&rows, row, 2, &isnull));
-			saved[row].state_schema_version = DatumGetInt32(mako_rows_get(&rows, row, 3, &isnull));
+			saved[row].sequence_number = mako_row_bigint(&rows, row, 2);
+			saved[row].state_schema_version = mako_row_integer(&rows, row, 3);
 			saved[row].state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
-			saved[row].is_undone = DatumGetBool(mako_rows_get(&rows, row, 5, &isnull));
+			saved[row].is_undone = mako_row_boolean(&rows, row, 5);
 			member->saved_count++;
 		}
 		member->start = find_start(proof, member);
@@ -700,13 +702,12 @@ prove_rows(Proof *proof, const MakoRows *rows)
 	for (uint64 row = 0; row < rows->count; row++)
 	{
 		MakoStream *stream = &streams[count];
-		bool		isnull;
 
 		memset(stream, 0, sizeof(MakoStream));
-		stream->stream_no = DatumGetInt64(mako_rows_get(rows, row, 1, &isnull));
-		stream->stream_id = mako_rows_text(rows, row, 2);
-		stream->workflow_id = mako_rows_text(rows, row, 3);
-		stream->version = DatumGetInt64(mako_rows_get(rows, row, 4, &isnull));
+		stream->stream_no = mako_row_bigint(rows, row, 1);
+		stream->stream_id = mako_row_text(rows, row, 2);
+		stream->workflow_id = mako_row_text(rows, row, 3);
+		stream->version = mako_row_bigint_or(rows, row, 4, 0);
 		if (stream->stream_id == NULL)
 		{
 			Finding		finding = {-1, psprintf("%s: stream number " INT64_FORMAT, NO_HEAD, stream->stream_no)};
@@ -715,7 +716,7 @@ prove_rows(Proof *proof, const MakoRows *rows)
 			continue;
 		}
 		count++;
-		states += DatumGetInt64(mako_rows_get(rows, row, 5, &isnull));
+		states += mako_row_integer(rows, row, 5);
 		if (states < mako_batch_size && row + 1 < rows->count)
 			continue;
 		prove_streams(proof, streams, count);
@@ -782,8 +783,7 @@ check_count(const Proof *proof)
 	const MakoRun *run = proof->run;
 	Datum		value = Int64GetDatum(run->run_id);
 	MakoRows	rows = mako_sql_query_snapshot(&count_moved, &value, NULL);
-	bool		isnull;
-	int64		found = DatumGetInt64(mako_rows_get(&rows, 0, 1, &isnull));
+	int64		found = mako_row_bigint(&rows, 0, 1);
 
 	mako_rows_free(&rows);
 	if (found != run->migrated)
@@ -821,7 +821,7 @@ mako_verify(PG_FUNCTION_ARGS)
 	mako_require_value(!PG_ARGISNULL(0), "run_id");
 	proof = begin_proof(fcinfo);
 	connection = mako_sql_connect();
-	(void) mako_store_table("snapshot");
+	(void) mako_door_table("snapshot");
 	proof.run = find_run(proof.archive, PG_GETARG_INT64(0));
 	proof.workflow_id = proof.run->source_wf;
 	proof.fold = mako_replay_fold(proof.replay, proof.run->source_wf, proof.run->target_wf);
@@ -848,7 +848,7 @@ mako_verify_snapshots(PG_FUNCTION_ARGS)
 	proof = begin_proof(fcinfo);
 	proof.workflow_id = TextDatumGetCString(PG_GETARG_DATUM(0));
 	connection = mako_sql_connect();
-	(void) mako_store_table("snapshot");
+	(void) mako_door_table("snapshot");
 	proof.fold = mako_replay_fold(proof.replay, proof.workflow_id, proof.workflow_id);
 	mako_fold_require_apply(proof.fold);
 	value = CStringGetTextDatum(proof.workflow_id);

@@ -3,9 +3,12 @@
 \set new gpke-supplier-change@FV2025-10-01
 
 \echo
-\echo '== 1. The extension, its store, two versions of a workflow and the step between them'
+\echo '== 1. The extension in a schema of its own, its store, two versions of a workflow and the step between them'
 \o /dev/null
-CREATE EXTENSION mako_migration;
+CREATE SCHEMA mako_migration;
+CREATE EXTENSION mako_migration SCHEMA mako_migration;
+SELECT format('ALTER DATABASE %I SET search_path = %s, mako_migration', current_database(), current_setting('search_path')) \gexec
+\connect
 SELECT mako_create_store();
 \ir examples/gpke/supplier_change.sql
 \ir examples/gpke/register.sql

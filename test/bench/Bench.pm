@@ -15,8 +15,8 @@ use Time::HiRes qw(time);
 our @EXPORT = qw($source $target settle_server build installed load_set drop_set copy_set warm sql register floor_statements
   version_statement migrate_statement unequal open_session run_in close_session measure_in);
 
-# Notices would stand among the answers.
-$ENV{PGOPTIONS} = '-c client_min_messages=warning';
+# Notices would stand among the answers. A copy of a database has none of its settings, so the path is that of the sessions.
+$ENV{PGOPTIONS} = '-c client_min_messages=warning -c search_path=public,mako_migration';
 
 our $source = 'FV2025-10-01';
 our $target = 'FV2026-10-01';

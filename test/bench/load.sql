@@ -15,7 +15,8 @@ SET max_parallel_workers_per_gather = 0;
 SET work_mem = '512MB';
 SET timezone = 'UTC';
 
-CREATE EXTENSION mako_migration;
+CREATE SCHEMA mako_migration;
+CREATE EXTENSION mako_migration SCHEMA mako_migration;
 SELECT mako_create_store();
 \ir ../examples/gpke/supplier_change.sql
 \ir ../examples/wim/device_change.sql

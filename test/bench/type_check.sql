@@ -7,11 +7,12 @@
 \set ON_ERROR_STOP on
 \pset pager off
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS mako_migration;
+CREATE SCHEMA IF NOT EXISTS mako_migration;
+CREATE EXTENSION IF NOT EXISTS mako_migration SCHEMA mako_migration;
 SET jit = off;
 SET max_parallel_workers_per_gather = 0;
 SET work_mem = '64MB';
-SET search_path = pg_temp, public;
+SET search_path = pg_temp, mako_migration, public;
 
 CREATE TEMP TABLE payload AS
 SELECT jsonb_build_object('type', 'Initiated', 'data', jsonb_build_object(

@@ -1,5 +1,5 @@
 -- A cutover from FV2025-10-01 to FV2026-10-01, from the day on which both versions are live to the day on which the old one is retired.
--- Run it with psql from the root of the project, in a database with the extension and without a store.
+-- Run it with psql from the root of the project, in a database with the extension on its search_path and without a store.
 --
 -- Two engines are running, the old binary (it knows the rules of FV2025-10-01) and the new one. Whoever writes says under which rules,
 -- so neither can spoil a process of the other.

@@ -17,7 +17,9 @@ SELECT plan(21);
 \ir generator/expected.sql
 SELECT generator.choose('night', :streams, poison_rate => 0.01);
 CREATE TABLE oracle AS SELECT * FROM generator.expected WHERE seed = 'night';
-CREATE EXTENSION mako_migration;
+CREATE SCHEMA mako_migration;
+CREATE EXTENSION mako_migration SCHEMA mako_migration;
+SET search_path = public, mako_migration;
 \ir register.sql
 \ir generator/load.sql
 SELECT mako_create_store();

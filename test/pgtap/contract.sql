@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(125);
+SELECT plan(127);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -95,6 +95,9 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_revert', 'run_id bigint, reason text DEFAULT NULL::text', 'mako_migration_report', 'f', 'v', false, 'u'),
   ('mako_history', 'stream_id text',
    'TABLE(at timestamp with time zone, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, '
+   'role text, reason text)', 'f', 's', false, 'r'),
+  ('mako_history_rows', 'stream_id text',
+   'TABLE(at timestamp with time zone, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, '
    'role text, reason text)', 'f', 's', false, 's'),
   -- for authors
   ('mako_reject', 'reason text', 'jsonb', 'f', 's', false, 's'),
@@ -109,7 +112,8 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   -- diagnostics
   ('mako_step_finding', 'retired text[]',
    'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 's'),
-  ('mako_store_finding', '', 'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 's'),
+  ('mako_store_finding', '', 'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 'u'),
+  ('mako_store_finding_rows', '', 'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 's'),
   ('mako_check', 'sample integer DEFAULT 100',
    'TABLE(severity text, code text, subject text, message text, hint text)', 'f', 's', false, 'u'),
   -- processes, routing, format versions, import
@@ -201,9 +205,9 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_add_tag', 'tenant_id uuid, tag text, stream_id text', 'boolean', 'f', 'v', false, 'u'),
   ('mako_find_tag',
    'tenant_id uuid, tag text',
-   'TABLE(stream_id text, process_id uuid, workflow_id text, version bigint)', 'f', 's', true, 's'),
+   'TABLE(stream_id text, process_id uuid, workflow_id text, version bigint)', 'f', 's', true, 'r'),
   ('mako_remove_tag', 'tenant_id uuid, tag text, stream_id text', 'boolean', 'f', 'v', true, 'u'),
-  ('mako_stream_of', 'tenant_id uuid, stream_id text', 'bigint', 'f', 's', false, 's'),
+  ('mako_stream_of', 'tenant_id uuid, stream_id text', 'bigint', 'f', 's', false, 'r'),
   ('mako_adopt_events', 'OUT streams bigint, OUT events bigint, OUT spanning bigint', 'record', 'f', 'v', false, 'u'),
   -- store
   ('mako_stream_inserted', '', 'trigger', 'f', 'v', false, 'u'),
@@ -211,8 +215,19 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_snapshot_saved', '', 'trigger', 'f', 'v', false, 'u'),
   ('mako_guard', '', 'trigger', 'f', 'v', false, 'u'),
   ('mako_store_object', '',
-   'TABLE(ordinal integer, kind text, relation text, name text, columns text[], definition text)', 'f', 's', false, 's'),
+   'TABLE(ordinal integer, kind text, relation text, name text, definition text)', 'f', 's', false, 's'),
+  ('mako_sequence_problem', '', 'TABLE(object text, problem text, repairable boolean)', 'f', 's', false, 's'),
+  ('mako_advance_sequences', '', 'void', 'f', 'v', false, 'u'),
   ('mako_store_problem', '', 'TABLE(object text, problem text, repairable boolean)', 'f', 's', false, 's'),
+  ('mako_store_column', '',
+   'TABLE(relation text, name text, type regtype, not_null boolean, problem text, relation_problem text)', 'f', 's', false, 's'),
+  ('mako_store_layout', '', 'integer', 'f', 's', false, 's'),
+  ('mako_open_schema', '', 'text', 'f', 's', false, 's'),
+  ('mako_grant_triggers', '', 'void', 'f', 'v', false, 'u'),
+  ('mako_assert_delegated', '', 'void', 'f', 's', false, 'r'),
+  ('mako_dependent_problem',
+   'relation oid, process_column text, workflow_column text, tenant_column text, OUT sqlstate text, OUT problem text, '
+   'OUT hint text, OUT process_type oid', 'record', 'f', 's', false, 's'),
   ('mako_assert_store', '', 'void', 'f', 's', false, 's'),
   ('mako_create_store', '', 'void', 'f', 'v', false, 'u'),
   ('mako_add_dependent',
@@ -245,7 +260,8 @@ SELECT set_eq(
         'mako_register_migrations', 'mako_exempt', 'mako_unexempt', 'mako_set_dispatch', 'mako_migrate_version', 'mako_drain',
         'mako_retire', 'mako_reactivate', 'mako_spawn', 'mako_append', 'mako_append_batch', 'mako_take_snapshot',
         'mako_save_snapshot', 'mako_prune_snapshots', 'mako_register_key', 'mako_unregister_key', 'mako_expire_keys',
-        'mako_add_tag', 'mako_remove_tag', 'mako_adopt_events', 'mako_migrate_batched', 'mako_migrate_version_batched', 'mako_revert'],
+        'mako_add_tag', 'mako_remove_tag', 'mako_adopt_events', 'mako_migrate_batched', 'mako_migrate_version_batched', 'mako_revert',
+        'mako_stream_inserted', 'mako_event_inserted', 'mako_snapshot_saved', 'mako_guard'],
   'what changes data or definitions is revoked from PUBLIC, and nothing else');
 
 SELECT is_empty(
@@ -311,7 +327,8 @@ SELECT results_eq(
             ('in_flight', 'text', false, NULL), ('initial_state', 'jsonb', false, NULL),
             ('event_type_definition', 'jsonb', false, NULL), ('state_type_definition', 'jsonb', false, NULL),
             ('state_schema_version', 'integer', true, NULL), ('function_owner', 'text[]', true, NULL),
-            ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, 'CURRENT_USER'),
+            ('function_owner_identity', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, NULL),
+            ('registered_by_identity', 'text', true, NULL),
             ('registered_at', 'timestamp with time zone', true, 'now()'), ('dispatch', 'text', true, '''any''::text'),
             ('dispatch_versions', 'text[]', false, NULL) $$,
   'mako_workflow has these columns');
@@ -319,14 +336,16 @@ SELECT results_eq(
 SELECT results_eq(
   $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_state_migration' ORDER BY attnum $$,
   $$ VALUES ('source_wf', 'mako_workflow_id', true, NULL), ('target_wf', 'mako_workflow_id', true, NULL),
-            ('migrate', 'text', false, NULL), ('function_owner', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL),
-            ('registered_by', 'text', true, 'CURRENT_USER'), ('registered_at', 'timestamp with time zone', true, 'now()') $$,
+            ('migrate', 'text', false, NULL), ('function_owner', 'text[]', true, NULL),
+            ('function_owner_identity', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, NULL),
+            ('registered_by_identity', 'text', true, NULL), ('registered_at', 'timestamp with time zone', true, 'now()') $$,
   'mako_state_migration has these columns');
 
 SELECT results_eq(
   $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_exemption' ORDER BY attnum $$,
   $$ VALUES ('workflow_id', 'mako_workflow_id', true, NULL), ('reason', 'text', true, NULL),
-            ('exempted_by', 'text', true, 'CURRENT_USER'), ('exempted_at', 'timestamp with time zone', true, 'now()') $$,
+            ('exempted_by', 'text', true, NULL), ('exempted_by_identity', 'text', true, NULL),
+            ('exempted_at', 'timestamp with time zone', true, 'now()') $$,
   'mako_exemption has these columns');
 
 SELECT results_eq(

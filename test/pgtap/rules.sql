@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(170);
+SELECT plan(172);
 
 SELECT mako_create_store();
 \ir ../examples/gpke/supplier_change.sql
@@ -471,8 +471,10 @@ INSERT INTO toy."By Text" SELECT right(tenant_id::text, 1), stream_id, workflow_
 INSERT INTO toy.by_number SELECT right(tenant_id::text, 1), stream_no, workflow_id FROM mako.stream UNION ALL SELECT 'null', NULL, 't@FV2024-10-01';
 SELECT lives_ok($$ SELECT mako_add_dependent('toy.by_uuid', 'process_id', 'Workflow Id', 'tenant_id'), mako_add_dependent('toy.by_uuid_no_tenant', 'process_id', 'workflow_id'),
                           mako_add_dependent('toy."By Text"', 'stream', 'wf'), mako_add_dependent('toy.by_number', 'stream_no', 'wf') $$, 'dependents with uuid, text and bigint');
-SELECT is(pg_temp.rows('SELECT * FROM mako.dependent ORDER BY relation COLLATE "C"'),
+SELECT is(pg_temp.rows('SELECT relation, process_column, workflow_column, tenant_column FROM mako.dependent ORDER BY relation COLLATE "C"'),
           E'toy."By Text"|stream|wf|\ntoy.by_number|stream_no|wf|\ntoy.by_uuid|process_id|Workflow Id|tenant_id\ntoy.by_uuid_no_tenant|process_id|workflow_id|', 'as mako.dependent shows them');
+SELECT is(pg_temp.error('SELECT pg_temp.run()'), '55000|rows of a dependent do not tell whose process they follow|Dependent toy.by_uuid_no_tenant has no tenant column, but process id 00000000-0000-4000-8000-000000000001 belongs to several tenants.|Add the dependent again with its tenant column, or with a column of stream ids or stream numbers.', 'where two tenants have a process id, a dependent without a tenant column cannot follow');
+SELECT ok(mako_remove_dependent('toy.by_uuid_no_tenant', 'process_id', 'workflow_id'), 'without it');
 SELECT is(pg_temp.run(), E'1 0 1\nprocess/00000000-0000-4000-8000-00000000000b/00000000-0000-4000-8000-000000000001 migrate 1 MK002 the beast stays', 'one moves');
 SELECT is(pg_temp.rows('SELECT label, "Workflow Id" FROM toy.by_uuid ORDER BY label COLLATE "C"'),
 $$aother@FV2024-10-01|other@FV2024-10-01
@@ -481,7 +483,7 @@ at@FV2024-10-01|t@FV2025-10-01
 bother@FV2024-10-01|other@FV2024-10-01
 bt@FV2023-10-01|t@FV2023-10-01
 bt@FV2024-10-01|t@FV2024-10-01$$, 'its rows under the source follow; other workflows and tenants stay');
-SELECT is(pg_temp.rows('SELECT label, workflow_id FROM toy.by_uuid_no_tenant ORDER BY label'), E'a|t@FV2025-10-01\nb|t@FV2025-10-01', 'without a tenant column the process id alone decides');
+SELECT is(pg_temp.rows('SELECT label, workflow_id FROM toy.by_uuid_no_tenant ORDER BY label'), E'a|t@FV2024-10-01\nb|t@FV2024-10-01', 'nothing follows that is no dependent');
 SELECT is(pg_temp.rows('SELECT label, wf FROM toy."By Text" ORDER BY label'), E'a|t@FV2025-10-01\nb|t@FV2024-10-01\nnone|t@FV2024-10-01', 'by stream id');
 SELECT is(pg_temp.rows('SELECT label, wf FROM toy.by_number ORDER BY label'), E'a|t@FV2025-10-01\nb|t@FV2024-10-01\nnull|t@FV2024-10-01', 'by stream number');
 SELECT is(mako_remove_dependent('toy.by_number', 'stream_no', 'wf'), true, 'mako_remove_dependent');
@@ -492,7 +494,7 @@ SELECT is(pg_temp.run('update_registry => false'), E'0 1 1\nprocess/00000000-000
 SELECT is(mako_remove_dependent('toy.by_uuid', 'process_id', 'Workflow Id'), true, 'it can be removed');
 ALTER TABLE toy."By Text" RENAME wf TO workflow;
 SELECT matches(pg_temp.error('SELECT pg_temp.run()'), '^42704\|dependent toy\."By Text" of the store cannot be followed\|Column "wf" does not exist', 'so is a dropped workflow column');
-SELECT throws_ok($$ SELECT mako_add_dependent('toy.by_number', 'nothing', 'wf') $$, '42703', 'column "nothing" of relation toy.by_number does not exist', 'an unknown column');
+SELECT throws_ok($$ SELECT mako_add_dependent('toy.by_number', 'nothing', 'wf') $$, '42703', 'relation toy.by_number cannot be a dependent', 'an unknown column');
 SELECT throws_ok($$ SELECT mako_add_dependent('toy.by_number', 'stream_no', 'stream_no') $$, '42804', NULL, 'a column of another type');
 SELECT throws_ok($$ SELECT mako_add_dependent('toy.by_number', NULL, 'wf') $$, '22004', NULL, 'null');
 ROLLBACK;

@@ -1,0 +1,285 @@
+/*
+ * dependent.c
+ *	  Dependents (dependent.h): added, looked at, and the statement that lets one follow.
+ *
+ * What can never follow is refused when it is added. A table may become so later: then a run refuses,
+ * mako_plan() has a blocker and mako_check() a finding, all with the same sentence.
+ */
+#include "dependent.h"
+#include "door.h"
+#include "gate.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+static MakoStatement select_dependents = {
+	"SELECT d.relation, c.oid, d.process_column, d.workflow_column, d.tenant_column, d.owner, d.owner_identity, p.problem,"
+	"  p.sqlstate IN ('42P01', '42703'), p.process_type, c.relowner"
+	" FROM mako.dependent d"
+	" LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace)"
+	"  ON ARRAY[n.nspname::text, c.relname::text] = parse_ident(d.relation)"
+	" CROSS JOIN LATERAL %s.mako_dependent_problem(c.oid, d.process_column, d.workflow_column, d.tenant_column)"
+	"  AS p (sqlstate, problem, hint, process_type)"
+	" ORDER BY d.relation, d.process_column, d.workflow_column",
+	0, {0}
+};
+
+static MakoStatement select_problem = {
+	"SELECT p.sqlstate, p.problem, p.hint, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner"
+	" FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+	" CROSS JOIN LATERAL %s.mako_dependent_problem(c.oid, $2, $3, $4) AS p (sqlstate, problem, hint, process_type) WHERE c.oid = $1",
+	4, {OIDOID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+static MakoStatement insert_dependent = {
+	"INSERT INTO mako.dependent (relation, process_column, workflow_column, tenant_column, owner, owner_identity)"
+	" VALUES ($1, $2, $3, $4, $5, $6)"
+	" ON CONFLICT ON CONSTRAINT dependent_pkey DO UPDATE SET tenant_column = $4, owner = $5, owner_identity = $6",
+	6, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+static MakoStatement delete_dependent = {
+	"DELETE FROM mako.dependent d WHERE d.relation = $1 AND d.process_column = $2 AND d.workflow_column = $3",
+	3, {TEXTOID, TEXTOID, TEXTOID}
+};
+
+/* A process id that streams of several tenants have: only those can have the same one. */
+static MakoStatement select_shared_process = {
+	"SELECT s.process_id::text FROM mako.stream s WHERE s.process_id IS NOT NULL"
+	" GROUP BY s.process_id HAVING count(*) > 1 ORDER BY s.process_id LIMIT 1",
+	0, {0}, true
+};
+
+/* ---- what there is -------------------------------------------------------------------------- */
+
+/* Reads one dependent, in the current memory context. */
+static MakoDependent *
+read_dependent(const MakoRows *rows, uint64 row)
+{
+	MakoDependent *dependent = palloc0(sizeof(MakoDependent));
+	const char *owner = mako_row_text(rows, row, 6);
+	bool		is_gone;
+	Datum		relation = mako_row_value(rows, row, 2, OIDOID, &is_gone);
+
+	dependent->name = mako_row_text(rows, row, 1);
+	dependent->process_column = mako_row_text(rows, row, 3);
+	dependent->workflow_column = mako_row_text(rows, row, 4);
+	dependent->tenant_column = mako_row_text(rows, row, 5);
+	dependent->problem = mako_row_text(rows, row, 8);
+	if (dependent->problem != NULL)
+		dependent->is_missing = mako_row_boolean(rows, row, 9);
+	if (is_gone)
+		return dependent;
+	dependent->relation = DatumGetObjectId(relation);
+	if (dependent->problem == NULL)
+	{
+		Oid			now = mako_row_oid(rows, row, 11);
+
+		dependent->process_type = mako_row_oid(rows, row, 10);
+		if (!mako_role_is(now, owner, mako_row_text(rows, row, 7)))
+			dependent->problem = psprintf("It belongs to role \"%s\"; when it was added, it belonged to \"%s\".",
+										  GetUserNameFromId(now, true), owner);
+	}
+	return dependent;
+}
+
+/* The dependents of the store, in the current memory context. */
+List *
+mako_dependent_read(void)
+{
+	MakoRows	rows = mako_sql_query(&select_dependents, NULL, NULL);
+	List	   *list = NIL;
+
+	for (uint64 row = 0; row < rows.count; row++)
+		list = lappend(list, read_dependent(&rows, row));
+	mako_rows_free(&rows);
+	return list;
+}
+
+/* ---- following ------------------------------------------------------------------------------ */
+
+/* The statement that lets a dependent follow; its parameters are those of write_dependents() in snapshot.c. */
+static MakoStatement *
+statement_of(const MakoDependent *dependent)
+{
+	static const Oid argtypes[] = {INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
+	MakoStatement *statement = palloc0(sizeof(MakoStatement));
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text,
+					 "UPDATE %s AS d SET %s = m.target_wf"
+					 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
+					 " pg_catalog.unnest($5), pg_catalog.unnest($6))"
+					 " AS m (stream_no, stream_id, process_id, tenant_id, target_wf, source_wf)"
+					 " WHERE d.%s OPERATOR(pg_catalog.=) m.%s AND d.%s OPERATOR(pg_catalog.=) m.source_wf",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(dependent->relation)),
+												get_rel_name(dependent->relation)),
+					 quote_identifier(dependent->workflow_column), quote_identifier(dependent->process_column),
+					 dependent->process_type == UUIDOID ? "process_id" :
+					 dependent->process_type == INT8OID ? "stream_no" : "stream_id",
+					 quote_identifier(dependent->workflow_column));
+	if (dependent->tenant_column != NULL)
+		appendStringInfo(&text, " AND d.%s OPERATOR(pg_catalog.=) m.tenant_id", quote_identifier(dependent->tenant_column));
+	statement->text = text.data;
+	statement->nargs = lengthof(argtypes);
+	memcpy(statement->argtypes, argtypes, sizeof(argtypes));
+	statement->plan_each_time = true;
+	statement->transient = true;
+	statement->verbatim = true;
+	statement->relation = dependent->relation;
+	return statement;
+}
+
+/* The statements (MakoStatement) that let the dependents follow; an error when one of them cannot. */
+List *
+mako_dependent_statements(void)
+{
+	List	   *statements = NIL;
+	ListCell   *cell;
+
+	foreach(cell, mako_dependent_read())
+	{
+		const MakoDependent *dependent = lfirst(cell);
+
+		if (dependent->problem != NULL)
+			ereport(ERROR,
+					(errcode(dependent->is_missing ? ERRCODE_UNDEFINED_OBJECT : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("dependent %s of the store cannot be followed", dependent->name),
+					 errdetail_internal("%s", dependent->problem),
+					 dependent->is_missing ? errhint("Restore it, or use mako_remove_dependent().") :
+					 errhint("Mend it and add it again with mako_add_dependent(), or use mako_remove_dependent().")));
+		statements = lappend(statements, statement_of(dependent));
+	}
+	return statements;
+}
+
+/*
+ * Where a dependent knows processes by their ids alone, and a process id belongs to several tenants, a row
+ * does not tell whose process it follows: returns that as a sentence, NULL where it cannot happen.
+ */
+char *
+mako_dependent_shared_process(void)
+{
+	const MakoDependent *ambiguous = NULL;
+	char	   *sentence = NULL;
+	MakoRows	rows;
+	ListCell   *cell;
+
+	foreach(cell, mako_dependent_read())
+	{
+		const MakoDependent *dependent = lfirst(cell);
+
+		if (dependent->problem == NULL && dependent->process_type == UUIDOID && dependent->tenant_column == NULL)
+			ambiguous = dependent;
+	}
+	if (ambiguous == NULL)
+		return NULL;
+	rows = mako_sql_query(&select_shared_process, NULL, NULL);
+	if (rows.count > 0)
+		sentence = psprintf("Dependent %s has no tenant column, but process id %s belongs to several tenants.", ambiguous->name,
+							mako_row_text(&rows, 0, 1));
+	mako_rows_free(&rows);
+	return sentence;
+}
+
+/* Raises where that would happen. */
+void
+mako_dependent_check_scope(void)
+{
+	char	   *sentence = mako_dependent_shared_process();
+
+	if (sentence != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("rows of a dependent do not tell whose process they follow"),
+				 errdetail_internal("%s", sentence),
+				 errhint("Add the dependent again with its tenant column, or with a column of stream ids or stream numbers.")));
+}
+
+/* ---- adding and removing -------------------------------------------------------------------- */
+
+MAKO_FUNCTION(mako_add_dependent);
+MAKO_FUNCTION(mako_remove_dependent);
+
+/* The name in an argument, as text; (Datum) 0 for null. */
+static Datum
+name_argument(FunctionCallInfo fcinfo, int argument)
+{
+	return PG_ARGISNULL(argument) ? (Datum) 0 : CStringGetTextDatum(NameStr(*PG_GETARG_NAME(argument)));
+}
+
+/* Raises why a relation cannot be a dependent, as mako_dependent_problem() says in a row. */
+static void
+raise_problem(const MakoRows *rows)
+{
+	const char *sqlstate = mako_row_text(rows, 0, 1);
+	const char *hint = mako_row_text(rows, 0, 3);
+
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])),
+			 errmsg("relation %s cannot be a dependent", mako_row_text(rows, 0, 4)),
+			 errdetail_internal("%s", mako_row_text(rows, 0, 2)),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/* Lets a column of another table follow its process: see the install script. */
+Datum
+mako_add_dependent(PG_FUNCTION_ARGS)
+{
+	Datum		wanted[] = {(Datum) 0, name_argument(fcinfo, 1), name_argument(fcinfo, 2), name_argument(fcinfo, 3)};
+	const char *wanted_nulls = PG_ARGISNULL(3) ? "   n" : "    ";
+	MakoConnection connection;
+	MakoRows	rows;
+	Oid			owner;
+
+	mako_gate_require_change("mako_add_dependent()");
+	mako_require_value(!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(2), "relation, process_column and workflow_column");
+	wanted[0] = PG_GETARG_DATUM(0);
+	connection = mako_sql_connect();
+	mako_door_check_store();
+	rows = mako_sql_query(&select_problem, wanted, wanted_nulls);
+	if (rows.count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", PG_GETARG_OID(0))));
+	if (mako_row_text(&rows, 0, 2) != NULL)
+		raise_problem(&rows);
+	owner = mako_row_oid(&rows, 0, 5);
+	if (!has_privs_of_role(GetUserId(), owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for relation %s", mako_row_text(&rows, 0, 4)),
+				 errdetail("It will be updated as its owner \"%s\", so adding it needs that role's privileges.",
+						   GetUserNameFromId(owner, true))));
+	{
+		Datum		values[] = {
+			CStringGetTextDatum(mako_row_text(&rows, 0, 4)), wanted[1], wanted[2], wanted[3],
+			CStringGetTextDatum(GetUserNameFromId(owner, false)), CStringGetTextDatum(mako_role_identity(owner))
+		};
+
+		(void) mako_invariants_write(&insert_dependent, values, PG_ARGISNULL(3) ? "   n  " : NULL);
+	}
+	mako_rows_free(&rows);
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
+
+/* Undoes that. */
+Datum
+mako_remove_dependent(PG_FUNCTION_ARGS)
+{
+	Datum		values[] = {PG_GETARG_DATUM(0), name_argument(fcinfo, 1), name_argument(fcinfo, 2)};
+	MakoConnection connection;
+	uint64		removed;
+
+	mako_gate_require_change("mako_remove_dependent()");
+	connection = mako_sql_connect();
+	mako_door_check_store();
+	removed = mako_invariants_write(&delete_dependent, values, NULL);
+	mako_sql_disconnect(connection);
+	PG_RETURN_BOOL(removed > 0);
+}

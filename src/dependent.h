@@ -1,0 +1,30 @@
+/*
+ * dependent.h
+ *	  Dependents: tables of others whose workflow column follows a migrated process.
+ *
+ * A dependent belongs to somebody else than the store. Whatever the server runs because of the change (its
+ * triggers, rules, defaults, policies) runs as its owner, who is recorded when it is added.
+ */
+#ifndef MAKO_DEPENDENT_H
+#define MAKO_DEPENDENT_H
+
+#include "mako_migration.h"
+
+typedef struct MakoDependent
+{
+	char	   *name;			/* schema.table */
+	Oid			relation;		/* InvalidOid where it is gone */
+	char	   *process_column;
+	char	   *workflow_column;
+	char	   *tenant_column;	/* NULL without one */
+	Oid			process_type;	/* of its process column: uuid, text or bigint */
+	bool		is_missing;		/* it, or a column of it */
+	char	   *problem;		/* why it cannot follow, as a sentence; NULL where it can */
+} MakoDependent;
+
+extern List *mako_dependent_read(void);
+extern List *mako_dependent_statements(void);
+extern char *mako_dependent_shared_process(void);
+extern void mako_dependent_check_scope(void);
+
+#endif							/* MAKO_DEPENDENT_H */

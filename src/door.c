@@ -1,0 +1,844 @@
+/*
+ * door.c
+ *	  The door of the store (door.h): whose its tables are, and whether they are what they should be.
+ *
+ * mako_create_store() makes the tables from the list of mako_store_object(). What the C code reads of
+ * them is here: columns, with type and null. The functions that look at a store, mako_store_problem()
+ * among them, ask here, too.
+ */
+#include "door.h"
+#include "gate.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "parser/scansup.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+
+/* ---- what the tables are -------------------------------------------------------------------- */
+
+typedef struct Column
+{
+	const char *table;			/* NULL: the same as that of the one before */
+	const char *name;
+	Oid			type;
+	bool		not_null;
+} Column;
+
+static const Column columns[] = {
+	{"stream", "stream_no", INT8OID, true},
+	{NULL, "stream_id", TEXTOID, true},
+	{NULL, "tenant_id", UUIDOID, false},
+	{NULL, "process_id", UUIDOID, false},
+	{NULL, "workflow_id", TEXTOID, true},
+	{NULL, "version", INT8OID, true},
+	{NULL, "created_at", TIMESTAMPTZOID, true},
+	{"event", "stream_no", INT8OID, true},
+	{NULL, "sequence_number", INT8OID, true},
+	{NULL, "event_id", UUIDOID, true},
+	{NULL, "recorded_at", TIMESTAMPTZOID, true},
+	{NULL, "workflow_id", TEXTOID, true},
+	{NULL, "event_type", TEXTOID, true},
+	{NULL, "schema_version", INT4OID, true},
+	{NULL, "payload", JSONBOID, true},
+	{NULL, "correlation_id", UUIDOID, false},
+	{NULL, "causation_id", UUIDOID, false},
+	{NULL, "conversation_id", UUIDOID, false},
+	{"snapshot", "stream_no", INT8OID, true},
+	{NULL, "sequence_number", INT8OID, true},
+	{NULL, "run_id", INT8OID, true},
+	{NULL, "workflow_id", TEXTOID, true},
+	{NULL, "state_schema_version", INT4OID, true},
+	{NULL, "state", JSONBOID, true},
+	{NULL, "taken_at", TIMESTAMPTZOID, true},
+	{NULL, "reverted_by", INT8OID, false},
+	{"repointed", "run_id", INT8OID, true},
+	{NULL, "stream_no", INT8OID, true},
+	{NULL, "sequence_number", INT8OID, true},
+	{NULL, "reverted_by", INT8OID, false},
+	{"registry", "tenant_id", UUIDOID, true},
+	{NULL, "key", TEXTOID, true},
+	{NULL, "stream_no", INT8OID, true},
+	{NULL, "expires_at", TIMESTAMPTZOID, false},
+	{"correlation", "tenant_id", UUIDOID, true},
+	{NULL, "tag", TEXTOID, true},
+	{NULL, "stream_no", INT8OID, true},
+	{"format_version", "format_version", TEXTOID, true},
+	{NULL, "status", TEXTOID, true},
+	{NULL, "messages_until", TIMESTAMPTZOID, false},
+	{NULL, "changed_by", TEXTOID, true},
+	{NULL, "changed_at", TIMESTAMPTZOID, true},
+	{NULL, "reason", TEXTOID, false},
+	{"dependent", "relation", TEXTOID, true},
+	{NULL, "process_column", TEXTOID, true},
+	{NULL, "workflow_column", TEXTOID, true},
+	{NULL, "tenant_column", TEXTOID, false},
+	{NULL, "owner", TEXTOID, true},
+	{NULL, "owner_identity", TEXTOID, true},
+	{"migration_run", "run_id", INT8OID, true},
+	{NULL, "kind", TEXTOID, true},
+	{NULL, "source_wf", TEXTOID, true},
+	{NULL, "target_wf", TEXTOID, true},
+	{NULL, "path", TEXTARRAYOID, true},
+	{NULL, "tenant_id", UUIDOID, false},
+	{NULL, "update_registry", BOOLOID, true},
+	{NULL, "in_flight_only", BOOLOID, true},
+	{NULL, "max_errors", INT8OID, false},
+	{NULL, "batch_size", INT4OID, false},
+	{NULL, "through_stream_no", INT8OID, false},
+	{NULL, "reverts", INT8OID, false},
+	{NULL, "closed_by", INT8OID, false},
+	{NULL, "reason", TEXTOID, false},
+	{NULL, "fingerprint", TEXTOID, true},
+	{NULL, "definitions", TEXTARRAYOID, true},
+	{NULL, "session_role", TEXTOID, true},
+	{NULL, "effective_role", TEXTOID, true},
+	{NULL, "application_name", TEXTOID, true},
+	{NULL, "client_address", INETOID, false},
+	{NULL, "server_version", TEXTOID, true},
+	{NULL, "extension_version", TEXTOID, true},
+	{NULL, "started_at", TIMESTAMPTZOID, true},
+	{NULL, "finished_at", TIMESTAMPTZOID, false},
+	{NULL, "migrated", INT8OID, false},
+	{NULL, "skipped", INT8OID, false},
+	{NULL, "failed", INT8OID, false},
+	{"migration_error", "run_id", INT8OID, true},
+	{NULL, "error_no", INT8OID, true},
+	{NULL, "stream_no", INT8OID, true},
+	{NULL, "stream_id", TEXTOID, true},
+	{NULL, "phase", TEXTOID, true},
+	{NULL, "sequence_number", INT8OID, false},
+	{NULL, "sqlstate", TEXTOID, true},
+	{NULL, "message", TEXTOID, true},
+	{NULL, "detail", TEXTOID, false},
+	{NULL, "hint", TEXTOID, false},
+	{NULL, "context", TEXTOID, false},
+	{"migration_batch", "run_id", INT8OID, true},
+	{NULL, "batch_no", INT8OID, true},
+	{NULL, "last_stream_no", INT8OID, false},
+	{NULL, "migrated", INT8OID, true},
+	{NULL, "failed", INT8OID, true},
+	{NULL, "busy", INT8OID, true},
+	{NULL, "session_role", TEXTOID, true},
+	{NULL, "effective_role", TEXTOID, true},
+	{NULL, "started_at", TIMESTAMPTZOID, true},
+	{NULL, "finished_at", TIMESTAMPTZOID, true},
+};
+
+#define MOST_TABLES 16
+
+/* A table, and what is known of it. */
+typedef struct Table
+{
+	const char *name;
+	int			first_column;	/* in columns */
+	int			column_count;
+	Oid			oid;			/* InvalidOid until it is known; like the next one */
+	Oid			owner;
+} Table;
+
+static Table tables[MOST_TABLES];
+static int	table_count = 0;
+
+/* Another number when a table, role or schema has changed, or something that the store is made of. */
+static uint64 generation = 1;
+
+/* The generation in which the store was found whole; 0 for none. */
+static uint64 whole_generation = 0;
+
+/* Forgets what is known. */
+static void
+forget(void)
+{
+	generation++;
+	for (int i = 0; i < table_count; i++)
+		tables[i].oid = InvalidOid;
+}
+
+/* A relation has changed, or all of them. */
+static void
+forget_relation(Datum argument, Oid relation)
+{
+	bool		concerns = !OidIsValid(relation);
+
+	for (int i = 0; i < table_count && !concerns; i++)
+		concerns = tables[i].oid == relation;
+	if (concerns)
+		forget();
+}
+
+/* A role, a membership, a schema or a function has changed. */
+static void
+forget_object(Datum argument, int cacheid, uint32 hash)
+{
+	forget();
+}
+
+/* Called when the library is loaded. */
+void
+mako_door_init(void)
+{
+	for (size_t i = 0; i < lengthof(columns); i++)
+	{
+		if (columns[i].table != NULL)
+		{
+			tables[table_count].name = columns[i].table;
+			tables[table_count].first_column = (int) i;
+			table_count++;
+		}
+		tables[table_count - 1].column_count++;
+	}
+	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, forget_object, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_object, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_object, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, forget_object, (Datum) 0);
+}
+
+/* What was found out before belongs to this number. */
+uint64
+mako_door_generation(void)
+{
+	return generation;
+}
+
+/* ---- whose they are ------------------------------------------------------------------------- */
+
+/* Returns true if the current role need not fear what an owner has written on his tables. */
+static bool
+is_trusted(Oid owner)
+{
+	Oid			user = GetUserId();
+
+	return owner == user || superuser_arg(owner) || owner == mako_sql_extension_owner() ||
+		is_member_of_role_nosuper(user, owner);
+}
+
+/* Raises unless the current role trusts an owner. */
+static void
+require_trusted(const char *table, Oid owner)
+{
+	const char *name;
+
+	if (is_trusted(owner))
+		return;
+	name = GetUserNameFromId(owner, true);
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("the store belongs to role \"%s\"", name),
+			 errdetail("Table \"mako.%s\" does what that role wants, and role \"%s\" is not a member of it by grant.",
+					   table, GetUserNameFromId(GetUserId(), false)),
+			 errhint("Use SET ROLE %s.", quote_identifier(name))));
+}
+
+/* The schema of the store; an error when there is none. */
+Oid
+mako_door_schema(void)
+{
+	Oid			schema = get_namespace_oid("mako", true);
+
+	if (!OidIsValid(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no store in this database"),
+				 errhint("Use SELECT mako_create_store().")));
+	if (MakoSchemaAclCheck(schema, GetUserId()) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, "mako");
+	return schema;
+}
+
+/* The owner of the store, if the current role does not trust him; NULL if it does. */
+const char *
+mako_door_untrusted_owner(void)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(mako_door_schema()));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for schema \"mako\"");	/* cannot happen */
+	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	return is_trusted(owner) ? NULL : GetUserNameFromId(owner, true);
+}
+
+/* ---- what they are -------------------------------------------------------------------------- */
+
+/* Says what is wrong with a column; NULL for nothing. */
+static const char *
+column_problem(Relation relation, const Column *column)
+{
+	AttrNumber	number = get_attnum(RelationGetRelid(relation), column->name);
+	Form_pg_attribute attribute;
+
+	if (number <= 0)
+		return "is missing";
+	attribute = TupleDescAttr(RelationGetDescr(relation), number - 1);
+	if (attribute->atttypid != column->type)
+		return "has another type";
+	if (attribute->attgenerated != '\0')
+		return "is generated";
+	return column->not_null && !attribute->attnotnull ? "can be null" : NULL;
+}
+
+/* Says what is wrong with a relation as a whole; NULL for nothing. */
+static const char *
+relation_problem(Relation relation)
+{
+	char		kind = relation->rd_rel->relkind;
+
+	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+		return "is not a table";
+	return relation->rd_rel->relispartition || has_superclass(RelationGetRelid(relation)) ? "has a parent" : NULL;
+}
+
+/* Returns true if a relation has no problem as a whole, nor with one of its columns. */
+static bool
+is_good_table(const Table *table, Relation relation)
+{
+	bool		good = relation_problem(relation) == NULL;
+
+	for (int i = 0; i < table->column_count && good; i++)
+		good = column_problem(relation, &columns[table->first_column + i]) == NULL;
+	return good;
+}
+
+/* Raises unless a relation is the table that it should be. */
+static void
+require_shape(const Table *table, Relation relation)
+{
+	const char *problem = relation_problem(relation);
+
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("relation \"mako.%s\" %s", table->name, problem),
+				 errdetail("The store's tables are ordinary or partitioned tables, and nobody changes their rows through another one."),
+				 errhint("mako_store_problem() tells what is wrong with the store.")));
+	for (int i = 0; i < table->column_count; i++)
+	{
+		const Column *column = &columns[table->first_column + i];
+
+		problem = column_problem(relation, column);
+		if (problem != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of table \"mako.%s\" %s", column->name, table->name, problem),
+					 errdetail("Expected is a column of type %s%s.", format_type_be(column->type),
+							   column->not_null ? " that cannot be null" : ""),
+					 errhint("mako_store_problem() tells what is wrong with the store.")));
+	}
+}
+
+/* Opens a table, which stays as it is until the transaction ends. */
+static void
+open_table(Table *table)
+{
+	Oid			oid = get_relname_relid(table->name, mako_door_schema());
+	Relation	relation;
+
+	if (!OidIsValid(oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"mako.%s\" is missing", table->name),
+				 errhint("Restore it from a backup; SELECT mako_create_store() would make an empty one.")));
+	LockRelationOid(oid, AccessShareLock);
+	if (table->oid == oid)
+	{
+		require_trusted(table->name, table->owner);
+		return;
+	}
+	relation = relation_open(oid, NoLock);
+	require_trusted(table->name, relation->rd_rel->relowner);
+	require_shape(table, relation);
+	table->owner = relation->rd_rel->relowner;
+	relation_close(relation, NoLock);
+	/* Opening it may have let invalidations in, but none of this table, which is locked. */
+	table->oid = oid;
+}
+
+/* The number of a table; -1 where there is none of this name. */
+static int
+find_table(const char *name, size_t length)
+{
+	for (int i = 0; i < table_count; i++)
+		if (strlen(tables[i].name) == length && strncmp(tables[i].name, name, length) == 0)
+			return i;
+	return -1;
+}
+
+/* A table of the store. */
+Oid
+mako_door_table(const char *name)
+{
+	Table	   *table = &tables[find_table(name, strlen(name))];
+
+	open_table(table);
+	return table->oid;
+}
+
+/*
+ * Returns true if a relation is this table of the store, with the columns that it should have. Its owner
+ * made the trigger, so he is trusted here by those who write to his table.
+ */
+bool
+mako_door_is_table(Relation relation, const char *table)
+{
+	MakoGate	gate;
+	bool		is_table;
+
+	if (RelationGetRelid(relation) != get_relname_relid(table, get_namespace_oid("mako", true)))
+		return false;
+	gate = mako_gate_enter(relation->rd_rel->relowner);
+	is_table = mako_door_table(table) == RelationGetRelid(relation);
+	mako_gate_leave(&gate);
+	return is_table;
+}
+
+/* Returns true if a table can be opened; says nothing where it cannot. */
+bool
+mako_door_would_open(const char *name)
+{
+	const Table *table = &tables[find_table(name, strlen(name))];
+	Oid			schema = get_namespace_oid("mako", true);
+	Oid			oid = OidIsValid(schema) && mako_door_may_use() ? get_relname_relid(name, schema) : InvalidOid;
+	Relation	relation;
+	bool		good;
+
+	if (!OidIsValid(oid))
+		return false;
+	relation = relation_open(oid, AccessShareLock);
+	good = is_trusted(relation->rd_rel->relowner) && is_good_table(table, relation);
+	relation_close(relation, NoLock);
+	return good;
+}
+
+/* Returns true if there is a schema of the store's name. */
+bool
+mako_door_exists(void)
+{
+	return OidIsValid(get_namespace_oid("mako", true));
+}
+
+/* Returns true if there is a store with a relation of this name. */
+bool
+mako_door_has_table(const char *name)
+{
+	Oid			schema = get_namespace_oid("mako", true);
+
+	return OidIsValid(schema) && OidIsValid(get_relname_relid(name, schema));
+}
+
+/* Returns true if the current role may use the schema of the store. */
+bool
+mako_door_may_use(void)
+{
+	return MakoSchemaAclCheck(get_namespace_oid("mako", false), GetUserId()) == ACLCHECK_OK;
+}
+
+/* The tables that a statement of the extension names, as a set. */
+uint32
+mako_door_tables_in(const char *text)
+{
+	static const char prefix[] = "mako.";
+	uint32		set = 0;
+
+	for (const char *found = strstr(text, prefix); found != NULL; found = strstr(found, prefix))
+	{
+		size_t		length;
+		int			number;
+
+		found += strlen(prefix);
+		length = strspn(found, "abcdefghijklmnopqrstuvwxyz_");
+		number = find_table(found, length);
+		if (number >= 0)
+			set |= (uint32) 1 << number;
+	}
+	return set;
+}
+
+/* Opens a set of tables; returns the owner of the first one, InvalidOid for an empty set. */
+Oid
+mako_door_open_tables(uint32 set)
+{
+	Oid			owner = InvalidOid;
+
+	for (int i = 0; i < table_count; i++)
+	{
+		if ((set & ((uint32) 1 << i)) == 0)
+			continue;
+		open_table(&tables[i]);
+		if (!OidIsValid(owner))
+			owner = tables[i].owner;
+		else if (tables[i].owner != owner)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the tables of the store belong to several roles"),
+					 errdetail("Table \"mako.%s\" belongs to \"%s\", others to \"%s\".", tables[i].name,
+							   GetUserNameFromId(tables[i].owner, true), GetUserNameFromId(owner, true)),
+					 errhint("Give all of them to one role with ALTER TABLE ... OWNER TO.")));
+	}
+	return owner;
+}
+
+/*
+ * Raises unless the current role may select from these tables, whose names stand in a text. Returns true if a
+ * policy of one of them concerns the role.
+ */
+bool
+mako_door_require_select(const char *text)
+{
+	uint32		set = mako_door_tables_in(text);
+	bool		has_policy = false;
+
+	(void) mako_door_open_tables(set);
+	for (int i = 0; i < table_count; i++)
+	{
+		if ((set & ((uint32) 1 << i)) == 0)
+			continue;
+		if (pg_class_aclcheck(tables[i].oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, tables[i].name);
+		has_policy = has_policy || check_enable_rls(tables[i].oid, InvalidOid, false) == RLS_ENABLED;
+	}
+	return has_policy;
+}
+
+/*
+ * Returns true if a table can be read without a statement: it is a plain one, the current role may
+ * read everything in it, and no other extension wants to see who reads what.
+ */
+bool
+mako_door_may_read_plainly(Relation relation)
+{
+	Oid			oid = RelationGetRelid(relation);
+
+	return relation->rd_rel->relkind == RELKIND_RELATION && relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
+		!relation->rd_rel->relhassubclass && ExecutorCheckPerms_hook == NULL &&
+		pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(oid, InvalidOid, true) != RLS_ENABLED;
+}
+
+/* The number of a column of a table that is open. */
+AttrNumber
+mako_door_column(Relation relation, const char *name)
+{
+	AttrNumber	number = get_attnum(RelationGetRelid(relation), name);
+
+	if (number <= 0)
+		elog(ERROR, "column \"%s\" of an open table is missing", name);	/* cannot happen */
+	return number;
+}
+
+MAKO_FUNCTION(mako_store_column);
+
+/* The columns that the store must have, and what is wrong with them: see the install script. */
+Datum
+mako_store_column(PG_FUNCTION_ARGS)
+{
+	MakoRowSet *rows = mako_rowset_begin(fcinfo);
+	Oid			schema = get_namespace_oid("mako", true);
+
+	for (int i = 0; i < table_count && OidIsValid(schema); i++)
+	{
+		Oid			oid = get_relname_relid(tables[i].name, schema);
+		Relation	relation = OidIsValid(oid) ? relation_open(oid, AccessShareLock) : NULL;
+		const char *whole = relation == NULL ? NULL : relation_problem(relation);
+
+		for (int j = 0; j < tables[i].column_count; j++)
+		{
+			const Column *column = &columns[tables[i].first_column + j];
+			const char *problem = relation == NULL || whole != NULL ? NULL : column_problem(relation, column);
+			Datum		values[] = {
+				CStringGetTextDatum(tables[i].name), CStringGetTextDatum(column->name), ObjectIdGetDatum(column->type),
+				BoolGetDatum(column->not_null), problem == NULL ? (Datum) 0 : CStringGetTextDatum(problem),
+				whole == NULL ? (Datum) 0 : CStringGetTextDatum(whole)
+			};
+			bool		nulls[] = {false, false, false, false, problem == NULL, whole == NULL};
+
+			mako_rowset_add(rows, values, nulls);
+		}
+		if (relation != NULL)
+			relation_close(relation, AccessShareLock);
+	}
+	PG_RETURN_NULL();
+}
+
+/* ---- the store as a whole ------------------------------------------------------------------- */
+
+static MakoStatement select_objects = {
+	"SELECT kind, relation, name, definition FROM %s.mako_store_object()", 0, {0}
+};
+
+static MakoStatement select_problems = {
+	"SELECT object || ' ' || problem FROM %s.mako_store_problem()", 0, {0}
+};
+
+/* A statement that creates something, with the white space that the server gives it. */
+static char *
+with_plain_spaces(const char *definition)
+{
+	char	   *plain = palloc(strlen(definition) + 1);
+	char	   *end = plain;
+
+	for (; *definition != '\0'; definition++)
+	{
+		if (!scanner_isspace(*definition))
+			*end++ = *definition;
+		else if (end > plain && end[-1] != ' ' && end[-1] != '(')
+			*end++ = ' ';
+	}
+	while (end > plain && end[-1] == ' ')
+		end--;
+	*end = '\0';
+	return plain;
+}
+
+/* Returns true if a table has this trigger, enabled. */
+static bool
+has_trigger(Oid relation, const char *name, const char *definition)
+{
+	Relation	triggers = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
+	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(name));
+	scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+		Datum		actual = DirectFunctionCall1(pg_get_triggerdef, ObjectIdGetDatum(form->oid));
+
+		found = (form->tgenabled == TRIGGER_FIRES_ON_ORIGIN || form->tgenabled == TRIGGER_FIRES_ALWAYS) &&
+			strcmp(TextDatumGetCString(actual), with_plain_spaces(definition)) == 0;
+	}
+	systable_endscan(scan);
+	table_close(triggers, AccessShareLock);
+	return found;
+}
+
+/* Returns true if a table has this constraint. */
+static bool
+has_constraint(Oid relation, const char *name, const char *definition)
+{
+	Oid			constraint = get_relation_constraint_oid(relation, name, true);
+	char	   *added = psprintf("ADD CONSTRAINT %s ", name);
+	const char *expected = strstr(with_plain_spaces(definition), added);
+
+	return OidIsValid(constraint) && expected != NULL &&
+		strcmp(TextDatumGetCString(DirectFunctionCall1(pg_get_constraintdef, ObjectIdGetDatum(constraint))),
+			   expected + strlen(added)) == 0;
+}
+
+/* Returns true if an object of the store is there as mako_store_object() describes it in a row. */
+static bool
+is_good_object(const MakoRows *objects, uint64 row)
+{
+	const char *kind = mako_row_text(objects, row, 1);
+	const char *relation_name = mako_row_text(objects, row, 2);
+	const char *name = mako_row_text(objects, row, 3);
+	const char *definition = mako_row_text(objects, row, 4);
+	Oid			schema = mako_door_schema();
+	Oid			relation;
+
+	if (strcmp(kind, "function") == 0)
+		return SearchSysCacheExists3(PROCNAMEARGSNSP, CStringGetDatum(relation_name), PointerGetDatum(buildoidvector(NULL, 0)),
+									 ObjectIdGetDatum(schema));
+	relation = get_relname_relid(relation_name, schema);
+	if (!OidIsValid(relation))
+		return false;
+	if (strcmp(kind, "table") == 0)
+	{
+		Relation	table = relation_open(relation, AccessShareLock);
+		bool		good = is_good_table(&tables[find_table(relation_name, strlen(relation_name))], table);
+
+		relation_close(table, NoLock);
+		return good;
+	}
+	if (strcmp(kind, "constraint") == 0)
+		return has_constraint(relation, name, definition);
+	return strcmp(kind, "trigger") != 0 || has_trigger(relation, name, definition);
+}
+
+/*
+ * Returns true if the store is as it should be. Asks the same as mako_store_problem(), which can tell
+ * what is wrong, but takes a third of a short run to be planned. Found once, it holds until something
+ * changes.
+ */
+bool
+mako_door_is_whole(void)
+{
+	MemoryContext context;
+	MemoryContext old;
+	MakoRows	objects;
+	MakoConnection connection;
+	uint64		begun;
+	bool		whole = true;
+
+	AcceptInvalidationMessages();
+	if (whole_generation == generation)
+		return true;
+	begun = generation;
+	context = AllocSetContextCreate(CurrentMemoryContext, "mako store", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	/* On its path and under its settings, definitions are as mako_store_object() has them. */
+	connection = mako_sql_connect_own();
+	mako_gate_fix_settings(row_security);
+	objects = mako_sql_query(&select_objects, NULL, NULL);
+	for (uint64 row = 0; row < objects.count && whole; row++)
+		whole = is_good_object(&objects, row);
+	mako_rows_free(&objects);
+	mako_sql_disconnect(connection);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	if (whole)
+		whole_generation = begun;
+	return whole;
+}
+
+/* What the store lacks, as a list; NULL for nothing. */
+const char *
+mako_door_problems(void)
+{
+	MakoRows	problems;
+	StringInfoData list;
+
+	if (mako_door_is_whole())
+		return NULL;
+	problems = mako_sql_query(&select_problems, NULL, NULL);
+	initStringInfo(&list);
+	for (uint64 row = 0; row < problems.count; row++)
+		appendStringInfo(&list, "%s%s", row > 0 ? ", " : "", mako_row_text(&problems, row, 1));
+	mako_rows_free(&problems);
+	return list.len > 0 ? list.data : NULL;
+}
+
+/* Raises that the store has problems, unless there are none. */
+static void
+require_no_problems(const char *problems)
+{
+	HeapTuple	tuple;
+	Oid			owner;
+
+	if (problems == NULL)
+		return;
+	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(mako_door_schema()));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for schema \"mako\"");	/* cannot happen */
+	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the store is damaged"),
+			 errdetail_internal("%s.", problems),
+			 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".", GetUserNameFromId(owner, false))));
+}
+
+/* Raises unless there is a store that the current role trusts, and all that belongs to it. */
+void
+mako_door_check_store(void)
+{
+	const char *untrusted = mako_door_untrusted_owner();
+
+	if (untrusted != NULL)
+		require_trusted("stream", get_role_oid(untrusted, false));
+	require_no_problems(mako_door_problems());
+}
+
+/* The same at the start of a run, which writes: its number must not be there already. */
+void
+mako_door_check_for_run(void)
+{
+	mako_door_check_store();
+	require_no_problems(mako_sequence_problems());
+}
+
+MAKO_FUNCTION(mako_assert_store);
+
+/* Raises unless there is a store and all that belongs to it. */
+Datum
+mako_assert_store(PG_FUNCTION_ARGS)
+{
+	MakoConnection connection = mako_sql_connect();
+
+	mako_door_check_for_run();
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}
+
+/* ---- the schema of the extension ------------------------------------------------------------ */
+
+MAKO_FUNCTION(mako_open_schema);
+MAKO_FUNCTION(mako_grant_triggers);
+
+/* Why others may create in the schema of the extension; null where they may not. */
+Datum
+mako_open_schema(PG_FUNCTION_ARGS)
+{
+	bool		may_create;
+	const char *why = mako_gate_schema_is_open(&may_create);
+
+	if (why == NULL || !may_create)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(why));
+}
+
+static MakoStatement may_create_store = {
+	"SELECT has_function_privilege($1, p.oid, 'EXECUTE')"
+	" FROM pg_proc p JOIN pg_extension e ON e.extnamespace = p.pronamespace AND e.extname = 'mako_migration'"
+	" WHERE p.proname = 'mako_create_store' AND p.pronargs = 0",
+	1, {OIDOID}
+};
+
+/*
+ * Lets the current role use the functions of the store's triggers, if it may create a store: nobody else
+ * is to give these functions to a table of his own.
+ */
+Datum
+mako_grant_triggers(PG_FUNCTION_ARGS)
+{
+	Datum		role = ObjectIdGetDatum(GetUserId());
+	MakoConnection connection = mako_sql_connect_own();
+	MakoRows	rows = mako_sql_query(&may_create_store, &role, NULL);
+	const char *schema = quote_identifier(get_namespace_name(mako_sql_extension_schema()));
+	MakoStatement grant = {.transient = true,.verbatim = true};
+	MakoGate	gate;
+
+	if (mako_row_boolean(&rows, 0, 1) && !superuser())
+	{
+		grant.text = psprintf("GRANT EXECUTE ON FUNCTION %s.mako_stream_inserted(), %s.mako_event_inserted(),"
+							  " %s.mako_snapshot_saved(), %s.mako_guard() TO %s", schema, schema, schema, schema,
+							  quote_identifier(GetUserNameFromId(GetUserId(), false)));
+		gate = mako_gate_enter(mako_sql_extension_owner());
+		(void) mako_sql_execute(&grant, NULL, NULL);
+		mako_gate_leave(&gate);
+	}
+	mako_rows_free(&rows);
+	mako_sql_disconnect(connection);
+	PG_RETURN_VOID();
+}

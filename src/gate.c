@@ -1,0 +1,702 @@
+/*
+ * gate.c
+ *	  The gate (gate.h): whose rights and which settings the code of others runs under.
+ *
+ * Role, security context and settings belong to the (sub)transaction that entered the gate, which
+ * puts them back when an error ends it. Nothing here is caught.
+ */
+#include "gate.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_proc.h"
+#include "executor/executor.h"
+#include "executor/functions.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/analyze.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_node.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+
+/* ---- entering and leaving ------------------------------------------------------------------- */
+
+/*
+ * The subtransaction in which the outermost evaluation that runs code of others began; invalid
+ * outside of one. It counts as long as that subtransaction is active, so an error need not reset
+ * it.
+ */
+static SubTransactionId evaluating = InvalidSubTransactionId;
+
+/* The same for a statement of the extension whose functions read the store for it. */
+static SubTransactionId delegating = InvalidSubTransactionId;
+
+/* The number of transactions that have ended in this session: numbers of subtransactions begin anew in each. */
+static uint64 transactions = 0;
+
+/* Forgets what the end of the transaction has ended. */
+static void
+forget_evaluation(XactEvent event, void *argument)
+{
+	evaluating = delegating = InvalidSubTransactionId;
+	transactions++;
+}
+
+/* The number of the transaction in this session. */
+uint64
+mako_gate_transaction(void)
+{
+	return transactions;
+}
+
+/* Acts as an owner, restricted, with settings of its own. */
+MakoGate
+mako_gate_enter(Oid owner)
+{
+	MakoGate	gate;
+
+	GetUserIdAndSecContext(&gate.user, &gate.security);
+	gate.guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(owner, gate.security | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+	return gate;
+}
+
+/*
+ * The same for a trigger of the store, as the owner of its table. What a superuser or the caller himself wrote
+ * lends nobody rights; so it need not be restricted, and constraints may be deferred.
+ */
+MakoGate
+mako_gate_enter_table(Oid owner)
+{
+	MakoGate	gate = mako_gate_enter(owner);
+
+	if (owner == gate.user || superuser_arg(owner))
+		SetUserIdAndSecContext(owner, gate.security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	return gate;
+}
+
+/* Acts as before, with the settings of before. */
+void
+mako_gate_leave(const MakoGate *gate)
+{
+	AtEOXact_GUC(false, gate->guc_level);
+	SetUserIdAndSecContext(gate->user, gate->security);
+}
+
+/* Returns true if code of others is being evaluated. */
+static bool
+is_evaluating(void)
+{
+	return evaluating != InvalidSubTransactionId && SubTransactionIsActive(evaluating);
+}
+
+/*
+ * Enters the gate to evaluate a registered function. A policy that would hide rows from its owner
+ * raises: a state must not depend on which rows somebody may see.
+ */
+MakoEvaluation
+mako_gate_begin_evaluation(Oid owner)
+{
+	MakoEvaluation evaluation;
+
+	evaluation.gate.guc_level = NewGUCNestLevel();
+	GetUserIdAndSecContext(&evaluation.gate.user, &evaluation.gate.security);
+	SetUserIdAndSecContext(owner, evaluation.gate.security | SECURITY_RESTRICTED_OPERATION);
+	evaluation.is_outermost = !is_evaluating();
+	if (evaluation.is_outermost)
+		evaluating = GetCurrentSubTransactionId();
+	if (row_security)
+		(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+	return evaluation;
+}
+
+/* Leaves the gate after an evaluation. */
+void
+mako_gate_end_evaluation(const MakoEvaluation *evaluation)
+{
+	if (evaluation->is_outermost)
+		evaluating = InvalidSubTransactionId;
+	mako_gate_leave(&evaluation->gate);
+}
+
+/*
+ * Raises while a registered function is being evaluated. The server lets a function that is not
+ * volatile call one that is; so a function that lies about its volatility could change the stream
+ * whose state it computes.
+ */
+void
+mako_gate_forbid(const char *function)
+{
+	if (is_evaluating())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s cannot be used while a registered function is evaluated", function),
+				 errdetail("The result of apply, upcast, migrate and in_flight depends on their arguments only."),
+				 errhint("Remove the call from the function, or from what it calls.")));
+}
+
+/* Raises unless a function may change something here: not on a standby, nor in what only reads. */
+void
+mako_gate_require_change(const char *function)
+{
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+	mako_gate_forbid(function);
+}
+
+/* Begins or ends the execution of a statement whose functions read the store for it; there is none inside of another one. */
+void
+mako_gate_delegate(bool begins)
+{
+	delegating = begins ? GetCurrentSubTransactionId() : InvalidSubTransactionId;
+}
+
+/* Returns true while such a statement is executed. */
+bool
+mako_gate_is_delegated(void)
+{
+	return delegating != InvalidSubTransactionId && SubTransactionIsActive(delegating);
+}
+
+/* Raises outside of the gate. */
+static void
+require_gate(void)
+{
+	if (!InSecurityRestrictedOperation())
+		elog(ERROR, "code of others was about to run outside of the gate");	/* cannot happen */
+}
+
+/* ---- settings ------------------------------------------------------------------------------- */
+
+/*
+ * What reaches results or deparsed text, and the value that the extension gives it. TimeZone,
+ * styles and lc_* decide how values are read and printed, the others what a text in a body means.
+ * Dates must be unambiguous: with YMD, 01/02/2024 is an error instead of a guess.
+ */
+static const struct
+{
+	const char *name;
+	const char *value;
+}			fixed_settings[] = {
+	{"TimeZone", "UTC"},
+	{"timezone_abbreviations", "Default"},
+	{"DateStyle", "ISO, YMD"},
+	{"IntervalStyle", "postgres"},
+	{"extra_float_digits", "1"},
+	{"bytea_output", "hex"},
+	{"standard_conforming_strings", "on"},
+	{"backslash_quote", "safe_encoding"},
+	{"quote_all_identifiers", "off"},
+	{"transform_null_equals", "off"},
+	{"array_nulls", "on"},
+	{"xmloption", "content"},
+	{"xmlbinary", "base64"},
+	{"default_text_search_config", "pg_catalog.simple"},
+	{"lc_monetary", "C"},
+	{"lc_numeric", "C"},
+	{"lc_time", "C"},
+};
+
+/* Gives a setting a value in the current level, unless it has that value already. */
+static void
+fix_setting(const char *name, const char *value)
+{
+	const char *current = GetConfigOption(name, false, false);
+
+	if (current == NULL || strcmp(current, value) != 0)
+		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Fixes the settings in the current level. With row_security_hides, row security hides from the
+ * caller what it hides from him elsewhere; without it, it raises instead.
+ */
+void
+mako_gate_fix_settings(bool row_security_hides)
+{
+	for (size_t i = 0; i < lengthof(fixed_settings); i++)
+		fix_setting(fixed_settings[i].name, fixed_settings[i].value);
+	fix_setting("row_security", row_security_hides ? "on" : "off");
+}
+
+/* Fixes the search path in the current level. */
+void
+mako_gate_fix_path(const char *path)
+{
+	if (strcmp(namespace_search_path, path) != 0)
+		(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* The fixed settings as text, for a fingerprint; the same on every server. */
+char *
+mako_gate_settings_text(void)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (size_t i = 0; i < lengthof(fixed_settings); i++)
+		appendStringInfo(&text, "%s%s = %s", i > 0 ? ", " : "", fixed_settings[i].name, fixed_settings[i].value);
+	return text.data;
+}
+
+/* ---- search paths --------------------------------------------------------------------------- */
+
+/* What is known of the extension's schema, until something changes that it is known from. */
+static struct
+{
+	bool		is_known;
+	Oid			schema;
+	bool		may_create;		/* others may, or have created something */
+	char		why_open[NAMEDATALEN * 3 + 100];	/* empty for a closed one */
+	char		function_path[NAMEDATALEN * 2 + 40];
+}			extension_schema;
+
+/* Something has changed: a schema, role, function or operator. */
+static void
+forget_schema(Datum argument, int cacheid, uint32 hash)
+{
+	extension_schema.is_known = false;
+}
+
+/* Called when the library is loaded. */
+void
+mako_gate_init(void)
+{
+	RegisterXactCallback(forget_evaluation, NULL);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_schema, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, forget_schema, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, forget_schema, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, forget_schema, (Datum) 0);
+	CacheRegisterSyscacheCallback(OPEROID, forget_schema, (Datum) 0);
+}
+
+/* The owner of the database. */
+static Oid
+database_owner(void)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for database %u", MyDatabaseId);	/* cannot happen */
+	owner = ((Form_pg_database) GETSTRUCT(tuple))->datdba;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* Returns true if a role can do everything anyway, or is the extension's owner. */
+static bool
+is_trusted(Oid role, Oid extension_owner)
+{
+	if (role == MAKO_ROLE_DATABASE_OWNER)
+		role = database_owner();
+	return role == extension_owner || superuser_arg(role);
+}
+
+/* Returns the role that may create in a schema and is not trusted; ACL_ID_PUBLIC for everybody; -1 for none. */
+static int64
+untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid extension_owner)
+{
+	int64		creator = -1;
+	Acl		   *acl;
+	const AclItem *items;
+
+	if (!is_trusted(form->nspowner, extension_owner))
+		return form->nspowner;
+	if (!has_acl)
+		return -1;
+	acl = DatumGetAclPCopy(acl_datum);
+	items = (const AclItem *) ((char *) acl + ARR_OVERHEAD_NONULLS(ARR_NDIM(acl)));	/* no element is null */
+	for (int i = 0; i < ACL_NUM(acl) && creator < 0; i++)
+	{
+		const AclItem *item = &items[i];
+
+		if ((ACLITEM_GET_PRIVS(*item) & ACL_CREATE) != 0 &&
+			(item->ai_grantee == ACL_ID_PUBLIC || !is_trusted(item->ai_grantee, extension_owner)))
+			creator = item->ai_grantee;
+	}
+	pfree(acl);
+	return creator;
+}
+
+/* Describes a function or operator in a schema whose owner is not trusted; empty for none. */
+static void
+find_foreign_object(Oid catalog, AttrNumber schema_column, AttrNumber owner_column, AttrNumber name_column,
+					const char *kind, Oid schema, Oid extension_owner)
+{
+	Relation	relation = table_open(catalog, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+
+	while (extension_schema.why_open[0] == '\0' && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		TupleDesc	tupdesc = RelationGetDescr(relation);
+		bool		isnull;
+		Oid			owner;
+
+		if (DatumGetObjectId(heap_getattr(tuple, schema_column, tupdesc, &isnull)) != schema)
+			continue;
+		owner = DatumGetObjectId(heap_getattr(tuple, owner_column, tupdesc, &isnull));
+		if (!is_trusted(owner, extension_owner))
+			snprintf(extension_schema.why_open, sizeof(extension_schema.why_open), "role \"%s\" has created %s \"%s\" in it",
+					 GetUserNameFromId(owner, true), kind,
+					 NameStr(*DatumGetName(heap_getattr(tuple, name_column, tupdesc, &isnull))));
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+}
+
+/* Finds out whether others can capture calls of the extension's functions. */
+static void
+know_schema(Oid schema)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Oid			extension_owner = mako_sql_extension_owner();
+	bool		no_acl;
+	Datum		acl;
+	int64		creator;
+	const char *name;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for schema %u", schema);	/* cannot happen */
+	acl = SysCacheGetAttr(NAMESPACEOID, tuple, Anum_pg_namespace_nspacl, &no_acl);
+	creator = untrusted_creator((Form_pg_namespace) GETSTRUCT(tuple), acl, !no_acl, extension_owner);
+	ReleaseSysCache(tuple);
+
+	/* Before it is looked through, so that a change meanwhile makes it unknown again. */
+	extension_schema.is_known = true;
+	extension_schema.schema = schema;
+	extension_schema.why_open[0] = '\0';
+	if (creator == ACL_ID_PUBLIC)
+		strlcpy(extension_schema.why_open, "everybody may create in it", sizeof(extension_schema.why_open));
+	else if (creator > 0)
+		snprintf(extension_schema.why_open, sizeof(extension_schema.why_open), "role \"%s\" may create in it",
+				 GetUserNameFromId((Oid) creator, true));
+	extension_schema.may_create = creator >= 0;
+	find_foreign_object(ProcedureRelationId, Anum_pg_proc_pronamespace, Anum_pg_proc_proowner, Anum_pg_proc_proname,
+						"function", schema, extension_owner);
+	find_foreign_object(OperatorRelationId, Anum_pg_operator_oprnamespace, Anum_pg_operator_oprowner,
+						Anum_pg_operator_oprname, "operator", schema, extension_owner);
+
+	name = quote_identifier(get_namespace_name(schema));
+	if (extension_schema.why_open[0] == '\0')
+		snprintf(extension_schema.function_path, sizeof(extension_schema.function_path), "pg_catalog, %s, pg_temp", name);
+	else
+		strlcpy(extension_schema.function_path, mako_gate_own_path(), sizeof(extension_schema.function_path));
+}
+
+/* Sees to it that the extension's schema is known. */
+static void
+require_schema(void)
+{
+	Oid			schema = mako_sql_extension_schema();
+
+	if (!extension_schema.is_known || extension_schema.schema != schema)
+		know_schema(schema);
+}
+
+/* The path of the extension's own statements, which name everything else with its schema. */
+const char *
+mako_gate_own_path(void)
+{
+	return "pg_catalog, pg_temp";
+}
+
+/*
+ * The path of users' functions. The extension's schema is on it, for mako_reject() and the like,
+ * unless others could put a better match there.
+ */
+const char *
+mako_gate_function_path(void)
+{
+	require_schema();
+	return extension_schema.function_path;
+}
+
+/* Says why the extension's schema is left out of that path, and whether others may still create in it; NULL if it is not. */
+const char *
+mako_gate_schema_is_open(bool *may_create)
+{
+	require_schema();
+	*may_create = extension_schema.may_create;
+	return extension_schema.why_open[0] == '\0' ? NULL : extension_schema.why_open;
+}
+
+/* ---- parsing, planning, preparing ----------------------------------------------------------- */
+
+/* A body being parsed, for the context of an error: most often a name that is not qualified. */
+typedef struct Body
+{
+	const char *signature;
+	const char *source;
+} Body;
+
+/* Says whose body an error is in, and moves its position from the caller's statement into that body. */
+static void
+add_context(void *argument)
+{
+	const Body *body = argument;
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery(body->source);
+	}
+	errcontext("body of function %s, parsed on the path on which it will run", body->signature);
+}
+
+/* Analyzes one statement of a body. */
+static Query *
+analyze(RawStmt *statement, const char *source, SQLFunctionParseInfoPtr parse_info)
+{
+	ParseState *state = make_parsestate(NULL);
+	Query	   *query;
+
+	state->p_sourcetext = source;
+	sql_fn_parser_setup(state, parse_info);
+	query = transformTopLevelStmt(state, statement);
+	free_parsestate(state);
+	return query;
+}
+
+/* The statements of a body that is kept as text, under the function's own settings. */
+static List *
+parse_source(HeapTuple function, FuncExpr *call, bool single)
+{
+	bool		isnull;
+	char	   *source = TextDatumGetCString(SysCacheGetAttr(PROCOID, function, Anum_pg_proc_prosrc, &isnull));
+	Datum		config = SysCacheGetAttr(PROCOID, function, Anum_pg_proc_proconfig, &isnull);
+	Body		body = {format_procedure_qualified(((Form_pg_proc) GETSTRUCT(function))->oid), source};
+	ErrorContextCallback context = {error_context_stack, add_context, &body};
+	SQLFunctionParseInfoPtr parse_info = prepare_sql_fn_parse_info(function, (Node *) call, call == NULL ?
+																   DEFAULT_COLLATION_OID : call->inputcollid);
+	int			guc_level = NewGUCNestLevel();
+	List	   *statements;
+	List	   *queries = NIL;
+	ListCell   *cell;
+
+	error_context_stack = &context;
+	if (!isnull)
+		ProcessGUCArray(DatumGetArrayTypeP(config), PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE);
+	statements = pg_parse_query(source);
+	if (!single || list_length(statements) == 1)
+		foreach(cell, statements)
+			queries = lappend(queries, analyze(lfirst_node(RawStmt, cell), source, parse_info));
+	AtEOXact_GUC(false, guc_level);
+	error_context_stack = context.previous;
+	return queries;
+}
+
+/*
+ * The statements (Query) of the body of an SQL function, as a call sees them, or by itself without
+ * one; with single, none unless there is exactly one.
+ */
+List *
+mako_gate_parse_body(HeapTuple function, FuncExpr *call, bool single)
+{
+	require_gate();
+#ifdef MAKO_SQL_BODY
+	{
+		bool		isnull;
+		Datum		body = SysCacheGetAttr(PROCOID, function, Anum_pg_proc_prosqlbody, &isnull);
+
+		if (!isnull)
+		{
+			Node	   *tree = stringToNode(TextDatumGetCString(body));
+			List	   *queries = IsA(tree, List) ? linitial_node(List, (List *) tree) : list_make1(tree);
+
+			return single && list_length(queries) != 1 ? NIL : queries;
+		}
+	}
+#endif
+	return parse_source(function, call, single);
+}
+
+/* Plans an expression. */
+Expr *
+mako_gate_plan(Node *expression)
+{
+	require_gate();
+	return expression_planner((Expr *) expression);
+}
+
+/* Evaluates the constant parts of a planned expression. */
+Node *
+mako_gate_simplify(Node *expression)
+{
+	require_gate();
+	return eval_const_expressions(NULL, expression);
+}
+
+/* Makes a planned expression ready for evaluation. */
+ExprState *
+mako_gate_prepare(Expr *expression, ParamListInfo parameters)
+{
+	require_gate();
+	return ExecInitExprWithParams(expression, parameters);
+}
+
+/* Lets an expression of a type be one of a domain over it. */
+Node *
+mako_gate_coerce(Node *expression, Oid type)
+{
+	require_gate();
+	return coerce_to_target_type(NULL, expression, exprType(expression), type, -1, COERCION_IMPLICIT,
+								 COERCE_IMPLICIT_CAST, -1);
+}
+
+/* The text of a value, by the output function of its type. */
+char *
+mako_gate_output(Oid output_function, Datum value)
+{
+	require_gate();
+	return OidOutputFunctionCall(output_function, value);
+}
+
+/* The function that a user's text names: schema.name(types), on the path of the session. */
+Oid
+mako_gate_find_function(const char *name)
+{
+	return DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(name)));
+}
+
+/* The function of a signature that the extension wrote down; InvalidOid where there is none. */
+Oid
+mako_gate_find_signature(const char *signature)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum		function;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = CStringGetTextDatum(signature);
+	fcinfo->args[0].isnull = false;
+	function = to_regprocedure(fcinfo);
+	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(function);
+}
+
+/* ---- what is known to be harmless ----------------------------------------------------------- */
+
+/*
+ * Functions of the server's own that are not immutable and yet neither run code of others nor
+ * change a setting, given that no argument is of a foreign type. Results of those that are about
+ * dates and times depend on fixed settings only.
+ */
+static const char *const harmless_functions[] = {
+	"anytextcat", "array_out", "array_to_string", "concat", "concat_ws", "date", "date_in", "date_out", "date_part",
+	"date_trunc", "extract", "format", "interval_in", "interval_out", "json_build_array", "json_build_object", "jsonb_build_array",
+	"jsonb_build_object", "now", "quote_literal", "textanycat", "time_in", "time_out", "timestamp", "timestamp_in", "timestamp_out",
+	"timestamptz", "timestamptz_in", "timestamptz_out", "timetz_in", "timetz_out", "timezone", "to_char",
+	"to_date", "to_json", "to_jsonb", "to_number", "to_timestamp",
+};
+
+/* Returns true if a name is among those. */
+static bool
+is_listed(const char *name)
+{
+	for (size_t i = 0; i < lengthof(harmless_functions); i++)
+		if (strcmp(name, harmless_functions[i]) == 0)
+			return true;
+	return false;
+}
+
+/* A check_functions_in_node() callback: returns true for a function that is not known to be harmless. */
+static bool
+is_suspicious_function(Oid function, void *argument)
+{
+	HeapTuple	tuple;
+	Form_pg_proc form;
+	bool		is_harmless;
+
+	if (mako_json_function_is_native(function))
+		return false;
+	if (function >= FirstNormalObjectId)
+		return true;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	is_harmless = form->prolang == INTERNALlanguageId && !form->proretset &&
+		(form->provolatile == PROVOLATILE_IMMUTABLE || is_listed(NameStr(form->proname)));
+	ReleaseSysCache(tuple);
+	return !is_harmless;
+}
+
+/* Returns true for a node that calls nothing but the functions that it names. */
+static bool
+is_known_node(const Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_List:
+		case T_CaseWhen:
+			return true;
+		case T_Const:
+		case T_Param:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_DistinctExpr:
+		case T_NullIfExpr:
+		case T_ScalarArrayOpExpr:
+		case T_BoolExpr:
+		case T_CaseExpr:
+		case T_CaseTestExpr:
+		case T_CoalesceExpr:
+		case T_MinMaxExpr:
+		case T_NullTest:
+		case T_BooleanTest:
+		case T_RelabelType:
+		case T_CollateExpr:
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_ArrayExpr:
+		case T_RowExpr:
+		case T_FieldSelect:
+		case T_SubscriptingRef:
+			/* To a type belong the functions that are called for it: casts, comparisons, checks. */
+			return exprType(node) < FirstNormalObjectId;
+		default:
+			return false;
+	}
+}
+
+/* Finds what is not known to be harmless. */
+static bool
+find_suspicious(Node *node, void *argument)
+{
+	return node != NULL &&
+		(!is_known_node(node) || check_functions_in_node(node, is_suspicious_function, NULL) ||
+		 expression_tree_walker(node, find_suspicious, argument));
+}
+
+/*
+ * Returns true if evaluating a planned expression can change no setting, run no code of others and
+ * look up no name: then only the role need be the owner's, and nothing has to be put back but that.
+ */
+bool
+mako_gate_is_harmless(Node *expression)
+{
+	return !find_suspicious(expression, NULL);
+}
