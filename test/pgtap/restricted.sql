@@ -72,7 +72,7 @@ INSERT INTO attempt (statement, result) VALUES
   ('COPY lib.diary FROM ''/etc/passwd''', '42501'),
   ('SELECT pg_read_file(''/etc/passwd'')', '42501'),
   ('SELECT lo_import(''/etc/passwd'')', '42501'),
-  ('CREATE EXTENSION adminpack', '42501'),
+  ('CREATE EXTENSION pageinspect', '42501'),
   ('CREATE FUNCTION public.mine() RETURNS int LANGUAGE c AS ''mine''', '42501'),
   ('ALTER ROLE "restricted: Author" SUPERUSER', '42501'),
   ('GRANT pg_read_all_data TO "restricted: Author"', '.....'),
