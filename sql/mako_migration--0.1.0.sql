@@ -41,21 +41,23 @@ COMMENT ON FUNCTION mako_workflow_version(mako_workflow_id) IS 'the format versi
 -- a write: the registration functions check the caller and then write these rows as the tables' owner.
 
 CREATE TABLE mako_workflow (
-  workflow_id           mako_workflow_id PRIMARY KEY,
-  apply                 text,
-  upcast                text,
-  in_flight             text,
-  initial_state         jsonb,
-  event_type_definition jsonb,
-  state_type_definition jsonb,
-  state_schema_version  integer NOT NULL CONSTRAINT mako_workflow_state_schema_version_check CHECK (state_schema_version >= 1),
-  function_owner        text[] NOT NULL,
-  fingerprint           text NOT NULL,
-  registered_by         text NOT NULL DEFAULT current_user,
-  registered_at         timestamptz NOT NULL DEFAULT now(),
-  dispatch              text NOT NULL DEFAULT 'any'
+  workflow_id             mako_workflow_id PRIMARY KEY,
+  apply                   text,
+  upcast                  text,
+  in_flight               text,
+  initial_state           jsonb,
+  event_type_definition   jsonb,
+  state_type_definition   jsonb,
+  state_schema_version    integer NOT NULL CONSTRAINT mako_workflow_state_schema_version_check CHECK (state_schema_version >= 1),
+  function_owner          text[] NOT NULL,
+  function_owner_identity text[] NOT NULL,
+  fingerprint             text NOT NULL,
+  registered_by           text NOT NULL,
+  registered_by_identity  text NOT NULL,
+  registered_at           timestamptz NOT NULL DEFAULT now(),
+  dispatch                text NOT NULL DEFAULT 'any'
     CONSTRAINT mako_workflow_dispatch_check CHECK (dispatch IN ('any', 'forward_compatible', 'pinned', 'explicit')),
-  dispatch_versions     text[] COLLATE "C",
+  dispatch_versions       text[] COLLATE "C",
   CONSTRAINT mako_workflow_apply_check CHECK (apply IS NULL OR initial_state IS NOT NULL),
   CONSTRAINT mako_workflow_dispatch_versions_check CHECK ((dispatch = 'explicit') = (dispatch_versions IS NOT NULL))
 );
@@ -63,19 +65,25 @@ COMMENT ON TABLE mako_workflow IS 'registered workflows; written by mako_registe
 COMMENT ON COLUMN mako_workflow.event_type_definition IS 'JSON Type Definition (RFC 8927) of the payloads after upcast';
 COMMENT ON COLUMN mako_workflow.state_type_definition IS 'JSON Type Definition (RFC 8927) of the states';
 COMMENT ON COLUMN mako_workflow.function_owner IS 'owners of apply, upcast and in_flight when they were registered, in that order';
+COMMENT ON COLUMN mako_workflow.function_owner_identity IS
+'<oid>@<system identifier> of each: in this cluster a renamed role is the same one, in another the name decides';
+COMMENT ON COLUMN mako_workflow.registered_by IS 'who may replace it, beside the owners of its functions';
+COMMENT ON COLUMN mako_workflow.registered_by_identity IS '<oid>@<system identifier> of registered_by';
 COMMENT ON COLUMN mako_workflow.fingerprint IS 'sha256 over all that was registered; another one at use is an error';
 COMMENT ON COLUMN mako_workflow.dispatch IS 'which messages reach the workflow''s processes; see mako_set_dispatch()';
 COMMENT ON COLUMN mako_workflow.dispatch_versions IS 'the format versions that the policy explicit accepts';
 
 -- No foreign keys: a parallel restore loads the tables of an extension in any order. The registration functions see to it.
 CREATE TABLE mako_state_migration (
-  source_wf       mako_workflow_id,
-  target_wf       mako_workflow_id,
-  migrate         text,
-  function_owner  text[] NOT NULL,
-  fingerprint     text NOT NULL,
-  registered_by   text NOT NULL DEFAULT current_user,
-  registered_at   timestamptz NOT NULL DEFAULT now(),
+  source_wf               mako_workflow_id,
+  target_wf               mako_workflow_id,
+  migrate                 text,
+  function_owner          text[] NOT NULL,
+  function_owner_identity text[] NOT NULL,
+  fingerprint             text NOT NULL,
+  registered_by           text NOT NULL,
+  registered_by_identity  text NOT NULL,
+  registered_at           timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (source_wf, target_wf),
   CONSTRAINT mako_state_migration_target_wf_check CHECK (source_wf <> target_wf)
 );
@@ -84,10 +92,11 @@ COMMENT ON TABLE mako_state_migration IS
 COMMENT ON COLUMN mako_state_migration.migrate IS 'the function that maps the state; null for an identity migration';
 
 CREATE TABLE mako_exemption (
-  workflow_id  mako_workflow_id PRIMARY KEY,
-  reason       text NOT NULL,
-  exempted_by  text NOT NULL DEFAULT current_user,
-  exempted_at  timestamptz NOT NULL DEFAULT now()
+  workflow_id          mako_workflow_id PRIMARY KEY,
+  reason               text NOT NULL,
+  exempted_by          text NOT NULL,
+  exempted_by_identity text NOT NULL,
+  exempted_at          timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE mako_exemption IS 'workflows whose streams need no migration; written by mako_exempt() and mako_unexempt() only';
 
@@ -644,7 +653,7 @@ COMMENT ON FUNCTION mako_validate(jsonb, jsonb) IS
 CREATE FUNCTION mako_instances(type_definition jsonb) RETURNS TABLE (variant text, instance jsonb)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_instances(jsonb) IS
-'values that a JSON Type Definition (RFC 8927) allows, about 1,000 at most: every variant, enum value, missing property, null and boundary';
+'values that a JSON Type Definition (RFC 8927) allows, 1,000 at most: every variant, enum value, missing property, null and boundary, as far as there is room';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Triggers of the store: invariants.c
@@ -945,6 +954,12 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
     -- A run tries a stream once: its second time around looks for what has failed, and a story for when.
     (58, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key UNIQUE (stream_no, run_id) $$),
+    -- A batched run begins after number 0.
+    (59, 'constraint', 'stream', 'stream_stream_no_check',
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK ((stream_no >= 1)) $$),
+    -- 0 is that of periodic snapshots.
+    (60, 'constraint', 'migration_run', 'migration_run_run_id_check',
+     $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check CHECK ((run_id >= 1)) $$),
 
     -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
     (80, 'constraint', 'stream', 'stream_workflow_id_check',
@@ -1032,6 +1047,15 @@ $$
 $$;
 COMMENT ON FUNCTION mako_store_layout() IS 'the layout version of the store, as mako.layout_version() tells it; null where that does something else';
 
+CREATE FUNCTION mako_sequence_problem() RETURNS TABLE (object text, problem text, repairable boolean)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_sequence_problem() IS
+'the sequences that are behind their tables, as those of a logical replica are that has become the server: mako_store_problem() tells them, too';
+
+CREATE FUNCTION mako_advance_sequences() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_advance_sequences() IS 'lets sequences that are behind their tables go on after them, for the tables'' owner: a part of mako_create_store()';
+
 CREATE FUNCTION mako_store_problem() RETURNS TABLE (object text, problem text, repairable boolean)
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off SET DateStyle = 'ISO, YMD' AS
 $$
@@ -1070,11 +1094,13 @@ $$
            true
     FROM object o LEFT JOIN pg_trigger t ON t.tgrelid = o.oid AND t.tgname = o.name
     WHERE o.kind = 'trigger' AND (t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A') OR pg_get_triggerdef(t.oid) <> o.expected)
+    UNION ALL
+    SELECT NULL, s.object, s.problem, s.repairable FROM @extschema@.mako_sequence_problem() s
   ) AS p (ordinal, object, problem, repairable)
   ORDER BY p.ordinal, p.object COLLATE "C"
 $$;
 COMMENT ON FUNCTION mako_store_problem() IS
-'what the store lacks, one row each; mako_create_store() repairs what is repairable';
+'what the store lacks, and sequences that are behind their tables, one row each; mako_create_store() repairs what is repairable';
 
 CREATE FUNCTION mako_open_schema() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
@@ -1149,6 +1175,8 @@ BEGIN
     END CASE;
   END LOOP;
 
+  PERFORM @extschema@.mako_advance_sequences();
+
   IF @extschema@.mako_store_layout() <> known_layout THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
       MESSAGE = format('the store has layout version %s', @extschema@.mako_store_layout()),
@@ -1167,7 +1195,7 @@ COMMENT ON FUNCTION mako_assert_delegated() IS
 
 CREATE FUNCTION mako_assert_store() RETURNS void
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing or disabled';
+COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
 
 CREATE FUNCTION mako_dependent_problem(
   relation oid, process_column text, workflow_column text, tenant_column text,

@@ -59,14 +59,6 @@ static MakoStatement set_heads = {
 	0, {0}, true
 };
 
-/* Numbers that an import chose itself must not be given away again. */
-static MakoStatement advance_identity = {
-	"SELECT setval(q.sequence, q.last) FROM ("
-	"  SELECT pg_get_serial_sequence('mako.stream', 'stream_no')::regclass AS sequence, max(s.stream_no) AS last FROM mako.stream s) q"
-	" WHERE q.last > COALESCE(pg_sequence_last_value(q.sequence), 0)",
-	0, {0}, true
-};
-
 /* What can be wrong with a history; the numbers are those of select_histories. */
 typedef struct Problem
 {
@@ -129,7 +121,7 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 	for (uint64 row = 0; row < rows.count; row++)
 		mako_fence_pass(mako_row_text(&rows, row, 1), MAKO_FENCE_ENTER);
 	mako_rows_free(&rows);
-	(void) mako_sql_execute(&advance_identity, NULL, NULL);
+	mako_sequence_catch_up();	/* with numbers that the import chose itself, past the triggers */
 	mako_sql_disconnect(connection);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }

@@ -28,6 +28,10 @@ static MakoStatement insert_stream = {
 	4, {TEXTOID, UUIDOID, UUIDOID, TEXTOID},.may_defer = true
 };
 
+static MakoStatement select_stream = {
+	"SELECT FROM mako.stream s WHERE s.stream_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
+};
+
 static MakoStatement insert_key = {
 	"INSERT INTO mako.registry (tenant_id, key, stream_no) VALUES ($1, $2, $3)", 3, {UUIDOID, TEXTOID, INT8OID},.may_defer = true
 };
@@ -98,6 +102,22 @@ typedef struct Request
 
 /* ---- starting --------------------------------------------------------------------------------------------------------------- */
 
+/* Raises why the head of a new process was not inserted: it is there already, under whatever tenant, or somebody's trigger has swallowed it. */
+static void
+raise_not_inserted(Datum stream_id)
+{
+	MakoGate	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in("mako.stream")));
+	MakoRows	rows = mako_sql_query(&select_stream, &stream_id, NULL);
+
+	mako_gate_leave(&gate);
+	if (rows.count == 0)
+		mako_sql_raise_swallowed("stream", 1);
+	ereport(ERROR,
+			(errcode(MAKO_ERRCODE_PROCESS_EXISTS),
+			 errmsg("stream \"%s\" already exists", TextDatumGetCString(stream_id)),
+			 errhint("Append to it, or start a process with an id of its own.")));
+}
+
 MAKO_FUNCTION(mako_spawn);
 
 /* Starts a process, and registers its id as a routing key; returns the id of its stream. */
@@ -125,12 +145,10 @@ mako_spawn(PG_FUNCTION_ARGS)
 
 		rows = mako_sql_query(&insert_stream, stream, NULL);
 		if (rows.count == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNIQUE_VIOLATION),
-					 errmsg("stream \"%s\" already exists", TextDatumGetCString(stream_id)),
-					 errhint("Append to it, or start a process with an id of its own.")));
+			raise_not_inserted(stream_id);
 		key[2] = Int64GetDatum(mako_row_bigint(&rows, 0, 1));
-		(void) mako_sql_execute(&insert_key, key, NULL);
+		if (mako_sql_execute(&insert_key, key, NULL) == 0)
+			mako_sql_raise_swallowed("registry", 1);
 		mako_rows_free(&rows);
 	}
 	mako_sql_disconnect(connection);

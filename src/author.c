@@ -4,10 +4,14 @@
  */
 #include "mako_migration.h"
 
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 
 MAKO_FUNCTION(mako_fold);
 MAKO_FUNCTION(mako_migrate_state);
@@ -55,10 +59,22 @@ read_event(const JsonbValue *element, int64 number)
 	return event;
 }
 
+/*
+ * Raises unless a role may execute a function itself: what he lets it work on is his own, and it works with its owner's rights. Does
+ * nothing for none.
+ */
+static void
+require_execute(const MakoFunction *function, Oid caller)
+{
+	if (function != NULL && MakoFunctionAclCheck(function->oid, caller) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, get_func_name(function->oid));
+}
+
 /* The state after folding an array of events. */
 Datum
 mako_fold(PG_FUNCTION_ARGS)
 {
+	Oid			caller = GetUserId();
 	char	   *workflow_id = TextDatumGetCString(PG_GETARG_DATUM(0));
 	Jsonb	   *events = PG_GETARG_JSONB_P(1);
 	MakoConnection connection;
@@ -73,6 +89,8 @@ mako_fold(PG_FUNCTION_ARGS)
 				 errmsg("events must be a JSON array")));
 	connection = mako_sql_connect();
 	plan = mako_plan_create(workflow_id, workflow_id);
+	require_execute(plan->workflows[0]->upcast, caller);
+	require_execute(plan->workflows[0]->apply, caller);
 	fold = mako_fold_create(plan);
 	mako_fold_require_apply(fold);
 	context.arg = fold;
@@ -99,11 +117,17 @@ mako_migrate_state(PG_FUNCTION_ARGS)
 {
 	char	   *source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
 	char	   *target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
+	Oid			caller = GetUserId();
 	MakoConnection connection = mako_sql_connect();
-	MakoFold   *fold = mako_fold_create(mako_plan_create(source_wf, target_wf));
-	ErrorContextCallback context = {error_context_stack, mako_fold_context, fold};
+	MakoPlan   *plan = mako_plan_create(source_wf, target_wf);
+	MakoFold   *fold;
+	ErrorContextCallback context = {error_context_stack, mako_fold_context};
 	Jsonb	   *state;
 
+	for (int i = 0; i < plan->steps; i++)
+		require_execute(plan->migrations[i]->migrate, caller);
+	fold = mako_fold_create(plan);
+	context.arg = fold;
 	error_context_stack = &context;
 	mako_fold_begin(fold, PG_GETARG_DATUM(2), 0);
 	(void) mako_fold_migrate(fold);

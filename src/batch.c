@@ -161,6 +161,10 @@ mako_batch_run(MakoBatch *batch)
 			continue;
 		}
 
+		/* What went wrong when every stream was done is no stream's. */
+		if (batch->next == batch->end)
+			ReThrowError(error);
+
 		/*
 		 * A reader with a cursor fetches some events ahead, so an error in loading may belong to a later stream: only alone does the
 		 * stream at hand fail. What a program raises after it has refused does not count.

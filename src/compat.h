@@ -105,11 +105,48 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MAKO_STRICT_STEPS 1
 #endif
 
+/* 17 asks for the sequence of a column of an opened relation, because partitions have the one of their parent. */
+#if PG_VERSION_NUM >= 170000
+#define MakoIdentitySequence(relation, attribute) getIdentitySequence(relation, attribute, true)
+#else
+#define MakoIdentitySequence(relation, attribute) getIdentitySequence(RelationGetRelid(relation), attribute, true)
+#endif
+
 /* 14 lets types say how they are subscripted; before, only arrays are. */
 #if PG_VERSION_NUM >= 140000
 #define MakoSubscriptHandler(type) get_typsubscript(type, NULL)
 #else
 #define MakoSubscriptHandler(type) InvalidOid
+#endif
+
+/* 14 lets callers ask for objects that may be gone. */
+#if PG_VERSION_NUM >= 140000
+#define MakoObjectIdentity(address) getObjectIdentity(address, true)
+#define MakoObjectKind(address) getObjectTypeDescription(address, true)
+#else
+#define MakoObjectIdentity(address) getObjectIdentity(address)
+#define MakoObjectKind(address) getObjectTypeDescription(address)
+#endif
+
+/* 14 has multiranges. */
+#if PG_VERSION_NUM >= 140000
+#define MakoMultirangeOfRange(type) get_range_multirange(type)
+#define MakoRangeOfMultirange(type) get_multirange_range(type)
+#else
+#define MakoMultirangeOfRange(type) InvalidOid
+#define MakoRangeOfMultirange(type) InvalidOid
+#endif
+
+/* 16 has the constructors of SQL/JSON, 17 its queries: the type that a node returns; InvalidOid for other nodes. */
+#if PG_VERSION_NUM >= 170000
+#define MakoSqlJsonType(node) \
+	(IsA(node, JsonConstructorExpr) ? ((JsonConstructorExpr *) (node))->returning->typid : \
+	 IsA(node, JsonExpr) ? ((JsonExpr *) (node))->returning->typid : InvalidOid)
+#elif PG_VERSION_NUM >= 160000
+#define MakoSqlJsonType(node) \
+	(IsA(node, JsonConstructorExpr) ? ((JsonConstructorExpr *) (node))->returning->typid : InvalidOid)
+#else
+#define MakoSqlJsonType(node) InvalidOid
 #endif
 
 /* 16 asks for the privileges on all kinds of objects in one way. */

@@ -92,7 +92,7 @@ mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako coverage", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	MakoReplay *replay = mako_replay_create();
-	MakoFold   *fold = mako_replay_fold(replay, workflow_id, workflow_id);
+	MakoFold   *fold = mako_fold_create(mako_plan_create(workflow_id, workflow_id));
 	Count		count = {fold, replay};
 	MakoSurvey	survey = {.fold = fold,.replay = replay,.tenant_id = tenant_id,.sample = -1,.periodic_too = fold->apply == NULL,
 	.take = count_stream,.fail = count_failure,.argument = &count};

@@ -5,6 +5,9 @@
  * Nobody may write the definition tables directly, because a row decides which function runs with its owner's rights. The
  * registration functions check that the caller has those rights himself and then write the row as the tables' owner, as referential
  * integrity does. That one statement is all that does not run with the caller's rights.
+ *
+ * A definition belongs to the role that registered it, whose privileges it takes to change it. The owners of its functions may, too:
+ * they could change those anyway.
  */
 #include "door.h"
 #include "gate.h"
@@ -12,13 +15,14 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
 static MakoStatement select_workflow = {
 	"SELECT apply, upcast, in_flight, initial_state, event_type_definition, state_type_definition, state_schema_version,"
-	" function_owner, fingerprint FROM %s.mako_workflow WHERE workflow_id::text = $1",
+	" function_owner, function_owner_identity, fingerprint FROM %s.mako_workflow WHERE workflow_id::text = $1",
 	1, {TEXTOID}
 };
 
@@ -27,27 +31,48 @@ static MakoStatement select_fingerprint = {
 };
 
 static MakoStatement select_migration = {
-	"SELECT migrate, function_owner, fingerprint"
+	"SELECT migrate, function_owner, function_owner_identity, fingerprint"
 	" FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2",
 	2, {TEXTOID, TEXTOID}
 };
 
 static MakoStatement insert_workflow = {
 	"INSERT INTO %s.mako_workflow (workflow_id, apply, upcast, in_flight, initial_state, event_type_definition,"
-	" state_type_definition, state_schema_version, function_owner, fingerprint, registered_by)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+	" state_type_definition, state_schema_version, function_owner, function_owner_identity, fingerprint, registered_by,"
+	" registered_by_identity)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
 	" ON CONFLICT (workflow_id) DO UPDATE SET apply = $2, upcast = $3, in_flight = $4, initial_state = $5,"
 	" event_type_definition = $6, state_type_definition = $7, state_schema_version = $8, function_owner = $9,"
-	" fingerprint = $10, registered_by = $11, registered_at = now()",
-	11, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, INT4OID, TEXTARRAYOID, TEXTOID, TEXTOID}
+	" function_owner_identity = $10, fingerprint = $11, registered_by = $12, registered_by_identity = $13, registered_at = now()",
+	13, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID,
+	TEXTOID}
 };
 
 static MakoStatement insert_migration = {
-	"INSERT INTO %s.mako_state_migration (source_wf, target_wf, migrate, function_owner, fingerprint, registered_by)"
-	" VALUES ($1, $2, $3, $4, $5, $6)"
-	" ON CONFLICT (source_wf, target_wf) DO UPDATE SET migrate = $3, function_owner = $4, fingerprint = $5,"
-	" registered_by = $6, registered_at = now()",
-	6, {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TEXTOID}
+	"INSERT INTO %s.mako_state_migration (source_wf, target_wf, migrate, function_owner, function_owner_identity, fingerprint,"
+	" registered_by, registered_by_identity)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+	" ON CONFLICT (source_wf, target_wf) DO UPDATE SET migrate = $3, function_owner = $4, function_owner_identity = $5,"
+	" fingerprint = $6, registered_by = $7, registered_by_identity = $8, registered_at = now()",
+	8, {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+/* Whose a definition is: who registered it, and the owners of its functions. */
+static MakoStatement select_owners_of_workflow = {
+	"SELECT registered_by, registered_by_identity, function_owner, function_owner_identity"
+	" FROM %s.mako_workflow WHERE workflow_id::text = $1",
+	1, {TEXTOID}
+};
+
+static MakoStatement select_owners_of_migration = {
+	"SELECT registered_by, registered_by_identity, function_owner, function_owner_identity"
+	" FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2",
+	2, {TEXTOID, TEXTOID}
+};
+
+static MakoStatement select_owner_of_exemption = {
+	"SELECT exempted_by, exempted_by_identity, '{}'::text[], '{}'::text[] FROM %s.mako_exemption WHERE workflow_id::text = $1",
+	1, {TEXTOID}
 };
 
 static MakoStatement delete_workflow = {
@@ -87,9 +112,9 @@ static MakoStatement select_steps_from = {
 };
 
 static MakoStatement insert_exemption = {
-	"INSERT INTO %s.mako_exemption (workflow_id, reason, exempted_by) VALUES ($1, $2, $3)"
-	" ON CONFLICT (workflow_id) DO UPDATE SET reason = $2, exempted_by = $3, exempted_at = now()",
-	3, {TEXTOID, TEXTOID, TEXTOID}
+	"INSERT INTO %s.mako_exemption (workflow_id, reason, exempted_by, exempted_by_identity) VALUES ($1, $2, $3, $4)"
+	" ON CONFLICT (workflow_id) DO UPDATE SET reason = $2, exempted_by = $3, exempted_by_identity = $4, exempted_at = now()",
+	4, {TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static MakoStatement delete_exemption = {
@@ -114,7 +139,7 @@ add_functions(StringInfo text, MakoFunction *const *functions, int count, bool t
 	for (int i = 0; i < count; i++)
 		if (functions[i] != NULL)
 		{
-			appendStringInfo(text, "%s\n", mako_function_role(functions[i]->role));
+			appendStringInfo(text, "%s under %s\n", mako_function_role(functions[i]->role), mako_gate_settings_text());
 			mako_fingerprint_add(text, functions[i], tell_unseen);
 		}
 }
@@ -158,17 +183,30 @@ describe_migration(const MakoStateMigration *migration, bool tell_unseen)
 	return text.data;
 }
 
-/* The owners of a definition's functions, as text[]. */
-static Datum
-function_owners(MakoFunction *const *functions, int count)
+/* Puts the owners of a definition's functions into two parameters: text[] of names and of identities. */
+static void
+bind_owners(MakoFunction *const *functions, int count, int parameter, Datum *values)
 {
-	Datum		owners[MAX_FUNCTIONS];
+	Datum		names[MAX_FUNCTIONS];
+	Datum		identities[MAX_FUNCTIONS];
 	int			present = 0;
 
 	for (int i = 0; i < count; i++)
 		if (functions[i] != NULL)
-			owners[present++] = CStringGetTextDatum(GetUserNameFromId(functions[i]->owner, false));
-	return PointerGetDatum(construct_array(owners, present, TEXTOID, -1, false, TYPALIGN_INT));
+		{
+			names[present] = CStringGetTextDatum(GetUserNameFromId(functions[i]->owner, false));
+			identities[present++] = CStringGetTextDatum(mako_role_identity(functions[i]->owner));
+		}
+	values[parameter] = PointerGetDatum(construct_array(names, present, TEXTOID, -1, false, TYPALIGN_INT));
+	values[parameter + 1] = PointerGetDatum(construct_array(identities, present, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* Puts the caller into two parameters: name and identity. */
+static void
+bind_caller(int parameter, Datum *values)
+{
+	values[parameter] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	values[parameter + 1] = CStringGetTextDatum(mako_role_identity(GetUserId()));
 }
 
 /* ---- use -------------------------------------------------------------------------------------------------------------------- */
@@ -182,32 +220,66 @@ lookup_column(const MakoRows *rows, int column, MakoRole role, const char *regis
 	return signature == NULL ? NULL : mako_function_lookup(signature, role, registered_for);
 }
 
+/* The elements of a text[] column. */
+static char **
+texts_of(const MakoRows *rows, uint64 row, int column, int *count)
+{
+	Datum	   *elements;
+	char	  **texts;
+
+	deconstruct_array(DatumGetArrayTypeP(mako_row_array(rows, row, column, TEXTARRAYOID)), TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, NULL, count);
+	texts = palloc(sizeof(char *) * (*count + 1));
+	for (int i = 0; i < *count; i++)
+		texts[i] = TextDatumGetCString(elements[i]);
+	return texts;
+}
+
+/* The registered owners of a definition's functions, from the column of their names and, behind it, that of their identities. */
+MakoOwners
+mako_definition_owners(const MakoRows *rows, uint64 row, int column)
+{
+	MakoOwners	owners;
+	int			identities;
+
+	owners.name = texts_of(rows, row, column, &owners.count);
+	owners.identity = texts_of(rows, row, column + 1, &identities);
+	owners.count = Min(owners.count, identities);
+	return owners;
+}
+
+/* The first function that belongs to another role than it is registered with, whose number among the owners is told; NULL for none. */
+static const MakoFunction *
+find_other_owner(const MakoOwners *owners, MakoFunction *const *functions, int count, int *number)
+{
+	*number = 0;
+	for (int i = 0; i < count; i++)
+	{
+		if (functions[i] == NULL)
+			continue;
+		if (*number >= owners->count ||
+			!mako_role_is(functions[i]->owner, owners->name[*number], owners->identity[*number]))
+			return functions[i];
+		(*number)++;
+	}
+	return NULL;
+}
+
 /* Raises when the functions of a definition have other owners than when they were registered. */
 static void
 verify_owners(const MakoRows *rows, int column, MakoFunction *const *functions, int count)
 {
-	Datum	   *registered;
-	int			present;
-	int			next = 0;
+	MakoOwners	owners = mako_definition_owners(rows, 0, column);
+	int			number;
+	const MakoFunction *other = find_other_owner(&owners, functions, count, &number);
 
-	deconstruct_array(DatumGetArrayTypeP(mako_row_array(rows, 0, column, TEXTARRAYOID)), TEXTOID, -1, false, TYPALIGN_INT,
-					  &registered, NULL, &present);
-	for (int i = 0; i < count; i++)
-	{
-		const char *then;
-		const char *now;
-
-		if (functions[i] == NULL)
-			continue;
-		then = next < present ? TextDatumGetCString(registered[next++]) : "";
-		now = GetUserNameFromId(functions[i]->owner, false);
-		if (strcmp(then, now) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("function %s has another owner than when it was registered", functions[i]->signature),
-					 errdetail("It would run with the rights of \"%s\"; registered was \"%s\".", now, then),
-					 errhint("Register it again with replace => true.")));
-	}
+	if (other != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("function %s has another owner than when it was registered", other->signature),
+				 errdetail("It would run with the rights of \"%s\"; registered was \"%s\".", GetUserNameFromId(other->owner, false),
+						   number < owners.count ? owners.name[number] : ""),
+				 errhint("Register it again with replace => true.")));
 }
 
 /* Raises when a definition, as text, is not what was registered. */
@@ -218,7 +290,7 @@ verify_fingerprint(const char *kind, const char *name, const char *registered, c
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the definition of %s \"%s\" has changed since it was registered", kind, name),
-				 errdetail("A function, a helper of it, its settings or a domain is not what was registered."),
+				 errdetail("A function, or something that its results depend on, is not what was registered."),
 				 errhint("Review the change, then register it again with replace => true.")));
 }
 
@@ -285,7 +357,7 @@ mako_definition_workflow(const char *workflow_id)
 
 		verify_owners(&rows, 8, functions, lengthof(functions));
 	}
-	workflow->fingerprint = mako_row_text(&rows, 0, 9);
+	workflow->fingerprint = mako_row_text(&rows, 0, 10);
 	workflow->description = describe_workflow(workflow, false);
 	verify_fingerprint("workflow", workflow_id, workflow->fingerprint, workflow->description);
 	error_context_stack = context.previous;
@@ -333,7 +405,7 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
 	migration->target_wf = pstrdup(target_wf);
 	migration->migrate = lookup_column(&rows, 1, MAKO_ROLE_MIGRATE, name);
 	verify_owners(&rows, 2, &migration->migrate, 1);
-	migration->fingerprint = mako_row_text(&rows, 0, 3);
+	migration->fingerprint = mako_row_text(&rows, 0, 4);
 	migration->description = describe_migration(migration, false);
 	verify_fingerprint("state migration", name, migration->fingerprint, migration->description);
 	error_context_stack = context.previous;
@@ -386,30 +458,117 @@ is_used(MakoStatement *statement, Datum *values)
 	return used;
 }
 
-/* Decides what to do with a registration: false when it is there already, an error when another one is. */
+/* Has the caller the privileges of all of these roles, and are there any? */
 static bool
-may_register(MakoStatement *existing, Datum *key, int fingerprint_column, const char *fingerprint, bool replace,
-			 MakoStatement *uses, const char *kind, const char *name)
+acts_for(const MakoOwners *owners)
+{
+	for (int i = 0; i < owners->count; i++)
+	{
+		Oid			owner = mako_role_find(owners->name[i], owners->identity[i]);
+
+		if (!OidIsValid(owner) || !has_privs_of_role(GetUserId(), owner))
+			return false;
+	}
+	return owners->count > 0;
+}
+
+/*
+ * Raises unless the caller may change what is registered: with the privileges of the role that did it, of the owners of its functions, or
+ * of the extension's owner. Returns false when there is nothing.
+ */
+static bool
+require_rights(MakoStatement *select, Datum *key, const char *kind, const char *name, const char *done)
+{
+	MakoRows	rows = mako_sql_query(select, key, NULL);
+	MakoOwners	owners;
+	char	   *by;
+	Oid			role;
+
+	if (rows.count == 0)
+		return false;
+	by = mako_row_text(&rows, 0, 1);
+	role = mako_role_find(by, mako_row_text(&rows, 0, 2));
+	owners = mako_definition_owners(&rows, 0, 3);
+	mako_rows_free(&rows);
+	if ((OidIsValid(role) && has_privs_of_role(GetUserId(), role)) || acts_for(&owners) ||
+		has_privs_of_role(GetUserId(), mako_sql_extension_owner()))
+		return true;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for %s \"%s\"", kind, name),
+			 OidIsValid(role) ? errdetail("It was %s by role \"%s\".", done, GetUserNameFromId(role, false)) :
+			 errdetail("It was %s by role \"%s\", which does not exist any more.", done, by),
+			 errhint("It takes the privileges of that role, of all owners of its functions, or of the extension's owner."
+					 " Use SET ROLE if you have them.")));
+}
+
+/* Raises unless the caller may change a workflow, if it is registered; false if it is not. */
+static bool
+require_rights_on_workflow(const char *workflow_id)
+{
+	Datum		key = CStringGetTextDatum(workflow_id);
+
+	return require_rights(&select_owners_of_workflow, &key, "workflow", workflow_id, "registered");
+}
+
+/* Raises unless the caller may change the exemption of a workflow: it is the workflow's or, of one that is not registered, its own. */
+static void
+require_rights_on_exemption(const char *workflow_id)
+{
+	Datum		key = CStringGetTextDatum(workflow_id);
+
+	if (!require_rights_on_workflow(workflow_id))
+		(void) require_rights(&select_owner_of_exemption, &key, "the exemption of", workflow_id, "made");
+}
+
+/* What is registered already under the name of a definition. */
+typedef enum Registered
+{
+	REGISTERED_NONE,
+	REGISTERED_SAME,
+	REGISTERED_OTHER,
+} Registered;
+
+/* Compares a definition with what is registered: its text, in the column behind those of the owners, and the owners of its functions. */
+static Registered
+compare_registered(MakoStatement *existing, Datum *key, int owner_column, const char *fingerprint,
+				   MakoFunction *const *functions, int count)
 {
 	MakoRows	rows = mako_sql_query(existing, key, NULL);
-	const char *registered = rows.count == 0 ? NULL : mako_row_text(&rows, 0, fingerprint_column);
+	Registered	registered = REGISTERED_NONE;
+	int			number;
 
+	if (rows.count > 0)
+	{
+		MakoOwners	owners = mako_definition_owners(&rows, 0, owner_column);
+
+		registered = strcmp(mako_row_text(&rows, 0, owner_column + 2), fingerprint) == 0 &&
+			find_other_owner(&owners, functions, count, &number) == NULL ? REGISTERED_SAME : REGISTERED_OTHER;
+	}
 	mako_rows_free(&rows);
-	if (registered == NULL)
-		return true;
-	if (strcmp(registered, fingerprint) == 0)
-		return false;
-	if (!replace)
+	return registered;
+}
+
+/* Raises unless a definition may take the place of another one. */
+static void
+require_replace(Registered registered, bool replace, const char *kind, const char *name)
+{
+	if (registered == REGISTERED_OTHER && !replace)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("%s \"%s\" is already registered with another definition", kind, name),
 				 errhint("Use replace => true to replace it.")));
-	if (is_used(uses, key))
+}
+
+/* Warns if something in the store was made with the definition that is replaced. */
+static void
+warn_if_used(Registered registered, MakoStatement *uses, Datum *key, const char *kind, const char *name)
+{
+	if (registered == REGISTERED_OTHER && is_used(uses, key))
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
 				 errmsg("replaced %s \"%s\", which the store already depends on", kind, name),
 				 errdetail("States that were computed with the old definition are not computed again.")));
-	return true;
 }
 
 /* The text of an argument that must not be null. */
@@ -478,14 +637,39 @@ check_workflow(const MakoWorkflow *workflow)
 		mako_type_definition_require_state(workflow->state_type, workflow->workflow_id, workflow->initial_state);
 }
 
+/* Writes a workflow, unless it is there already. */
+static void
+write_workflow(const MakoWorkflow *workflow, bool replace)
+{
+	MakoFunction *functions[] = WORKFLOW_FUNCTIONS(workflow);
+	Datum		values[13] = {CStringGetTextDatum(workflow->workflow_id)};
+	char		nulls[] = "             ";
+	Registered	registered = compare_registered(&select_workflow, values, 8, workflow->fingerprint, functions, lengthof(functions));
+
+	if (registered == REGISTERED_SAME)
+		return;
+	require_replace(registered, replace, "workflow", workflow->workflow_id);
+	(void) require_rights_on_workflow(workflow->workflow_id);
+	warn_if_used(registered, &select_uses_of_workflow, values, "workflow", workflow->workflow_id);
+	for (size_t i = 0; i < lengthof(functions); i++)
+		bind_function(functions[i], i + 1, values, nulls);
+	bind_document(workflow->initial_state, 4, values, nulls);
+	bind_document(workflow->event_type_source, 5, values, nulls);
+	bind_document(workflow->state_type_source, 6, values, nulls);
+	values[7] = Int32GetDatum(workflow->state_schema_version);
+	bind_owners(functions, lengthof(functions), 8, values);
+	values[10] = CStringGetTextDatum(workflow->fingerprint);
+	bind_caller(11, values);
+	(void) write_definition(&insert_workflow, values, nulls);
+	(void) describe_workflow(workflow, true);	/* says what it cannot see */
+}
+
 /* Registers a workflow version: see the install script. */
 Datum
 mako_register_workflow(PG_FUNCTION_ARGS)
 {
 	MakoWorkflow workflow = {0};
 	MakoConnection connection;
-	Datum		values[11] = {0};
-	char		nulls[] = "           ";
 	bool		replace = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
 
 	workflow.workflow_id = required_text(fcinfo, 0, "workflow_id");
@@ -502,24 +686,7 @@ mako_register_workflow(PG_FUNCTION_ARGS)
 	connection = connect_to_change("mako_register_workflow()");
 	workflow.fingerprint = mako_fingerprint_digest(describe_workflow(&workflow, false));
 
-	values[0] = CStringGetTextDatum(workflow.workflow_id);
-	if (may_register(&select_workflow, values, 9, workflow.fingerprint, replace, &select_uses_of_workflow,
-					 "workflow", workflow.workflow_id))
-	{
-		MakoFunction *functions[] = WORKFLOW_FUNCTIONS(&workflow);
-
-		for (size_t i = 0; i < lengthof(functions); i++)
-			bind_function(functions[i], i + 1, values, nulls);
-		bind_document(workflow.initial_state, 4, values, nulls);
-		bind_document(workflow.event_type_source, 5, values, nulls);
-		bind_document(workflow.state_type_source, 6, values, nulls);
-		values[7] = Int32GetDatum(workflow.state_schema_version);
-		values[8] = function_owners(functions, lengthof(functions));
-		values[9] = CStringGetTextDatum(workflow.fingerprint);
-		values[10] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-		(void) write_definition(&insert_workflow, values, nulls);
-		(void) describe_workflow(&workflow, true);	/* says what it cannot see */
-	}
+	write_workflow(&workflow, replace);
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
 }
@@ -531,8 +698,10 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
 	char	   *workflow_id = required_text(fcinfo, 0, "workflow_id");
 	Datum		values[] = {CStringGetTextDatum(workflow_id)};
 	MakoConnection connection = connect_to_change("mako_unregister_workflow()");
-	MakoRows	rows = mako_sql_query(&select_steps_of_workflow, values, NULL);
+	MakoRows	rows;
 
+	(void) require_rights_on_workflow(workflow_id);
+	rows = mako_sql_query(&select_steps_of_workflow, values, NULL);
 	if (rows.count > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -554,14 +723,39 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * Writes a step, unless it is there already. It decides what becomes of the states of both workflows, so it takes the rights to change
+ * those as well.
+ */
+static void
+write_migration(const MakoStateMigration *migration, bool replace)
+{
+	Datum		values[8] = {CStringGetTextDatum(migration->source_wf), CStringGetTextDatum(migration->target_wf)};
+	char		nulls[] = "        ";
+	char	   *name = psprintf("%s -> %s", migration->source_wf, migration->target_wf);
+	Registered	registered = compare_registered(&select_migration, values, 2, migration->fingerprint, &migration->migrate, 1);
+
+	if (registered == REGISTERED_SAME)
+		return;
+	require_replace(registered, replace, "state migration", name);
+	(void) require_rights(&select_owners_of_migration, values, "state migration", name, "registered");
+	(void) require_rights_on_workflow(migration->source_wf);
+	(void) require_rights_on_workflow(migration->target_wf);
+	warn_if_used(registered, &select_uses_of_migration, values, "state migration", name);
+	bind_function(migration->migrate, 2, values, nulls);
+	bind_owners(&migration->migrate, 1, 3, values);
+	values[5] = CStringGetTextDatum(migration->fingerprint);
+	bind_caller(6, values);
+	(void) write_definition(&insert_migration, values, nulls);
+	(void) describe_migration(migration, true); /* says what it cannot see */
+}
+
 /* Registers one step from a workflow version to another. */
 Datum
 mako_register_migration(PG_FUNCTION_ARGS)
 {
 	MakoStateMigration migration = {0};
 	MakoConnection connection;
-	Datum		values[6] = {0};
-	char		nulls[] = "      ";
 	bool		replace = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
 
 	migration.source_wf = required_text(fcinfo, 0, "source_wf");
@@ -583,18 +777,7 @@ mako_register_migration(PG_FUNCTION_ARGS)
 	(void) mako_definition_workflow(migration.target_wf);
 	migration.fingerprint = mako_fingerprint_digest(describe_migration(&migration, false));
 
-	values[0] = CStringGetTextDatum(migration.source_wf);
-	values[1] = CStringGetTextDatum(migration.target_wf);
-	if (may_register(&select_migration, values, 3, migration.fingerprint, replace, &select_uses_of_migration,
-					 "state migration", psprintf("%s -> %s", migration.source_wf, migration.target_wf)))
-	{
-		bind_function(migration.migrate, 2, values, nulls);
-		values[3] = function_owners(&migration.migrate, 1);
-		values[4] = CStringGetTextDatum(migration.fingerprint);
-		values[5] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-		(void) write_definition(&insert_migration, values, nulls);
-		(void) describe_migration(&migration, true);	/* says what it cannot see */
-	}
+	write_migration(&migration, replace);
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
 }
@@ -608,6 +791,8 @@ mako_unregister_migration(PG_FUNCTION_ARGS)
 	Datum		values[] = {CStringGetTextDatum(source_wf), CStringGetTextDatum(target_wf)};
 	MakoConnection connection = connect_to_change("mako_unregister_migration()");
 
+	(void) require_rights(&select_owners_of_migration, values, "state migration", psprintf("%s -> %s", source_wf, target_wf),
+						  "registered");
 	if (is_used(&select_uses_of_migration, values))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -634,9 +819,7 @@ mako_exempt(PG_FUNCTION_ARGS)
 {
 	char	   *workflow_id = required_text(fcinfo, 0, "workflow_id");
 	char	   *reason = required_text(fcinfo, 1, "reason");
-	Datum		values[] = {
-		CStringGetTextDatum(workflow_id), CStringGetTextDatum(reason), CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))
-	};
+	Datum		values[4] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(reason)};
 	MakoConnection connection = connect_to_change("mako_exempt()");
 	MakoRows	rows;
 
@@ -652,6 +835,7 @@ mako_exempt(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("workflow \"%s\" is neither registered nor in the store", workflow_id),
 				 errhint("mako_coverage() shows which workflows streams run under.")));
+	require_rights_on_exemption(workflow_id);
 	rows = mako_sql_query(&select_steps_from, values, NULL);
 	if (rows.count > 0)
 		ereport(WARNING,
@@ -660,6 +844,7 @@ mako_exempt(PG_FUNCTION_ARGS)
 				 errdetail("mako_migrate_version() leaves exempt workflows where they are, all of their streams."),
 				 errhint("To let them be migrated, use mako_unexempt().")));
 	mako_rows_free(&rows);
+	bind_caller(2, values);
 	(void) write_definition(&insert_exemption, values, NULL);
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
@@ -674,6 +859,7 @@ mako_unexempt(PG_FUNCTION_ARGS)
 	MakoConnection connection = connect_to_change("mako_unexempt()");
 	const char *status = NULL;
 
+	require_rights_on_exemption(workflow_id);
 	if (mako_door_has_table("format_version"))
 	{
 		mako_fence_lock(workflow_id);
@@ -723,6 +909,7 @@ mako_set_dispatch(PG_FUNCTION_ARGS)
 		values[2] = PointerGetDatum(versions);
 	}
 	connection = connect_to_change("mako_set_dispatch()");
+	(void) require_rights_on_workflow(workflow_id);
 	if (write_definition(&update_dispatch, values, is_explicit ? NULL : "  n") == 0)
 		raise_not_registered(workflow_id);
 	mako_sql_disconnect(connection);

@@ -17,6 +17,7 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -37,7 +38,7 @@ static const char *const severity_name[] = {
 };
 
 static MakoStatement select_store_problems = {
-	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint') FROM %s.mako_store_problem()"
+	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint', 'sequence') FROM %s.mako_store_problem()"
 };
 
 static MakoStatement select_store_findings = {
@@ -64,8 +65,10 @@ static MakoStatement select_left_behind = {
 
 /* Workflows and steps, with their functions in the order of definition_roles. */
 static MakoStatement select_definitions = {
-	"SELECT workflow_id::text, NULL::text, apply, upcast, in_flight, NULL::text, function_owner FROM %s.mako_workflow"
-	" UNION ALL SELECT source_wf::text, target_wf::text, NULL, NULL, NULL, migrate, function_owner FROM %s.mako_state_migration"
+	"SELECT workflow_id::text, NULL::text, apply, upcast, in_flight, NULL::text, function_owner, function_owner_identity"
+	" FROM %s.mako_workflow"
+	" UNION ALL SELECT source_wf::text, target_wf::text, NULL, NULL, NULL, migrate, function_owner, function_owner_identity"
+	" FROM %s.mako_state_migration"
 };
 
 static const MakoRole definition_roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT, MAKO_ROLE_MIGRATE};
@@ -302,7 +305,7 @@ static bool
 judge_function(Oid function, void *context)
 {
 	Inspection *inspection = context;
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	HeapTuple	tuple = mako_function_tuple(function);
 	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
 	const char *name = format_procedure(function);
 
@@ -374,7 +377,7 @@ inspect_body(void *argument)
 {
 	Inspection *inspection = argument;
 
-	inspection->visible = mako_fingerprint_body(inspection->function, &inspection->trees);
+	inspection->visible = mako_fingerprint_body(inspection->function, NULL, &inspection->trees);
 	if (inspection->visible)
 		(void) judge_tree((Node *) inspection->trees, inspection);
 }
@@ -395,6 +398,18 @@ inspect_speed(void *argument)
 						  psprintf("%s is called for every event or state: %s", called->call, called->reason),
 						  called->hint);
 	}
+}
+
+/* Is a function written in SQL? */
+static bool
+is_sql(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	bool		is_sql = HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return is_sql;
 }
 
 /* Looks through a registered function and its helpers. */
@@ -418,6 +433,7 @@ check_function(MakoDiagnosis *diagnosis, const MakoFunction *function)
 		/* What is not found in a body is a finding of the definition. */
 		if (mako_isolation_run(inspect_body, &inspection) == NULL && !inspection.visible)
 			mako_diagnose_add(diagnosis, MAKO_INFO, "body_unseen", format_procedure_qualified(inspection.function),
+							  is_sql(inspection.function) ? "its argument types are polymorphic, so its body cannot be looked through by itself" :
 							  "its body cannot be looked through, so a change of what it calls goes unnoticed",
 							  "Write it in SQL, with arguments of definite types.");
 	}
@@ -493,23 +509,19 @@ add_definition_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData
 static void
 check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const MakoRows *rows, uint64 row)
 {
-	Datum	   *owners;
-	int			owner_count;
+	MakoOwners	owners = mako_definition_owners(rows, row, 7);
 	int			owner = 0;
 	ErrorData  *error;
 
 	definition->usable = true;
-	deconstruct_array(DatumGetArrayTypeP(mako_row_array(rows, row, 7, TEXTARRAYOID)), TEXTOID, -1, false, TYPALIGN_INT, &owners, NULL,
-					  &owner_count);
 	for (size_t i = 0; i < lengthof(definition_roles); i++)
 	{
 		Lookup		lookup = {mako_row_text(rows, row, 3 + i), definition_roles[i], definition->name};
-		const char *registered;
-		const char *now;
+		int			number;
 
 		if (lookup.signature == NULL)
 			continue;
-		registered = owner < owner_count ? TextDatumGetCString(owners[owner++]) : "";
+		number = owner++;
 		error = mako_isolation_run(look_up, &lookup);
 		if (error != NULL)
 		{
@@ -517,12 +529,12 @@ check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const Mak
 			definition->usable = false;
 			continue;
 		}
-		now = GetUserNameFromId(lookup.function->owner, false);
-		if (strcmp(registered, now) != 0)
+		if (number >= owners.count || !mako_role_is(lookup.function->owner, owners.name[number], owners.identity[number]))
 		{
 			mako_diagnose_add(diagnosis, MAKO_ERROR, "owner_changed", definition->name,
 							  psprintf("function %s belongs to role \"%s\", but belonged to \"%s\" when it was registered",
-									   lookup.signature, now, registered),
+									   lookup.signature, GetUserNameFromId(lookup.function->owner, false),
+									   number < owners.count ? owners.name[number] : ""),
 							  "It would run with other rights. Register it again with replace => true.");
 			definition->usable = false;
 		}

@@ -93,7 +93,7 @@ has_own_checks_only(const TupleConstr *constraints)
 {
 	static const char *const own[] = {
 		"stream_stream_id_check", "stream_process_id_check", "stream_tenant_id_check", "stream_version_check",
-		"stream_workflow_id_check", "snapshot_sequence_number_check", "snapshot_state_schema_version_check",
+		"stream_workflow_id_check", "stream_stream_no_check", "snapshot_sequence_number_check", "snapshot_state_schema_version_check",
 	};
 
 	for (int i = 0; constraints != NULL && i < constraints->num_check; i++)

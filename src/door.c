@@ -314,6 +314,17 @@ relation_problem(Relation relation)
 	return relation->rd_rel->relispartition || has_superclass(RelationGetRelid(relation)) ? "has a parent" : NULL;
 }
 
+/* Returns true if a relation has no problem as a whole, nor with one of its columns. */
+static bool
+is_good_table(const Table *table, Relation relation)
+{
+	bool		good = relation_problem(relation) == NULL;
+
+	for (int i = 0; i < table->column_count && good; i++)
+		good = column_problem(relation, &columns[table->first_column + i]) == NULL;
+	return good;
+}
+
 /* Raises unless a relation is the table that it should be. */
 static void
 require_shape(const Table *table, Relation relation)
@@ -404,6 +415,24 @@ mako_door_is_table(Relation relation, const char *table)
 	is_table = mako_door_table(table) == RelationGetRelid(relation);
 	mako_gate_leave(&gate);
 	return is_table;
+}
+
+/* Returns true if a table can be opened; says nothing where it cannot. */
+bool
+mako_door_would_open(const char *name)
+{
+	const Table *table = &tables[find_table(name, strlen(name))];
+	Oid			schema = get_namespace_oid("mako", true);
+	Oid			oid = OidIsValid(schema) && mako_door_may_use() ? get_relname_relid(name, schema) : InvalidOid;
+	Relation	relation;
+	bool		good;
+
+	if (!OidIsValid(oid))
+		return false;
+	relation = relation_open(oid, AccessShareLock);
+	good = is_trusted(relation->rd_rel->relowner) && is_good_table(table, relation);
+	relation_close(relation, NoLock);
+	return good;
 }
 
 /* Returns true if there is a schema of the store's name. */
@@ -626,20 +655,6 @@ has_constraint(Oid relation, const char *name, const char *definition)
 			   expected + strlen(added)) == 0;
 }
 
-/* Returns true if a table has no problem as a whole, nor with one of its columns. */
-static bool
-is_good_table(const char *name, Oid oid)
-{
-	const Table *table = &tables[find_table(name, strlen(name))];
-	Relation	relation = relation_open(oid, AccessShareLock);
-	bool		good = relation_problem(relation) == NULL;
-
-	for (int i = 0; i < table->column_count && good; i++)
-		good = column_problem(relation, &columns[table->first_column + i]) == NULL;
-	relation_close(relation, NoLock);
-	return good;
-}
-
 /* Returns true if an object of the store is there as mako_store_object() describes it in a row. */
 static bool
 is_good_object(const MakoRows *objects, uint64 row)
@@ -658,7 +673,13 @@ is_good_object(const MakoRows *objects, uint64 row)
 	if (!OidIsValid(relation))
 		return false;
 	if (strcmp(kind, "table") == 0)
-		return is_good_table(relation_name, relation);
+	{
+		Relation	table = relation_open(relation, AccessShareLock);
+		bool		good = is_good_table(&tables[find_table(relation_name, strlen(relation_name))], table);
+
+		relation_close(table, NoLock);
+		return good;
+	}
 	if (strcmp(kind, "constraint") == 0)
 		return has_constraint(relation, name, definition);
 	return strcmp(kind, "trigger") != 0 || has_trigger(relation, name, definition);
@@ -717,21 +738,18 @@ mako_door_problems(void)
 	return list.len > 0 ? list.data : NULL;
 }
 
-/* Raises unless there is a store that the current role trusts, and all that belongs to it. */
-void
-mako_door_check_store(void)
+/* Raises that the store has problems, unless there are none. */
+static void
+require_no_problems(const char *problems)
 {
-	const char *untrusted = mako_door_untrusted_owner();
-	const char *problems;
 	HeapTuple	tuple;
 	Oid			owner;
 
-	if (untrusted != NULL)
-		require_trusted("stream", get_role_oid(untrusted, false));
-	problems = mako_door_problems();
 	if (problems == NULL)
 		return;
 	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(mako_door_schema()));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for schema \"mako\"");	/* cannot happen */
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
 	ereport(ERROR,
@@ -739,6 +757,25 @@ mako_door_check_store(void)
 			 errmsg("the store is damaged"),
 			 errdetail_internal("%s.", problems),
 			 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".", GetUserNameFromId(owner, false))));
+}
+
+/* Raises unless there is a store that the current role trusts, and all that belongs to it. */
+void
+mako_door_check_store(void)
+{
+	const char *untrusted = mako_door_untrusted_owner();
+
+	if (untrusted != NULL)
+		require_trusted("stream", get_role_oid(untrusted, false));
+	require_no_problems(mako_door_problems());
+}
+
+/* The same at the start of a run, which writes: its number must not be there already. */
+void
+mako_door_check_for_run(void)
+{
+	mako_door_check_store();
+	require_no_problems(mako_sequence_problems());
 }
 
 MAKO_FUNCTION(mako_assert_store);
@@ -749,7 +786,7 @@ mako_assert_store(PG_FUNCTION_ARGS)
 {
 	MakoConnection connection = mako_sql_connect();
 
-	mako_door_check_store();
+	mako_door_check_for_run();
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
 }

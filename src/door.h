@@ -34,6 +34,8 @@ extern const char *mako_door_untrusted_owner(void);
 extern bool mako_door_is_whole(void);
 extern const char *mako_door_problems(void);
 extern void mako_door_check_store(void);
+extern void mako_door_check_for_run(void);
+extern bool mako_door_would_open(const char *name);
 extern bool mako_door_may_read_plainly(Relation relation);
 extern AttrNumber mako_door_column(Relation relation, const char *name);
 extern bool mako_door_require_select(const char *tables);

@@ -2,45 +2,31 @@
  * fingerprint.c
  *	  What a definition is, as text and as sha256.
  *
- * The text of a function has its signature, owner, properties, settings and source, and the same for every helper that can be seen:
- * each function and domain that the parse tree of an SQL function or of a domain's check names and that does not come with the server.
- * What cannot be seen is said when a function is registered: compiled code, and what a function in another language calls.
+ * The text of a function is made by describe.c: it, and everything of the users' that its results depend on. What cannot be seen is said
+ * when it is registered: compiled code, and what a function in another language calls. Who owns it is not part of the text, but verified
+ * by definition.c.
  *
  * Workflows share functions, most of all with their own next version, and a run describes each again before it returns. So a description
  * is kept until the transaction ends, or until something changes that it may be made of, which syscache invalidations tell: those of
  * other sessions, too.
  */
+#include "describe.h"
 #include "gate.h"
 #include "inline.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
-#include "access/transam.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_constraint.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "commands/extension.h"
-#include "commands/proclang.h"
 #include "executor/functions.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
 #include "parser/analyze.h"
 #include "parser/parse_node.h"
 #include "tcop/tcopprot.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
 /* The description of a registered function. */
@@ -60,96 +46,19 @@ static struct
 } kept;
 
 static uint64 generation = 0;
+static List *watched = NIL;		/* relations (OIDs) that definitions name; in TopMemoryContext */
 
-/* One description under way. */
-typedef struct Description
-{
-	StringInfo	out;
-	List	   *functions;		/* described or about to be, in the order in which they were found */
-	List	   *domains;		/* the same */
-	bool		tell_unseen;
-} Description;
-
-/* Notes a function that does not come with the server. */
+/* Can a function's body be parsed, as a call sees it or, without one, by itself? */
 static bool
-note_function(Oid oid, void *context)
+is_visible(HeapTuple tuple, const FuncExpr *call)
 {
-	Description *description = context;
-
-	if (oid >= FirstNormalObjectId)
-		description->functions = list_append_unique_oid(description->functions, oid);
-	return false;
-}
-
-/* Notes a type if it is a domain that does not come with the server. */
-static void
-note_type(Description *description, Oid type)
-{
-	if (type >= FirstNormalObjectId && get_typtype(type) == TYPTYPE_DOMAIN)
-		description->domains = list_append_unique_oid(description->domains, type);
-}
-
-/* Notes the functions and domains that a parse tree names. */
-static bool
-note_tree(Node *node, void *context)
-{
-	if (node == NULL)
+	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang != SQLlanguageId)
 		return false;
-	(void) check_functions_in_node(node, note_function, context);
-	if (IsA(node, CoerceToDomain))
-		note_type(context, ((CoerceToDomain *) node)->resulttype);
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, note_tree, context, 0);
-	return expression_tree_walker(node, note_tree, context);
-}
-
-/* Adds a domain with its checks, and notes what they name and the domain below it. */
-static void
-add_domain(Description *description, Oid type)
-{
-	StringInfo	out = description->out;
-	HeapTuple	type_tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	Form_pg_type form = (Form_pg_type) GETSTRUCT(type_tuple);
-	Relation	relation = table_open(ConstraintRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	appendStringInfo(out, "domain %s%s\n", format_type_be_qualified(type), form->typnotnull ? " not null" : "");
-	ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
-	scan = systable_beginscan(relation, ConstraintTypidIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Oid			oid = ((Form_pg_constraint) GETSTRUCT(tuple))->oid;
-		bool		isnull;
-		Datum		check = heap_getattr(tuple, Anum_pg_constraint_conbin, RelationGetDescr(relation), &isnull);
-
-		appendStringInfo(out, "check %s\n",
-						 TextDatumGetCString(DirectFunctionCall1(pg_get_constraintdef, ObjectIdGetDatum(oid))));
-		if (!isnull)
-			(void) note_tree(stringToNode(TextDatumGetCString(check)), description);
-	}
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	note_type(description, form->typbasetype);
-	ReleaseSysCache(type_tuple);
-}
-
-/* A text attribute of a function's row; empty for null. */
-static char *
-text_attribute(HeapTuple tuple, int attribute)
-{
-	bool		isnull;
-	Datum		value = SysCacheGetAttr(PROCOID, tuple, attribute, &isnull);
-
-	return isnull ? pstrdup("") : TextDatumGetCString(value);
-}
-
-/* Can a function's body be parsed by itself? */
-static bool
-is_visible(HeapTuple tuple)
-{
-	return ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId && !mako_sql_body_is_polymorphic(tuple);
+#ifdef MAKO_SQL_BODY
+	if (!heap_attisnull(tuple, Anum_pg_proc_prosqlbody, NULL))
+		return true;
+#endif
+	return call != NULL || !mako_sql_body_is_polymorphic(tuple);
 }
 
 /*
@@ -157,88 +66,30 @@ is_visible(HeapTuple tuple)
  * since its caller relied on it.
  */
 static List *
-body_of(HeapTuple tuple)
+body_of(HeapTuple tuple, FuncExpr *call)
 {
 	MakoGate	gate = mako_gate_enter(((Form_pg_proc) GETSTRUCT(tuple))->proowner);
-	List	   *body = mako_gate_parse_body(tuple, NULL, false);
+	List	   *body = mako_gate_parse_body(tuple, call, false);
 
 	mako_gate_leave(&gate);
 	return body;
 }
 
-/* The parse trees of a function's body; false where it cannot be seen. Raises where a name in it is not found. */
+/*
+ * The parse trees of a function's body, as a call sees it or, without one, by itself; false where it cannot be seen. Raises where a name
+ * in it is not found.
+ */
 bool
-mako_fingerprint_body(Oid function, List **trees)
+mako_fingerprint_body(Oid function, FuncExpr *call, List **trees)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	bool		visible = is_visible(tuple);
+	bool		visible = HeapTupleIsValid(tuple) && is_visible(tuple, call);
 
 	if (visible)
-		*trees = body_of(tuple);
-	ReleaseSysCache(tuple);
+		*trees = body_of(tuple, call);
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
 	return visible;
-}
-
-/* Adds one function, and notes its helpers where they can be seen. */
-static void
-add_function(Description *description, Oid oid)
-{
-	StringInfo	out = description->out;
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
-	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
-	char	   *signature = format_procedure_qualified(oid);
-	char	   *source = text_attribute(tuple, Anum_pg_proc_prosrc);
-	bool		isnull;
-	Datum		config = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_proconfig, &isnull);
-
-	appendStringInfo(out, "function %s returns %s owner %s language %s volatility %c parallel %c%s%s%s\n",
-					 signature, format_type_be_qualified(form->prorettype), GetUserNameFromId(form->proowner, false),
-					 get_language_name(form->prolang, false), form->provolatile, form->proparallel,
-					 form->proisstrict ? " strict" : "", form->prosecdef ? " security definer" : "",
-					 form->proleakproof ? " leakproof" : "");
-	if (!isnull)
-		appendStringInfo(out, "settings %s\n", OidOutputFunctionCall(F_ARRAY_OUT, config));
-	appendStringInfo(out, "source %s %s\n", text_attribute(tuple, Anum_pg_proc_probin), source);
-	for (int i = 0; i < form->pronargs; i++)
-		note_type(description, form->proargtypes.values[i]);
-	note_type(description, form->prorettype);
-
-	if (is_visible(tuple))
-	{
-#ifdef MAKO_SQL_BODY
-		(void) SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
-		if (!isnull)
-			appendStringInfo(out, "body %s\n",
-							 TextDatumGetCString(DirectFunctionCall1(pg_get_function_sqlbody, ObjectIdGetDatum(oid))));
-#endif
-		(void) note_tree((Node *) body_of(tuple), description);
-	}
-	else if (description->tell_unseen && getExtensionOfObject(ProcedureRelationId, oid) != get_extension_oid("mako_migration", false))
-		ereport(NOTICE,
-				(errmsg("the fingerprint of function %s does not cover what it calls", signature),
-				 form->prolang == SQLlanguageId ?
-				 errdetail("Its argument types are polymorphic, so its body cannot be parsed by itself.") :
-				 errdetail("It is written in %s; only the bodies of SQL functions can be seen through.",
-						   get_language_name(form->prolang, false))));
-	ReleaseSysCache(tuple);
-}
-
-/* Adds a function and its helpers. */
-static void
-describe(StringInfo out, Oid function, bool tell_unseen)
-{
-	Description description = {out, list_make1_oid(function), NIL, tell_unseen};
-	int			functions = 0;
-	int			domains = 0;
-
-	/* The lists grow while they are read. */
-	while (functions < list_length(description.functions) || domains < list_length(description.domains))
-	{
-		if (functions < list_length(description.functions))
-			add_function(&description, list_nth_oid(description.functions, functions++));
-		else
-			add_domain(&description, list_nth_oid(description.domains, domains++));
-	}
 }
 
 /* ---- descriptions that are kept --------------------------------------------------------------------------------------------- */
@@ -250,16 +101,37 @@ invalidate(Datum argument, int cacheid, uint32 hash)
 	generation++;
 }
 
+/* The same, where it concerns a relation that definitions name; an invalid one stands for all. */
+static void
+invalidate_relation(Datum argument, Oid relation)
+{
+	if (!OidIsValid(relation) || list_member_oid(watched, relation))
+		generation++;
+}
+
 /* Called when the library is loaded. */
 void
 mako_fingerprint_init(void)
 {
+	/* One of each catalog; what is made together with a row of another one, such as an aggregate, needs none of its own. */
 	static const int caches[] = {
-		PROCOID, TYPEOID, CONSTROID, AUTHOID, NAMESPACEOID, OPEROID, AMOPOPID, CASTSOURCETARGET, COLLOID, LANGOID, ATTNUM
+		PROCOID, TYPEOID, ENUMOID, CONSTROID, AUTHOID, NAMESPACEOID, OPEROID, AMOPOPID, AMPROCNUM, CLAOID, CASTSOURCETARGET,
+		COLLOID, LANGOID, ATTNUM, TRFOID, TSCONFIGMAP, TSDICTOID
 	};
 
 	for (size_t i = 0; i < lengthof(caches); i++)
 		CacheRegisterSyscacheCallback(caches[i], invalidate, (Datum) 0);
+	CacheRegisterRelcacheCallback(invalidate_relation, (Datum) 0);
+}
+
+/* A change of this relation is a change of a definition from now on. */
+void
+mako_fingerprint_watch(Oid relation)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	watched = list_append_unique_oid(watched, relation);
+	MemoryContextSwitchTo(old);
 }
 
 /* Another number when something has changed that definitions, and what is compiled from them, may be made of. */
@@ -333,10 +205,12 @@ mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_uns
 	if (text == NULL)
 	{
 		uint64		begun = generation;
+		MakoGate	gate = mako_gate_enter(function->owner);
 		StringInfoData description;
 
 		initStringInfo(&description);
-		describe(&description, function->oid, tell_unseen);
+		mako_describe(&description, function->oid, function->owner, tell_unseen);
+		mako_gate_leave(&gate);
 		text = description.data;
 		if (!tell_unseen)
 			keep(function->oid, text, begun);

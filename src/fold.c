@@ -12,7 +12,6 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/memutils.h"
 
 /* What a stream's context may grow to before the state moves on. */
@@ -117,20 +116,34 @@ set_state(MakoFold *fold, Datum state)
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_STATE, state);
 }
 
-/* Starts a stream from a stored or initial state (jsonb, possibly toasted). */
+/*
+ * Copies a state (jsonb, possibly toasted or expanded) to the spare context, which takes over from the stream's. It is copied before
+ * anything is freed: it may lie in the memory of this very fold.
+ */
+static void
+take_over(MakoFold *fold, Datum state)
+{
+	MemoryContext full = fold->stream_context;
+	MemoryContext old = MemoryContextSwitchTo(fold->spare_context);
+
+	set_state(fold, JsonbPGetDatum(DatumGetJsonbPCopy(state)));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(full);
+	fold->stream_context = fold->spare_context;
+	fold->spare_context = full;
+}
+
+/* Starts a stream from a stored or initial state (jsonb, possibly toasted), which may be the fold's own. */
 void
 mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number)
 {
-	MemoryContext old;
-
-	MemoryContextReset(fold->stream_context);
-	ResetExprContext(fold->expression_context);
-	fold->refusal.sqlerrcode = 0;
 	fold->phase = MAKO_PHASE_LOAD;
 	fold->sequence_number = sequence_number;
-	old = MemoryContextSwitchTo(fold->stream_context);
-	set_state(fold, JsonbPGetDatum(DatumGetJsonbPCopy(state)));
-	MemoryContextSwitchTo(old);
+	fold->refusal.sqlerrcode = 0;
+	/* A value that could not be copied may have left something there. */
+	MemoryContextReset(fold->spare_context);
+	take_over(fold, state);
+	ResetExprContext(fold->expression_context);
 }
 
 /* Evaluates a function's program in a phase; false when it refuses. Null is a refusal: that is how an unhandled case looks. */
@@ -199,17 +212,8 @@ read_payload(MakoFold *fold, const MakoEvent *event)
 static void
 limit_memory(MakoFold *fold)
 {
-	MemoryContext full = fold->stream_context;
-	MemoryContext old;
-
-	if (MemoryContextMemAllocated(full, false) <= STREAM_CONTEXT_LIMIT)
-		return;
-	old = MemoryContextSwitchTo(fold->spare_context);
-	set_state(fold, datumCopy(fold->state, false, -1));
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(full);
-	fold->stream_context = fold->spare_context;
-	fold->spare_context = full;
+	if (MemoryContextMemAllocated(fold->stream_context, false) > STREAM_CONTEXT_LIMIT)
+		take_over(fold, fold->state);
 }
 
 /* Folds one event into the state; false when the stream is refused. */

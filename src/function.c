@@ -48,14 +48,16 @@ arguments_fit(const RoleSignature *wanted, int nargs, const Oid *argtypes)
 	return true;
 }
 
-/* The catalog row of a function that exists. */
-static HeapTuple
-function_tuple(Oid oid)
+/* The catalog row of a function, to be released; an error where it was dropped a moment ago. */
+HeapTuple
+mako_function_tuple(Oid oid)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for function %u", oid);	/* cannot happen */
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", oid)));
 	return tuple;
 }
 
@@ -64,7 +66,7 @@ static MakoFunction *
 checked_function(Oid oid, MakoRole role)
 {
 	const RoleSignature *wanted = &role_signature[role];
-	HeapTuple	tuple = function_tuple(oid);
+	HeapTuple	tuple = mako_function_tuple(oid);
 	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
 	MakoFunction *function = palloc(sizeof(MakoFunction));
 

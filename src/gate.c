@@ -568,6 +568,14 @@ mako_gate_coerce(Node *expression, Oid type)
 								 COERCE_IMPLICIT_CAST, -1);
 }
 
+/* The text of a value, by the output function of its type. */
+char *
+mako_gate_output(Oid output_function, Datum value)
+{
+	require_gate();
+	return OidOutputFunctionCall(output_function, value);
+}
+
 /* The function that a user's text names: schema.name(types), on the path of the session. */
 Oid
 mako_gate_find_function(const char *name)

@@ -924,10 +924,14 @@ mako_gather_close(MakoGather *gather, int *count)
 	ereport(DEBUG1,
 			(errmsg_internal("read events of " INT64_FORMAT " streams in heap order, %d of them are read again in key order; %zu kB of chunks",
 							 gather->heads, gather->left.count, gather->chunks.blocks / 1024)));
-	qsort(gather->left.numbers, gather->left.count, sizeof(int64), compare_numbers);
 	*count = gather->left.count;
 	left = palloc_extended(sizeof(int64) * (gather->left.count + 1), MCXT_ALLOC_HUGE);
-	memcpy(left, gather->left.numbers, sizeof(int64) * gather->left.count);
+	/* Where nothing is left, there is no list of it. */
+	if (gather->left.count > 0)
+	{
+		qsort(gather->left.numbers, gather->left.count, sizeof(int64), compare_numbers);
+		memcpy(left, gather->left.numbers, sizeof(int64) * gather->left.count);
+	}
 	end_scan(gather);
 	MemoryContextDelete(gather->context);
 	return left;

@@ -8,6 +8,9 @@
  *
  * A definition may refer to itself. Where it does, the smallest value stands in for what would begin again; a schema without a finite
  * value has no instance. Values are trees that share their parts; everything lives in the current memory context.
+ *
+ * However large a definition is, time and memory are bounded: a schema makes its next sample when one of its users asks for it, and there
+ * are limits to the number of instances, to the size of each and of all, and to what is made on the way.
  */
 #include "type_definition.h"
 
@@ -17,28 +20,49 @@
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 
-/* JSON values in one instance. */
+/* The size of one instance, and of all: JSON values in it, where so many bytes of a text or key are another one. */
 #define SIZE_LIMIT 10000
+#define SIZE_LIMIT_OF_ALL 1000000
+#define BYTES_PER_VALUE 100
 #define NO_VALUE (SIZE_LIMIT + 1)
 
-/* Keys of all objects together, after which only what must be there is made. */
-#define KEY_BUDGET 1000000
+/* Samples of all schemas and keys of their objects, after which a schema makes one sample at most. */
+#define WORK_LIMIT 500000
+
+/* Passes over the schemas to find their smallest values; more than one only because of recursion. */
+#define MOST_PASSES 100
 
 /* A value of a schema. */
 typedef struct Sample
 {
 	JsonbValue	value;
-	int			size;			/* JSON values in it */
+	int			size;
 } Sample;
+
+/* What an object's next sample is. */
+typedef enum Stage
+{
+	STAGE_ALL,					/* everything that can be there */
+	STAGE_REQUIRED,				/* what must be there */
+	STAGE_MISSING,				/* all but one optional property */
+	STAGE_ADDITIONAL,			/* another key */
+	STAGE_OTHER,				/* another sample of one property */
+} Stage;
 
 /* What is known about a schema; an entry of a hash table. */
 typedef struct Known
 {
 	const Schema *schema;		/* the key */
 	int			size;			/* of its smallest value; NO_VALUE: it has none, or none is known yet */
-	bool		begun;			/* samples are being made */
-	bool		done;
-	List	   *samples;		/* the first one is as ordinary as can be */
+	Sample	   *smallest;		/* NULL until somebody asks for it */
+	List	   *samples;		/* so far; the first one is as ordinary as can be */
+	bool		growing;		/* one is being made */
+	bool		done;			/* there are no more */
+	Stage		stage;			/* the next sample: of an object, */
+	int			at;				/* for which member or sample of a part, */
+	int			turn;			/* and with which sample of the member */
+	bool		more;			/* a member had one in this turn */
+	Sample	  **ordinary;		/* one for each property of an object; NULL: it is missing */
 } Known;
 
 typedef struct Generator
@@ -46,7 +70,7 @@ typedef struct Generator
 	HTAB	   *known;
 	List	   *order;			/* of Known: what a schema is made of comes before it, but for recursion */
 	int			limit;			/* samples of a schema */
-	int64		keys;			/* left of the budget */
+	int64		work;			/* left of the limit */
 } Generator;
 
 /* What is known about a schema that was noted. */
@@ -66,15 +90,29 @@ note_schema(Generator *generator, const Schema *schema)
 	check_stack_depth();
 	if (found)
 		return;
+	memset(known, 0, sizeof(Known));
+	known->schema = schema;
 	known->size = NO_VALUE;
-	known->begun = known->done = false;
-	known->samples = NIL;
 	if (schema->child != NULL)
 		note_schema(generator, schema->child);
 	for (int i = 0; i < schema->count; i++)
 		if (schema->members[i].schema != NULL)
 			note_schema(generator, schema->members[i].schema);
 	generator->order = lappend(generator->order, known);
+}
+
+/* The size of a text as a value. */
+static int
+text_size(int length)
+{
+	return Min(1 + length / BYTES_PER_VALUE, NO_VALUE);
+}
+
+/* What a key adds to the size of its object. */
+static int
+key_size(const Member *member)
+{
+	return text_size(member->length) - 1;
 }
 
 /* ---- the smallest value ----------------------------------------------------------------------------------------------------- */
@@ -111,39 +149,42 @@ smallest_size(Generator *generator, const Schema *schema)
 	{
 		case FORM_REF:
 			return known_about(generator, schema->child)->size;
+		case FORM_ENUM:
+			return text_size(schema->members[0].length);
 		case FORM_PROPERTIES:
 			for (int i = 0; i < schema->count; i++)
 				if (schema->members[i].required)
-					size = Min(size + known_about(generator, schema->members[i].schema)->size, NO_VALUE);
+					size = Min(size + key_size(&schema->members[i]) + known_about(generator, schema->members[i].schema)->size, NO_VALUE);
 			return size;
 		case FORM_DISCRIMINATOR:
 			{
 				const Member *variant = smallest_variant(generator, schema);
 
-				return variant == NULL ? NO_VALUE : Min(known_about(generator, variant->schema)->size + 1, NO_VALUE);
+				return variant == NULL ? NO_VALUE :
+					Min(known_about(generator, variant->schema)->size + key_size(&schema->name) + text_size(variant->length), NO_VALUE);
 			}
 		default:
 			return 1;
 	}
 }
 
-/* Finds the sizes of all smallest values: they only become smaller, until nothing changes. */
+/* Finds the sizes of all smallest values: they only become smaller, until nothing changes or it takes too long. */
 static void
 find_smallest(Generator *generator)
 {
 	bool		changed = true;
 
-	while (changed)
+	for (int pass = 0; changed && pass < MOST_PASSES; pass++)
 	{
 		ListCell   *cell;
 
-		CHECK_FOR_INTERRUPTS();
 		changed = false;
 		foreach(cell, generator->order)
 		{
 			Known	   *known = lfirst(cell);
 			int			size = smallest_size(generator, known->schema);
 
+			CHECK_FOR_INTERRUPTS();
 			changed = changed || size < known->size;
 			known->size = Min(size, known->size);
 		}
@@ -237,13 +278,14 @@ add_key(JsonbValue *object, const char *name, int length, const JsonbValue *valu
 	pairs[at].order = 0;
 }
 
-/* The smallest value of a schema that has one. */
+static Sample *smallest_sample(Generator *generator, const Schema *schema);
+
+/* Makes the smallest value of a schema that has one. */
 static JsonbValue
 smallest_value(Generator *generator, const Schema *schema)
 {
 	JsonbValue	value;
 
-	check_stack_depth();
 	if (schema->nullable)
 		return null_value();
 	switch (schema->form)
@@ -251,7 +293,7 @@ smallest_value(Generator *generator, const Schema *schema)
 		case FORM_EMPTY:
 			return null_value();
 		case FORM_REF:
-			return smallest_value(generator, schema->child);
+			return smallest_sample(generator, schema->child)->value;
 		case FORM_TYPE:
 			switch (schema->type->kind)
 			{
@@ -274,17 +316,15 @@ smallest_value(Generator *generator, const Schema *schema)
 			value = object_value(schema->count + 1);	/* room for a tag */
 			for (int i = 0; i < schema->count; i++)
 				if (schema->members[i].required)
-				{
-					JsonbValue	member = smallest_value(generator, schema->members[i].schema);
-
-					add_key(&value, schema->members[i].name, schema->members[i].length, &member);
-				}
+					add_key(&value, schema->members[i].name, schema->members[i].length,
+							&smallest_sample(generator, schema->members[i].schema)->value);
 			return value;
 		case FORM_DISCRIMINATOR:
 			{
 				const Member *variant = smallest_variant(generator, schema);
 				JsonbValue	tag = string_value(variant->name, variant->length);
 
+				/* A variant has properties of its own, or none, and room for the tag. */
 				value = smallest_value(generator, variant->schema);
 				add_key(&value, schema->name.name, schema->name.length, &tag);
 				return value;
@@ -293,24 +333,28 @@ smallest_value(Generator *generator, const Schema *schema)
 	return null_value();		/* cannot happen */
 }
 
-/* The smallest value as a sample; NULL where there is none. */
+/* The smallest value as a sample, made once; NULL where there is none. */
 static Sample *
 smallest_sample(Generator *generator, const Schema *schema)
 {
-	int			size = known_about(generator, schema)->size;
-	Sample	   *sample;
+	Known	   *known = known_about(generator, schema);
 
-	if (size == NO_VALUE)
-		return NULL;
-	sample = palloc(sizeof(Sample));
-	sample->value = smallest_value(generator, schema);
-	sample->size = size;
-	return sample;
+	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
+	if (known->smallest == NULL && known->size < NO_VALUE)
+	{
+		Sample	   *sample = palloc(sizeof(Sample));
+
+		sample->value = smallest_value(generator, schema);
+		sample->size = known->size;
+		known->smallest = sample;
+	}
+	return known->smallest;
 }
 
 /* ---- samples ---------------------------------------------------------------------------------------------------------------- */
 
-static List *samples_of(Generator *generator, const Schema *schema);
+static Sample *sample_at(Generator *generator, const Schema *schema, int number);
 
 /* Adds a sample, unless it is too large. */
 static List *
@@ -331,7 +375,7 @@ static List *
 add_strings(List *samples, const char *const *texts, int count)
 {
 	for (int i = 0; i < count; i++)
-		samples = add_sample(samples, string_value(texts[i], strlen(texts[i])), 1);
+		samples = add_sample(samples, string_value(texts[i], strlen(texts[i])), text_size(strlen(texts[i])));
 	return samples;
 }
 
@@ -382,32 +426,39 @@ any_samples(void)
 	return add_sample(samples, array_value(NULL), 1);
 }
 
-/* Samples of arrays or maps: with one element of every kind, and empty. */
-static List *
-container_samples(Generator *generator, const Schema *schema)
+/*
+ * The next functions add the next sample of a schema, unless it is too large, and return false where that was the last one.
+ */
+
+/* An array or a map: with an ordinary element, empty, then with elements of every other kind. */
+static bool
+grow_container(Generator *generator, Known *known)
 {
-	bool		is_map = schema->form == FORM_VALUES;
-	List	   *samples = NIL;
-	ListCell   *cell;
+	bool		is_map = known->schema->form == FORM_VALUES;
+	JsonbValue	value = is_map ? object_value(1) : array_value(NULL);
+	int			number = known->at++;
+	const Sample *child = number == 1 ? NULL : sample_at(generator, known->schema->child, Max(number - 1, 0));
+	int			size = 1;
 
-	foreach(cell, samples_of(generator, schema->child))
+	if (child == NULL && number > 1)
+		return false;
+	if (child != NULL)
 	{
-		const Sample *child = lfirst(cell);
-		JsonbValue	value = is_map ? object_value(1) : array_value(&child->value);
-
+		size += child->size;
 		if (is_map)
 			add_key(&value, "key", 3, &child->value);
-		samples = add_sample(samples, value, child->size + 1);
-		if (list_length(samples) == 1)
-			samples = add_sample(samples, is_map ? object_value(0) : array_value(NULL), 1);
+		else
+			value = array_value(&child->value);
 	}
-	return samples != NIL ? samples : add_sample(NIL, is_map ? object_value(0) : array_value(NULL), 1);
+	known->samples = add_sample(known->samples, value, size);
+	return number > 0 || child != NULL;
 }
 
-/* An object from one sample for each property, NULL for a property that is missing. */
-static List *
-add_object(Generator *generator, List *samples, const Schema *schema, Sample *const *properties, const char *additional)
+/* Adds an object from one sample for each property, NULL for a property that is missing. */
+static void
+add_object(Generator *generator, Known *known, Sample *const *properties, const char *additional)
 {
+	const Schema *schema = known->schema;
 	JsonbValue	value = object_value(schema->count + 2);	/* room for a tag */
 	int64		size = 1;
 
@@ -415,7 +466,7 @@ add_object(Generator *generator, List *samples, const Schema *schema, Sample *co
 		if (properties[i] != NULL)
 		{
 			add_key(&value, schema->members[i].name, schema->members[i].length, &properties[i]->value);
-			size += properties[i]->size;
+			size += key_size(&schema->members[i]) + properties[i]->size;
 		}
 	if (additional != NULL)
 	{
@@ -424,155 +475,226 @@ add_object(Generator *generator, List *samples, const Schema *schema, Sample *co
 		add_key(&value, additional, strlen(additional), &null);
 		size++;
 	}
-	generator->keys -= schema->count;
-	return add_sample(samples, value, (int) Min(size, NO_VALUE));
+	generator->work -= schema->count;
+	known->samples = add_sample(known->samples, value, (int) Min(size, NO_VALUE));
 }
 
-/* Samples of objects: with everything, with what must be there, and with one property at a time that is missing or another one. */
-static List *
-object_samples(Generator *generator, const Schema *schema)
+/* Adds an object that has another sample of one property, NULL for none. */
+static void
+add_variation(Generator *generator, Known *known, int property, Sample *sample)
 {
-	Sample	  **ordinary = palloc0(sizeof(Sample *) * (schema->count + 1));
-	Sample	  **properties = palloc0(sizeof(Sample *) * (schema->count + 1));
-	List	   *samples = NIL;
-	int64		size = 1;
-	int			optional = 0;
-	bool		more = true;
+	Sample	   *ordinary = known->ordinary[property];
 
+	known->ordinary[property] = sample;
+	add_object(generator, known, known->ordinary, NULL);
+	known->ordinary[property] = ordinary;
+}
+
+/*
+ * Chooses an ordinary sample for each property, or where they are too large together a small one for those that must be there: then the
+ * ordinary ones have their turn one at a time. False where a required one has none.
+ */
+static bool
+choose_ordinary(Generator *generator, Known *known)
+{
+	const Schema *schema = known->schema;
+	int64		size = 1;
+
+	known->ordinary = palloc0(sizeof(Sample *) * (schema->count + 1));
 	for (int i = 0; i < schema->count; i++)
 	{
-		List	   *found = samples_of(generator, schema->members[i].schema);
-
-		if (found == NIL && schema->members[i].required)
-			return NIL;
-		ordinary[i] = found == NIL ? NULL : linitial(found);
-		size += found == NIL ? 0 : ordinary[i]->size;
+		known->ordinary[i] = sample_at(generator, schema->members[i].schema, 0);
+		if (known->ordinary[i] == NULL && schema->members[i].required)
+			return false;
+		size += known->ordinary[i] == NULL ? 0 : key_size(&schema->members[i]) + known->ordinary[i]->size;
 	}
+	known->turn = size > SIZE_LIMIT ? 0 : 1;
 	if (size > SIZE_LIMIT)
 		for (int i = 0; i < schema->count; i++)
-			ordinary[i] = schema->members[i].required ? smallest_sample(generator, schema->members[i].schema) : NULL;
-	samples = add_object(generator, samples, schema, ordinary, NULL);
+			known->ordinary[i] = schema->members[i].required ? smallest_sample(generator, schema->members[i].schema) : NULL;
+	return true;
+}
 
-	/* What must be there; one property that is missing comes next. */
+/* Adds an object with what must be there only, unless that is the one with everything, or with one property that is missing. */
+static void
+add_required(Generator *generator, Known *known)
+{
+	const Schema *schema = known->schema;
+	Sample	  **properties = palloc0(sizeof(Sample *) * (schema->count + 1));
+	int			optional = 0;
+
 	for (int i = 0; i < schema->count; i++)
-	{
-		properties[i] = schema->members[i].required ? ordinary[i] : NULL;
-		optional += properties[i] != ordinary[i];
-	}
+		if (schema->members[i].required)
+			properties[i] = known->ordinary[i];
+		else
+			optional += known->ordinary[i] != NULL;
 	if (optional > 1)
-		samples = add_object(generator, samples, schema, properties, NULL);
+		add_object(generator, known, properties, NULL);
+	pfree(properties);
+}
 
-	memcpy(properties, ordinary, sizeof(Sample *) * schema->count);
-	for (int i = 0; i < schema->count && list_length(samples) < generator->limit && generator->keys > 0; i++)
-		if (!schema->members[i].required && ordinary[i] != NULL)
-		{
-			properties[i] = NULL;
-			samples = add_object(generator, samples, schema, properties, NULL);
-			properties[i] = ordinary[i];
-		}
-	if (schema->additional && find_member(schema->members, schema->count, "additional", strlen("additional")) == NULL)
-		samples = add_object(generator, samples, schema, properties, "additional");
+/* Adds an object with the next sample of some property: all their second ones, then the third. False where there is none any more. */
+static bool
+add_other(Generator *generator, Known *known)
+{
+	const Schema *schema = known->schema;
 
-	/* The second sample of every property, then the third: should not all have room, each has had its turn. */
-	for (int turn = 1; more; turn++)
+	for (;;)
 	{
-		more = false;
-		for (int i = 0; i < schema->count && list_length(samples) < generator->limit && generator->keys > 0; i++)
+		for (; known->at < schema->count; known->at++)
 		{
-			List	   *found = samples_of(generator, schema->members[i].schema);
+			Sample	   *sample = sample_at(generator, schema->members[known->at].schema, known->turn);
 
-			if (turn >= list_length(found))
+			if (sample == NULL)
 				continue;
-			more = true;
-			properties[i] = list_nth(found, turn);
-			samples = add_object(generator, samples, schema, properties, NULL);
-			properties[i] = ordinary[i];
+			known->more = true;
+			add_variation(generator, known, known->at++, sample);
+			return true;
 		}
+		if (!known->more)
+			return false;
+		known->more = false;
+		known->at = 0;
+		known->turn++;
 	}
-	return samples;
 }
 
-/* Samples of every variant, the same number of each at most. */
-static List *
-variant_samples(Generator *generator, const Schema *schema)
+/* An object: with everything, with what must be there, and with one property at a time that is missing or another one. */
+static bool
+grow_object(Generator *generator, Known *known)
 {
-	int			share = Max(generator->limit / Max(schema->count, 1), 1);
-	List	   *samples = NIL;
+	const Schema *schema = known->schema;
 
-	for (int i = 0; i < schema->count; i++)
+	switch (known->stage)
 	{
-		const Member *variant = &schema->members[i];
-		JsonbValue	tag = string_value(variant->name, variant->length);
-		ListCell   *cell;
-		int			taken = 0;
-
-		foreach(cell, samples_of(generator, variant->schema))
-		{
-			const Sample *fields = lfirst(cell);
-			JsonbValue	value = object_value(fields->value.val.object.nPairs + 1);
-
-			if (taken++ == share)
-				break;
-			value.val.object.nPairs = fields->value.val.object.nPairs;
-			memcpy(value.val.object.pairs, fields->value.val.object.pairs, sizeof(JsonbPair) * value.val.object.nPairs);
-			add_key(&value, schema->name.name, schema->name.length, &tag);
-			samples = add_sample(samples, value, fields->size + 1);
-		}
+		case STAGE_ALL:
+			known->stage = STAGE_REQUIRED;
+			if (!choose_ordinary(generator, known))
+				return false;
+			add_object(generator, known, known->ordinary, NULL);
+			return true;
+		case STAGE_REQUIRED:
+			known->stage = STAGE_MISSING;
+			add_required(generator, known);
+			return true;
+		case STAGE_MISSING:
+			for (; known->at < schema->count; known->at++)
+				if (!schema->members[known->at].required && known->ordinary[known->at] != NULL)
+				{
+					add_variation(generator, known, known->at++, NULL);
+					return true;
+				}
+			known->stage = STAGE_ADDITIONAL;
+			return true;
+		case STAGE_ADDITIONAL:
+			known->stage = STAGE_OTHER;
+			known->at = 0;
+			if (schema->additional && find_member(schema->members, schema->count, "additional", strlen("additional")) == NULL)
+				add_object(generator, known, known->ordinary, "additional");
+			return true;
+		case STAGE_OTHER:
+			return add_other(generator, known);
 	}
-	return samples;
+	return false;				/* cannot happen */
 }
 
-/* The samples of a schema, null apart. */
-static List *
-make_samples(Generator *generator, const Schema *schema)
+/* An object with a tag: samples of every variant, the same number of each at most. */
+static bool
+grow_variants(Generator *generator, Known *known)
 {
-	List	   *samples = NIL;
+	const Schema *schema = known->schema;
+	int			share = Max(generator->limit / Max(schema->count, 1), 1);
+	const Member *variant;
+	const Sample *fields;
+
+	if (known->at == schema->count)
+		return false;
+	variant = &schema->members[known->at];
+	fields = known->turn < share ? sample_at(generator, variant->schema, known->turn) : NULL;
+	known->turn++;
+	if (fields == NULL)
+	{
+		known->at++;
+		known->turn = 0;
+	}
+	else
+	{
+		int			count = fields->value.val.object.nPairs;
+		JsonbValue	tag = string_value(variant->name, variant->length);
+		JsonbValue	value = object_value(count + 1);
+
+		value.val.object.nPairs = count;
+		memcpy(value.val.object.pairs, fields->value.val.object.pairs, sizeof(JsonbPair) * count);
+		add_key(&value, schema->name.name, schema->name.length, &tag);
+		generator->work -= count;
+		known->samples = add_sample(known->samples, value,
+									Min(fields->size + key_size(&schema->name) + text_size(variant->length), NO_VALUE));
+	}
+	return true;
+}
+
+/* Any schema, null apart. */
+static bool
+grow(Generator *generator, Known *known)
+{
+	const Schema *schema = known->schema;
+	Sample	   *sample;
 
 	switch (schema->form)
 	{
 		case FORM_EMPTY:
-			return any_samples();
+			known->samples = any_samples();
+			return false;
 		case FORM_REF:
-			return list_copy(samples_of(generator, schema->child));
+			sample = sample_at(generator, schema->child, known->at++);
+			if (sample != NULL)
+				known->samples = lappend(known->samples, sample);
+			return sample != NULL;
 		case FORM_TYPE:
-			return scalar_samples(schema);
+			known->samples = scalar_samples(schema);
+			return false;
 		case FORM_ENUM:
-			for (int i = 0; i < schema->count; i++)
-				samples = add_sample(samples, string_value(schema->members[i].name, schema->members[i].length), 1);
-			return samples;
+			if (known->at == schema->count)
+				return false;
+			known->samples = add_sample(known->samples, string_value(schema->members[known->at].name, schema->members[known->at].length),
+										text_size(schema->members[known->at].length));
+			known->at++;
+			return true;
 		case FORM_ELEMENTS:
 		case FORM_VALUES:
-			return container_samples(generator, schema);
+			return grow_container(generator, known);
 		case FORM_PROPERTIES:
-			return object_samples(generator, schema);
+			return grow_object(generator, known);
 		case FORM_DISCRIMINATOR:
-			return variant_samples(generator, schema);
+			return grow_variants(generator, known);
 	}
-	return samples;				/* cannot happen */
+	return false;				/* cannot happen */
 }
 
-/* The samples of a schema, made once; where they are being made already, the smallest value stands in. */
-static List *
-samples_of(Generator *generator, const Schema *schema)
+/*
+ * Returns a sample of a schema by its number, NULL where there are not so many. While one is being made, the smallest value stands in for
+ * the schema.
+ */
+static Sample *
+sample_at(Generator *generator, const Schema *schema, int number)
 {
 	Known	   *known = known_about(generator, schema);
-	Sample	   *smallest;
 
 	check_stack_depth();
 	CHECK_FOR_INTERRUPTS();
-	if (known->done)
-		return known->samples;
-	if (known->begun)
+	if (known->growing)
+		return number == 0 ? smallest_sample(generator, schema) : NULL;
+	while (number >= list_length(known->samples) && !known->done)
 	{
-		smallest = smallest_sample(generator, schema);
-		return smallest == NULL ? NIL : list_make1(smallest);
+		known->growing = true;
+		generator->work--;
+		known->done = !grow(generator, known) || list_length(known->samples) >= generator->limit - schema->nullable ||
+			(generator->work <= 0 && known->samples != NIL);
+		known->growing = false;
+		if (known->done && schema->nullable)
+			known->samples = add_sample(known->samples, null_value(), 1);
 	}
-	known->begun = true;
-	known->samples = make_samples(generator, schema);
-	if (schema->nullable)
-		known->samples = add_sample(known->samples, null_value(), 1);
-	known->done = true;
-	return known->samples;
+	return number < list_length(known->samples) ? list_nth(known->samples, number) : NULL;
 }
 
 /* Names what a value is one of: the variant of a discriminator or the value of an enum. */
@@ -602,29 +724,29 @@ name_variant(const Schema *schema, const JsonbValue *value, MakoInstance *instan
 }
 
 /*
- * Instances of a definition, as a list of MakoInstance; about limit at most, but one of every variant in any case. Those of a variant
- * stand together. None where the definition allows no finite value.
+ * Instances of a definition, as a list of MakoInstance; so many at most, and fewer where they are large. Those of a variant stand
+ * together. None where the definition allows no finite value.
  */
 List *
 mako_instances_generate(const MakoTypeDefinition *definition, int limit)
 {
 	HASHCTL		control = {.keysize = sizeof(const Schema *),.entrysize = sizeof(Known),.hcxt = CurrentMemoryContext};
-	Generator	generator = {.limit = limit,.keys = KEY_BUDGET};
+	Generator	generator = {.limit = limit,.work = WORK_LIMIT};
 	List	   *instances = NIL;
-	ListCell   *cell;
+	Sample	   *sample;
+	int			size = 0;
 
 	generator.known = hash_create("mako schemas", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	note_schema(&generator, definition->root);
 	find_smallest(&generator);
-	foreach(cell, samples_of(&generator, definition->root))
+	while (size < SIZE_LIMIT_OF_ALL && (sample = sample_at(&generator, definition->root, list_length(instances))) != NULL)
 	{
-		Sample	   *sample = lfirst(cell);
 		MakoInstance *instance = palloc0(sizeof(MakoInstance));
 
-		CHECK_FOR_INTERRUPTS();
 		name_variant(definition->root, &sample->value, instance);
 		instance->value = JsonbValueToJsonb(&sample->value);
 		instances = lappend(instances, instance);
+		size += sample->size;
 	}
 	hash_destroy(generator.known);
 	return instances;

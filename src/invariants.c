@@ -284,9 +284,13 @@ mako_stream_inserted(PG_FUNCTION_ARGS)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	int64		count;
 	NewRow	   *rows = read_new_rows(trigger, "version", &count);
+	int64		highest = 0;
+	Oid			role = GetUserId();
 	ListCell   *cell;
 
 	for (int64 i = 0; i < count; i++)
+	{
+		highest = Max(highest, rows[i].stream_no);
 		if (rows[i].number != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_CHECK_VIOLATION),
@@ -294,11 +298,13 @@ mako_stream_inserted(PG_FUNCTION_ARGS)
 					 errdetail("The version of stream number " INT64_FORMAT " is " INT64_FORMAT ".",
 							   rows[i].stream_no, rows[i].number),
 					 errhint("The version advances with the stream's events.")));
+	}
 	if (count > 0)
 	{
 		MakoGate	gate = mako_gate_enter_table(trigger->tg_relation->rd_rel->relowner);
 		MakoConnection connection = mako_sql_connect_own();
 
+		mako_sequence_pass(trigger->tg_relation, highest, role);
 		foreach(cell, versions_of(rows, count))
 			mako_fence_pass(lfirst(cell), MAKO_FENCE_START);
 		mako_sql_disconnect(connection);

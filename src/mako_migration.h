@@ -48,6 +48,9 @@
  *	  expanded_json.c    the values that those work on                         (MakoJson)
  *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
  *
+ * What is registered (definition.c) is compared with what it is now at every use: fingerprint.c has it as text, which describe.c makes of
+ * everything that a function's results depend on (describe.h).
+ *
  * explain.c takes a function the same way and says what became of it, call by call; preview.c, of which functions, streams and events a
  * migration would need, and what stands against it.
  *
@@ -55,7 +58,7 @@
  * which states follow which.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
- * version (fence.c); state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
+ * version (fence.c), with the numbers of sequence.c; state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it; for dry_run.c, which moves them
  * without writing (merge_patch.c says what has changed); and for diagnose.c, which looks for what is wrong with definitions and store
  * (probe.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of snapshot.c.
@@ -63,9 +66,9 @@
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
  * two stream contexts (reset per stream), the writer's context (states of all runs that wait to be written; reset per flush) and the
- * contexts of the compiled functions (reset after an error). Whoever owns a context resets it; nobody else switches into it for longer than
- * one allocation. A cached fold has a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the
- * transaction's.
+ * contexts of the compiled functions (reset after an error). A fold copies the state that it begins with before it resets anything: the
+ * state may be its own. Whoever owns a context resets it; nobody else switches into it for longer than one allocation. A cached fold has
+ * a context of its own, which hangs below its borrower's; what fingerprint.c keeps hangs below the transaction's.
  *
  * A state is an expanded value while its stream is folded. It has no context of its own but lies in the stream's, and points into
  * payloads (there, or gathered), stored states and constants of the programs; nothing changes once it is made. It becomes flat when it is
@@ -95,6 +98,11 @@
 #include "utils/uuid.h"
 
 #include "compat.h"
+#include "sql.h"
+
+/* Our messages are told from the server's own by their domain: see isolation.c. */
+#undef TEXTDOMAIN
+#define TEXTDOMAIN PG_TEXTDOMAIN("mako_migration")
 
 /* Limits. */
 #define MAKO_MAX_NAME 200			/* bytes of a workflow name */
@@ -111,6 +119,7 @@
 #define MAKO_ERRCODE_TYPE_MISMATCH MAKE_SQLSTATE('M','K','0','0','4')	/* value outside its type definition */
 #define MAKO_ERRCODE_STREAM_MOVED MAKE_SQLSTATE('M','K','0','0','5')	/* stream runs under another workflow now */
 #define MAKO_ERRCODE_NOT_OK MAKE_SQLSTATE('M','K','0','0','6')	/* too many streams failed */
+#define MAKO_ERRCODE_PROCESS_EXISTS MAKE_SQLSTATE('M','K','0','0','7')	/* mako_spawn() of one that is there */
 
 typedef struct MakoStream MakoStream;	/* below: stream.c */
 
@@ -153,87 +162,6 @@ extern const char *mako_workflow_id_version(const char *workflow_id);
 extern bool mako_workflow_id_same_name(const char *a, const char *b);
 extern Datum mako_assert_workflow_id(PG_FUNCTION_ARGS);
 
-/* ---- sql.c: the only file with SPI ----------------------------------------------------------------------------------------- */
-
-/*
- * A statement, prepared at its first use. %s in the text stands for the extension's schema. A static one keeps its plan for the
- * session, a transient one until the connection ends.
- */
-typedef struct MakoStatement
-{
-	const char *text;
-	int			nargs;
-	Oid			argtypes[16];
-	bool		plan_each_time;	/* the best plan depends on the sizes of arguments and tables */
-	bool		transient;
-	bool		may_defer;		/* constraints of what it writes may be checked when the transaction ends */
-	bool		verbatim;		/* the text has names of others: %s and mako. in it stand for themselves */
-	const char *needs;			/* "mako.x mako.y": tables that functions in it read for the caller; or NULL */
-	Oid			relation;		/* somebody's relation that it is about; InvalidOid: ours */
-	/* Private to sql.c, as is the plan. */
-	bool		is_known;		/* what it names: the next two */
-	bool		names_schema;
-	uint32		tables;			/* of the store, as a set */
-	void	   *plan;			/* SPIPlanPtr */
-	Oid			schema;			/* of the extension, when the plan was made */
-	SubTransactionId executing; /* in which its outermost execution began, like the next one */
-	uint64		transaction;
-	uint64		checked_generation; /* of the store, when the privileges of a role were checked; 0: never */
-	Oid			checked_user;
-	bool		checked_row_security;
-	bool		by_caller;		/* a policy concerns that role */
-	List	   *written;		/* relations that it writes */
-} MakoStatement;
-
-/* The rows of a result, or how many rows a statement without result was about; free them with mako_rows_free(). */
-typedef struct MakoRows
-{
-	uint64		count;
-	void	   *table;			/* SPITupleTable, private to sql.c */
-} MakoRows;
-
-/* A connection: SPI and settings of its own, until it is closed or the (sub)transaction ends. */
-typedef struct MakoConnection
-{
-	int			guc_level;
-} MakoConnection;
-
-typedef struct MakoCursor MakoCursor;
-
-extern Oid	mako_sql_extension_schema(void);
-extern Oid	mako_sql_extension_owner(void);
-extern const char *mako_sql_extension_version(void);
-extern MakoConnection mako_sql_connect(void);
-extern MakoConnection mako_sql_connect_visible(void);
-extern MakoConnection mako_sql_connect_own(void);
-extern void mako_sql_set(MakoConnection connection, const char *name, const char *value);
-extern void mako_sql_disconnect(MakoConnection connection);
-extern void mako_sql_connect_procedure(void);
-extern void mako_sql_disconnect_procedure(void);
-extern void mako_sql_commit(void);
-extern void mako_sql_check(MakoStatement *statement);
-pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expected);
-extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
-extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
-extern MakoRows mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *nulls, int milliseconds);
-extern double mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls);
-extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
-extern Datum mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type, bool *isnull);
-extern int64 mako_row_bigint(const MakoRows *rows, uint64 row, int column);
-extern int64 mako_row_bigint_or(const MakoRows *rows, uint64 row, int column, int64 other);
-extern int32 mako_row_integer(const MakoRows *rows, uint64 row, int column);
-extern bool mako_row_boolean(const MakoRows *rows, uint64 row, int column);
-extern Oid	mako_row_oid(const MakoRows *rows, uint64 row, int column);
-extern TimestampTz mako_row_timestamptz(const MakoRows *rows, uint64 row, int column);
-extern Datum mako_row_jsonb(const MakoRows *rows, uint64 row, int column);
-extern Datum mako_row_array(const MakoRows *rows, uint64 row, int column, Oid type);
-extern char *mako_row_text(const MakoRows *rows, uint64 row, int column);
-extern pg_uuid_t *mako_row_uuid(const MakoRows *rows, uint64 row, int column);
-extern void mako_rows_free(MakoRows *rows);
-extern MakoCursor *mako_cursor_open(MakoStatement *statement, Datum *values, const char *nulls, bool own_snapshot);
-extern MakoRows mako_cursor_fetch(MakoCursor *cursor, long count);
-extern void mako_cursor_close(MakoCursor *cursor);
-
 /* ---- result.c: arguments and results of functions -------------------------------------------------------------------------- */
 
 typedef struct MakoRowSet MakoRowSet;
@@ -251,6 +179,12 @@ extern void mako_rowset_add_rows(MakoRowSet *rows, MakoRows added);
  * everything it did is rolled back. Errors that concern the whole run are raised again.
  */
 extern ErrorData *mako_isolation_run(void (*callback) (void *argument), void *argument);
+
+/* ---- role.c: roles that are remembered in tables --------------------------------------------------------------------------- */
+
+extern char *mako_role_identity(Oid role);
+extern Oid	mako_role_find(const char *name, const char *identity);
+extern bool mako_role_is(Oid now, const char *name, const char *identity);
 
 /* ---- fence.c: the fence around a format version ---------------------------------------------------------------------------- */
 
@@ -287,6 +221,12 @@ extern void mako_direct_close(MakoDirect *direct);
 extern bool mako_head_advance(const ItemPointerData *tid, int64 version);
 extern MakoDirect *mako_head_open(void);
 
+/* ---- sequence.c: the numbers of streams and runs ------------------------------------------------------------------------------ */
+
+extern const char *mako_sequence_problems(void);
+extern void mako_sequence_catch_up(void);
+extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
+
 /* ---- invariants.c: the store's triggers ------------------------------------------------------------------------------------ */
 
 extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
@@ -294,11 +234,6 @@ extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, con
 extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
 pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 													const char *detail);
-
-/* ---- role.c: roles that are remembered --------------------------------------------------------------------------------------- */
-
-extern char *mako_role_identity(Oid role);
-extern bool mako_role_is(Oid role, const char *name, const char *identity);
 
 /* ---- report.c: counts and errors ------------------------------------------------------------------------------------------- */
 
@@ -378,6 +313,7 @@ typedef struct MakoFunction
 extern MakoFunction *mako_function_resolve(const char *name, MakoRole role);
 extern MakoFunction *mako_function_lookup(const char *signature, MakoRole role, const char *registered_for);
 extern const char *mako_function_role(MakoRole role);
+extern HeapTuple mako_function_tuple(Oid oid);
 extern Oid	mako_function_state_type(const MakoFunction *function);
 
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------------------ */
@@ -386,7 +322,8 @@ extern void mako_fingerprint_init(void);
 extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
-extern bool mako_fingerprint_body(Oid function, List **trees);
+extern void mako_fingerprint_watch(Oid relation);
+extern bool mako_fingerprint_body(Oid function, FuncExpr *call, List **trees);
 
 /* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ------------------------------------------------------ */
 
@@ -414,7 +351,7 @@ extern char *mako_path_describe(const MakoPath *path);
 
 /* ---- instances.c: values that a type definition allows --------------------------------------------------------------------- */
 
-#define MAKO_INSTANCES 1000		/* of a definition, about */
+#define MAKO_INSTANCES 1000		/* of a definition, at most */
 
 typedef struct MakoInstance
 {
@@ -426,6 +363,14 @@ typedef struct MakoInstance
 extern List *mako_instances_generate(const MakoTypeDefinition *definition, int limit);
 
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
+
+/* The owners of a definition's functions, as they are registered, in the order of the functions. */
+typedef struct MakoOwners
+{
+	int			count;
+	char	  **name;
+	char	  **identity;		/* role.c */
+} MakoOwners;
 
 typedef struct MakoWorkflow
 {
@@ -454,6 +399,7 @@ typedef struct MakoStateMigration
 } MakoStateMigration;
 
 extern MakoWorkflow *mako_definition_workflow(const char *workflow_id);
+extern MakoOwners mako_definition_owners(const MakoRows *rows, uint64 row, int column);
 extern char *mako_definition_fingerprint(const char *workflow_id);
 extern void mako_definition_require(const char *workflow_id);
 extern MakoStateMigration *mako_definition_migration(const char *source_wf, const char *target_wf);
@@ -752,7 +698,7 @@ typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
 typedef struct MakoReplay
 {
 	MemoryContext context;
-	List	   *folds;			/* of other workflows and steps, compiled when they are met */
+	List	   *folds;			/* of its own, compiled when they are met; they raise refusals */
 	int64		rebuilt;		/* streams whose migration snapshot is missing */
 	MakoMomentCallback tell;	/* what mako_replay_stream() starts from, and folds; or NULL */
 	void	   *argument;

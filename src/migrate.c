@@ -118,7 +118,7 @@ mako_migrate(PG_FUNCTION_ARGS)
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	connection = mako_sql_connect();
-	mako_door_check_store();
+	mako_door_check_for_run();
 	mako_report_columns(linitial(run(&request, 1, command)), tupdesc, values, nulls);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
@@ -226,7 +226,7 @@ mako_migrate_workflows(const MakoRequest *version)
 {
 	List	   *workflows;
 
-	mako_door_check_store();
+	mako_door_check_for_run();
 	mako_coverage_require_version(version->source_wf);
 	mako_coverage_require_version(version->target_wf);
 	check_decisions(version->source_wf, version->target_wf);

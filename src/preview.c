@@ -175,6 +175,8 @@ block_store(Preview *preview)
 {
 	const char *problems = mako_door_problems();
 
+	if (problems == NULL)
+		problems = mako_sequence_problems();
 	if (problems != NULL)
 		block(preview, psprintf("The store is damaged: %s.", problems));
 	/* Without these tables there is nothing to say. */

@@ -353,6 +353,8 @@ is_accepted_after_all(Probe *probe, Variant *variant)
 		return variant->accepted;
 	rows = mako_sql_query_snapshot(&select_payloads, values, NULL);
 	probe->fold->upcast = probe->upcast;
+	/* While the fold was without it, errors may have made every program's evaluation state anew but this one's. */
+	mako_fold_recover(probe->fold);
 	foreach(cell, probe->reached)
 		try_stored_events(probe, variant, &rows, ((MakoInstance *) lfirst(cell))->value);
 	foreach(cell, probe->generated)
@@ -447,7 +449,7 @@ compile_sampling(void *argument)
 {
 	Sampling   *sampling = argument;
 
-	sampling->fold = mako_replay_fold(sampling->replay, sampling->probe->source_wf, sampling->probe->target_wf);
+	sampling->fold = mako_fold_create(mako_plan_create(sampling->probe->source_wf, sampling->probe->target_wf));
 	sampling->mover = mako_mover(sampling->fold->plan, false);
 }
 
@@ -458,8 +460,9 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	Sampling   *sampling = argument;
 	MakoMove	move;
 
-	sampling->streams++;
 	(void) mako_mover_take(&sampling->mover, sampling->fold, sampling->replay, stream, reader, &move);
+	/* One that fails is counted where that is noted: it may be taken twice before. */
+	sampling->streams += sampling->fold->refusal.sqlerrcode == 0;
 	return true;
 }
 
@@ -473,6 +476,7 @@ note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 se
 	error->hint, psprintf("\"%s\"", stream->stream_id)};
 	MemoryContext old;
 
+	sampling->streams++;
 	/* Events that are missing have findings of their own, and so do heads that were moved. */
 	if (error->sqlerrcode == ERRCODE_DATA_CORRUPTED || (stream->boundary_missing && phase == MAKO_PHASE_LOAD))
 		return;

@@ -33,6 +33,17 @@ static struct
 	TimestampTz noticed_at;
 } progress;
 
+/* Frees one of the texts, if it is there: an error may have come before it was made. */
+static void
+forget(char **text)
+{
+	char	   *old = *text;
+
+	*text = NULL;
+	if (old != NULL)
+		pfree(old);
+}
+
 /* Shows how far it is; the view mako_progress takes it apart again. */
 static void
 report(TimestampTz now)
@@ -62,14 +73,16 @@ void
 mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
 					TimestampTz started_at)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	bool		whole_version = request->one_of_version && request->batch_size == 0;
+	MemoryContext old;
 
 	if (progress.statement == NULL)
 	{
-		progress.statement = pstrdup(MakoCurrentActivity());
+		/* The server answers with a copy, which is the caller's to forget. */
+		progress.statement = MemoryContextStrdup(TopMemoryContext, MakoCurrentActivity());
 		progress.noticed_at = GetCurrentTimestamp();
 	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (progress.what != NULL)
 		pfree(progress.what);
 	progress.what = psprintf("%s %s -> %s", request->batch_size > 0 ? "mako_migrate_batched" : "mako_migrate",
@@ -104,9 +117,8 @@ mako_progress_end(void)
 	if (progress.statement == NULL)
 		return;
 	MakoReportActivity(progress.statement);
-	pfree(progress.statement);
-	pfree(progress.what);
-	progress.statement = progress.what = NULL;
+	forget(&progress.statement);
+	forget(&progress.what);
 }
 
 /* ---- the view ------------------------------------------------------------------------------- */

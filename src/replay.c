@@ -395,6 +395,8 @@ enter(Walk *walk, const char *workflow_id, Datum state, int64 sequence_number)
 	walk->workflow_id = workflow_id;
 	walk->fold = mako_replay_fold(walk->replay, workflow_id, workflow_id);
 	walk->known = state != (Datum) 0;
+	/* A history does not stop at a refusal, so it must be raised: no fold of a batch can be among those of its replay. */
+	Assert(!walk->fold->takes_refusals);
 	if (walk->known)
 		mako_fold_begin(walk->fold, state, sequence_number);
 }

@@ -339,7 +339,7 @@ mako_report_load_errors(MakoReport *report)
 			.detail = mako_row_text(&rows, row, 7),.hint = mako_row_text(&rows, row, 8),.context = mako_row_text(&rows, row, 9)
 		};
 
-		while (strcmp(mako_phase_name[error.phase], phase) != 0)
+		while (error.phase < MAKO_PHASE_REGISTRY && strcmp(mako_phase_name[error.phase], phase) != 0)
 			error.phase++;
 		snprintf(error.sqlstate, sizeof(error.sqlstate), "%s", sqlstate);
 		report->errors = lappend(report->errors, copy_error(&error, MAKO_ERROR_TEXT));

@@ -214,9 +214,6 @@ enter(MakoRetrace *trace, const char *workflow_id, Datum state)
 {
 	MakoFold   *fold = state == (Datum) 0 ? NULL : fold_of(trace, workflow_id);
 
-	/* A fold's state is gone when it begins anew. */
-	if (fold != NULL && fold == trace->fold)
-		state = JsonbPGetDatum(DatumGetJsonbPCopy(state));
 	trace->workflow_id = workflow_id;
 	trace->known = fold != NULL;
 	trace->fold = fold;
@@ -251,12 +248,15 @@ migrate(MakoRetrace *trace, const char *target_wf, MakoRun *run)
 	return mako_fold_migrate(steps);
 }
 
-/* Goes to a workflow without a move of its own: by repointings, where the state is the same, or through the registered steps. */
-static void
+/*
+ * Goes to a workflow without a move of its own: by repointings, where the state is the same, or through the registered steps; false when
+ * one of those refuses the state.
+ */
+static bool
 go_to(MakoRetrace *trace, const char *workflow_id)
 {
 	if (trace->workflow_id != NULL && strcmp(trace->workflow_id, workflow_id) == 0)
-		return;
+		return true;
 	if (trace->workflow_id == NULL)
 	{
 		const MakoFold *fold = fold_of(trace, workflow_id);
@@ -267,10 +267,11 @@ go_to(MakoRetrace *trace, const char *workflow_id)
 		enter(trace, workflow_id, (Datum) 0);
 	else
 	{
-		if (strcmp(folding_workflow(trace, trace->workflow_id, 0), workflow_id) != 0)
-			(void) migrate(trace, workflow_id, NULL);
+		if (strcmp(folding_workflow(trace, trace->workflow_id, 0), workflow_id) != 0 && !migrate(trace, workflow_id, NULL))
+			return false;
 		enter(trace, workflow_id, trace->fold->state);
 	}
+	return true;
 }
 
 /* A stored state under a workflow at this point: the application's, or that of a run; (Datum) 0 without one. */
@@ -302,7 +303,8 @@ follow(MakoRetrace *trace, const MakoMark *mark)
 		enter(trace, run->target_wf, mark->state);
 		return true;
 	}
-	go_to(trace, run->source_wf);
+	if (!go_to(trace, run->source_wf))
+		return false;
 	if (!trace->known)
 		enter(trace, run->source_wf, read_stored(trace, run->source_wf, 0));
 	if (trace->known)
@@ -351,12 +353,12 @@ take_event(MakoRetrace *trace, const MakoEvent *event)
 	if (trace->workflow_id == NULL || !mako_replay_written_under(event, trace->workflow_id))
 		written_under = TextDatumGetCString(event->workflow_id);
 	workflow_id = folding_workflow(trace, written_under != NULL ? written_under : trace->workflow_id, event->sequence_number);
-	if (trace->workflow_id == NULL)
-		go_to(trace, workflow_id);
-	else if (workflow_id != trace->workflow_id && strcmp(workflow_id, trace->workflow_id) != 0 &&
-			 (strcmp(trace->workflow_id, workflow_to_come(trace, event->sequence_number)) != 0 ||
-			  mako_replay_may_have_returned(trace->workflow_id, workflow_id)))
-		go_to(trace, workflow_id);
+	if ((trace->workflow_id == NULL ||
+		 (workflow_id != trace->workflow_id && strcmp(workflow_id, trace->workflow_id) != 0 &&
+		  (strcmp(trace->workflow_id, workflow_to_come(trace, event->sequence_number)) != 0 ||
+		   mako_replay_may_have_returned(trace->workflow_id, workflow_id)))) &&
+		!go_to(trace, workflow_id))
+		return false;
 
 	trace->known = trace->known && trace->fold->apply != NULL;
 	if (trace->known && !mako_fold_event(trace->fold, event))
@@ -402,15 +404,20 @@ mako_retrace_until(MakoRetrace *trace, MakoReader *reader, int64 sequence_number
 	}
 }
 
-/* Goes to the workflow where the stream was in the end, with its state; where only the application knows that, with its snapshot. */
-void
+/*
+ * Goes to the workflow where the stream was in the end, with its state; where only the application knows that, with its snapshot. False
+ * when a step on the way refuses the state.
+ */
+bool
 mako_retrace_finish(MakoRetrace *trace)
 {
-	go_to(trace, trace->final_wf);
+	if (!go_to(trace, trace->final_wf))
+		return false;
 	if (!trace->known)
 		enter(trace, trace->final_wf, read_stored(trace, trace->final_wf, 0));
 	if (!trace->known)
 		raise_unknown(trace);
+	return true;
 }
 
 /* Takes the state to the target of the main fold; false when it is refused. */

@@ -78,7 +78,7 @@ extern void mako_retrace_warn(MakoRun *run, const MakoPlan *plan);
 extern MakoMarks mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id);
 extern void mako_retrace_begin(MakoRetrace *trace, const MakoMark *from);
 extern bool mako_retrace_until(MakoRetrace *trace, MakoReader *reader, int64 sequence_number);
-extern void mako_retrace_finish(MakoRetrace *trace);
+extern bool mako_retrace_finish(MakoRetrace *trace);
 extern bool mako_retrace_migrate(MakoRetrace *trace);
 
 #endif							/* MAKO_RETRACE_H */

@@ -1,32 +1,38 @@
 /*
  * role.c
- *	  A role as it is remembered: by its name, for people, and by its identity.
+ *	  Roles that are remembered in tables: by name, for people, and by identity.
  *
- * A renamed role is the same role, and another one may have its name. So the OID tells who it was, where
- * the cluster is the one in which it was remembered. A dump takes names into another cluster, and there
- * the name tells.
+ * In the cluster in which it was written down, the identity says which role is meant: one that was renamed is the same, one that was made
+ * again under the old name is not. After a dump and restore into another cluster, only the name can say.
  */
 #include "mako_migration.h"
 
 #include "access/xlog.h"
-#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
 
-/* The identity of a role: its OID and the system identifier of the cluster. */
+/* The identity of a role: its OID and the cluster's system identifier. */
 char *
 mako_role_identity(Oid role)
 {
 	return psprintf("%u@" UINT64_FORMAT, role, GetSystemIdentifier());
 }
 
-/* Returns true if a role is the one that was remembered with this name and identity. */
-bool
-mako_role_is(Oid role, const char *name, const char *identity)
+/* The role that is remembered; InvalidOid when there is none any more. */
+Oid
+mako_role_find(const char *name, const char *identity)
 {
-	const char *cluster = identity == NULL ? NULL : strchr(identity, '@');
-	const char *now;
+	unsigned int oid;
+	unsigned long long cluster;
 
-	if (cluster != NULL && strcmp(cluster, strchr(mako_role_identity(role), '@')) == 0)
-		return strcmp(identity, mako_role_identity(role)) == 0;
-	now = GetUserNameFromId(role, true);
-	return now != NULL && strcmp(now, name) == 0;
+	if (sscanf(identity, "%u@%llu", &oid, &cluster) != 2 || (uint64) cluster != GetSystemIdentifier())
+		return get_role_oid(name, true);
+	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(oid)) ? oid : InvalidOid;
+}
+
+/* Is a role the one that is remembered? */
+bool
+mako_role_is(Oid now, const char *name, const char *identity)
+{
+	return OidIsValid(now) && mako_role_find(name, identity) == now;
 }

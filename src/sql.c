@@ -614,8 +614,15 @@ Datum
 mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type, bool *isnull)
 {
 	SPITupleTable *table = (SPITupleTable *) rows->table;
-	Oid			actual = TupleDescAttr(table->tupdesc, column - 1)->atttypid;
+	Oid			actual;
 
+	if (row >= rows->count)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row that was there a moment ago is not there any more"),
+				 errdetail("Another session has removed it meanwhile."),
+				 errhint("Try again.")));
+	actual = TupleDescAttr(table->tupdesc, column - 1)->atttypid;
 	if (actual != type && getBaseType(actual) != type)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),

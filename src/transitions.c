@@ -279,7 +279,7 @@ static Machine
 survey(const char *workflow_id, const char *tag)
 {
 	MakoReplay *replay = mako_replay_create();
-	Machine		machine = {mako_replay_fold(replay, workflow_id, workflow_id), replay, tag};
+	Machine		machine = {mako_fold_create(mako_plan_create(workflow_id, workflow_id)), replay, tag};
 	MakoSurvey	survey = {.fold = machine.fold,.replay = replay,.sample = -1,.take = take_stream,.fail = fail_stream,.argument = &machine};
 	HASHCTL		control = {.keysize = sizeof(char *),.entrysize = sizeof(Transition),.hash = hash_key,.match = match_keys};
 

@@ -302,10 +302,12 @@ check_marks(const Proof *proof, const MakoStream *stream, Member *member)
 	const MakoRun *run = proof->run;
 	const MakoWorkflow *target = proof->fold->plan->workflows[proof->fold->plan->steps];
 	const MakoMark *snapshot = member->snapshot;
+	/* Where it took a boundary along, the stream moved behind that; what is damaged may say otherwise. */
+	int64		last = Max(place_of(member), number_of(member));
 
-	if (place_of(member) > stream->version)
+	if (last > stream->version)
 	{
-		note(proof, member, number_of(member), BEYOND_HEAD, json_number(place_of(member)), json_number(stream->version));
+		note(proof, member, number_of(member), BEYOND_HEAD, json_number(last), json_number(stream->version));
 		return false;
 	}
 	if (snapshot != NULL && strcmp(snapshot->workflow_id, run->target_wf) != 0)
@@ -398,9 +400,8 @@ find_difference(const Proof *proof, const MakoStream *stream, const Member *memb
 static bool
 check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, MakoRetrace *trace, MakoReader *reader)
 {
-	if (!mako_retrace_until(trace, reader, member->snapshot->sequence_number))
+	if (!mako_retrace_until(trace, reader, member->snapshot->sequence_number) || !mako_retrace_finish(trace))
 		return false;
-	mako_retrace_finish(trace);
 	/* A copy of the boundary went along as it was. */
 	if (member->repointing == NULL && !mako_retrace_migrate(trace))
 		return false;

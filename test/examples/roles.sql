@@ -11,7 +11,8 @@
 --
 -- The names are the defaults. Roles that are missing are made, without login: grant them to people. Run it again after an update of the
 -- extension, after mako_add_dependent(), and after functions of another schema are registered: it grants what has been added, and takes
--- nothing away. Registering a function takes its owner's privileges besides, so the author's functions belong to the author.
+-- nothing away. Registering a function takes its owner's privileges besides, so the author's functions belong to the author. What is
+-- registered belongs to the role that did it: people who are authors use SET ROLE first, so that all of them may replace it.
 
 \if :{?author} \else \set author mako_author \endif
 \if :{?operator} \else \set operator mako_operator \endif

@@ -322,7 +322,7 @@ END
 $$;
 \set fold 'SELECT mako_fold(''helped@FV2024-10-01'', ''[{"event_type": "Any", "payload": {}}]'')'
 \set again 'SELECT mako_register_workflow(''helped@FV2024-10-01'', ''app.apply_helped'', initial_state => ''{"n": 0}'', replace => true)'
-\set changed '55000|the definition of workflow "helped@FV2024-10-01" has changed since it was registered|A function, a helper of it, its settings or a domain is not what was registered.|Review the change, then register it again with replace => true.'
+\set changed '55000|the definition of workflow "helped@FV2024-10-01" has changed since it was registered|A function, or something that its results depend on, is not what was registered.|Review the change, then register it again with replace => true.'
 
 SELECT is(pg_temp.after(change, :'fold', :'again'), :'changed' || E'\nrepaired: yes', what)
 FROM (VALUES

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(125);
+SELECT plan(127);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -216,6 +216,8 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_guard', '', 'trigger', 'f', 'v', false, 'u'),
   ('mako_store_object', '',
    'TABLE(ordinal integer, kind text, relation text, name text, definition text)', 'f', 's', false, 's'),
+  ('mako_sequence_problem', '', 'TABLE(object text, problem text, repairable boolean)', 'f', 's', false, 's'),
+  ('mako_advance_sequences', '', 'void', 'f', 'v', false, 'u'),
   ('mako_store_problem', '', 'TABLE(object text, problem text, repairable boolean)', 'f', 's', false, 's'),
   ('mako_store_column', '',
    'TABLE(relation text, name text, type regtype, not_null boolean, problem text, relation_problem text)', 'f', 's', false, 's'),
@@ -325,7 +327,8 @@ SELECT results_eq(
             ('in_flight', 'text', false, NULL), ('initial_state', 'jsonb', false, NULL),
             ('event_type_definition', 'jsonb', false, NULL), ('state_type_definition', 'jsonb', false, NULL),
             ('state_schema_version', 'integer', true, NULL), ('function_owner', 'text[]', true, NULL),
-            ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, 'CURRENT_USER'),
+            ('function_owner_identity', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, NULL),
+            ('registered_by_identity', 'text', true, NULL),
             ('registered_at', 'timestamp with time zone', true, 'now()'), ('dispatch', 'text', true, '''any''::text'),
             ('dispatch_versions', 'text[]', false, NULL) $$,
   'mako_workflow has these columns');
@@ -333,14 +336,16 @@ SELECT results_eq(
 SELECT results_eq(
   $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_state_migration' ORDER BY attnum $$,
   $$ VALUES ('source_wf', 'mako_workflow_id', true, NULL), ('target_wf', 'mako_workflow_id', true, NULL),
-            ('migrate', 'text', false, NULL), ('function_owner', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL),
-            ('registered_by', 'text', true, 'CURRENT_USER'), ('registered_at', 'timestamp with time zone', true, 'now()') $$,
+            ('migrate', 'text', false, NULL), ('function_owner', 'text[]', true, NULL),
+            ('function_owner_identity', 'text[]', true, NULL), ('fingerprint', 'text', true, NULL), ('registered_by', 'text', true, NULL),
+            ('registered_by_identity', 'text', true, NULL), ('registered_at', 'timestamp with time zone', true, 'now()') $$,
   'mako_state_migration has these columns');
 
 SELECT results_eq(
   $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_exemption' ORDER BY attnum $$,
   $$ VALUES ('workflow_id', 'mako_workflow_id', true, NULL), ('reason', 'text', true, NULL),
-            ('exempted_by', 'text', true, 'CURRENT_USER'), ('exempted_at', 'timestamp with time zone', true, 'now()') $$,
+            ('exempted_by', 'text', true, NULL), ('exempted_by_identity', 'text', true, NULL),
+            ('exempted_at', 'timestamp with time zone', true, 'now()') $$,
   'mako_exemption has these columns');
 
 SELECT results_eq(

@@ -348,7 +348,7 @@ CREATE OR REPLACE FUNCTION r.migrate(state jsonb) RETURNS jsonb LANGUAGE sql STA
 DROP FUNCTION r.in_flight(jsonb);
 SELECT is(pg_temp.blockers(),
   E'Function r.in_flight(pg_catalog.jsonb) does not exist. It is registered as in_flight of r@FV2024-10-01.\n'
-  'The definition of state migration "r@FV2024-10-01 -> r@FV2025-10-01" has changed since it was registered. A function, a helper of it, its settings or a domain is not what was registered.',
+  'The definition of state migration "r@FV2024-10-01 -> r@FV2025-10-01" has changed since it was registered. A function, or something that its results depend on, is not what was registered.',
   'blocked: every definition that cannot be used');
 SELECT is(pg_temp.total('r@FV2024-10-01', 'r@FV2025-10-01', 'streams, in_flight, events, fingerprint'), '9|||', 'then what depends on them is not known');
 SELECT is(pg_temp.rows($$ SELECT kind, function, evaluation FROM mako_plan('r@FV2024-10-01', 'r@FV2025-10-01') WHERE step IS NOT NULL $$),

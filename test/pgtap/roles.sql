@@ -44,7 +44,7 @@ $$;
 CREATE FUNCTION pg_temp.sqlstate_as(role text, statement text) RETURNS text LANGUAGE sql AS
   $$ SELECT split_part(pg_temp.error(format('SELECT pg_temp.as_role(%L, %L)', role, statement)), '|', 1) $$;
 
-SELECT plan(207);
+SELECT plan(210);
 
 -- The roles' own work, one after the other, as in a cutover
 SELECT pg_temp.as_role(:'author', format('SELECT mako_register_workflow(%L, ''lib.apply'', in_flight => ''lib.in_flight'', initial_state => ''{}'')', 'w@' || v))
@@ -112,6 +112,7 @@ INSERT INTO matrix (statement, author, operator, auditor) VALUES
   ($$SELECT count(*) FROM mako.migration_run, mako.migration_error, mako.migration_batch$$, true, true, true),
   ($$SELECT mako_assert_store()$$, true, true, true),
   ($$SELECT count(*) FROM mako_store_problem()$$, true, true, true),
+  ($$SELECT count(*) FROM mako_sequence_problem()$$, true, true, true),
   -- nobody's business: customers' keys, the engine's work, the store itself
   ($$SELECT count(*) FROM mako.registry$$, false, false, false),
   ($$SELECT count(*) FROM mako.correlation$$, false, false, false),

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(286);
+SELECT plan(326);
 
 \ir include/helpers.sql
 
@@ -223,6 +223,7 @@ format_version_format_version_check
 format_version_status_check
 migration_error_stream_no_run_id_key
 migration_run_kind_check
+migration_run_run_id_check
 registry_key_check
 registry_tenant_id_stream_no_fkey
 snapshot_sequence_number_check
@@ -230,6 +231,7 @@ snapshot_state_schema_version_check
 stream_process_id_check
 stream_stream_id_check
 stream_stream_id_key
+stream_stream_no_check
 stream_tenant_id_check
 stream_tenant_id_stream_no_key
 stream_version_check
@@ -421,6 +423,131 @@ SELECT lives_ok($$ INSERT INTO mako.stream (stream_id, tenant_id, process_id, wo
 SELECT lives_ok($$ INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'none', 'w@FV2024-10-01' WHERE false $$, 'no stream at all is fine');
 SELECT throws_ok($$ INSERT INTO mako.stream (stream_no, stream_id, workflow_id) VALUES (1000000, 'x', 'w@FV2024-10-01') $$, '428C9', NULL,
                  'numbers come from the sequence');
+
+-- Numbers that are chosen all the same.
+CREATE FUNCTION pg_temp.choose(number bigint) RETURNS text LANGUAGE sql AS $$
+  INSERT INTO mako.stream (stream_no, stream_id, workflow_id) OVERRIDING SYSTEM VALUE VALUES (number, 'number ' || number, 'w@FV2024-10-01') RETURNING stream_id $$;
+CREATE FUNCTION pg_temp.next_number() RETURNS bigint LANGUAGE sql AS $$
+  INSERT INTO mako.stream (stream_id, workflow_id) VALUES (gen_random_uuid()::text, 'w@FV2024-10-01') RETURNING stream_no $$;
+SELECT throws_ok(format('SELECT pg_temp.choose(%s)', n), '23514', NULL, format('number %s is below the first', n))
+FROM unnest('{0,-1,-9223372036854775808}'::bigint[]) AS n;
+SELECT is(pg_temp.error('SELECT pg_temp.choose(9223372036854775807)'),
+          '2200H|number 9223372036854775807 leaves no room for new ones|'
+          'The numbers of sequence mako.stream_stream_no_seq end at 9223372036854775807.|Choose a smaller number, at least 1000000000 before that.',
+          'the last number of all is refused, even to the owner');
+SELECT pg_temp.next_number() AS last \gset
+BEGIN;
+ALTER TABLE mako.stream ALTER COLUMN stream_no RESTART WITH :last; -- what is set is set, unless the sequence is another one
+SELECT pg_temp.choose(9223372036854775807 - 1000000000);
+SELECT is(pg_temp.next_number(), 9223372035854775808, 'one with room after it is not');
+ROLLBACK;
+BEGIN;
+SELECT pg_temp.next_number() AS last \gset
+SELECT pg_temp.choose(:last + 10);
+SELECT is(pg_temp.next_number(), :last + 11::bigint, 'the sequence goes on after a number that the owner has chosen');
+SELECT pg_temp.choose(:last + 5);
+SELECT is(pg_temp.next_number(), :last + 12::bigint, 'and not back to a smaller one');
+SELECT is_empty('SELECT * FROM mako_store_problem()', 'so that nothing is wrong');
+CREATE ROLE mako_test_keeper;
+CREATE ROLE mako_test_helper IN ROLE mako_test_keeper;
+CREATE ROLE mako_test_writer;
+ALTER TABLE mako.stream OWNER TO mako_test_keeper;
+GRANT USAGE ON SCHEMA mako TO mako_test_keeper, mako_test_writer;
+GRANT SELECT, INSERT ON mako.stream TO mako_test_writer;
+GRANT SELECT, INSERT ON mako.registry TO mako_test_writer;
+GRANT SELECT ON mako.format_version TO mako_test_keeper;
+GRANT EXECUTE ON FUNCTION mako_spawn TO mako_test_writer;
+SELECT mako_register_workflow('w@FV2024-10-01');
+SET LOCAL ROLE mako_test_writer;
+SELECT is(pg_temp.error(format('SELECT pg_temp.choose(%s)', :last + 13)),
+          format('42501|permission denied to choose the number of a stream|Number %s is beyond those that sequence mako.stream_stream_no_seq has given.|'
+                 'Insert the head without a number, or as the owner of its table, "mako_test_keeper".', :last + 13), 'a writer may not go beyond the sequence');
+SELECT is(pg_temp.error(format('INSERT INTO mako.stream (stream_no, stream_id, workflow_id) OVERRIDING SYSTEM VALUE SELECT n, ''x'' || n, ''w@FV2024-10-01'' FROM unnest(ARRAY[%s, %s]) AS n',
+                               :last + 1, :last + 13)) LIKE '42501|%', true, 'nor by one of many rows');
+SELECT is(pg_temp.error(format('SELECT pg_temp.choose(%s)', :last + 7)), NULL, 'a number that the sequence has left out harms nobody');
+SELECT is(pg_temp.next_number(), :last + 13::bigint, 'and he takes those of the sequence');
+SELECT lives_ok($$ SELECT mako_spawn('w@FV2024-10-01', gen_random_uuid()) $$, 'as mako_spawn() does');
+SET LOCAL ROLE mako_test_helper;
+SELECT is(pg_temp.error(format('SELECT pg_temp.choose(%s)', :last + 1000)), NULL, 'who has the rights of the owner may');
+ROLLBACK;
+
+----------------------------------------------------------------------------------------------------
+-- Sequences that lag behind their tables
+----------------------------------------------------------------------------------------------------
+
+BEGIN;
+SET LOCAL client_min_messages = warning;
+ALTER TABLE mako.migration_run ALTER COLUMN run_id RESTART; -- so that the next tests find it where it was
+SELECT mako_register_workflow('w@' || v) FROM unnest('{FV2024-10-01,FV2025-10-01}'::text[]) AS v;
+SELECT mako_register_migration('w@FV2024-10-01', 'w@FV2025-10-01');
+SELECT mako_spawn('w@FV2024-10-01', '00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-0000000000bb');
+ALTER TABLE mako.migration_run ALTER COLUMN run_id SET MINVALUE 0 RESTART WITH 0;
+SELECT matches(pg_temp.error($$ SELECT mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') $$), '^23514\|.*"migration_run_run_id_check"',
+               'number 0 is that of periodic snapshots, not of a run');
+ALTER TABLE mako.migration_run ALTER COLUMN run_id SET MINVALUE 1 RESTART;
+SELECT run_id AS last_run FROM mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') \gset
+SELECT max(stream_no) AS last FROM mako.stream \gset
+ALTER SEQUENCE mako.stream_stream_no_seq RENAME TO numbers;
+ALTER TABLE mako.migration_run ALTER COLUMN run_id RESTART;
+SELECT is(pg_temp.rows('SELECT * FROM mako_store_problem()'), 'sequence mako.migration_run_run_id_seq|is behind column mako.migration_run.run_id|true', 'that of runs');
+ALTER TABLE mako.stream ALTER COLUMN stream_no RESTART;
+SELECT is(pg_temp.rows('SELECT * FROM mako_store_problem()'),
+          E'sequence mako.migration_run_run_id_seq|is behind column mako.migration_run.run_id|true\n'
+          'sequence mako.numbers|is behind column mako.stream.stream_no|true', 'that of streams, whatever its name is');
+SELECT is(pg_temp.error($$ SELECT mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') $$) LIKE
+          '55000|the store is damaged|sequence mako.numbers is behind column mako.stream.stream_no, '
+          'sequence mako.migration_run_run_id_seq is behind column mako.migration_run.run_id.|Repair it with SELECT mako_create_store(), as its owner %', true,
+          'a run refuses, before it takes a number that is there');
+SELECT is(pg_temp.error(statement) LIKE '55000|the store is damaged|sequence %', true, statement)
+FROM unnest(ARRAY['SELECT mako_migrate_version(''FV2024-10-01'', ''FV2025-10-01'')', format('SELECT mako_revert(%s)', :last_run),
+                  'SELECT mako_assert_store()']) AS statement;
+SELECT is(pg_temp.rows($$ SELECT code, subject FROM mako_check() WHERE code LIKE 'store%' ORDER BY subject $$),
+          E'store_damaged|sequence mako.migration_run_run_id_seq\nstore_damaged|sequence mako.numbers', 'a check finds them');
+SELECT is(pg_temp.rows($$ SELECT blockers FROM mako_plan('w@FV2024-10-01', 'w@FV2025-10-01') $$) LIKE '%The store is damaged: sequence %', true, 'as does a plan');
+SELECT is(pg_temp.error($$ SELECT mako_dry_run('w@FV2024-10-01', 'w@FV2025-10-01') $$), NULL, 'a rehearsal writes nothing');
+SELECT is(pg_temp.error($$ SELECT mako_spawn('w@FV2024-10-01', '00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-0000000000cc') $$) LIKE
+          '23505|duplicate key value violates unique constraint "stream_pkey"|%', true, 'a process that is not there collides');
+SELECT is(pg_temp.error($$ SELECT mako_spawn('w@FV2024-10-01', '00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-0000000000bb') $$) LIKE
+          'MK007|stream %', true, 'one that is there has a code of its own');
+CREATE ROLE mako_test_anybody;
+SET LOCAL ROLE mako_test_anybody;
+SELECT is(pg_temp.error('SELECT mako_advance_sequences()'), '42501|must be owner of table stream', 'not anybody may set them');
+RESET ROLE;
+SELECT mako_create_store();
+SELECT is_empty('SELECT * FROM mako_store_problem()', 'the store is repaired');
+SELECT is(pg_temp.next_number(), :last + 1::bigint, 'streams go on');
+SELECT is(pg_temp.error($$ SELECT mako_spawn('w@FV2024-10-01', '00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-0000000000bb') $$),
+          'MK007|stream "process/00000000-0000-4000-8000-000000000001/00000000-0000-4000-8000-0000000000bb" already exists|'
+          'Append to it, or start a process with an id of its own.', 'a process that is there is told as before');
+SELECT is((SELECT run_id FROM mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01')), :last_run + 1::bigint, 'and so do runs');
+SELECT setval('mako.numbers', :last + 1000), mako_create_store();
+SELECT is(pg_temp.next_number(), :last + 1001::bigint, 'a sequence that is ahead is left alone');
+-- Past the triggers, as a replica or a restore writes.
+SET LOCAL session_replication_role = replica;
+SELECT pg_temp.choose(9223372036854775807);
+SET LOCAL session_replication_role = origin;
+SELECT is(pg_temp.rows('SELECT * FROM mako_store_problem()'),
+          'sequence mako.numbers|is behind column mako.stream.stream_no, whose highest number leaves no room for new ones|false', 'no room for new numbers');
+SELECT is(pg_temp.error('SELECT mako_create_store()') LIKE '55000|the store is damaged beyond repair|sequence mako.numbers is behind %', true, 'cannot be repaired');
+SELECT is(pg_temp.error('SELECT mako_adopt_events()') LIKE '2200H|number 9223372036854775807 leaves no room for new ones|%', true, 'nor adopted');
+SELECT is(pg_temp.next_number(), :last + 1002::bigint, 'and the sequence is where it was');
+ROLLBACK;
+-- Without an identity, who numbers the streams is the owner's business.
+BEGIN;
+ALTER TABLE mako.stream ALTER COLUMN stream_no DROP IDENTITY;
+SELECT is_empty('SELECT * FROM mako_store_problem()', 'another default than the sequence');
+SELECT lives_ok($$ INSERT INTO mako.stream (stream_no, stream_id, workflow_id) VALUES (1000000, 'x', 'w@FV2024-10-01') $$, 'numbers the streams');
+ROLLBACK;
+
+-- A trigger of somebody's that swallows the head is not a process that is there.
+BEGIN;
+CREATE FUNCTION pg_temp.swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+SELECT mako_register_workflow('w@FV2024-10-01');
+CREATE TRIGGER swallow BEFORE INSERT ON mako.registry FOR EACH ROW EXECUTE FUNCTION pg_temp.swallow();
+SELECT matches(pg_temp.error($$ SELECT mako_spawn('w@FV2024-10-01', gen_random_uuid()) $$), '^09000\|table "mako.registry" did not take every row', 'a swallowed key');
+CREATE TRIGGER swallow BEFORE INSERT ON mako.stream FOR EACH ROW EXECUTE FUNCTION pg_temp.swallow();
+SELECT matches(pg_temp.error($$ SELECT mako_spawn('w@FV2024-10-01', gen_random_uuid()) $$), '^09000\|table "mako.stream" did not take every row', 'a swallowed head');
+ROLLBACK;
 
 ----------------------------------------------------------------------------------------------------
 -- New events

@@ -318,7 +318,7 @@ SELECT mako_append({moved}, 't@FV2025-10-01', 'Said', '{"word": "x"}', 0)|40001
 SELECT mako_append({moved}, 't@FV2024-10-01', 'Said', '{"word": "x"}')|MK005
 SELECT mako_append({moved}, 't@FV2024-10-01', 'Said', '{"word": "x"}', event_id => {event})|42710
 SELECT mako_append_batch({stayed}, 't@FV2024-10-01', ARRAY[]::mako_new_event[], 7)|40001
-SELECT mako_spawn('t@FV2024-10-01', {tenant}, {process})|23505
+SELECT mako_spawn('t@FV2024-10-01', {tenant}, {process})|MK007
 SELECT mako_register_key({tenant}, {key}, {moved})|42710
 INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload) VALUES ({number}, 9, 't@FV2024-10-01', 'Said', '{}')|MK005
 INSERT INTO mako.snapshot (stream_no, sequence_number, workflow_id, state_schema_version, state) VALUES ({number}, 2, 't@FV2025-10-01', 1, '{}')|23505$$,

@@ -1,4 +1,5 @@
-# A dump restores completely; so does its data alone; and the rows survive the extension.
+# A dump restores completely; so does its data alone; and the rows survive the extension. Definitions are what they were, in this cluster and in
+# another one.
 use strict;
 use warnings;
 
@@ -106,5 +107,38 @@ $node->safe_psql('origin', slurp_file('test/examples/gpke/register.sql'));
 is(store_rows(contents($node, 'origin')), $contents, 'repairing the store changes no row');
 check_copy('origin', 'extension created again');
 
+# A definition that depends on objects of many kinds, most of which are dumped as deparsed text.
+sub check_definitions
+{
+	my ($where, $db, $what) = @_;
+
+	is($where->safe_psql($db, "SELECT code, subject, message FROM mako_check() WHERE severity = 'error'"), '', "$what: the definitions are those that were registered");
+	is($where->safe_psql($db, q{SELECT mako_fold('kinds@FV2024-10-01', '[{"event_type": "E", "payload": {"n": 2}}]')}),
+		'{"n": 2, "order": [2, 1], "total": 6, "viewed": 1}', "$what: and they are used");
+	is($where->safe_psql($db, "SELECT mako_register_workflow('kinds\@FV2024-10-01', 'kinds.apply', initial_state => '{}')"), '',
+		"$what: the same registration is the same");
+}
+
+$node->safe_psql('postgres', 'CREATE DATABASE kinds');
+$node->safe_psql('kinds', 'CREATE EXTENSION mako_migration');
+$node->safe_psql('kinds', slurp_file('test/t/every_kind.sql'));
+check_definitions($node, 'kinds', 'as registered');
+$node->command_ok([ 'pg_dump', '-d', $node->connstr('kinds'), '-f', "$dump.kinds" ], 'pg_dump of definitions');
+
+# In another cluster, the roles have other identities.
+my $other = new_server('other');
+$other->safe_psql('postgres', 'CREATE ROLE somebody_else; CREATE ROLE dump_author');
+for ([ $node, 'this cluster' ], [ $other, 'another cluster' ])
+{
+	my ($where, $what) = @$_;
+
+	$where->safe_psql('postgres', 'CREATE DATABASE restored_kinds');
+	$where->command_checks_all(
+		[ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $where->connstr('restored_kinds'), '-f', "$dump.kinds" ],
+		0, [], [qr/^$/], "$what: the dump restores");
+	check_definitions($where, 'restored_kinds', $what);
+}
+
+$other->stop;
 $node->stop;
 done_testing();

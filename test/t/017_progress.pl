@@ -146,5 +146,22 @@ is_deeply(\@notices, [ sort { $a <=> $b } @notices ], '... with ever more stream
 $node->psql('postgres', "BEGIN; SELECT FROM $single; ROLLBACK", stderr => \$stderr);
 unlike($stderr, qr/NOTICE/, '... and none unless they are wanted');
 
+# ---- memory: what a session keeps for its life does not grow with its calls
+
+my $padding = 'x' x 900;
+my %calls = (
+	'calls that succeed' => "SELECT FROM mako_migrate('$new', '$old')",
+	'... that fail' => "DO 'BEGIN PERFORM mako_migrate(''$old'', ''$new'', max_errors => 0); EXCEPTION WHEN SQLSTATE ''MK006'' THEN END'",
+	'... in batches' => "CALL mako_migrate_batched('$new', '$old', tenant_id => gen_random_uuid())",
+);
+$node->safe_psql('postgres', "SELECT mako_register_migration('$new', '$old')");
+foreach my $what (sort keys %calls)
+{
+	my $used = "SELECT used_bytes FROM pg_backend_memory_contexts WHERE name = 'TopMemoryContext';";
+	my $some = "$calls{$what} /* $padding */;\n" x 60;
+	my ($before, $after) = $node->safe_psql('postgres', "\\set QUIET on\n\\o /dev/null\n$some\\o\n$used\n\\o /dev/null\n$some\\o\n$used") =~ /^(\d+)$/mg;
+	cmp_ok($after - $before, '<', 30 * 900, "$what leave nothing in the session");
+}
+
 $node->stop;
 done_testing();

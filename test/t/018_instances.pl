@@ -10,6 +10,7 @@ use MakoTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes;
 use TypeDefinition;
 
 my $seed = $ENV{MAKO_SEED} || 20251001;
@@ -77,6 +78,35 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM mako_instances('$wide')"),
 $wide =~ s/properties/optionalProperties/g;
 cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM mako_instances('$wide') AS i WHERE mako_is_valid('$wide', i.instance)"), '>', 0,
 	'one whose largest is too large has smaller ones');
+# Large in every way: no more than 1,000 instances, of bounded size together, in bounded time.
+my %large = (
+	'a large enum' => q{jsonb_build_object('enum', (SELECT jsonb_agg('v' || i) FROM generate_series(1, 20000) AS i))},
+	'nullable' => q{jsonb_build_object('nullable', true, 'enum', (SELECT jsonb_agg('v' || i) FROM generate_series(1, 2000) AS i))},
+	'many variants' => q{jsonb_build_object('discriminator', 't', 'mapping', (SELECT jsonb_object_agg('v' || i, '{"properties": {"a": {"type": "int8"}}}'::jsonb) FROM generate_series(1, 2000) AS i))},
+	'many optional properties' => q{jsonb_build_object('optionalProperties', (SELECT jsonb_object_agg('p' || i, '{"type": "int8"}'::jsonb) FROM generate_series(1, 5000) AS i))},
+	'objects in objects' => q{(repeat('{"optionalProperties": {"a":', 1000) || '{}' || repeat('}}', 1000))::jsonb},
+	'arrays in arrays' => q{(repeat('{"elements":', 1500) || '{}' || repeat('}', 1500))::jsonb},
+	'long texts that must be there' => q{jsonb_build_object('definitions', jsonb_build_object('e', jsonb_build_object('enum', jsonb_build_array(repeat('x', 1000000)))),
+		'properties', (SELECT jsonb_object_agg('p' || i, '{"ref": "e"}'::jsonb) FROM generate_series(1, 50) AS i))},
+	'long texts that may be there' => q{jsonb_build_object('definitions', jsonb_build_object('e', jsonb_build_object('enum', jsonb_build_array(repeat('x', 10000), 'y'))),
+		'optionalProperties', (SELECT jsonb_object_agg('p' || i, '{"ref": "e"}'::jsonb) FROM generate_series(1, 300) AS i))},
+	'long keys' => q{jsonb_build_object('optionalProperties', (SELECT jsonb_object_agg(repeat('k', 10000) || i, '{"type": "boolean"}'::jsonb) FROM generate_series(1, 300) AS i))},
+);
+foreach my $what (sort keys %large)
+{
+	my $since = Time::HiRes::time();
+	my ($instances, $bytes, $valid) = split /\|/, $node->safe_psql('postgres',
+		"SELECT count(*), sum(length(instance::text)), bool_and(mako_is_valid(d, instance)) FROM (SELECT $large{$what} OFFSET 0) AS d (d), mako_instances(d)");
+
+	cmp_ok($instances, '<=', 1000, "$what: at most 1,000 instances");
+	cmp_ok($bytes || 0, '<', 100_000_000, '... of no more than 100 MB');
+	isnt($valid, 'f', '... which are valid');
+	cmp_ok(Time::HiRes::time() - $since, '<', 20, '... and do not take long');
+}
+is($node->safe_psql('postgres', "SELECT count(*) FILTER (WHERE instance = 'null') FROM mako_instances($large{nullable})"), '1', 'null is among them');
+like(error_of($node, 'postgres', "SET statement_timeout = 500; SELECT count(*) FROM generate_series(1, 1000), mako_instances($large{'objects in objects'})"),
+	qr/^57014/, 'making them can be cancelled');
+
 my ($code, $out, $error) = $node->psql('postgres', "SELECT count(*) FROM mako_instances((repeat('{\"elements\":', 100000) || '{}' || repeat('}', 100000))::jsonb)");
 isnt($code, 0, 'a definition that is too deep is refused');
 like($error, qr/stack depth limit exceeded/, 'and does not end the server');

@@ -12,8 +12,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes;
 
-our @EXPORT = qw($source $target $migrate new_server create_store generate contents outcome error_of
-  start_sql finish_sql pid_of wait_for);
+our @EXPORT = qw($source $target $migrate new_server create_store create_two_workflows generate
+  contents outcome error_of disorder damage
+  start_sql finish_sql start_loop pid_of wait_for open_session ask say_to answer_of close_session);
 
 our $source = 'gpke-supplier-change@FV2024-10-01';
 our $target = 'gpke-supplier-change@FV2025-10-01';
@@ -51,6 +52,16 @@ sub create_store
 	$node->safe_psql($db, 'CREATE EXTENSION mako_migration; SELECT mako_create_store()');
 	$node->safe_psql($db, slurp_file("test/examples/gpke/$_.sql")) for qw(supplier_change generate register);
 	$node->safe_psql($db, "SELECT mako_add_dependent('gpke.deadline', 'process_id', 'workflow_id', 'tenant_id')");
+}
+
+# A new database with the two workflows of test/pgtap/include, and so many streams.
+sub create_two_workflows
+{
+	my ($node, $db, $streams) = @_;
+
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	$node->safe_psql($db, slurp_file('test/pgtap/include/two_workflows.sql'),
+		extra_params => [ '-v', "streams=$streams" ]);
 }
 
 # Fills a store; $call is a call of one of the generator's functions.
@@ -101,6 +112,44 @@ sub error_of
 	return $stderr =~ /(?:ERROR|FATAL): +(.*)/ ? $1 : '';
 }
 
+# What does not hold of a store: each head counts its events, each dependent follows its head, the
+# check finds no error, and no lock is left.
+sub disorder
+{
+	my ($node, $db) = @_;
+
+	return $node->safe_psql($db, <<'SQL');
+SET client_min_messages = error;
+SELECT 'head', s.*, e.*
+FROM mako.stream s, LATERAL (SELECT count(*), coalesce(max(sequence_number), 0) FROM mako.event e
+                             WHERE e.stream_no = s.stream_no) AS e (events, last)
+WHERE (s.version, s.version) <> (e.events, e.last) LIMIT 5;
+SELECT 'dependent', d.*, s.workflow_id
+FROM lib.deadline d JOIN mako.stream s USING (stream_no)
+WHERE d.workflow_id <> s.workflow_id LIMIT 5;
+SELECT 'check', code, subject, message FROM mako_check(0) WHERE severity = 'error';
+SELECT 'lock', pid, objid FROM pg_locks WHERE locktype = 'advisory' LIMIT 5;
+SQL
+}
+
+# Index entries of a store that are missing or out of place, and rows that are damaged.
+sub damage
+{
+	my ($node, $db) = @_;
+	my ($stdout, $stderr) = ('', '');
+
+	$node->psql($db, <<'SQL', stdout => \$stdout, stderr => \$stderr);
+SET client_min_messages = error;
+CREATE EXTENSION IF NOT EXISTS amcheck;
+SELECT bt_index_parent_check(c.oid, true, true)
+FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+WHERE c.relnamespace = 'mako'::regnamespace AND c.relkind = 'i' AND a.amname = 'btree' \g /dev/null
+SELECT c.relname, v.* FROM pg_class c, verify_heapam(c.oid, check_toast => true) v
+WHERE c.relnamespace = 'mako'::regnamespace AND c.relkind = 'r';
+SQL
+	return $stdout . $stderr;
+}
+
 # Starts statements in a session of their own, which pid_of() finds by its name.
 sub start_sql
 {
@@ -123,6 +172,84 @@ sub finish_sql
 	my ($session) = @_;
 
 	return $session->{run}->finish;
+}
+
+# Repeats statements until a time, in a session of that name, and in another one when it dies. What
+# random() gives depends on our seed. To be waited for by finish_sql().
+sub start_loop
+{
+	my ($node, $db, $name, $end, $sql) = @_;
+	my $loop = { out => '', err => '' };
+	my $file = $node->basedir . "/$name.sql";
+	my $round = "SELECT extract(epoch FROM clock_timestamp()) >= $end AS over \\gset\n"
+	  . "\\if :over\n\\q\n\\endif\n$sql\n";
+
+	unlink $file;
+	append_to_file($file, 'SELECT setseed(' . rand() . ") \\g /dev/null\n" . $round x 200);
+	$loop->{run} = IPC::Run::start(
+		[ 'sh', '-c', <<'SH', 'sh', $end, $node->connstr($db) . " application_name=$name", $file ],
+while [ $(date +%s) -lt "$1" ]; do
+  psql -XAtq -v VERBOSITY=verbose -d "$2" -f "$3" || sleep 0.1
+done
+SH
+		'<', \undef, '>', \$loop->{out}, '2>', \$loop->{err});
+	return $loop;
+}
+
+# Opens a session that answers statement after statement; @params are further ones of psql.
+sub open_session
+{
+	my ($node, $db, @params) = @_;
+	my $session = { in => '', out => '', asked => 0 };
+
+	$session->{run} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-d', $node->connstr($db), @params ],
+		'<', \$session->{in}, '>', \$session->{out}, '2>&1',
+		$session->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	return $session;
+}
+
+# Sends statements, without waiting for their answer.
+sub say_to
+{
+	my ($session, $sql) = @_;
+
+	$session->{in} .= "$sql\n;\n\\echo answer " . ++$session->{asked} . "\n";
+	$session->{run}->pump_nb;
+}
+
+# Waits for the answer to what was sent last: rows, errors as "ERROR:  SQLSTATE", "gone" when the
+# session has ended.
+sub answer_of
+{
+	my ($session) = @_;
+	my $end = qr/^answer $session->{asked}\n/m;
+
+	$session->{timer}->start($PostgreSQL::Test::Utils::timeout_default);
+	$session->{run}->pump while $session->{run}->pumpable && $session->{out} !~ $end;
+	my $answer = $session->{out};
+	$answer =~ s/$end// or $answer .= 'gone';
+	$session->{out} = '';
+	chomp $answer;
+	return $answer;
+}
+
+# Sends statements and waits for the answer.
+sub ask
+{
+	my ($session, $sql) = @_;
+
+	say_to($session, $sql);
+	return answer_of($session);
+}
+
+# Ends a session.
+sub close_session
+{
+	my ($session) = @_;
+
+	$session->{in} .= "\\q\n";
+	$session->{run}->finish;
 }
 
 # The process of a session, once it has connected.
