@@ -827,7 +827,5 @@ is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started,
 unlike(slurp_file($node->logfile), qr/terminated by signal|TRAP: /,
   '... and no process of it has crashed');
 note($_) for @table;
-my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-note('CPU: ' . join ' ', (split / /, slurp_file("/proc/$postmaster/stat"))[15,16]);
 $node->stop;
 done_testing();
