@@ -74,6 +74,7 @@ my %calls = (
 	mako_add_dependent => [ {}, { relation => 'evil.deadline', process_column => 'process_id' } ],
 	mako_add_tag => [ { tag => 'another', stream_id => "process/$tenant/$process" } ],
 	mako_adopt_events => [ {} ],
+	mako_advance_sequences => [ {} ],
 	mako_append => [ {}, { stream_id => "process/$tenant/$process", expected_version => 1 } ],
 	mako_append_batch => [ { events => '{"(X,\"{\"\"n\"\": 1}\",1,,,,)"}' } ],
 	mako_assert_delegated => [ {} ],
@@ -144,6 +145,7 @@ my %calls = (
 	mako_retire => [ {}, { format_version => 'FV2023-10-01' } ],
 	mako_revert => [ {} ],
 	mako_save_snapshot => [ {} ],
+	mako_sequence_problem => [ {} ],
 	mako_set_dispatch => [ { workflow_id => "spare\@$old" } ],
 	mako_snapshot_saved =>
 	  ["INSERT INTO mako.snapshot (stream_no, sequence_number, workflow_id, state_schema_version,
@@ -667,7 +669,8 @@ sub check_door
 	my ($how, $seen) = @_;
 	my %by_other_means = map { $_ => 1 } qw(mako_check mako_current_progress mako_create_store
 	  mako_grant_triggers mako_assert_delegated mako_history_rows mako_store_finding_rows
-	  mako_store_problem mako_store_column mako_store_layout mako_open_schema mako_dependent_problem);
+	  mako_store_problem mako_store_column mako_store_layout mako_open_schema mako_dependent_problem
+	  mako_sequence_problem mako_advance_sequences);
 	my %names = map { $_ => 1 } grep { !$without_store{$_} && !$by_other_means{$_} } map { $_->{name} }
 	  grep { !$_->{writes} } @all_calls;
 	my $is_refused = sub { $seen->{refused}{ $_[0] }{42501} };
@@ -824,7 +827,5 @@ is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $started,
 unlike(slurp_file($node->logfile), qr/terminated by signal|TRAP: /,
   '... and no process of it has crashed');
 note($_) for @table;
-my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-note('CPU: ' . join ' ', (split / /, slurp_file("/proc/$postmaster/stat"))[15,16]);
 $node->stop;
 done_testing();
