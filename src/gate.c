@@ -83,14 +83,15 @@ mako_gate_enter(Oid owner)
 
 /*
  * The same for a trigger of the store, as the owner of its table. What a superuser or the caller himself wrote
- * lends nobody rights; so it need not be restricted, and constraints may be deferred.
+ * lends nobody rights; so it need not be restricted, and constraints may be deferred. A caller after SET ROLE is
+ * not himself: what he leaves behind could go on after RESET ROLE.
  */
 MakoGate
 mako_gate_enter_table(Oid owner)
 {
 	MakoGate	gate = mako_gate_enter(owner);
 
-	if (owner == gate.user || superuser_arg(owner))
+	if ((owner == gate.user && owner == GetSessionUserId()) || superuser_arg(owner))
 		SetUserIdAndSecContext(owner, gate.security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	return gate;
 }

@@ -36,7 +36,7 @@ static MakoStatement count_moved = {
 /* The streams of which an application has saved states under a workflow, with their heads. */
 static MakoStatement select_saved_streams = {
 	"SELECT m.stream_no, s.stream_id, s.workflow_id, s.version, m.snapshots FROM ("
-	"  SELECT n.stream_no, pg_catalog.count(*) AS snapshots FROM mako.snapshot n"
+	"  SELECT n.stream_no, CAST(pg_catalog.count(*) AS integer) AS snapshots FROM mako.snapshot n"
 	"  WHERE n.run_id OPERATOR(pg_catalog.=) 0 AND n.workflow_id OPERATOR(pg_catalog.=) $1 GROUP BY n.stream_no) m"
 	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY m.stream_no",
 	1, {TEXTOID}, true

@@ -44,8 +44,6 @@ INSERT INTO question (what, query) VALUES
      '{"optionalProperties": {"a": {"enum": ["b"]}}}') v$$),
   ('mako_stream_of()', $$mako_stream_of(tenant_id, stream_id) FROM mako.stream$$),
   ('mako_find_tag()', $$f FROM mako.stream s, mako_find_tag(s.tenant_id, 'tag') f$$),
-  ('mako_history()', $$count(h) FROM mako.stream s, mako_history(s.stream_id) h
-     WHERE stream_no < 30 GROUP BY stream_no$$),
   ('mako_format()', $$mako_format(ROW(i, 'a@FV2024-10-01', 'a@FV2025-10-01', 1, 2, 3, '{}', now(),
      '1 s')) FROM public.input$$);
 
