@@ -591,6 +591,10 @@ static MakoStatement select_objects = {
 	"SELECT kind, relation, name, definition FROM %s.mako_store_object()", 0, {0}
 };
 
+static MakoStatement select_layout = {
+	"SELECT CAST(%s.mako_store_layout() AS bigint)", 0, {0}
+};
+
 static MakoStatement select_problems = {
 	"SELECT object || ' ' || problem FROM %s.mako_store_problem()", 0, {0}
 };
@@ -655,6 +659,17 @@ has_constraint(Oid relation, const char *name, const char *definition)
 			   expected + strlen(added)) == 0;
 }
 
+/* Returns true if the layout version can be read. */
+static bool
+has_layout(void)
+{
+	MakoRows	rows = mako_sql_query(&select_layout, NULL, NULL);
+	bool		known = mako_row_bigint_or(&rows, 0, 1, -1) >= 0;
+
+	mako_rows_free(&rows);
+	return known;
+}
+
 /* Returns true if an object of the store is there as mako_store_object() describes it in a row. */
 static bool
 is_good_object(const MakoRows *objects, uint64 row)
@@ -667,8 +682,7 @@ is_good_object(const MakoRows *objects, uint64 row)
 	Oid			relation;
 
 	if (strcmp(kind, "function") == 0)
-		return SearchSysCacheExists3(PROCNAMEARGSNSP, CStringGetDatum(relation_name), PointerGetDatum(buildoidvector(NULL, 0)),
-									 ObjectIdGetDatum(schema));
+		return has_layout();
 	relation = get_relname_relid(relation_name, schema);
 	if (!OidIsValid(relation))
 		return false;

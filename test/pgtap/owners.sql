@@ -98,9 +98,13 @@ SELECT matches(pg_temp.error_as('owners_librarian', $$SELECT mako_set_dispatch('
 
 -- The extension's owner.
 UPDATE pg_extension SET extowner = 'owners_author'::regrole WHERE extname = 'mako_migration';
+ALTER TABLE mako_workflow OWNER TO owners_author;
+ALTER TABLE mako_exemption OWNER TO owners_author;
 SELECT is(pg_temp.error_as('owners_member', $$SELECT mako_exempt('o@FV2024-10-01', 'no longer used')$$), NULL, 'the extension''s owner may change all definitions');
 SELECT is(pg_temp.error_as('owners_other', $$SELECT mako_exempt('o@FV2024-10-01', 'no longer used')$$), NULL, 'beside the one who registered');
 UPDATE pg_extension SET extowner = current_user::regrole WHERE extname = 'mako_migration';
+ALTER TABLE mako_workflow OWNER TO CURRENT_USER;
+ALTER TABLE mako_exemption OWNER TO CURRENT_USER;
 
 -- Exemptions of what is not registered.
 INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('s', 'x@FV2024-10-01');
