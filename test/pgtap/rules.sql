@@ -694,7 +694,7 @@ SELECT is(pg_temp.rows('SELECT m.run_id = r.run_id AND m.started_at = r.started_
 SELECT is(pg_temp.rows($$ SELECT kind, cardinality(definitions), split_part(definitions[1], E'\n', 1), split_part(definitions[2], E'\n', 1), split_part(definitions[3], E'\n', 1),
                                  fingerprint = encode(sha256(convert_to((SELECT string_agg(encode(sha256(convert_to(d, 'UTF8')), 'hex'), E'\n' ORDER BY n) || E'\n'
                                    FROM unnest(definitions) WITH ORDINALITY AS u (d, n)), 'UTF8')), 'hex') AS proven,
-                                 position((SELECT prosrc FROM pg_proc WHERE oid = 'toy.migrate'::regproc) IN definitions[2]) > 0 AS source
+                                 position((SELECT replace(prosrc, E'\n', E'\n\t\t') FROM pg_proc WHERE oid = 'toy.migrate'::regproc) IN definitions[2]) > 0 AS source
                           FROM mako.migration_run $$),
           'single|3|workflow t@FV2024-10-01|state migration t@FV2024-10-01 -> t@FV2025-10-01|workflow t@FV2025-10-01|true|true',
           'what ran is kept as text, functions with their source, and the fingerprint proves it');

@@ -86,7 +86,7 @@ INSERT INTO attempt (answer, statement) VALUES
   ('nothing', 'SELECT * FROM mako.snapshot'),
   ('(22222222-0000-4000-8000-000000000001)', 'SELECT key FROM mako.registry'),
   ('nothing', 'SELECT * FROM mako.correlation'),
-  ('42704', 'SELECT * FROM mako_history(STREAM)'),
+  ('42501', 'SELECT * FROM mako_history(STREAM)'),
   ('42501', $$SELECT * FROM mako_dry_run('plain@FV2024-10-01', 'plain@FV2025-10-01')$$),
   ('42501', $$SELECT * FROM mako_dry_run_summary('plain@FV2024-10-01', 'plain@FV2025-10-01')$$),
   ('42501', $$SELECT * FROM mako_plan('plain@FV2024-10-01', 'plain@FV2025-10-01')$$),

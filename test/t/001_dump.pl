@@ -69,7 +69,8 @@ is(contents($node, 'restored_custom'), $contents, 'every row is back, restored i
 
 # Data alone, into a store that is there.
 create_store($node, 'refilled');
-$node->safe_psql('refilled', 'DELETE FROM mako_state_migration; DELETE FROM mako_workflow; DELETE FROM mako.dependent');
+$node->safe_psql('refilled', 'DELETE FROM mako_state_migration; DELETE FROM mako_workflow;
+	SELECT mako_remove_dependent(relation, process_column, workflow_column) FROM mako.dependent');
 $node->command_ok([ 'pg_dump', '--data-only', '--disable-triggers', '-d', $node->connstr('origin'), '-f', "$dump.data" ],
 	'pg_dump --data-only --disable-triggers');
 is(restore_data('refilled'), '', 'a dump of data alone restores into a new store');
