@@ -488,6 +488,9 @@ begin(MakoStatement *statement)
 	if (statement->by_caller)
 	{
 		execution.owner = InvalidOid;
+		/* After SET ROLE, what a policy evaluates must not be able to go back to the session's role. */
+		if (execution.gate.user != GetSessionUserId() && !superuser_arg(execution.gate.user))
+			SetUserIdAndSecContext(execution.gate.user, execution.gate.security | SECURITY_RESTRICTED_OPERATION);
 		return execution;
 	}
 	if (statement->written != NIL && (security & SECURITY_RESTRICTED_OPERATION) != 0)

@@ -76,7 +76,7 @@ SQL
 # ---- both ways leave the same
 
 my $direct = 'snapshots:bulk heads:row';
-my $plain = variant('ALTER TABLE mako.stream ADD EXCLUDE USING btree (stream_no WITH =); CREATE INDEX ON mako.stream (created_at)');
+my $plain = variant('CREATE INDEX ON mako.stream (created_at)');
 my ($result, $how) = migrate($plain);
 my $rows = written($plain);
 is($how, $direct, 'a store to which nobody has added what concerns us is written without statements');
@@ -117,12 +117,10 @@ my @variants = (
 	[ 'ALTER TABLE mako.snapshot ADD size int GENERATED ALWAYS AS (octet_length(workflow_id)) STORED', 'snapshots:statements heads:row',
 		'SELECT bool_and(size > 0) FROM mako.snapshot' ],
 	[ 'ALTER TABLE mako.stream ADD short text GENERATED ALWAYS AS (left(workflow_id, 4)) STORED', 'snapshots:bulk heads:statements' ],
-	[ q{CREATE DOMAIN document AS jsonb CHECK (jsonb_typeof(value) = 'object'); ALTER TABLE mako.snapshot ALTER state TYPE document},
-		'snapshots:statements heads:row' ],
 
 	# More columns: an INSERT fills them.
 	[ q{ALTER TABLE mako.snapshot ADD gone int, ADD note text DEFAULT 'by ' || current_user, ADD at timestamptz DEFAULT now(), ADD none int;
-		ALTER TABLE mako.snapshot DROP gone; ALTER TABLE mako.stream ADD gone int; ALTER TABLE mako.stream DROP gone}, $direct,
+		ALTER TABLE mako.snapshot DROP gone; ALTER TABLE mako.stream ADD gone int; ALTER TABLE mako.stream DROP gone}, 'snapshots:statements heads:row',
 		"SELECT bool_and(note = 'by ' || current_user AND at = taken_at AND none IS NULL) FROM mako.snapshot" ],
 	[ 'ALTER TABLE mako.snapshot ADD id uuid NOT NULL DEFAULT gen_random_uuid()', 'snapshots:statements heads:row',
 		'SELECT count(DISTINCT id) = count(*) FROM mako.snapshot' ],
@@ -131,7 +129,7 @@ my @variants = (
 	# More indexes: they get their entries.
 	[ q{CREATE INDEX by_status ON mako.snapshot ((state->>'status')) WHERE run_id > 0; CREATE INDEX by_state ON mako.snapshot USING gin (state);
 		CREATE INDEX by_time ON mako.snapshot USING brin (taken_at); CREATE INDEX by_process ON mako.stream (process_id) WHERE version > 2},
-		$direct, q{SET enable_seqscan = off; SELECT sum(found) = (SELECT count(*) FROM mako.snapshot) AND count(*) > 2
+		'snapshots:statements heads:statements', q{SET enable_seqscan = off; SELECT sum(found) = (SELECT count(*) FROM mako.snapshot) AND count(*) > 2
 		FROM (SELECT DISTINCT state->>'status' AS status FROM mako.snapshot) s
 		CROSS JOIN LATERAL (SELECT count(*) AS found FROM mako.snapshot n WHERE n.state @> jsonb_build_object('status', s.status)) f} ],
 
@@ -164,7 +162,7 @@ GRANT INSERT ON mako.repointed TO mover;
 GRANT INSERT, UPDATE ON mako.migration_run TO mover;
 GRANT UPDATE (workflow_id) ON gpke.deadline TO mover;
 GRANT SELECT ON mako.snapshot TO mover;
-GRANT INSERT (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state) ON mako.snapshot TO mover;
+GRANT INSERT (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state, taken_at) ON mako.snapshot TO mover;
 GRANT UPDATE (workflow_id) ON mako.stream TO mover;
 GRANT SELECT (stream_no, stream_id, tenant_id, process_id, version, workflow_id) ON mako.stream TO mover;
 GRANT EXECUTE ON FUNCTION mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text) TO mover;
@@ -201,7 +199,7 @@ SQL
 my $broken = variant($break);
 my $broken_statements = variant("$break ALTER TABLE mako.snapshot ADD CHECK (run_id >= 0)");
 ($result, $how) = migrate($broken);
-is($how, $direct, 'streams fail while snapshots are inserted in bulk');
+is($how, 'snapshots:statements heads:row', 'streams fail in an index that computes');
 my ($expected_result, $expected_how) = migrate($broken_statements);
 is($expected_how, 'snapshots:statements heads:row', '... and by statements');
 is($result, $expected_result, '... as many of them');
@@ -242,7 +240,7 @@ is($expected_how, 'snapshots:bulk heads:statements', '... and where statements w
 is($result, $expected_result, '... as many streams are migrated');
 is(written($moving), written($moving_statements), '... and every head is where it should be');
 is( $node->safe_psql($moving, "SELECT count(*) FROM mako.snapshot n JOIN mako.stream s USING (stream_no)
-	 WHERE s.version = n.sequence_number + 1 AND s.workflow_id = '$target'"), '20', '... with its new version');
+	 WHERE s.version = n.sequence_number + 1 AND s.workflow_id = '$target'"), '0', '... but not where an event came that its state lacks');
 indexes_are_whole($moving, '... and the indexes are whole');
 
 # Back and forth until the pages are full, so that heads move to other pages.
@@ -260,8 +258,8 @@ is( $node->safe_psql($plain, "SET enable_seqscan = off; SELECT count(*) FROM gen
 # ---- replication
 
 my $replicated = variant('ALTER TABLE mako.stream REPLICA IDENTITY NOTHING; CREATE PUBLICATION heads FOR TABLE mako.stream, mako.snapshot');
-like(error_of($node, $replicated, $migrate), qr/^55000: cannot update table "stream" because it does not have a replica identity/,
-	'without a replica identity, published heads stay');
+migrate($replicated);
+is($node->safe_psql($replicated, 'SELECT count(*) FROM mako.snapshot WHERE run_id > 0'), '0', 'without a replica identity, published heads stay');
 $node->safe_psql($replicated, 'ALTER TABLE mako.stream REPLICA IDENTITY FULL');
 $node->safe_psql($replicated, "SELECT pg_create_logical_replication_slot('slot', 'test_decoding')");
 ($result, $how) = migrate($replicated);
