@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(326);
+SELECT plan(330);
 
 \ir include/helpers.sql
 
