@@ -73,7 +73,7 @@ SELECT stream_no, 1, workflow_id, 'Asked', '{}' FROM mako.stream;
 SQL
 my $migrate_who = "SELECT migrated, failed FROM mako_migrate('who\@FV2024-10-01', 'who\@FV2025-10-01', in_flight_only => true)";
 like(error_of($node, 'store', $migrate_who), qr/the store belongs to role "keeper"/, 'the tables of a stranger are not for a superuser');
-$node->safe_psql('store', 'GRANT keeper TO postgres');
+$node->safe_psql('store', 'GRANT keeper TO postgres; ALTER ROLE operator NOINHERIT; GRANT keeper TO operator');
 is($node->safe_psql('store', $migrate_who), '1|0', 'after the grant, he migrates a stream of functions that author owns');
 is( $node->safe_psql('store', q{SELECT jsonb_object_agg(key, value) - 'session' FROM mako.snapshot, jsonb_each_text(state)}),
 	'{"apply": "author", "upcast": "author", "migrate": "author", "planned": "author"}',
@@ -183,9 +183,9 @@ my $register = "SELECT mako_register_workflow('new\@FV2024-10-01', apply => 'lib
 like(error_as('outsider', $register), qr/^42501: permission denied for function mako_register_workflow/, 'registering is for those to whom it is granted');
 like(error_as('operator', $register), qr/^42501: permission denied for function lib\.apply/, '... and needs the privileges of the function\'s owner');
 is(error_as('author', $register), '', '... whom the owner himself has');
-$node->safe_psql('postgres', 'GRANT author TO operator');
+$node->safe_psql('postgres', 'ALTER ROLE operator INHERIT; GRANT author TO operator');
 is(error_as('operator', $register =~ s/new/newer/r), '', '... and members of his role');
-$node->safe_psql('postgres', 'REVOKE author FROM operator');
+$node->safe_psql('postgres', 'REVOKE author FROM operator; ALTER ROLE operator NOINHERIT');
 like(
 	error_as('operator', "SELECT mako_register_migration('new\@FV2024-10-01', 'newer\@FV2024-10-01', migrate => 'lib.migrate')"),
 	qr/^(42501|22023)/, 'the same for a step');
