@@ -270,18 +270,43 @@ mako_door_schema(void)
 	return schema;
 }
 
-/* The owner of the store, if the current role does not trust him; NULL if it does. */
-const char *
-mako_door_untrusted_owner(void)
+/* The owner of the schema or of a table of the store whom the current role does not trust; InvalidOid if it trusts all. */
+static Oid
+find_untrusted(const char **table)
 {
-	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(mako_door_schema()));
+	Oid			schema = mako_door_schema();
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for schema \"mako\"");	/* cannot happen */
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
-	return is_trusted(owner) ? NULL : GetUserNameFromId(owner, true);
+	*table = tables[0].name;
+	if (!is_trusted(owner))
+		return owner;
+	for (int i = 0; i < table_count; i++)
+	{
+		tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(get_relname_relid(tables[i].name, schema)));
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+		*table = tables[i].name;
+		if (!is_trusted(owner))
+			return owner;
+	}
+	return InvalidOid;
+}
+
+/* The name of such an owner; NULL if the current role trusts all. */
+const char *
+mako_door_untrusted_owner(void)
+{
+	const char *table;
+	Oid			owner = find_untrusted(&table);
+
+	return OidIsValid(owner) ? GetUserNameFromId(owner, true) : NULL;
 }
 
 /* ---- what they are -------------------------------------------------------------------------- */
@@ -777,10 +802,11 @@ require_no_problems(const char *problems)
 void
 mako_door_check_store(void)
 {
-	const char *untrusted = mako_door_untrusted_owner();
+	const char *table;
+	Oid			untrusted = find_untrusted(&table);
 
-	if (untrusted != NULL)
-		require_trusted("stream", get_role_oid(untrusted, false));
+	if (OidIsValid(untrusted))
+		require_trusted(table, untrusted);
 	require_no_problems(mako_door_problems());
 }
 

@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(90);
+SELECT plan(92);
 
 \ir include/helpers.sql
 
@@ -380,5 +380,13 @@ SELECT is(pg_temp.rows($$ SELECT variant, count(*) FROM mako_instances(t.event_t
           E'Closed|1\nCounting|3\nOpened|3', 'every variant is there');
 SELECT is_empty($$ SELECT * FROM mako_instances('{"definitions": {"a": {"properties": {"b": {"ref": "a"}}}}, "ref": "a"}') $$,
                 'what has no end has no instance');
+
+-- A stranger owns one table of the store.
+BEGIN;
+CREATE ROLE mako_test_stranger;
+ALTER TABLE mako.snapshot OWNER TO mako_test_stranger;
+SELECT is((SELECT string_agg(code, ',') FROM mako_check() WHERE severity = 'error' AND code LIKE 'store%'), 'store_owner', 'one table of a stranger is enough');
+SELECT throws_like('SELECT mako_assert_store()', 'the store belongs to role "mako_test_stranger"', 'of which mako_assert_store() tells, too');
+ROLLBACK;
 
 SELECT * FROM finish();
