@@ -31,14 +31,15 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-/* Raises that an object is gone which something named a moment ago. */
+/* Raises that an object is gone which another one still names. */
 static void
-raise_dropped(void)
+raise_dropped(Oid catalog, Oid object)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("an object that the definition depends on was dropped at the same time"),
-			 errhint("Try again.")));
+			 errmsg("an object that the definition depends on does not exist"),
+			 errdetail("It has no row %u in %s.", object, get_rel_name(catalog)),
+			 errhint("If it was dropped at this moment, try again. Otherwise replace what refers to it.")));
 }
 
 /* Kind and qualified name of an object, as pg_identify_object() says them. */
@@ -49,7 +50,7 @@ label_of(Oid catalog, Oid object)
 	char	   *identity = MakoObjectIdentity(&address);
 
 	if (identity == NULL)
-		raise_dropped();
+		raise_dropped(catalog, object);
 	return psprintf("%s %s", MakoObjectKind(&address), identity);
 }
 
@@ -61,7 +62,7 @@ mako_describe_name(Oid catalog, Oid object)
 	char	   *identity = OidIsValid(object) ? MakoObjectIdentity(&address) : pstrdup("-");
 
 	if (identity == NULL)
-		raise_dropped();
+		raise_dropped(catalog, object);
 	return identity;
 }
 
@@ -181,7 +182,7 @@ depends_on_call(Oid function)
 	bool		depends;
 
 	if (!HeapTupleIsValid(tuple))
-		raise_dropped();
+		raise_dropped(ProcedureRelationId, function);
 	depends = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId && mako_sql_body_is_polymorphic(tuple);
 	ReleaseSysCache(tuple);
 	return depends;
@@ -300,7 +301,7 @@ describe_row(MakoDescription *description, MakoItem *item)
 
 	row.tuple = get_catalog_object_by_oid(catalog, get_object_attnum_oid(item->catalog), item->object);
 	if (!HeapTupleIsValid(row.tuple))
-		raise_dropped();
+		raise_dropped(item->catalog, item->object);
 	row.tupdesc = RelationGetDescr(catalog);
 	mako_describe_kind(description, item, &row);
 	table_close(catalog, AccessShareLock);
@@ -353,7 +354,7 @@ tell(const MakoDescription *description)
 			continue;
 		tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(item->object));
 		if (!HeapTupleIsValid(tuple))
-			raise_dropped();
+			raise_dropped(ProcedureRelationId, item->object);
 		language = ((Form_pg_proc) GETSTRUCT(tuple))->prolang;
 		ReleaseSysCache(tuple);
 		ereport(NOTICE,

@@ -183,6 +183,7 @@ mako_sequence_catch_up(void)
 		Lag			lag;
 		MakoGate	gate;
 
+		(void) mako_door_table(numbered[i].table);	/* raises where the door does not open it */
 		if (!lags(&numbered[i], &lag))
 			continue;
 		if (!has_privs_of_role(GetUserId(), lag.owner))

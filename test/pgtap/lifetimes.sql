@@ -117,7 +117,8 @@ SELECT mako_register_workflow('g@FV2024-10-01', 'l.apply_plus', initial_state =>
 BEGIN;
 SELECT 'l.plus'::regproc::oid AS plus \gset
 DELETE FROM pg_proc WHERE oid = :plus;
-SELECT is(pg_temp.error('SELECT mako_fold(''g@FV2024-10-01'', ''[]'')'), '42704|an object that the definition depends on was dropped at the same time|Try again.',
+SELECT is(pg_temp.error('SELECT mako_fold(''g@FV2024-10-01'', ''[]'')'), '42704|an object that the definition depends on does not exist|It has no row ' || :plus || ' in pg_proc.|'
+          'If it was dropped at this moment, try again. Otherwise replace what refers to it.',
           'a function that is gone is an error');
 SELECT ok(count(*) > 0, 'of which the check tells') FROM mako_check() WHERE subject = 'g@FV2024-10-01' AND severity = 'error';
 ROLLBACK;
