@@ -179,12 +179,13 @@ keep(Oid function, const char *text, uint64 begun)
 		return;
 	if (kept.context == NULL)
 	{
-		MemoryContextCallback *callback;
+		MemoryContext context = AllocSetContextCreate(TopTransactionContext, "mako descriptions", ALLOCSET_DEFAULT_SIZES);
+		MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
 
-		kept.context = AllocSetContextCreate(TopTransactionContext, "mako descriptions", ALLOCSET_DEFAULT_SIZES);
-		callback = MemoryContextAllocZero(kept.context, sizeof(MemoryContextCallback));
 		callback->func = forget;
-		MemoryContextRegisterResetCallback(kept.context, callback);
+		MemoryContextRegisterResetCallback(context, callback);
+		/* Not before: without the callback, what goes with the transaction would be taken for there when memory ends here. */
+		kept.context = context;
 		kept.generation = begun;
 		kept.user = GetUserId();
 	}

@@ -263,21 +263,26 @@ mako_gate_settings_text(void)
 
 /* ---- search paths --------------------------------------------------------------------------- */
 
-/* What is known of the extension's schema, until something changes that it is known from. */
-static struct
+/* What is known of the extension's schema, as long as nothing changes that it is known from. */
+typedef struct ExtensionSchema
 {
-	bool		is_known;
+	uint64		generation;		/* when it was found out; 0 for never */
 	Oid			schema;
 	bool		may_create;		/* others may, or have created something */
 	char		why_open[NAMEDATALEN * 3 + 100];	/* empty for a closed one */
 	char		function_path[NAMEDATALEN * 2 + 40];
-}			extension_schema;
+} ExtensionSchema;
+
+static ExtensionSchema extension_schema;
+
+/* Grows with every change. */
+static uint64 schema_generation = 1;
 
 /* Something has changed: a schema, role, function or operator. */
 static void
 forget_schema(Datum argument, int cacheid, uint32 hash)
 {
-	extension_schema.is_known = false;
+	schema_generation++;
 }
 
 /* Called when the library is loaded. */
@@ -341,26 +346,26 @@ untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid ext
 	return creator;
 }
 
-/* Describes a function or operator in a schema whose owner is not trusted; empty for none. */
+/* Describes a function or operator in a schema whose owner is not trusted, unless something is described already. */
 static void
-find_foreign_object(Oid catalog, AttrNumber schema_column, AttrNumber owner_column, AttrNumber name_column,
-					const char *kind, Oid schema, Oid extension_owner)
+find_foreign_object(ExtensionSchema *found, Oid catalog, AttrNumber schema_column, AttrNumber owner_column,
+					AttrNumber name_column, const char *kind, Oid extension_owner)
 {
 	Relation	relation = table_open(catalog, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
 	HeapTuple	tuple;
 
-	while (extension_schema.why_open[0] == '\0' && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	while (found->why_open[0] == '\0' && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		TupleDesc	tupdesc = RelationGetDescr(relation);
 		bool		isnull;
 		Oid			owner;
 
-		if (DatumGetObjectId(heap_getattr(tuple, schema_column, tupdesc, &isnull)) != schema)
+		if (DatumGetObjectId(heap_getattr(tuple, schema_column, tupdesc, &isnull)) != found->schema)
 			continue;
 		owner = DatumGetObjectId(heap_getattr(tuple, owner_column, tupdesc, &isnull));
 		if (!is_trusted(owner, extension_owner))
-			snprintf(extension_schema.why_open, sizeof(extension_schema.why_open), "role \"%s\" has created %s \"%s\" in it",
+			snprintf(found->why_open, sizeof(found->why_open), "role \"%s\" has created %s \"%s\" in it",
 					 GetUserNameFromId(owner, true), kind,
 					 NameStr(*DatumGetName(heap_getattr(tuple, name_column, tupdesc, &isnull))));
 	}
@@ -368,10 +373,15 @@ find_foreign_object(Oid catalog, AttrNumber schema_column, AttrNumber owner_colu
 	table_close(relation, AccessShareLock);
 }
 
-/* Finds out whether others can capture calls of the extension's functions. */
+/*
+ * Finds out whether others can capture calls of the extension's functions. Nothing is known before all is: it may be
+ * cancelled, or memory may end, anywhere.
+ */
 static void
 know_schema(Oid schema)
 {
+	/* Of the time before it is looked through, so that a change meanwhile makes it unknown again. */
+	ExtensionSchema found = {.generation = schema_generation, .schema = schema};
 	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
 	Oid			extension_owner = mako_sql_extension_owner();
 	bool		no_acl;
@@ -385,26 +395,23 @@ know_schema(Oid schema)
 	creator = untrusted_creator((Form_pg_namespace) GETSTRUCT(tuple), acl, !no_acl, extension_owner);
 	ReleaseSysCache(tuple);
 
-	/* Before it is looked through, so that a change meanwhile makes it unknown again. */
-	extension_schema.is_known = true;
-	extension_schema.schema = schema;
-	extension_schema.why_open[0] = '\0';
 	if (creator == ACL_ID_PUBLIC)
-		strlcpy(extension_schema.why_open, "everybody may create in it", sizeof(extension_schema.why_open));
+		strlcpy(found.why_open, "everybody may create in it", sizeof(found.why_open));
 	else if (creator > 0)
-		snprintf(extension_schema.why_open, sizeof(extension_schema.why_open), "role \"%s\" may create in it",
+		snprintf(found.why_open, sizeof(found.why_open), "role \"%s\" may create in it",
 				 GetUserNameFromId((Oid) creator, true));
-	extension_schema.may_create = creator >= 0;
-	find_foreign_object(ProcedureRelationId, Anum_pg_proc_pronamespace, Anum_pg_proc_proowner, Anum_pg_proc_proname,
-						"function", schema, extension_owner);
-	find_foreign_object(OperatorRelationId, Anum_pg_operator_oprnamespace, Anum_pg_operator_oprowner,
-						Anum_pg_operator_oprname, "operator", schema, extension_owner);
+	found.may_create = creator >= 0;
+	find_foreign_object(&found, ProcedureRelationId, Anum_pg_proc_pronamespace, Anum_pg_proc_proowner, Anum_pg_proc_proname,
+						"function", extension_owner);
+	find_foreign_object(&found, OperatorRelationId, Anum_pg_operator_oprnamespace, Anum_pg_operator_oprowner,
+						Anum_pg_operator_oprname, "operator", extension_owner);
 
 	name = quote_identifier(get_namespace_name(schema));
-	if (extension_schema.why_open[0] == '\0')
-		snprintf(extension_schema.function_path, sizeof(extension_schema.function_path), "pg_catalog, %s, pg_temp", name);
+	if (found.why_open[0] == '\0')
+		snprintf(found.function_path, sizeof(found.function_path), "pg_catalog, %s, pg_temp", name);
 	else
-		strlcpy(extension_schema.function_path, mako_gate_own_path(), sizeof(extension_schema.function_path));
+		strlcpy(found.function_path, mako_gate_own_path(), sizeof(found.function_path));
+	extension_schema = found;
 }
 
 /* Sees to it that the extension's schema is known. */
@@ -413,7 +420,7 @@ require_schema(void)
 {
 	Oid			schema = mako_sql_extension_schema();
 
-	if (!extension_schema.is_known || extension_schema.schema != schema)
+	if (extension_schema.generation != schema_generation || extension_schema.schema != schema)
 		know_schema(schema);
 }
 
