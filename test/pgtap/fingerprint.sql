@@ -335,6 +335,79 @@ $$;
 SELECT format('SELECT matches(pg_temp.lacks(c), ''^\d+ reached; not described: nothing$'', ''all that the server knows: '' || what) FROM changes c WHERE n = %s', n)
 FROM changes WHERE is_atomic AND :'has_atomic' ORDER BY n \gexec
 
+----------------------------------------------------------------------------------------------------
+-- The settings of a session change neither what a definition is nor what it gives
+----------------------------------------------------------------------------------------------------
+
+CREATE SCHEMA fp;
+CREATE DOMAIN fp.dated AS jsonb CHECK ((VALUE->>'since')::timestamptz > timestamptz '2000-01-01 00:00+00');
+CREATE TABLE fp.form (n int GENERATED ALWAYS AS IDENTITY, expression text, type text DEFAULT 'jsonb');
+INSERT INTO fp.form (expression) VALUES
+  ($$ '2024-10-01'::timestamptz $$),
+  ($$ to_timestamp((payload->>'at')::float8) >= '2024-10-01' $$),
+  ($$ to_timestamp((payload->>'at')::float8) $$),
+  ($$ (payload->>'d')::timestamptz > timestamptz '2024-10-01 00:00:00+02' $$),
+  ($$ (SELECT to_jsonb(r) FROM jsonb_to_record(payload) AS r (d timestamptz, day interval)) $$),
+  ($$ interval '1 day 02:00' $$),
+  ($$ (payload->>'a')::float8 / 3 $$),
+  ($$ (payload->>'a')::float8 * '0.30000000000000004'::float8 $$),
+  ($$ sha256(convert_to(payload::text, 'UTF8')) $$),
+  ($$ payload->>'x' = NULL $$),
+  ($$ regexp_replace(payload->>'x', '(\d)', '<\1>') $$);
+INSERT INTO fp.form (expression, type) VALUES ($$ payload->'d' $$, 'fp.dated');
+SELECT format('CREATE FUNCTION fp.f%1$s(state %2$s, event_type text, payload jsonb) RETURNS %2$s LANGUAGE sql STABLE AS %3$L', n, type, body),
+       CASE WHEN :'has_atomic' THEN format('CREATE FUNCTION fp.a%1$s(state %2$s, event_type text, payload jsonb) RETURNS %2$s LANGUAGE sql STABLE '
+                                           'BEGIN ATOMIC %3$s; END', n, type, body) END
+FROM (SELECT n, type, format('SELECT state || jsonb_build_object(''since'', ''2001-01-01'', ''r'', %s)', expression) AS body FROM fp.form) AS f
+ORDER BY n \gexec
+
+-- Registers what is there under a name of its own; and folds it, with what is wrong.
+CREATE FUNCTION pg_temp.register(name text) RETURNS bigint LANGUAGE sql AS $$
+  SELECT count(mako_register_workflow((name || p.proname || '@FV2024-10-01')::mako_workflow_id, apply => 'fp.' || p.proname, initial_state => '{"since": "2001-01-01"}'))
+  FROM pg_proc p WHERE p.pronamespace = 'fp'::regnamespace
+$$;
+CREATE FUNCTION pg_temp.states(name text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  use text := 'SELECT mako_fold(%L, ''[{"event_type": "E", "payload": {"at": 1727733600, "a": 0.1, "x": "12", "d": "2024-09-30T23:00:00", "day": "P1DT2H"}}]'')';
+  f record; state text; lines text := '';
+BEGIN
+  FOR f IN SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'fp'::regnamespace ORDER BY p.proname COLLATE "C" LOOP
+    BEGIN
+      EXECUTE format(use, name || f.proname || '@FV2024-10-01') INTO state;
+    EXCEPTION WHEN OTHERS THEN
+      state := SQLERRM;
+    END;
+    lines := lines || f.proname || ' ' || state || E'\n';
+  END LOOP;
+  RETURN lines;
+END
+$$;
+SET escape_string_warning = off;
+SELECT pg_temp.register('default');
+SELECT pg_temp.states('default') AS states \gset
+SELECT isnt(strpos(:'states', '{"r": "<1>2", "since": "2001-01-01"}'), 0, 'functions that depend on settings give states');
+SELECT format('SET %1$I = %2$L', name, value),
+       format('SELECT is(pg_temp.states(''default''), %L, ''%s: the same states'')', :'states', name || ' = ' || value),
+       format('SELECT is_empty(''SELECT * FROM mako_store_problem()'', ''and the store is whole'')'),
+       format('SELECT is_empty(''SELECT subject FROM mako_check() WHERE severity IN (''''error'''', ''''warning'''')'', ''and so is what the check sees'')'),
+       format('SELECT pg_temp.register(''other%s'')', n),
+       format('RESET %I', name),
+       format('SELECT is(pg_temp.states(''other%s''), %L, ''as has what is registered under it'')', n, :'states')
+FROM (VALUES (1, 'quote_all_identifiers', 'on'), (2, 'TimeZone', 'Asia/Kathmandu'), (3, 'DateStyle', 'German'), (4, 'IntervalStyle', 'iso_8601'),
+             (5, 'extra_float_digits', '0'), (6, 'bytea_output', 'escape'), (7, 'transform_null_equals', 'on'), (8, 'standard_conforming_strings', 'off'))
+     AS s (n, name, value) ORDER BY n \gexec
+
+-- Moved under one setting, verified under another.
+SELECT mako_register_workflow('defaultf3@FV2025-10-01', apply => 'fp.f3', initial_state => '{}');
+SELECT mako_register_migration('defaultf3@FV2024-10-01', 'defaultf3@FV2025-10-01');
+INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('timed', 'defaultf3@FV2024-10-01');
+SELECT mako_append('timed', 'defaultf3@FV2024-10-01', 'E', '{"at": 1727733600}');
+SET TimeZone = 'Asia/Kathmandu';
+SELECT run_id FROM mako_migrate('defaultf3@FV2024-10-01', 'defaultf3@FV2025-10-01') \gset
+RESET TimeZone;
+SELECT is((SELECT state->>'r' FROM mako.snapshot WHERE run_id = :run_id), '2024-09-30T22:00:00+00:00', 'what is moved in another time zone');
+SELECT is_empty(format('SELECT stored, computed FROM mako_verify(%s)', :run_id), 'is what is verified here');
+
 SELECT * FROM finish();
 DROP OWNED BY fp_other;
 DROP ROLE fp_other;

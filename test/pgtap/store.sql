@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(330);
+SELECT plan(335);
 
 \ir include/helpers.sql
 
@@ -19,6 +19,21 @@ SELECT matches(pg_temp.error($$ SELECT mako_add_dependent('public.early', 'proce
                '^42704\|there is no store in this database', 'nor a dependent');
 
 CREATE ROLE mako_test_owner;
+-- Beside the extension, others could make what captures calls of its functions.
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+SELECT is_empty($$ SELECT subject FROM mako_check() WHERE code = 'schema_open' $$, 'the schema of the extension is for its owner only');
+GRANT CREATE ON SCHEMA public TO mako_test_owner;
+SELECT matches(pg_temp.error('SELECT mako_create_store()'), '^55000\|the schema of the extension is open to others\|.*mako_test_owner',
+               'no store is made where another role may create beside the extension');
+REVOKE CREATE ON SCHEMA public FROM mako_test_owner;
+GRANT CREATE ON SCHEMA public TO PUBLIC;
+SELECT is(pg_temp.error('SELECT mako_create_store()'),
+          '55000|the schema of the extension is open to others|Schema public: everybody may create in it.|'
+          'REVOKE CREATE on it, or create the extension in a schema of its own.', 'nor where everybody may');
+SELECT is(pg_temp.rows($$ SELECT severity, subject FROM mako_check() WHERE code = 'schema_open' $$), 'error|public', 'of which the check tells');
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+SELECT hasnt_schema('mako', 'and nothing is there');
+
 CREATE SCHEMA mako AUTHORIZATION mako_test_owner;
 SELECT matches(pg_temp.error('SELECT mako_create_store()'), '^42501\|schema "mako" belongs to role "mako_test_owner"',
                'a schema of another role''s is refused, even to a superuser');
