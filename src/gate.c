@@ -396,7 +396,7 @@ know_schema(Oid schema)
 	ReleaseSysCache(tuple);
 
 	if (creator == ACL_ID_PUBLIC)
-		strlcpy(found.why_open, "everybody may create in it", sizeof(found.why_open));
+		snprintf(found.why_open, sizeof(found.why_open), "everybody may create in it");
 	else if (creator > 0)
 		snprintf(found.why_open, sizeof(found.why_open), "role \"%s\" may create in it",
 				 GetUserNameFromId((Oid) creator, true));
@@ -410,7 +410,7 @@ know_schema(Oid schema)
 	if (found.why_open[0] == '\0')
 		snprintf(found.function_path, sizeof(found.function_path), "pg_catalog, %s, pg_temp", name);
 	else
-		strlcpy(found.function_path, mako_gate_own_path(), sizeof(found.function_path));
+		snprintf(found.function_path, sizeof(found.function_path), "%s", mako_gate_own_path());
 	extension_schema = found;
 }
 
