@@ -6,6 +6,8 @@ SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_mako_author, regress_mako_operator, regress_mako_owner, regress_mako_writer;
 RESET client_min_messages;
 
+-- Before PostgreSQL 15, everybody may create there, and then there is no store
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 CREATE EXTENSION mako_migration;
 
 -- For all tests: executes a command and shows how it failed, as one record.
