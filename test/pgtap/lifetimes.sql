@@ -139,7 +139,7 @@ END
 $$;
 \if :has_bodies
 SELECT l.migrate_often(10);
-CREATE FUNCTION l.session_memory() RETURNS bigint LANGUAGE sql AS $$ SELECT used_bytes FROM pg_backend_memory_contexts WHERE parent IS NULL $$;
+CREATE FUNCTION l.session_memory() RETURNS bigint LANGUAGE sql AS $$ SELECT used_bytes FROM pg_backend_memory_contexts WHERE name = 'TopMemoryContext' $$;
 CREATE TEMPORARY TABLE memory AS SELECT l.session_memory() AS before;
 -- A statement of a thousand bytes, which is shown again at the end of each:
 -- xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
