@@ -580,10 +580,10 @@ our @table_kinds = (
 	},
 	{
 		kind => 'foreign key with a cast',
-		once => q{CREATE FUNCTION evil.to_text(evil.mood) RETURNS text LANGUAGE plpgsql
-		  IMMUTABLE AS $$ BEGIN PERFORM evil.trap(); RETURN 'good'; END $$;
-		  CREATE CAST (evil.mood AS text) WITH FUNCTION evil.to_text(evil.mood) AS IMPLICIT;
-		  CREATE TABLE evil.moods (name text PRIMARY KEY); INSERT INTO evil.moods VALUES ('good')},
+		once => q{CREATE FUNCTION evil.to_number(evil.mood) RETURNS integer LANGUAGE plpgsql
+		  IMMUTABLE AS $$ BEGIN PERFORM evil.trap(); RETURN 1; END $$;
+		  CREATE CAST (evil.mood AS integer) WITH FUNCTION evil.to_number(evil.mood) AS IMPLICIT;
+		  CREATE TABLE evil.moods (number integer PRIMARY KEY); INSERT INTO evil.moods VALUES (1)},
 		ddl => q{ALTER TABLE %T% ADD COLUMN evil evil.mood DEFAULT 'good' REFERENCES evil.moods}
 	},
 	{
