@@ -193,7 +193,9 @@ require_gate(void)
 /*
  * What reaches results or deparsed text, and the value that the extension gives it. TimeZone,
  * styles and lc_* decide how values are read and printed, the others what a text in a body means.
- * Dates must be unambiguous: with YMD, 01/02/2024 is an error instead of a guess.
+ * Dates must be unambiguous: with YMD, 01/02/2024 is an error instead of a guess. A function can
+ * catch an error and read its message, and reports keep messages: hence lc_messages. The settings
+ * of PL/pgSQL exist once its library is loaded, or once somebody has set them: fix_setting().
  */
 static const struct
 {
@@ -214,19 +216,29 @@ static const struct
 	{"xmloption", "content"},
 	{"xmlbinary", "base64"},
 	{"default_text_search_config", "pg_catalog.simple"},
+	{"lc_messages", "C"},
 	{"lc_monetary", "C"},
 	{"lc_numeric", "C"},
 	{"lc_time", "C"},
+	{"plpgsql.check_asserts", "on"},
+	{"plpgsql.extra_errors", "none"},
+	{"plpgsql.print_strict_params", "off"},
+	{"plpgsql.variable_conflict", "error"},
 };
 
-/* Gives a setting a value in the current level, unless it has that value already. */
+/*
+ * Gives a setting a value in the current level, unless it has that value already. The setting of a
+ * library that is not loaded does not exist, and will begin with the server's default, unless it has
+ * been set nevertheless: what holds that value until then gets ours on top, and the library takes
+ * over both. Some settings are a superuser's to change; nobody chooses these values.
+ */
 static void
 fix_setting(const char *name, const char *value)
 {
-	const char *current = GetConfigOption(name, false, false);
+	const char *current = GetConfigOption(name, true, false);
 
-	if (current == NULL || strcmp(current, value) != 0)
-		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (current != NULL && strcmp(current, value) != 0)
+		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 /*
