@@ -492,7 +492,8 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
   SELECT ('bbbbbbbb-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
 CREATE FUNCTION s.start(n integer, i integer) RETURNS bigint
 LANGUAGE sql SET search_path = m, pg_temp AS $$
-  SELECT mako_append(mako_spawn('moved@FV2030-10-01', s.tenant(n), s.tenant(i)),
+  SELECT mako_append(mako_spawn('moved@FV2030-10-01', s.tenant(n),
+                                overlay(s.tenant(n)::text PLACING i::text FROM 1 FOR 1)::uuid),
                      'moved@FV2030-10-01', 'E', '{"at": 1727733600, "a": 0.1, "x": "12"}') $$;
 
 ----------------------------------------------------------------------------------------------------
@@ -750,7 +751,10 @@ INSERT INTO s.item (what, before, query) VALUES
   ('refused', NULL,
    $$ SELECT s.lines('SELECT m.mako_required(''{"a": {"b": 1}}'', ''a'', ''c c'')') AS missing,
              s.lines('SELECT m.mako_reject(''no'')') AS no,
-             s.lines('SELECT m.mako_stream_of(NULL, ''a stream'')') AS nowhere $$),
+             s.lines('SELECT m.mako_stream_of(NULL, ''a stream'')') AS nowhere,
+             s.lines('SELECT m.mako_history_rows(''a stream'')') AS history_rows,
+             s.lines('SELECT m.mako_store_finding_rows()') AS finding_rows,
+             s.lines('SELECT m.mako_assert_delegated()') AS delegated $$),
   ('parts', NULL,
    $$ SELECT 'step', f.subject, f.message, f.hint
       FROM m.mako_step_finding('{FV2024-10-01}') f
@@ -758,6 +762,14 @@ INSERT INTO s.item (what, before, query) VALUES
       SELECT 'store', f.subject, f.message, f.hint FROM m.mako_store_finding() f
       UNION ALL
       SELECT o.kind, o.name, o.relation, o.definition FROM m.mako_store_object() o $$),
+  ('trusted',
+   'SELECT m.mako_advance_sequences(); SELECT m.mako_grant_triggers()',
+   $$ SELECT c.relation, c.name, c.type::pg_catalog.oid, c.not_null, c.problem, c.relation_problem,
+             m.mako_store_layout() AS layout, m.mako_open_schema() AS open,
+             ARRAY(SELECT q.problem FROM m.mako_sequence_problem() q) AS sequences,
+             d.sqlstate, d.problem AS dependent, d.hint, d.process_type
+      FROM m.mako_store_column() c,
+           m.mako_dependent_problem('s.item'::pg_catalog.regclass, 'what', 'query', NULL) d $$),
   ('progress',
    $$ SET LOCAL session_replication_role = replica;
       INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, update_registry,
@@ -847,7 +859,7 @@ CALL m.mako_migrate_batched('moved@FV2030-10-01', 'moved@FV2031-10-01', 1, tenan
 SELECT s.start(%2$s, 3);
 CALL m.mako_migrate_version_batched('FV2030-10-01', 'FV2031-10-01', 1, tenant_id => %3$L);
 INSERT INTO s.seen SELECT %2$s, 'batched', s.lines('
-  SELECT s.process_id, n.sequence_number, x.*
+  SELECT pg_catalog.substr(s.process_id::pg_catalog.text, 1, 1) AS process, n.sequence_number, x.*
   FROM mako.stream s JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) s.stream_no,
        LATERAL m.mako_state(s.stream_id) x
   WHERE s.tenant_id OPERATOR(pg_catalog.=) s.tenant(%2$s) AND n.run_id OPERATOR(pg_catalog.>) 0');
