@@ -3,7 +3,7 @@ MODULE_big = mako_migration
 DATA = $(wildcard sql/mako_migration--*.sql)
 
 # In the order of src/mako_migration.h, the map: a file stands behind those that it calls.
-OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o result.o isolation.o role.o gate.o door.o fence.o direct.o head.o sequence.o invariants.o \
+OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o result.o isolation.o role.o gate.o temporary.o door.o fence.o direct.o head.o sequence.o invariants.o \
 	report.o \
 	function.o sql_body.o names.o describe_kinds.o describe.o fingerprint.o type_definition.o type_check.o instances.o definition.o plan.o refusal.o expanded_json.o \
 	json_functions.o json_read.o json_build.o json_edit.o inline.o share.o binding.o choice.o program.o fold.o fold_cache.o \

@@ -1145,6 +1145,19 @@ BEGIN
       HINT = 'Rename that schema: the store needs its name.';
   END IF;
 
+  -- A repair evaluates what the owner of a table has put into its indexes and checks.
+  SELECT c.relname, pg_get_userbyid(c.relowner) AS owner INTO object
+  FROM pg_class c
+  WHERE c.relnamespace = 'mako'::regnamespace AND c.relowner <> coalesce(store_owner, c.relowner)
+    AND c.relname IN (SELECT o.relation FROM @extschema@.mako_store_object() o)
+  ORDER BY c.relname LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+      MESSAGE = format('table "mako.%s" belongs to role "%s"', object.relname, object.owner),
+      DETAIL = format('Schema "mako" belongs to role "%s".', pg_get_userbyid(store_owner)),
+      HINT = format('Give the table to that role: ALTER TABLE mako.%I OWNER TO %I.', object.relname, pg_get_userbyid(store_owner));
+  END IF;
+
   SELECT string_agg(p.object || ' ' || p.problem, ', ') INTO damaged
   FROM @extschema@.mako_store_problem() p
   WHERE NOT p.repairable;

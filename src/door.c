@@ -20,6 +20,7 @@
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -166,6 +167,9 @@ static int	table_count = 0;
 /* Another number when a table, role or schema has changed, or something that the store is made of. */
 static uint64 generation = 1;
 
+/* A table has children, whose changes the server does not tell of as the table's. */
+static bool has_children = false;
+
 /* The generation in which the store was found whole; 0 for none. */
 static uint64 whole_generation = 0;
 
@@ -182,7 +186,7 @@ forget(void)
 static void
 forget_relation(Datum argument, Oid relation)
 {
-	bool		concerns = !OidIsValid(relation);
+	bool		concerns = !OidIsValid(relation) || has_children;
 
 	for (int i = 0; i < table_count && !concerns; i++)
 		concerns = tables[i].oid == relation;
@@ -216,6 +220,7 @@ mako_door_init(void)
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_object, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_object, (Datum) 0);
 	CacheRegisterSyscacheCallback(PROCOID, forget_object, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, forget_object, (Datum) 0);	/* whose owner is a role that all can be granted */
 }
 
 /* What was found out before belongs to this number. */
@@ -328,6 +333,65 @@ column_problem(Relation relation, const Column *column)
 	return column->not_null && !attribute->attnotnull ? "can be null" : NULL;
 }
 
+/* Returns true if a role can do as the owner of a table what the code of that role does as the owner. */
+static bool
+acts_for(Oid role, Oid owner)
+{
+	return role == owner || role == mako_sql_extension_owner() || has_privs_of_role(role, owner);
+}
+
+/* Returns true if a trigger of a relation calls a function of a role that cannot act for the owner of the table. */
+static bool
+has_foreign_trigger(Relation relation, Oid owner)
+{
+	const TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		HeapTuple	tuple;
+		Oid			role;
+
+		if (triggers->triggers[i].tgisinternal)
+			continue;
+		tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(triggers->triggers[i].tgfoid));
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		role = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+		ReleaseSysCache(tuple);
+		if (!acts_for(role, owner))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Says what of a table or of its children is the work of a role that cannot act for its owner, as whom all of it would
+ * run; NULL for nothing. The privilege TRIGGER is enough to add a trigger, and children can be given away.
+ */
+static const char *
+foreign_part(Relation table)
+{
+	Oid			owner = table->rd_rel->relowner;
+	ListCell   *cell;
+
+	if (!table->rd_rel->relhassubclass)
+		return has_foreign_trigger(table, owner) ? "has a trigger whose function belongs to another role" : NULL;
+	has_children = true;
+	foreach(cell, find_all_inheritors(RelationGetRelid(table), AccessShareLock, NULL))
+	{
+		Relation	relation = relation_open(lfirst_oid(cell), NoLock);
+		bool		is_foreign = !acts_for(relation->rd_rel->relowner, owner);
+		bool		is_triggered = has_foreign_trigger(relation, owner);
+
+		relation_close(relation, NoLock);
+		if (is_foreign)
+			return "has a child that belongs to another role";
+		if (is_triggered)
+			return "has a trigger whose function belongs to another role";
+	}
+	return NULL;
+}
+
 /* Says what is wrong with a relation as a whole; NULL for nothing. */
 static const char *
 relation_problem(Relation relation)
@@ -336,7 +400,9 @@ relation_problem(Relation relation)
 
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
 		return "is not a table";
-	return relation->rd_rel->relispartition || has_superclass(RelationGetRelid(relation)) ? "has a parent" : NULL;
+	if (relation->rd_rel->relispartition || has_superclass(RelationGetRelid(relation)))
+		return "has a parent";
+	return foreign_part(relation);
 }
 
 /* Returns true if a relation has no problem as a whole, nor with one of its columns. */
@@ -360,7 +426,8 @@ require_shape(const Table *table, Relation relation)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("relation \"mako.%s\" %s", table->name, problem),
-				 errdetail("The store's tables are ordinary or partitioned tables, and nobody changes their rows through another one."),
+				 errdetail("The store's tables are ordinary or partitioned tables without a parent. Their children, and the functions of "
+						   "their triggers, run as their owner, so they belong to a role with the owner's privileges."),
 				 errhint("mako_store_problem() tells what is wrong with the store.")));
 	for (int i = 0; i < table->column_count; i++)
 	{

@@ -75,6 +75,7 @@ mako_gate_enter(Oid owner)
 {
 	MakoGate	gate;
 
+	mako_temporary_require_safe(owner);
 	GetUserIdAndSecContext(&gate.user, &gate.security);
 	gate.guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(owner, gate.security | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
@@ -83,17 +84,31 @@ mako_gate_enter(Oid owner)
 
 /*
  * The same for a trigger of the store, as the owner of its table. What a superuser or the caller himself wrote
- * lends nobody rights; so it need not be restricted, and constraints may be deferred. A caller after SET ROLE is
- * not himself: what he leaves behind could go on after RESET ROLE.
+ * lends nobody rights; so it need not be restricted, and constraints may be deferred. A caller after SET ROLE or
+ * SET SESSION AUTHORIZATION is not himself: what he leaves behind could go on after RESET.
  */
 MakoGate
 mako_gate_enter_table(Oid owner)
 {
 	MakoGate	gate = mako_gate_enter(owner);
 
-	if ((owner == gate.user && owner == GetSessionUserId()) || superuser_arg(owner))
+	if ((owner == gate.user && owner == GetAuthenticatedUserId()) || superuser_arg(owner))
 		SetUserIdAndSecContext(owner, gate.security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	return gate;
+}
+
+/*
+ * Acts as the caller, who evaluates policies of others. After SET ROLE or SET SESSION AUTHORIZATION they must not
+ * be able to go back to the role that has logged in.
+ */
+void
+mako_gate_restrict_caller(const MakoGate *gate)
+{
+	int			security = gate->security;
+
+	if (gate->user != GetAuthenticatedUserId() && !superuser_arg(gate->user))
+		security |= SECURITY_RESTRICTED_OPERATION;
+	SetUserIdAndSecContext(gate->user, security);
 }
 
 /* Acts as before, with the settings of before. */
@@ -113,19 +128,24 @@ is_evaluating(void)
 
 /*
  * Enters the gate to evaluate a registered function. A policy that would hide rows from its owner
- * raises: a state must not depend on which rows somebody may see.
+ * raises: a state must not depend on which rows somebody may see. Nothing can be written, whatever the
+ * function says of its volatility: reading a state would do so each time. An error puts that back, too, as
+ * the end of a subtransaction does.
  */
 MakoEvaluation
 mako_gate_begin_evaluation(Oid owner)
 {
 	MakoEvaluation evaluation;
 
+	mako_temporary_require_safe(owner);
 	evaluation.gate.guc_level = NewGUCNestLevel();
 	GetUserIdAndSecContext(&evaluation.gate.user, &evaluation.gate.security);
 	SetUserIdAndSecContext(owner, evaluation.gate.security | SECURITY_RESTRICTED_OPERATION);
 	evaluation.is_outermost = !is_evaluating();
 	if (evaluation.is_outermost)
 		evaluating = GetCurrentSubTransactionId();
+	evaluation.was_read_only = XactReadOnly;
+	XactReadOnly = true;
 	if (row_security)
 		(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 								 true, 0, false);
@@ -138,6 +158,7 @@ mako_gate_end_evaluation(const MakoEvaluation *evaluation)
 {
 	if (evaluation->is_outermost)
 		evaluating = InvalidSubTransactionId;
+	XactReadOnly = evaluation->was_read_only;
 	mako_gate_leave(&evaluation->gate);
 }
 
@@ -161,9 +182,9 @@ mako_gate_forbid(const char *function)
 void
 mako_gate_require_change(const char *function)
 {
+	mako_gate_forbid(function);
 	PreventCommandDuringRecovery(function);
 	PreventCommandIfReadOnly(function);
-	mako_gate_forbid(function);
 }
 
 /* Begins or ends the execution of a statement whose functions read the store for it; there is none inside of another one. */
@@ -301,6 +322,7 @@ forget_schema(Datum argument, int cacheid, uint32 hash)
 void
 mako_gate_init(void)
 {
+	mako_temporary_init();
 	RegisterXactCallback(forget_evaluation, NULL);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_schema, (Datum) 0);
 	CacheRegisterSyscacheCallback(DATABASEOID, forget_schema, (Datum) 0);
@@ -675,6 +697,7 @@ is_known_node(const Node *node)
 			return true;
 		case T_Const:
 		case T_Param:
+		case T_Var:
 		case T_FuncExpr:
 		case T_OpExpr:
 		case T_DistinctExpr:

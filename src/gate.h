@@ -6,7 +6,8 @@
  * are code of others, and so is every type that runs some of it. Parsing or planning such a text
  * runs it as much as calling it does. So all of it happens
  *
- *	  - as the owner of the function or relation that it belongs to,
+ *	  - as the owner of the function or relation that it belongs to, unless a temporary object of the
+ *		session could do something as that role (temporary.c),
  *	  - in a security-restricted operation, as the server's own maintenance commands do it,
  *	  - in a level of settings of its own, so that no setting it changes outlives it, and
  *	  - under fixed settings, so that a result does not depend on the session that asks for it.
@@ -35,14 +36,18 @@ typedef struct MakoEvaluation
 {
 	MakoGate	gate;
 	bool		is_outermost;
+	bool		was_read_only;
 } MakoEvaluation;
 
 /* A version of the fixed settings; a part of every fingerprint that a function is in. */
 #define MAKO_GATE_SETTINGS 1
 
 extern void mako_gate_init(void);
+extern void mako_temporary_init(void);
+extern void mako_temporary_require_safe(Oid role);
 extern MakoGate mako_gate_enter(Oid owner);
 extern MakoGate mako_gate_enter_table(Oid owner);
+extern void mako_gate_restrict_caller(const MakoGate *gate);
 extern void mako_gate_leave(const MakoGate *gate);
 extern MakoEvaluation mako_gate_begin_evaluation(Oid owner);
 extern void mako_gate_end_evaluation(const MakoEvaluation *evaluation);

@@ -52,6 +52,19 @@ is_of_server(const ErrorData *error)
 	return true;
 }
 
+/* Returns true if the error that is being raised is the server's own; for callbacks that give an error its context, with memory to use. */
+bool
+mako_isolation_is_servers_error(MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ErrorData  *error = CopyErrorData();
+	bool		is_servers = error->elevel >= ERROR && is_of_server(error);
+
+	FreeErrorData(error);
+	MemoryContextSwitchTo(old);
+	return is_servers;
+}
+
 /* Notes what the server raises, before a language can wrap it. Called for every message, as those are that give an error its context. */
 static void
 note_error(void *argument)

@@ -179,6 +179,7 @@ extern void mako_rowset_add_rows(MakoRowSet *rows, MakoRows added);
  * everything it did is rolled back. Errors that concern the whole run are raised again.
  */
 extern ErrorData *mako_isolation_run(void (*callback) (void *argument), void *argument);
+extern bool mako_isolation_is_servers_error(MemoryContext context);
 
 /* ---- role.c: roles that are remembered in tables --------------------------------------------------------------------------- */
 

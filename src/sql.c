@@ -330,6 +330,7 @@ deferrable_constraints(List *names, Oid parent)
 typedef struct Needs
 {
 	bool		row_security;	/* a policy concerns the current role */
+	bool		hides_rows;		/* the role may write to a table, but not select all of it */
 	List	   *written;		/* relations that are written, if they have deferrable constraints */
 } Needs;
 
@@ -350,6 +351,8 @@ check_query(Node *node, void *context)
 	{
 		Oid			relation = rt_fetch(query->resultRelation, query->rtable)->relid;
 
+		if (pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+			needs->hides_rows = true;
 		if (get_rel_relkind(relation) != RELKIND_VIEW && deferrable_constraints(NIL, relation) != NIL)
 			needs->written = list_append_unique_oid(needs->written, relation);
 	}
@@ -384,7 +387,7 @@ make_constraints_immediate(const List *written)
 static void
 check_privileges(MakoStatement *statement)
 {
-	Needs		needs = {false, NIL};
+	Needs		needs = {false, false, NIL};
 	ExecutorCheckPerms_hook_type hook = ExecutorCheckPerms_hook;
 	List	   *sources = SPI_plan_get_plan_sources((SPIPlanPtr) statement->plan);
 	ListCell   *cell;
@@ -412,6 +415,7 @@ check_privileges(MakoStatement *statement)
 	}
 	PG_END_TRY();
 	statement->by_caller = needs.row_security;
+	statement->hides_rows = needs.hides_rows;
 	list_free(statement->written);
 	statement->written = NIL;
 	if (needs.written != NIL)
@@ -447,6 +451,7 @@ act_as(Oid owner, bool may_defer)
 	{
 		GetUserIdAndSecContext(&gate.user, &gate.security);
 		gate.guc_level = NewGUCNestLevel();
+		mako_gate_restrict_caller(&gate);
 	}
 	mako_gate_fix_path(mako_gate_own_path());
 	return gate;
@@ -488,15 +493,24 @@ begin(MakoStatement *statement)
 	if (statement->by_caller)
 	{
 		execution.owner = InvalidOid;
-		/* After SET ROLE, what a policy evaluates must not be able to go back to the session's role. */
-		if (execution.gate.user != GetSessionUserId() && !superuser_arg(execution.gate.user))
-			SetUserIdAndSecContext(execution.gate.user, execution.gate.security | SECURITY_RESTRICTED_OPERATION);
+		mako_gate_restrict_caller(&execution.gate);
 		return execution;
 	}
 	if (statement->written != NIL && (security & SECURITY_RESTRICTED_OPERATION) != 0)
 		make_constraints_immediate(statement->written);
 	SetUserIdAndSecContext(user, security);
 	return execution;
+}
+
+/*
+ * Leaves out of an error which row breaks a constraint. The server shows it to a role that may select it, and takes the
+ * owner for that role. Called for every message, as those are that give an error its context.
+ */
+static void
+hide_row(void *argument)
+{
+	if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION && mako_isolation_is_servers_error(argument))
+		errdetail("The row is shown to roles that may select all columns of the table.");
 }
 
 /* Executes a statement; read_only takes the active snapshot as it is, otherwise a new one is taken. */
@@ -506,6 +520,7 @@ execute(MakoStatement *statement, Datum *values, const char *nulls, bool read_on
 	MemoryContext context = CurrentMemoryContext;
 	bool		outermost = !is_executing(statement);
 	Execution	execution;
+	ErrorContextCallback hiding = {error_context_stack, hide_row, context};
 	int			result;
 
 	if (outermost)
@@ -516,7 +531,10 @@ execute(MakoStatement *statement, Datum *values, const char *nulls, bool read_on
 	execution = begin(statement);
 	if (statement->needs != NULL)
 		mako_gate_delegate(true);
+	if (statement->hides_rows && OidIsValid(execution.owner))
+		error_context_stack = &hiding;
 	result = SPI_execute_plan((SPIPlanPtr) statement->plan, values, nulls, read_only, 0);
+	error_context_stack = hiding.previous;
 	if (statement->needs != NULL)
 		mako_gate_delegate(false);
 	if (outermost)

@@ -40,6 +40,7 @@ typedef struct MakoStatement
 	Oid			checked_user;
 	bool		checked_row_security;
 	bool		by_caller;		/* a policy concerns that role */
+	bool		hides_rows;		/* that role may not select from what is written */
 	List	   *written;		/* relations that it writes */
 } MakoStatement;
 

@@ -53,8 +53,8 @@ INSERT INTO attempt (statement, result) VALUES
   ('LISTEN kept', '42501'),
   ('DISCARD ALL', '(25001|42501)'),
   ('DISCARD TEMP', '42501'),
-  ('CREATE TEMPORARY TABLE kept ()', '42501'),
-  ('CREATE TEMPORARY VIEW kept AS SELECT 1', '42501'),
+  ('CREATE TEMPORARY TABLE kept ()', '25006'),
+  ('CREATE TEMPORARY VIEW kept AS SELECT 1', '25006'),
   ('SET ROLE postgres', '42501'),
   ('SET SESSION AUTHORIZATION postgres', '42501'),
   ('RESET ROLE', '42501'),
@@ -72,14 +72,14 @@ INSERT INTO attempt (statement, result) VALUES
   ('COPY lib.diary FROM ''/etc/passwd''', '42501'),
   ('SELECT pg_read_file(''/etc/passwd'')', '42501'),
   ('SELECT lo_import(''/etc/passwd'')', '42501'),
-  ('CREATE EXTENSION pageinspect', '42501'),
-  ('CREATE FUNCTION public.mine() RETURNS int LANGUAGE c AS ''mine''', '42501'),
-  ('ALTER ROLE "restricted: Author" SUPERUSER', '42501'),
+  ('CREATE EXTENSION pageinspect', '25006'),
+  ('CREATE FUNCTION public.mine() RETURNS int LANGUAGE c AS ''mine''', '25006'),
+  ('ALTER ROLE "restricted: Author" SUPERUSER', '25006'),
   ('GRANT pg_read_all_data TO "restricted: Author"', '.....'),
   ('SELECT mako_register_workflow(''other@FV2024-10-01'')', '.....'),
-  ('INSERT INTO mako_workflow SELECT * FROM mako_workflow', '42501'),
-  ('INSERT INTO lib.diary VALUES (''was here'')', 'done by restricted: Author'),
-  ('INSERT INTO lib.watched VALUES (1)', '42501');
+  ('INSERT INTO mako_workflow SELECT * FROM mako_workflow', '25006'),
+  ('INSERT INTO lib.diary VALUES (''was here'')', '25006'),
+  ('INSERT INTO lib.watched VALUES (1)', '25006');
 
 SELECT plan((SELECT count(*)::int + 4 FROM attempt));
 CREATE TEMPORARY TABLE result (n int, result text);
@@ -91,10 +91,8 @@ FROM attempt;
 
 SELECT matches(r.result, '^' || a.result || '$', a.statement)
 FROM attempt a JOIN result r USING (n) ORDER BY n;
-SELECT results_eq('SELECT line, who FROM lib.diary',
-                  $$VALUES ('was here', name 'restricted: Author')$$,
-                  'what the owner may write is written, in his name');
-SELECT is_empty('SELECT * FROM lib.watched', '... but nothing that would run at the end');
+SELECT is_empty('SELECT * FROM lib.diary', 'nothing is written');
+SELECT is_empty('SELECT * FROM lib.watched', '... nor anything that would run at the end');
 SELECT is_empty('TABLE session_before EXCEPT SELECT * FROM pg_temp.session_now()',
                 'the session has lost nothing');
 SELECT is_empty('SELECT * FROM pg_temp.session_now() EXCEPT TABLE session_before',
