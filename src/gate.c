@@ -127,10 +127,32 @@ is_evaluating(void)
 }
 
 /*
+ * Begins to let code of others compute: it writes nothing, whatever it says of its volatility, because reading
+ * a state, or looking at a function, would do so each time. The end of the (sub)transaction puts that back, too.
+ */
+static MakoComputation
+begin_computation(void)
+{
+	MakoComputation computation = {!is_evaluating(), XactReadOnly};
+
+	if (computation.is_outermost)
+		evaluating = GetCurrentSubTransactionId();
+	XactReadOnly = true;
+	return computation;
+}
+
+/* Ends what the last one began. */
+static void
+end_computation(const MakoComputation *computation)
+{
+	if (computation->is_outermost)
+		evaluating = InvalidSubTransactionId;
+	XactReadOnly = computation->was_read_only;
+}
+
+/*
  * Enters the gate to evaluate a registered function. A policy that would hide rows from its owner
- * raises: a state must not depend on which rows somebody may see. Nothing can be written, whatever the
- * function says of its volatility: reading a state would do so each time. An error puts that back, too, as
- * the end of a subtransaction does.
+ * raises: a state must not depend on which rows somebody may see.
  */
 MakoEvaluation
 mako_gate_begin_evaluation(Oid owner)
@@ -141,11 +163,7 @@ mako_gate_begin_evaluation(Oid owner)
 	evaluation.gate.guc_level = NewGUCNestLevel();
 	GetUserIdAndSecContext(&evaluation.gate.user, &evaluation.gate.security);
 	SetUserIdAndSecContext(owner, evaluation.gate.security | SECURITY_RESTRICTED_OPERATION);
-	evaluation.is_outermost = !is_evaluating();
-	if (evaluation.is_outermost)
-		evaluating = GetCurrentSubTransactionId();
-	evaluation.was_read_only = XactReadOnly;
-	XactReadOnly = true;
+	evaluation.computation = begin_computation();
 	if (row_security)
 		(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 								 true, 0, false);
@@ -156,9 +174,7 @@ mako_gate_begin_evaluation(Oid owner)
 void
 mako_gate_end_evaluation(const MakoEvaluation *evaluation)
 {
-	if (evaluation->is_outermost)
-		evaluating = InvalidSubTransactionId;
-	XactReadOnly = evaluation->was_read_only;
+	end_computation(&evaluation->computation);
 	mako_gate_leave(&evaluation->gate);
 }
 
@@ -535,6 +551,7 @@ parse_source(HeapTuple function, FuncExpr *call, bool single)
 	ErrorContextCallback context = {error_context_stack, add_context, &body};
 	SQLFunctionParseInfoPtr parse_info = prepare_sql_fn_parse_info(function, (Node *) call, call == NULL ?
 																   DEFAULT_COLLATION_OID : call->inputcollid);
+	MakoComputation computation = begin_computation();
 	int			guc_level = NewGUCNestLevel();
 	List	   *statements;
 	List	   *queries = NIL;
@@ -548,6 +565,7 @@ parse_source(HeapTuple function, FuncExpr *call, bool single)
 		foreach(cell, statements)
 			queries = lappend(queries, analyze(lfirst_node(RawStmt, cell), source, parse_info));
 	AtEOXact_GUC(false, guc_level);
+	end_computation(&computation);
 	error_context_stack = context.previous;
 	return queries;
 }
@@ -581,24 +599,42 @@ mako_gate_parse_body(HeapTuple function, FuncExpr *call, bool single)
 Expr *
 mako_gate_plan(Node *expression)
 {
+	MakoComputation computation;
+	Expr	   *planned;
+
 	require_gate();
-	return expression_planner((Expr *) expression);
+	computation = begin_computation();
+	planned = expression_planner((Expr *) expression);
+	end_computation(&computation);
+	return planned;
 }
 
 /* Evaluates the constant parts of a planned expression. */
 Node *
 mako_gate_simplify(Node *expression)
 {
+	MakoComputation computation;
+	Node	   *simplified;
+
 	require_gate();
-	return eval_const_expressions(NULL, expression);
+	computation = begin_computation();
+	simplified = eval_const_expressions(NULL, expression);
+	end_computation(&computation);
+	return simplified;
 }
 
 /* Makes a planned expression ready for evaluation. */
 ExprState *
 mako_gate_prepare(Expr *expression, ParamListInfo parameters)
 {
+	MakoComputation computation;
+	ExprState  *state;
+
 	require_gate();
-	return ExecInitExprWithParams(expression, parameters);
+	computation = begin_computation();	/* checks of domains are planned here */
+	state = ExecInitExprWithParams(expression, parameters);
+	end_computation(&computation);
+	return state;
 }
 
 /* Lets an expression of a type be one of a domain over it. */
@@ -614,8 +650,14 @@ mako_gate_coerce(Node *expression, Oid type)
 char *
 mako_gate_output(Oid output_function, Datum value)
 {
+	MakoComputation computation;
+	char	   *text;
+
 	require_gate();
-	return OidOutputFunctionCall(output_function, value);
+	computation = begin_computation();
+	text = OidOutputFunctionCall(output_function, value);
+	end_computation(&computation);
+	return text;
 }
 
 /* The function that a user's text names: schema.name(types), on the path of the session. */

@@ -31,12 +31,18 @@ typedef struct MakoGate
 	int			guc_level;
 } MakoGate;
 
+/* What is put back when code of others has computed something. */
+typedef struct MakoComputation
+{
+	bool		is_outermost;
+	bool		was_read_only;
+} MakoComputation;
+
 /* What is put back after an evaluation. */
 typedef struct MakoEvaluation
 {
 	MakoGate	gate;
-	bool		is_outermost;
-	bool		was_read_only;
+	MakoComputation computation;
 } MakoEvaluation;
 
 /* A version of the fixed settings; a part of every fingerprint that a function is in. */

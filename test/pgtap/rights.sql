@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(52);
+SELECT plan(55);
 
 \ir include/helpers.sql
 SET client_min_messages = error;
@@ -145,7 +145,17 @@ CREATE FUNCTION app.do_it(statement text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN EXECUTE statement; RETURN 'done'; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END $$;
 CREATE FUNCTION app.apply_writing(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE
   AS $$ SELECT to_jsonb(app.do_it(event_type)) $$;
+CREATE FUNCTION app.constant() RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN app.do_it('INSERT INTO app.caught DEFAULT VALUES'); END $$;
+CREATE DOMAIN app.checked AS jsonb CHECK (app.do_it('INSERT INTO app.caught DEFAULT VALUES') = '25006');
+CREATE FUNCTION app.apply_planned(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE
+  AS $$ SELECT to_jsonb(app.constant()) $$;
+CREATE FUNCTION app.apply_checked(state app.checked, event_type text, payload jsonb) RETURNS app.checked LANGUAGE sql STABLE
+  AS $$ SELECT '"checked"'::app.checked $$;
 RESET ROLE;
+SELECT mako_register_workflow('p@FV2024-10-01', 'app.apply_planned', initial_state => '{}'), mako_register_workflow('c@FV2024-10-01', 'app.apply_checked', initial_state => '{}');
+SELECT is(mako_fold('p@FV2024-10-01', '[{"event_type": "E", "payload": {}}]'), '"25006"', 'nor while a function is planned');
+SELECT is(mako_fold('c@FV2024-10-01', '[{"event_type": "E", "payload": {}}]'), '"checked"', 'nor where a domain is checked');
+SELECT is_empty('TABLE app.caught', 'nothing was written');
 SELECT mako_register_workflow('w@FV2024-10-01', 'app.apply_writing', initial_state => '{}');
 SELECT is(mako_fold('w@FV2024-10-01', jsonb_build_array(jsonb_build_object('event_type', statement, 'payload', '{}'::jsonb))), '"25006"', statement)
 FROM unnest(ARRAY[
