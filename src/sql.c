@@ -302,6 +302,25 @@ plan_of(MakoStatement *statement)
 
 /* ---- privileges ----------------------------------------------------------------------------- */
 
+/*
+ * Adds the name of a constraint (RangeVar), which is in the schema of the table that it stands on: a foreign key has triggers on the other table, too.
+ * The server finds a name for those only who may use its schema; for others a constraint stays deferred, and fails what would have to be checked later.
+ */
+static List *
+add_constraint(List *names, Oid constraint)
+{
+	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+	Form_pg_constraint form;
+
+	if (!HeapTupleIsValid(tuple))
+		return names;
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	if (MakoSchemaAclCheck(form->connamespace, GetUserId()) == ACLCHECK_OK)
+		names = lappend(names, makeRangeVar(get_namespace_name(form->connamespace), pstrdup(NameStr(form->conname)), -1));
+	ReleaseSysCache(tuple);
+	return names;
+}
+
 /* The names of the deferrable constraints of a relation and its children (RangeVar). */
 static List *
 deferrable_constraints(List *names, Oid parent)
@@ -315,12 +334,7 @@ deferrable_constraints(List *names, Oid parent)
 
 		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 			if (triggers->triggers[i].tgdeferrable && OidIsValid(triggers->triggers[i].tgconstraint))
-			{
-				Oid			constraint = triggers->triggers[i].tgconstraint;
-
-				names = lappend(names, makeRangeVar(get_namespace_name(RelationGetNamespace(relation)),
-													get_constraint_name(constraint), -1));
-			}
+				names = add_constraint(names, triggers->triggers[i].tgconstraint);
 		relation_close(relation, NoLock);
 	}
 	return names;
@@ -377,7 +391,9 @@ make_constraints_immediate(const List *written)
 
 	foreach(cell, written)
 		set->constraints = deferrable_constraints(set->constraints, lfirst_oid(cell));
-	AfterTriggerSetState(set);
+	/* No names would stand for all constraints. */
+	if (set->constraints != NIL)
+		AfterTriggerSetState(set);
 }
 
 /* Raises unless the current role may do what a statement does; finds out whether it must do it itself. */
