@@ -101,9 +101,9 @@ mako_dependent_read(void)
 
 /* ---- following ------------------------------------------------------------------------------ */
 
-/* The statement that lets a dependent follow; its parameters are those of write_dependents() in snapshot.c. */
+/* A statement about the rows of a dependent that belong to the streams of its parameters, which are those of write_dependents() in snapshot.c. */
 static MakoStatement *
-statement_of(const MakoDependent *dependent)
+statement_of(const MakoDependent *dependent, const char *begins, const char *between, const char *ends)
 {
 	static const Oid argtypes[] = {INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
 	MakoStatement *statement = palloc0(sizeof(MakoStatement));
@@ -111,19 +111,21 @@ statement_of(const MakoDependent *dependent)
 
 	initStringInfo(&text);
 	appendStringInfo(&text,
-					 "UPDATE %s AS d SET %s = m.target_wf"
-					 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
+					 "%s%s AS d%s"
+					 " ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
 					 " pg_catalog.unnest($5), pg_catalog.unnest($6))"
 					 " AS m (stream_no, stream_id, process_id, tenant_id, target_wf, source_wf)"
 					 " WHERE d.%s OPERATOR(pg_catalog.=) m.%s AND d.%s OPERATOR(pg_catalog.=) m.source_wf",
+					 begins,
 					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(dependent->relation)),
 												get_rel_name(dependent->relation)),
-					 quote_identifier(dependent->workflow_column), quote_identifier(dependent->process_column),
+					 between, quote_identifier(dependent->process_column),
 					 dependent->process_type == UUIDOID ? "process_id" :
 					 dependent->process_type == INT8OID ? "stream_no" : "stream_id",
 					 quote_identifier(dependent->workflow_column));
 	if (dependent->tenant_column != NULL)
 		appendStringInfo(&text, " AND d.%s OPERATOR(pg_catalog.=) m.tenant_id", quote_identifier(dependent->tenant_column));
+	appendStringInfoString(&text, ends);
 	statement->text = text.data;
 	statement->nargs = lengthof(argtypes);
 	memcpy(statement->argtypes, argtypes, sizeof(argtypes));
@@ -134,11 +136,22 @@ statement_of(const MakoDependent *dependent)
 	return statement;
 }
 
-/* The statements (MakoStatement) that let the dependents follow; an error when one of them cannot. */
-List *
-mako_dependent_statements(void)
+/* How a dependent follows, in the current memory context. */
+static MakoFollower *
+follower_of(const MakoDependent *dependent)
 {
-	List	   *statements = NIL;
+	MakoFollower *follower = palloc0(sizeof(MakoFollower));
+
+	follower->name = dependent->name;
+	follower->update = statement_of(dependent, "UPDATE ", psprintf(" SET %s = m.target_wf FROM", quote_identifier(dependent->workflow_column)), "");
+	return follower;
+}
+
+/* How the dependents follow (MakoFollower); an error when one of them cannot. */
+List *
+mako_dependent_followers(void)
+{
+	List	   *followers = NIL;
 	ListCell   *cell;
 
 	foreach(cell, mako_dependent_read())
@@ -152,9 +165,32 @@ mako_dependent_statements(void)
 					 errdetail_internal("%s", dependent->problem),
 					 dependent->is_missing ? errhint("Restore it, or use mako_remove_dependent().") :
 					 errhint("Mend it and add it again with mako_add_dependent(), or use mako_remove_dependent().")));
-		statements = lappend(statements, statement_of(dependent));
+		followers = lappend(followers, follower_of(dependent));
 	}
-	return statements;
+	return followers;
+}
+
+/* Meets the privileges and policies that following needs. */
+void
+mako_dependent_rehearse(const List *followers)
+{
+	ListCell   *cell;
+
+	foreach(cell, followers)
+		mako_sql_check(((const MakoFollower *) lfirst(cell))->update);
+}
+
+/* Lets the dependents follow streams, whose columns are the parameters. */
+void
+mako_dependent_follow(const List *followers, Datum *values)
+{
+	List	   *updates = NIL;
+	ListCell   *cell;
+
+	foreach(cell, followers)
+		updates = lappend(updates, ((const MakoFollower *) lfirst(cell))->update);
+	mako_sql_execute_together(updates, values);
+	list_free(updates);
 }
 
 /*

@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(51);
+SELECT plan(65);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -204,6 +204,87 @@ SELECT is((SELECT string_agg(DISTINCT message, ',') FROM mako.migration_error WH
           'an event was appended to the stream while it was moved', 'and say why');
 SELECT is((SELECT string_agg(format('%s %s', version, workflow_id), ',') FROM mako.stream WHERE stream_no <= 2), '1 w@FV2024-10-01,1 w@FV2024-10-01', 'they are where they were');
 SELECT is((SELECT count(*)::int FROM mako_verify((SELECT max(run_id) FROM mako.migration_run))), 0, 'what moved is right');
+
+-- What follows is tried on these streams, each time anew: 1 to 5 of workflow v.
+DROP TRIGGER note ON mako.snapshot;
+SELECT mako_register_workflow('v@FV2024-10-01'), mako_register_workflow('v@FV2025-10-01');
+SELECT mako_register_migration('v@FV2024-10-01', 'v@FV2025-10-01');
+INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'v' || i, 'v@FV2024-10-01' FROM generate_series(1, 5) AS i;
+SELECT mako_append(stream_id, workflow_id, 'E', '{}') FROM mako.stream WHERE workflow_id LIKE 'v@%' ORDER BY stream_no;
+CREATE TABLE dep.a (s text PRIMARY KEY, w text, UNIQUE (s, w));
+CREATE TABLE dep.b (s text PRIMARY KEY, w text, UNIQUE (s, w));
+INSERT INTO dep.a SELECT stream_id, workflow_id FROM mako.stream WHERE workflow_id LIKE 'v@%';
+INSERT INTO dep.b SELECT * FROM dep.a;
+CREATE TABLE dep.ref (s text PRIMARY KEY);
+INSERT INTO dep.ref VALUES ('v1'), ('v2'), ('v4'), ('v5');
+CREATE TABLE dep.log (s text REFERENCES dep.ref DEFERRABLE INITIALLY DEFERRED);
+CREATE FUNCTION dep.write_log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO dep.log VALUES (NEW.s); RETURN NEW; END $$;
+CREATE FUNCTION dep.log_repointed() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN INSERT INTO dep.log SELECT stream_id FROM mako.stream s WHERE s.stream_no = NEW.stream_no; RETURN NULL; END $$;
+CREATE FUNCTION dep.see_trigger() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN IF current_user <> 'dependents_owner' THEN RAISE '%', current_user; END IF; RETURN NULL; END $$;
+CREATE FUNCTION dep.refuse_v3() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN IF NEW.s = 'v3' THEN RAISE 'not v3' USING ERRCODE = '23514'; END IF; RETURN NULL; END $$;
+SELECT mako_add_dependent('dep.a', 's', 'w'), mako_add_dependent('dep.b', 's', 'w');
+CREATE FUNCTION pg_temp.told(run mako_migration_report) RETURNS text LANGUAGE sql AS
+  $$ SELECT concat_ws(' ', run.migrated, run.failed, run.errors[1].stream_id, run.errors[1].sqlstate, run.errors[1].message) $$;
+-- What a run says after a change; and what another statement says then.
+CREATE FUNCTION pg_temp.moves(change text, afterwards text DEFAULT 'SET CONSTRAINTS ALL IMMEDIATE') RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  result text;
+BEGIN
+  EXECUTE change;
+  result := pg_temp.told(r) FROM mako_migrate('v@FV2024-10-01', 'v@FV2025-10-01') r;
+  EXECUTE afterwards;
+  RAISE EXCEPTION USING ERRCODE = 'ZZ999', MESSAGE = result;
+EXCEPTION WHEN SQLSTATE 'ZZ999' THEN
+  RETURN SQLERRM;
+WHEN OTHERS THEN
+  RETURN concat_ws(' ', SQLSTATE, result);
+END
+$$;
+CREATE FUNCTION pg_temp.goes_back(change text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  result text;
+BEGIN
+  PERFORM mako_migrate('v@FV2024-10-01', 'v@FV2025-10-01');
+  EXECUTE change;
+  result := pg_temp.told(r) FROM mako_revert((SELECT max(run_id) FROM mako.migration_run)) r;
+  RAISE EXCEPTION USING ERRCODE = 'ZZ999', MESSAGE = result;
+EXCEPTION WHEN SQLSTATE 'ZZ999' THEN
+  RETURN SQLERRM;
+END
+$$;
+SELECT is(pg_temp.moves(''), '5 0', 'two dependents');
+
+-- Constraints of other tables, and between dependents.
+SELECT is(pg_temp.moves('CREATE TABLE dep.of_store (stream_no bigint REFERENCES mako.stream DEFERRABLE INITIALLY DEFERRED)'), '5 0',
+          'a deferred foreign key from another schema');
+SELECT is(pg_temp.moves(format('ALTER TABLE dep.%s ADD CONSTRAINT same FOREIGN KEY (s, w) REFERENCES dep.%s (s, w) %s', child, parent, kind)), '5 0',
+          format('a foreign key from dependent %s to %s, %s', child, parent, kind))
+FROM (VALUES ('a', 'b'), ('b', 'a')) AS x (child, parent), (VALUES ('DEFERRABLE INITIALLY DEFERRED'), ('NOT DEFERRABLE')) AS y (kind)
+ORDER BY child, kind;
+SELECT is(pg_temp.moves('ALTER TABLE dep.a ADD CONSTRAINT same FOREIGN KEY (s, w) REFERENCES dep.b (s, w) DEFERRABLE INITIALLY DEFERRED;
+                         ALTER TABLE dep.a OWNER TO dependents_owner; GRANT ALL ON dep.b TO dependents_owner;
+                         SELECT mako_add_dependent(''dep.a'', ''s'', ''w'');
+                         CREATE CONSTRAINT TRIGGER escape AFTER UPDATE ON dep.a FOR EACH ROW EXECUTE FUNCTION dep.see_trigger()'), '5 0',
+          'between tables of two owners');
+SELECT is(pg_temp.goes_back('ALTER TABLE dep.a ADD CONSTRAINT same FOREIGN KEY (s, w) REFERENCES dep.b (s, w) DEFERRABLE INITIALLY DEFERRED'), '5 0', 'and back');
+SELECT is(pg_temp.moves('ALTER TABLE dep.a ADD CONSTRAINT same FOREIGN KEY (s, w) REFERENCES dep.b (s, w) DEFERRABLE INITIALLY DEFERRED;
+                         SELECT mako_remove_dependent(''dep.b'', ''s'', ''w'')') COLLATE "C",
+          '0 5 v1 23503 insert or update on table "a" violates foreign key constraint "same"', 'one that is not met fails its streams');
+SELECT is(pg_temp.moves('CREATE TRIGGER log AFTER UPDATE ON dep.a FOR EACH ROW EXECUTE FUNCTION dep.write_log()'),
+          '4 1 v3 23503 insert or update on table "log" violates foreign key constraint "log_s_fkey"', 'what a trigger writes is checked, and fails one stream');
+SELECT is(pg_temp.moves('CREATE TRIGGER log AFTER INSERT ON mako.repointed FOR EACH ROW EXECUTE FUNCTION dep.log_repointed()'),
+          '4 1 v3 23503 insert or update on table "log" violates foreign key constraint "log_s_fkey"', 'of a trigger on the store, too');
+SELECT is(pg_temp.moves('CREATE TABLE dep.child (s text, w text, FOREIGN KEY (s, w) REFERENCES dep.b (s, w) ON UPDATE CASCADE); INSERT INTO dep.child SELECT * FROM dep.b;
+                         CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON dep.child DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dep.refuse_v3()'),
+          '4 1 v3 23514 not v3', 'and what a foreign key carries on');
+
+-- The caller's own transaction: what is deferred there stays so, what was is checked.
+SELECT is(pg_temp.moves('', 'INSERT INTO dep.log VALUES (''new''); INSERT INTO dep.ref VALUES (''new''); SET CONSTRAINTS ALL IMMEDIATE'), '5 0',
+          'a constraint is deferred again after a run');
+SELECT is(pg_temp.moves('INSERT INTO dep.log VALUES (''new'')'), '23503', 'what was not met when the run began is told then');
 
 SELECT * FROM finish();
 DROP OWNED BY dependents_owner, dependents_other CASCADE;
