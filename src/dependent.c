@@ -9,11 +9,16 @@
 #include "door.h"
 #include "gate.h"
 
+#include "access/relation.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 static MakoStatement select_dependents = {
 	"SELECT d.relation, c.oid, d.process_column, d.workflow_column, d.tenant_column, d.owner, d.owner_identity, p.problem,"
@@ -136,6 +141,27 @@ statement_of(const MakoDependent *dependent, const char *begins, const char *bet
 	return statement;
 }
 
+/* Returns true if something can keep a row from being updated without an error: a view, a rule, another server, or a trigger before it. */
+static bool
+may_swallow(Oid relation)
+{
+	bool		may = false;
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(relation, AccessShareLock, NULL))
+	{
+		Relation	table = relation_open(lfirst_oid(cell), AccessShareLock);
+		const TriggerDesc *triggers = table->trigdesc;
+
+		may = may || table->rd_rel->relkind == RELKIND_VIEW || table->rd_rel->relkind == RELKIND_FOREIGN_TABLE || table->rd_rules != NULL;
+		/* A row that goes to another partition is deleted and inserted. */
+		may = may || (triggers != NULL &&
+					  (triggers->trig_update_before_row || triggers->trig_delete_before_row || triggers->trig_insert_before_row));
+		relation_close(table, NoLock);
+	}
+	return may;
+}
+
 /* How a dependent follows, in the current memory context. */
 static MakoFollower *
 follower_of(const MakoDependent *dependent)
@@ -144,6 +170,8 @@ follower_of(const MakoDependent *dependent)
 
 	follower->name = dependent->name;
 	follower->update = statement_of(dependent, "UPDATE ", psprintf(" SET %s = m.target_wf FROM", quote_identifier(dependent->workflow_column)), "");
+	if (may_swallow(dependent->relation))
+		follower->select_left = statement_of(dependent, "SELECT FROM ", ",", " LIMIT 1");
 	return follower;
 }
 
@@ -177,7 +205,31 @@ mako_dependent_rehearse(const List *followers)
 	ListCell   *cell;
 
 	foreach(cell, followers)
-		mako_sql_check(((const MakoFollower *) lfirst(cell))->update);
+	{
+		const MakoFollower *follower = lfirst(cell);
+
+		mako_sql_check(follower->update);
+		if (follower->select_left != NULL)
+			mako_sql_check(follower->select_left);
+	}
+}
+
+/* Raises if a row of a dependent has not followed. */
+static void
+check_followed(const MakoFollower *follower, Datum *values)
+{
+	MakoRows	rows;
+
+	if (follower->select_left == NULL)
+		return;
+	rows = mako_sql_query(follower->select_left, values, NULL);
+	if (rows.count > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("dependent %s did not take every row", follower->name),
+				 errdetail("A row of the stream has the same workflow id as before."),
+				 errhint("Look for a trigger or rule on it, or on what it is a view of, that suppresses or changes rows.")));
+	mako_rows_free(&rows);
 }
 
 /* Lets the dependents follow streams, whose columns are the parameters. */
@@ -191,6 +243,8 @@ mako_dependent_follow(const List *followers, Datum *values)
 		updates = lappend(updates, ((const MakoFollower *) lfirst(cell))->update);
 	mako_sql_execute_together(updates, values);
 	list_free(updates);
+	foreach(cell, followers)
+		check_followed(lfirst(cell), values);
 }
 
 /*

@@ -27,6 +27,7 @@ typedef struct MakoFollower
 {
 	char	   *name;			/* schema.table */
 	MakoStatement *update;		/* lets it follow */
+	MakoStatement *select_left; /* finds a row that has not followed; NULL where none can stay behind */
 } MakoFollower;
 
 extern List *mako_dependent_read(void);

@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(65);
+SELECT plan(70);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -225,6 +225,7 @@ CREATE FUNCTION dep.see_trigger() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN IF current_user <> 'dependents_owner' THEN RAISE '%', current_user; END IF; RETURN NULL; END $$;
 CREATE FUNCTION dep.refuse_v3() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN IF NEW.s = 'v3' THEN RAISE 'not v3' USING ERRCODE = '23514'; END IF; RETURN NULL; END $$;
+CREATE FUNCTION dep.swallow_v3() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN NEW.s = 'v3' THEN NULL ELSE NEW END; END $$;
 SELECT mako_add_dependent('dep.a', 's', 'w'), mako_add_dependent('dep.b', 's', 'w');
 CREATE FUNCTION pg_temp.told(run mako_migration_report) RETURNS text LANGUAGE sql AS
   $$ SELECT concat_ws(' ', run.migrated, run.failed, run.errors[1].stream_id, run.errors[1].sqlstate, run.errors[1].message) $$;
@@ -285,6 +286,19 @@ SELECT is(pg_temp.moves('CREATE TABLE dep.child (s text, w text, FOREIGN KEY (s,
 SELECT is(pg_temp.moves('', 'INSERT INTO dep.log VALUES (''new''); INSERT INTO dep.ref VALUES (''new''); SET CONSTRAINTS ALL IMMEDIATE'), '5 0',
           'a constraint is deferred again after a run');
 SELECT is(pg_temp.moves('INSERT INTO dep.log VALUES (''new'')'), '23503', 'what was not met when the run began is told then');
+
+-- Rows that are swallowed.
+SELECT is(pg_temp.moves('CREATE TRIGGER swallow BEFORE UPDATE ON dep.b FOR EACH ROW EXECUTE FUNCTION dep.swallow_v3()'),
+          '4 1 v3 09000 dependent dep.b did not take every row', 'by a trigger');
+SELECT is(pg_temp.moves('CREATE RULE swallow AS ON UPDATE TO dep.b WHERE OLD.s = ''v3'' DO INSTEAD NOTHING'),
+          '4 1 v3 09000 dependent dep.b did not take every row', 'by a rule');
+SELECT is(pg_temp.moves('CREATE TRIGGER swallow BEFORE UPDATE ON dep.b FOR EACH ROW EXECUTE FUNCTION dep.swallow_v3(); CREATE VIEW dep.bv AS SELECT * FROM dep.b;
+                         SELECT mako_remove_dependent(''dep.b'', ''s'', ''w''), mako_add_dependent(''dep.bv'', ''s'', ''w'')'),
+          '4 1 v3 09000 dependent dep.bv did not take every row', 'by a trigger of what a view shows');
+SELECT is(pg_temp.moves('CREATE TRIGGER log BEFORE UPDATE ON dep.b FOR EACH ROW EXECUTE FUNCTION dep.write_log(); INSERT INTO dep.ref VALUES (''v3'')'),
+          '5 0', 'a trigger that swallows nothing');
+SELECT is(pg_temp.goes_back('CREATE TRIGGER swallow BEFORE UPDATE ON dep.b FOR EACH ROW EXECUTE FUNCTION dep.swallow_v3()'),
+          '4 1 v3 09000 dependent dep.b did not take every row', 'by a trigger, when a run is undone');
 
 SELECT * FROM finish();
 DROP OWNED BY dependents_owner, dependents_other CASCADE;
