@@ -22,7 +22,7 @@
 
 static MakoStatement select_dependents = {
 	"SELECT d.relation, c.oid, d.process_column, d.workflow_column, d.tenant_column, d.owner, d.owner_identity, p.problem,"
-	"  p.sqlstate IN ('42P01', '42703'), p.process_type, c.relowner"
+	"  p.sqlstate IN ('42P01', '42703'), p.process_type, c.relowner, d.process_type"
 	" FROM mako.dependent d"
 	" LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace)"
 	"  ON ARRAY[n.nspname::text, c.relname::text] = parse_ident(d.relation)"
@@ -33,17 +33,17 @@ static MakoStatement select_dependents = {
 };
 
 static MakoStatement select_problem = {
-	"SELECT p.sqlstate, p.problem, p.hint, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner"
+	"SELECT p.sqlstate, p.problem, p.hint, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, p.process_type"
 	" FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
 	" CROSS JOIN LATERAL %s.mako_dependent_problem(c.oid, $2, $3, $4) AS p (sqlstate, problem, hint, process_type) WHERE c.oid = $1",
 	4, {OIDOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static MakoStatement insert_dependent = {
-	"INSERT INTO mako.dependent (relation, process_column, workflow_column, tenant_column, owner, owner_identity)"
-	" VALUES ($1, $2, $3, $4, $5, $6)"
-	" ON CONFLICT ON CONSTRAINT dependent_pkey DO UPDATE SET tenant_column = $4, owner = $5, owner_identity = $6",
-	6, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	"INSERT INTO mako.dependent (relation, process_column, workflow_column, tenant_column, owner, owner_identity, process_type)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7)"
+	" ON CONFLICT ON CONSTRAINT dependent_pkey DO UPDATE SET tenant_column = $4, owner = $5, owner_identity = $6, process_type = $7",
+	7, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static MakoStatement delete_dependent = {
@@ -82,8 +82,12 @@ read_dependent(const MakoRows *rows, uint64 row)
 	if (dependent->problem == NULL)
 	{
 		Oid			now = mako_row_oid(rows, row, 11);
+		const char *added_type = mako_row_text(rows, row, 12);
 
 		dependent->process_type = mako_row_oid(rows, row, 10);
+		if (strcmp(format_type_be(dependent->process_type), added_type) != 0)
+			dependent->problem = psprintf("Column \"%s\" has type %s; when it was added, it had type %s.", dependent->process_column,
+										  format_type_be(dependent->process_type), added_type);
 		if (!mako_role_is(now, owner, mako_row_text(rows, row, 7)))
 			dependent->problem = psprintf("It belongs to role \"%s\"; when it was added, it belonged to \"%s\".",
 										  GetUserNameFromId(now, true), owner);
@@ -348,10 +352,11 @@ mako_add_dependent(PG_FUNCTION_ARGS)
 	{
 		Datum		values[] = {
 			CStringGetTextDatum(mako_row_text(&rows, 0, 4)), wanted[1], wanted[2], wanted[3],
-			CStringGetTextDatum(GetUserNameFromId(owner, false)), CStringGetTextDatum(mako_role_identity(owner))
+			CStringGetTextDatum(GetUserNameFromId(owner, false)), CStringGetTextDatum(mako_role_identity(owner)),
+			CStringGetTextDatum(format_type_be(mako_row_oid(&rows, 0, 6)))
 		};
 
-		(void) mako_invariants_write(&insert_dependent, values, PG_ARGISNULL(3) ? "   n  " : NULL);
+		(void) mako_invariants_write(&insert_dependent, values, PG_ARGISNULL(3) ? "   n   " : NULL);
 	}
 	mako_rows_free(&rows);
 	mako_sql_disconnect(connection);

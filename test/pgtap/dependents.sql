@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(70);
+SELECT plan(77);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -37,6 +37,9 @@ CREATE TABLE dep.composite (p dep.pair, w text);
 CREATE TABLE dep.composite_wf (p uuid, w dep.pair);
 CREATE TABLE dep.array (p uuid[], w text);
 CREATE TABLE dep.name (p uuid, w name);
+CREATE DOMAIN dep.short AS varchar(13);
+CREATE DOMAIN dep.shorter AS dep.short;
+CREATE TABLE dep.narrow (p uuid, w varchar(13), s dep.shorter, ok varchar(14), x text);
 CREATE VIEW dep.counted AS SELECT stream_no, min(workflow_id) AS workflow_id FROM dep.deadline GROUP BY 1;
 CREATE VIEW dep.computed AS SELECT stream_no, workflow_id || '' AS workflow_id FROM dep.deadline;
 CREATE MATERIALIZED VIEW dep.stored AS SELECT stream_no, workflow_id FROM dep.deadline;
@@ -54,9 +57,14 @@ FROM (VALUES ('here', 'p', 'w', '42809'), ('dep.generated', 'p', 'w', '42P17'), 
              ('dep.stored', 'stream_no', 'workflow_id', '42809'), ('dep.numbers', 'last_value', 'log_cnt', '42809'),
              ('mako.stream', 'stream_no', 'workflow_id', '42809'), ('mako.process_identity', 'stream_id', 'workflow_id', '42809'),
              ('mako_workflow', 'workflow_id', 'apply', '42809'), ('pg_class', 'oid', 'relname', '42809'),
+             ('dep.narrow', 'p', 'w', '42804'), ('dep.narrow', 'p', 's', '42804'), ('dep.narrow', 'x', 'x', '42701'),
              ('dep.deadline', 'stream_no', 'tableoid', '42703'), ('dep.deadline', 'due', 'workflow_id', '42804'))
      AS x (relation, p, w, sqlstate);
+SELECT throws_ok($$ SELECT mako_add_dependent('dep.narrow', 'p', 'x', 'p') $$, '42701', NULL, 'the tenant column is not the process column');
+SELECT throws_ok($$ SELECT mako_add_dependent('dep.narrow', 'p', 'x', 'x') $$, '42804', NULL, 'nor the workflow column');
 SELECT is((SELECT count(*)::int FROM mako.dependent), 0, 'none of them was added');
+SELECT lives_ok($$ SELECT mako_add_dependent('dep.narrow', 'p', 'ok') $$, 'a column with room for the shortest workflow id');
+SELECT mako_remove_dependent('dep.narrow', 'p', 'ok');
 
 -- Adding one needs its owner's privileges; and nothing but the two functions changes the table.
 GRANT EXECUTE ON FUNCTION mako_add_dependent, mako_remove_dependent TO dependents_other;
@@ -92,6 +100,9 @@ SELECT is(pg_temp.after('DROP VIEW dep.plain; CREATE VIEW dep.plain AS SELECT DI
 SELECT is(pg_temp.after('DROP VIEW dep.plain; CREATE TABLE dep.plain (stream_no uuid, workflow_id int); ALTER TABLE dep.plain OWNER TO dependents_owner'),
           E'error dependent_unusable dep.plain\nDependent dep.plain cannot follow. Column "workflow_id" has type integer; expected is one of: text, character varying.\n55000',
           'another type');
+SELECT is(pg_temp.after('DROP VIEW dep.plain; CREATE TABLE dep.plain (stream_no text, workflow_id text); ALTER TABLE dep.plain OWNER TO dependents_owner'),
+          E'error dependent_unusable dep.plain\nDependent dep.plain cannot follow. Column "stream_no" has type text; when it was added, it had type bigint.\n55000',
+          'a process column that means something else');
 SELECT is(pg_temp.after('DROP VIEW dep.plain'),
           E'error dependent_missing dep.plain\nDependent dep.plain cannot follow. The relation does not exist.\n42704', 'one that is gone');
 SELECT is(mako_remove_dependent('dep.plain', 'stream_no', 'workflow_id'), true, 'removed');
