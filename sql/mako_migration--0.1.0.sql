@@ -779,11 +779,13 @@ CREATE TABLE mako.dependent (
   workflow_column  text NOT NULL,
   tenant_column    text,
   owner            text NOT NULL,
-  owner_identity   text NOT NULL
+  owner_identity   text NOT NULL,
+  process_type     text NOT NULL
 );
 COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()';
 COMMENT ON COLUMN mako.dependent.owner IS 'whose relation it was when it was added: it is updated as this role';
-COMMENT ON COLUMN mako.dependent.owner_identity IS 'OID of that role and system identifier of the cluster, by which a renamed role is known' $$),
+COMMENT ON COLUMN mako.dependent.owner_identity IS 'OID of that role and system identifier of the cluster, by which a renamed role is known';
+COMMENT ON COLUMN mako.dependent.process_type IS 'type of the process column when it was added: it decides what the column is compared with' $$),
 
     (10, 'table', 'migration_run', 'migration_run', $$
 CREATE TABLE mako.migration_run (
@@ -1219,12 +1221,12 @@ $$
     VALUES (1, process_column, '{uuid,text,bigint}'::regtype[], 'It holds process ids (uuid), stream ids (text) or stream numbers (bigint).'),
            (2, workflow_column, '{text,varchar}', 'It holds workflow ids.'),
            (3, tenant_column, '{uuid}', 'It holds tenant ids.')),
-  base (number, type) AS (
-    SELECT w.number, a.atttypid FROM wanted w
+  base (number, type, typmod) AS (
+    SELECT w.number, a.atttypid, a.atttypmod FROM wanted w
     JOIN pg_attribute a ON a.attrelid = relation AND a.attname = w.name AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
-    SELECT b.number, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype = 'd'),
-  actual AS (SELECT b.number, b.type FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'),
+    SELECT b.number, t.typbasetype, t.typtypmod FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype = 'd'),
+  actual AS (SELECT b.number, b.type, b.typmod FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'),
   found (number, sqlstate, problem, hint) AS (
     SELECT 0, '42P01', 'The relation does not exist.', NULL WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = relation)
     UNION ALL
@@ -1252,7 +1254,14 @@ $$
     SELECT 11, '42809', format('Column "%s" cannot be updated.', workflow_column), 'Name a table, or a view whose column can be updated.'
     FROM pg_attribute a
     WHERE a.attrelid = relation AND a.attname = workflow_column AND a.attnum > 0 AND NOT a.attisdropped
-      AND NOT pg_column_is_updatable(relation, a.attnum, true))
+      AND NOT pg_column_is_updatable(relation, a.attnum, true)
+    UNION ALL
+    SELECT 12, '42701', format('Column "%s" is named twice.', w.name), 'Process, workflow and tenant have a column each.'
+    FROM wanted w WHERE w.name IS NOT NULL GROUP BY w.name HAVING count(*) > 1
+    UNION ALL
+    SELECT 13, '42804', format('Column "%s" has type %s; no workflow id has less than 14 characters.', workflow_column, format_type(a.type, a.typmod)),
+           'Let it be text, or varchar(213).'
+    FROM actual a WHERE a.number = 2 AND a.type = 'varchar'::regtype AND a.typmod BETWEEN 0 AND 13 + 4)
   SELECT f.sqlstate, f.problem, f.hint, (SELECT a.type FROM actual a WHERE a.number = 1)
   FROM (VALUES (1)) AS one (row)
   LEFT JOIN (SELECT * FROM found ORDER BY number LIMIT 1) AS f ON true

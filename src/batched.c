@@ -55,6 +55,7 @@ begin(Call *call)
 	MemoryContextReset(call->batch_context);
 	MemoryContextSwitchTo(call->batch_context);
 	PushActiveSnapshot(GetTransactionSnapshot());
+	mako_sql_check_deferred();
 	call->connection = mako_sql_connect();
 }
 

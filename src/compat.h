@@ -81,6 +81,13 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MakoHasGenerated(constraints) ((constraints)->has_generated_stored)
 #endif
 
+/* 14 closes the relations that triggers were fired for together with the other results of a statement. */
+#if PG_VERSION_NUM >= 140000
+#define MakoCloseTriggerRelations(estate) ExecCloseResultRelations(estate)
+#else
+#define MakoCloseTriggerRelations(estate) ExecCleanUpTriggerState(estate)
+#endif
+
 /* 14 stores SQL-standard bodies (BEGIN ATOMIC) as parse trees. */
 #if PG_VERSION_NUM >= 140000
 #define MAKO_SQL_BODY 1

@@ -9,15 +9,20 @@
 #include "door.h"
 #include "gate.h"
 
+#include "access/relation.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 static MakoStatement select_dependents = {
 	"SELECT d.relation, c.oid, d.process_column, d.workflow_column, d.tenant_column, d.owner, d.owner_identity, p.problem,"
-	"  p.sqlstate IN ('42P01', '42703'), p.process_type, c.relowner"
+	"  p.sqlstate IN ('42P01', '42703'), p.process_type, c.relowner, d.process_type"
 	" FROM mako.dependent d"
 	" LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace)"
 	"  ON ARRAY[n.nspname::text, c.relname::text] = parse_ident(d.relation)"
@@ -28,17 +33,17 @@ static MakoStatement select_dependents = {
 };
 
 static MakoStatement select_problem = {
-	"SELECT p.sqlstate, p.problem, p.hint, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner"
+	"SELECT p.sqlstate, p.problem, p.hint, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, p.process_type"
 	" FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
 	" CROSS JOIN LATERAL %s.mako_dependent_problem(c.oid, $2, $3, $4) AS p (sqlstate, problem, hint, process_type) WHERE c.oid = $1",
 	4, {OIDOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static MakoStatement insert_dependent = {
-	"INSERT INTO mako.dependent (relation, process_column, workflow_column, tenant_column, owner, owner_identity)"
-	" VALUES ($1, $2, $3, $4, $5, $6)"
-	" ON CONFLICT ON CONSTRAINT dependent_pkey DO UPDATE SET tenant_column = $4, owner = $5, owner_identity = $6",
-	6, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	"INSERT INTO mako.dependent (relation, process_column, workflow_column, tenant_column, owner, owner_identity, process_type)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7)"
+	" ON CONFLICT ON CONSTRAINT dependent_pkey DO UPDATE SET tenant_column = $4, owner = $5, owner_identity = $6, process_type = $7",
+	7, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static MakoStatement delete_dependent = {
@@ -77,8 +82,12 @@ read_dependent(const MakoRows *rows, uint64 row)
 	if (dependent->problem == NULL)
 	{
 		Oid			now = mako_row_oid(rows, row, 11);
+		const char *added_type = mako_row_text(rows, row, 12);
 
 		dependent->process_type = mako_row_oid(rows, row, 10);
+		if (strcmp(format_type_be(dependent->process_type), added_type) != 0)
+			dependent->problem = psprintf("Column \"%s\" has type %s; when it was added, it had type %s.", dependent->process_column,
+										  format_type_be(dependent->process_type), added_type);
 		if (!mako_role_is(now, owner, mako_row_text(rows, row, 7)))
 			dependent->problem = psprintf("It belongs to role \"%s\"; when it was added, it belonged to \"%s\".",
 										  GetUserNameFromId(now, true), owner);
@@ -101,9 +110,9 @@ mako_dependent_read(void)
 
 /* ---- following ------------------------------------------------------------------------------ */
 
-/* The statement that lets a dependent follow; its parameters are those of write_dependents() in snapshot.c. */
+/* A statement about the rows of a dependent that belong to the streams of its parameters, which are those of write_dependents() in snapshot.c. */
 static MakoStatement *
-statement_of(const MakoDependent *dependent)
+statement_of(const MakoDependent *dependent, const char *begins, const char *between, const char *ends)
 {
 	static const Oid argtypes[] = {INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
 	MakoStatement *statement = palloc0(sizeof(MakoStatement));
@@ -111,19 +120,21 @@ statement_of(const MakoDependent *dependent)
 
 	initStringInfo(&text);
 	appendStringInfo(&text,
-					 "UPDATE %s AS d SET %s = m.target_wf"
-					 " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
+					 "%s%s AS d%s"
+					 " ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
 					 " pg_catalog.unnest($5), pg_catalog.unnest($6))"
 					 " AS m (stream_no, stream_id, process_id, tenant_id, target_wf, source_wf)"
 					 " WHERE d.%s OPERATOR(pg_catalog.=) m.%s AND d.%s OPERATOR(pg_catalog.=) m.source_wf",
+					 begins,
 					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(dependent->relation)),
 												get_rel_name(dependent->relation)),
-					 quote_identifier(dependent->workflow_column), quote_identifier(dependent->process_column),
+					 between, quote_identifier(dependent->process_column),
 					 dependent->process_type == UUIDOID ? "process_id" :
 					 dependent->process_type == INT8OID ? "stream_no" : "stream_id",
 					 quote_identifier(dependent->workflow_column));
 	if (dependent->tenant_column != NULL)
 		appendStringInfo(&text, " AND d.%s OPERATOR(pg_catalog.=) m.tenant_id", quote_identifier(dependent->tenant_column));
+	appendStringInfoString(&text, ends);
 	statement->text = text.data;
 	statement->nargs = lengthof(argtypes);
 	memcpy(statement->argtypes, argtypes, sizeof(argtypes));
@@ -134,11 +145,45 @@ statement_of(const MakoDependent *dependent)
 	return statement;
 }
 
-/* The statements (MakoStatement) that let the dependents follow; an error when one of them cannot. */
-List *
-mako_dependent_statements(void)
+/* Returns true if something can keep a row from being updated without an error: a view, a rule, another server, or a trigger before it. */
+static bool
+may_swallow(Oid relation)
 {
-	List	   *statements = NIL;
+	bool		may = false;
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(relation, AccessShareLock, NULL))
+	{
+		Relation	table = relation_open(lfirst_oid(cell), AccessShareLock);
+		const TriggerDesc *triggers = table->trigdesc;
+
+		may = may || table->rd_rel->relkind == RELKIND_VIEW || table->rd_rel->relkind == RELKIND_FOREIGN_TABLE || table->rd_rules != NULL;
+		/* A row that goes to another partition is deleted and inserted. */
+		may = may || (triggers != NULL &&
+					  (triggers->trig_update_before_row || triggers->trig_delete_before_row || triggers->trig_insert_before_row));
+		relation_close(table, NoLock);
+	}
+	return may;
+}
+
+/* How a dependent follows, in the current memory context. */
+static MakoFollower *
+follower_of(const MakoDependent *dependent)
+{
+	MakoFollower *follower = palloc0(sizeof(MakoFollower));
+
+	follower->name = dependent->name;
+	follower->update = statement_of(dependent, "UPDATE ", psprintf(" SET %s = m.target_wf FROM", quote_identifier(dependent->workflow_column)), "");
+	if (may_swallow(dependent->relation))
+		follower->select_left = statement_of(dependent, "SELECT FROM ", ",", " LIMIT 1");
+	return follower;
+}
+
+/* How the dependents follow (MakoFollower); an error when one of them cannot. */
+List *
+mako_dependent_followers(void)
+{
+	List	   *followers = NIL;
 	ListCell   *cell;
 
 	foreach(cell, mako_dependent_read())
@@ -152,9 +197,58 @@ mako_dependent_statements(void)
 					 errdetail_internal("%s", dependent->problem),
 					 dependent->is_missing ? errhint("Restore it, or use mako_remove_dependent().") :
 					 errhint("Mend it and add it again with mako_add_dependent(), or use mako_remove_dependent().")));
-		statements = lappend(statements, statement_of(dependent));
+		followers = lappend(followers, follower_of(dependent));
 	}
-	return statements;
+	return followers;
+}
+
+/* Meets the privileges and policies that following needs. */
+void
+mako_dependent_rehearse(const List *followers)
+{
+	ListCell   *cell;
+
+	foreach(cell, followers)
+	{
+		const MakoFollower *follower = lfirst(cell);
+
+		mako_sql_check(follower->update);
+		if (follower->select_left != NULL)
+			mako_sql_check(follower->select_left);
+	}
+}
+
+/* Raises if a row of a dependent has not followed. */
+static void
+check_followed(const MakoFollower *follower, Datum *values)
+{
+	MakoRows	rows;
+
+	if (follower->select_left == NULL)
+		return;
+	rows = mako_sql_query(follower->select_left, values, NULL);
+	if (rows.count > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+				 errmsg("dependent %s did not take every row", follower->name),
+				 errdetail("A row of the stream has the same workflow id as before."),
+				 errhint("Look for a trigger or rule on it, or on what it is a view of, that suppresses or changes rows.")));
+	mako_rows_free(&rows);
+}
+
+/* Lets the dependents follow streams, whose columns are the parameters. */
+void
+mako_dependent_follow(const List *followers, Datum *values)
+{
+	List	   *updates = NIL;
+	ListCell   *cell;
+
+	foreach(cell, followers)
+		updates = lappend(updates, ((const MakoFollower *) lfirst(cell))->update);
+	mako_sql_execute_together(updates, values);
+	list_free(updates);
+	foreach(cell, followers)
+		check_followed(lfirst(cell), values);
 }
 
 /*
@@ -258,10 +352,11 @@ mako_add_dependent(PG_FUNCTION_ARGS)
 	{
 		Datum		values[] = {
 			CStringGetTextDatum(mako_row_text(&rows, 0, 4)), wanted[1], wanted[2], wanted[3],
-			CStringGetTextDatum(GetUserNameFromId(owner, false)), CStringGetTextDatum(mako_role_identity(owner))
+			CStringGetTextDatum(GetUserNameFromId(owner, false)), CStringGetTextDatum(mako_role_identity(owner)),
+			CStringGetTextDatum(format_type_be(mako_row_oid(&rows, 0, 6)))
 		};
 
-		(void) mako_invariants_write(&insert_dependent, values, PG_ARGISNULL(3) ? "   n  " : NULL);
+		(void) mako_invariants_write(&insert_dependent, values, PG_ARGISNULL(3) ? "   n   " : NULL);
 	}
 	mako_rows_free(&rows);
 	mako_sql_disconnect(connection);

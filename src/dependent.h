@@ -22,8 +22,18 @@ typedef struct MakoDependent
 	char	   *problem;		/* why it cannot follow, as a sentence; NULL where it can */
 } MakoDependent;
 
+/* A dependent that can follow. */
+typedef struct MakoFollower
+{
+	char	   *name;			/* schema.table */
+	MakoStatement *update;		/* lets it follow */
+	MakoStatement *select_left; /* finds a row that has not followed; NULL where none can stay behind */
+} MakoFollower;
+
 extern List *mako_dependent_read(void);
-extern List *mako_dependent_statements(void);
+extern List *mako_dependent_followers(void);
+extern void mako_dependent_rehearse(const List *followers);
+extern void mako_dependent_follow(const List *followers, Datum *values);
 extern char *mako_dependent_shared_process(void);
 extern void mako_dependent_check_scope(void);
 

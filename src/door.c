@@ -99,6 +99,7 @@ static const Column columns[] = {
 	{NULL, "tenant_column", TEXTOID, false},
 	{NULL, "owner", TEXTOID, true},
 	{NULL, "owner_identity", TEXTOID, true},
+	{NULL, "process_type", TEXTOID, true},
 	{"migration_run", "run_id", INT8OID, true},
 	{NULL, "kind", TEXTOID, true},
 	{NULL, "source_wf", TEXTOID, true},

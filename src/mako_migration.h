@@ -851,7 +851,7 @@ typedef struct MakoWriter
 	bool		update_registry;
 	int64		undoes;			/* a run whose snapshots are marked; 0: snapshots are written */
 	bool		is_direct;		/* snapshots will not have to be copied to be written */
-	List	   *dependents;		/* MakoStatement, one a dependent */
+	List	   *dependents;		/* MakoFollower, one a dependent */
 	MemoryContext context;		/* of the results */
 	MakoResult *results;
 	int			count;

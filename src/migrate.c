@@ -117,9 +117,11 @@ mako_migrate(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");	/* cannot happen */
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
+	mako_sql_check_deferred();
 	connection = mako_sql_connect();
 	mako_door_check_for_run();
 	mako_report_columns(linitial(run(&request, 1, command)), tupdesc, values, nulls);
+	mako_sql_defer_again();
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
 	row = heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls);
@@ -248,10 +250,12 @@ mako_migrate_version(PG_FUNCTION_ARGS)
 
 	mako_call_check("mako_migrate_version");
 	version = read_request(fcinfo, "source_fv", "target_fv");
+	mako_sql_check_deferred();
 	connection = mako_sql_connect();
 	workflows = mako_migrate_workflows(&version);
 	if (workflows != NIL)
 		migrate_workflows(&version, workflows, command, result);
+	mako_sql_defer_again();
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }

@@ -425,6 +425,7 @@ mako_revert(PG_FUNCTION_ARGS)
 	revert.run_id = PG_GETARG_INT64(0);
 	revert.reason = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 	subject = psprintf(INT64_FORMAT, revert.run_id);
+	mako_sql_check_deferred();
 	connection = mako_sql_connect();
 	/* Right after a migration, statistics know nothing of its snapshots: what looks expensive would be compiled anew for every batch. */
 	mako_sql_set(connection, "jit", "off");
@@ -432,6 +433,7 @@ mako_revert(PG_FUNCTION_ARGS)
 	mako_call_check_once(command, "mako_revert", "run", subject);
 	mako_call_run(work, &revert);
 	mako_call_remember(command, "mako_revert", subject);
+	mako_sql_defer_again();
 	mako_report_columns(revert.report, tupdesc, values, nulls);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);

@@ -131,7 +131,7 @@ mako_writer_create(const MakoDestination *destinations, int count, bool update_r
 	writer->in_order = true;
 	writer->context = AllocSetContextCreate(CurrentMemoryContext, "mako results", ALLOCSET_DEFAULT_SIZES);
 	if (update_registry)
-		writer->dependents = mako_dependent_statements();
+		writer->dependents = mako_dependent_followers();
 	return writer;
 }
 
@@ -490,10 +490,8 @@ write_dependents(const Part *part)
 		column_array(part, ALL, TARGET_WF, &count),
 		column_array(part, ALL, SOURCE_WF, &count),
 	};
-	ListCell   *cell;
 
-	foreach(cell, part->writer->dependents)
-		(void) mako_sql_execute(lfirst(cell), values, NULL);
+	mako_dependent_follow(part->writer->dependents, values);
 }
 
 /* Writes a part; runs in a subtransaction. */
@@ -526,8 +524,6 @@ write_part(void *argument)
 void
 mako_writer_rehearse(const MakoWriter *writer)
 {
-	ListCell   *cell;
-
 	if (writer->undoes > 0)
 		mako_sql_check(&mark_snapshots);
 	else
@@ -541,8 +537,7 @@ mako_writer_rehearse(const MakoWriter *writer)
 		ereport(DEBUG1, (errmsg_internal("heads are written by %s", is_direct(mako_head_open()) ? "row" : "statements")));
 	mako_sql_check(writer->undoes > 0 ? &mark_repointed : &insert_repointed);
 	mako_sql_check(&update_heads);
-	foreach(cell, writer->dependents)
-		mako_sql_check(lfirst(cell));
+	mako_dependent_rehearse(writer->dependents);
 }
 
 /* Writes a part of the results, and where that fails its halves, down to the streams that cannot be written. */

@@ -23,6 +23,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
@@ -43,6 +44,7 @@
 #include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 struct MakoCursor
@@ -302,6 +304,25 @@ plan_of(MakoStatement *statement)
 
 /* ---- privileges ----------------------------------------------------------------------------- */
 
+/*
+ * Adds the name of a constraint (RangeVar), which is in the schema of the table that it stands on: a foreign key has triggers on the other table, too.
+ * The server finds a name for those only who may use its schema; for others a constraint stays deferred, and fails what would have to be checked later.
+ */
+static List *
+add_constraint(List *names, Oid constraint)
+{
+	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
+	Form_pg_constraint form;
+
+	if (!HeapTupleIsValid(tuple))
+		return names;
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	if (MakoSchemaAclCheck(form->connamespace, GetUserId()) == ACLCHECK_OK)
+		names = lappend(names, makeRangeVar(get_namespace_name(form->connamespace), pstrdup(NameStr(form->conname)), -1));
+	ReleaseSysCache(tuple);
+	return names;
+}
+
 /* The names of the deferrable constraints of a relation and its children (RangeVar). */
 static List *
 deferrable_constraints(List *names, Oid parent)
@@ -315,12 +336,7 @@ deferrable_constraints(List *names, Oid parent)
 
 		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 			if (triggers->triggers[i].tgdeferrable && OidIsValid(triggers->triggers[i].tgconstraint))
-			{
-				Oid			constraint = triggers->triggers[i].tgconstraint;
-
-				names = lappend(names, makeRangeVar(get_namespace_name(RelationGetNamespace(relation)),
-													get_constraint_name(constraint), -1));
-			}
+				names = add_constraint(names, triggers->triggers[i].tgconstraint);
 		relation_close(relation, NoLock);
 	}
 	return names;
@@ -380,7 +396,52 @@ make_constraints_immediate(const List *written)
 
 	foreach(cell, written)
 		set->constraints = deferrable_constraints(set->constraints, lfirst_oid(cell));
+	/* No names would stand for all constraints. */
+	if (set->constraints != NIL)
+		AfterTriggerSetState(set);
+}
+
+/*
+ * Makes all deferrable constraints immediate, until mako_sql_defer_again() or the end of the transaction: what a trigger of a dependent or of the
+ * store writes may lead to any table. What the caller's transaction has deferred so far is checked at once, as the caller, whose settings must be
+ * the current ones. Nobody can tell from outside whose event a deferred one is, so it could not be told from a run's.
+ */
+void
+mako_sql_check_deferred(void)
+{
+	AfterTriggerSetState(makeNode(ConstraintsSetStmt));
+}
+
+static MakoStatement select_deferred = {
+	"SELECT CAST(n.nspname AS text), CAST(c.conname AS text) FROM pg_catalog.pg_constraint c"
+	" JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace"
+	" WHERE NOT pg_catalog.pg_is_other_temp_schema(n.oid) GROUP BY n.nspname, c.conname HAVING pg_catalog.bool_and(c.condeferrable AND c.condeferred)",
+	0, {0}
+};
+
+/*
+ * Lets those constraints be deferred again that are so at the beginning of a transaction. What SET CONSTRAINTS has made of others cannot be found
+ * out. A name that a constraint of another kind has in the same schema, too, stays immediate: names are all that can be set.
+ */
+void
+mako_sql_defer_again(void)
+{
+	MakoRows	rows = mako_sql_query(&select_deferred, NULL, NULL);
+	ConstraintsSetStmt *set = makeNode(ConstraintsSetStmt);
+	Oid			user;
+	int			security;
+
+	set->deferred = true;
+	for (uint64 row = 0; row < rows.count; row++)
+		set->constraints = lappend(set->constraints, makeRangeVar(mako_row_text(&rows, row, 1), mako_row_text(&rows, row, 2), -1));
+	mako_rows_free(&rows);
+	if (set->constraints == NIL)
+		return;
+	/* Nothing fires now; names are found only by those who may use their schemas. */
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
 	AfterTriggerSetState(set);
+	SetUserIdAndSecContext(user, security);
 }
 
 /* Raises unless the current role may do what a statement does; finds out whether it must do it itself. */
@@ -572,6 +633,79 @@ mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls)
 
 	SPI_freetuptable(SPI_tuptable);
 	return processed;
+}
+
+/* Who has executed a statement. */
+typedef struct Executor
+{
+	Oid			user;
+	int			security;
+	bool		hides_rows;		/* from the caller, in errors */
+} Executor;
+
+/* Executes a statement, except for what the server does at the end of one, for which fire_queued() is needed. */
+static Executor
+execute_queueing(MakoStatement *statement, Datum *values)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorContextCallback hiding = {error_context_stack, hide_row, context};
+	Execution	execution;
+	Executor	executor;
+	int			result;
+
+	AfterTriggerBeginQuery();
+	execution = begin(statement);
+	GetUserIdAndSecContext(&executor.user, &executor.security);
+	executor.hides_rows = statement->hides_rows && OidIsValid(execution.owner);
+	if (executor.hides_rows)
+		error_context_stack = &hiding;
+	result = SPI_execute_snapshot((SPIPlanPtr) statement->plan, values, NULL, InvalidSnapshot, InvalidSnapshot, false, false, 0);
+	error_context_stack = hiding.previous;
+	MemoryContextSwitchTo(context);
+	if (result < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(result)); /* cannot happen */
+	mako_gate_leave(&execution.gate);
+	SPI_freetuptable(SPI_tuptable);
+	return executor;
+}
+
+/* Does what the server does at the end of the statement that was begun last: checks constraints and calls AFTER triggers, as who executed it. */
+static void
+fire_queued(const Executor *executor)
+{
+	EState	   *estate = CreateExecutorState();
+	MakoGate	gate = act_as(InvalidOid, false);
+	ErrorContextCallback hiding = {error_context_stack, hide_row, CurrentMemoryContext};
+
+	SetUserIdAndSecContext(executor->user, executor->security);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (executor->hides_rows)
+		error_context_stack = &hiding;
+	AfterTriggerEndQuery(estate);
+	error_context_stack = hiding.previous;
+	PopActiveSnapshot();
+	mako_gate_leave(&gate);
+	MakoCloseTriggerRelations(estate);
+	FreeExecutorState(estate);
+}
+
+/*
+ * Executes statements with the same parameters one after the other, as if they were one: constraints are checked and AFTER triggers called when all
+ * of them have written, those of the last statement first. So a constraint between two of their tables is met, whichever comes first. Leaving
+ * that to the deferring of constraints is no way: the server defers nothing in a security-restricted operation.
+ */
+void
+mako_sql_execute_together(const List *statements, Datum *values)
+{
+	Executor   *executors = palloc(sizeof(Executor) * (list_length(statements) + 1));
+	int			count = 0;
+	ListCell   *cell;
+
+	foreach(cell, statements)
+		executors[count++] = execute_queueing(lfirst(cell), values);
+	while (count > 0)
+		fire_queued(&executors[--count]);
+	pfree(executors);
 }
 
 /* Raises that a statement wrote fewer rows than it should have: a trigger or rule of somebody else's has swallowed some. */

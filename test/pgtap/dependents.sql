@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(51);
+SELECT plan(77);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -37,6 +37,9 @@ CREATE TABLE dep.composite (p dep.pair, w text);
 CREATE TABLE dep.composite_wf (p uuid, w dep.pair);
 CREATE TABLE dep.array (p uuid[], w text);
 CREATE TABLE dep.name (p uuid, w name);
+CREATE DOMAIN dep.short AS varchar(13);
+CREATE DOMAIN dep.shorter AS dep.short;
+CREATE TABLE dep.narrow (p uuid, w varchar(13), s dep.shorter, ok varchar(14), x text);
 CREATE VIEW dep.counted AS SELECT stream_no, min(workflow_id) AS workflow_id FROM dep.deadline GROUP BY 1;
 CREATE VIEW dep.computed AS SELECT stream_no, workflow_id || '' AS workflow_id FROM dep.deadline;
 CREATE MATERIALIZED VIEW dep.stored AS SELECT stream_no, workflow_id FROM dep.deadline;
@@ -54,9 +57,14 @@ FROM (VALUES ('here', 'p', 'w', '42809'), ('dep.generated', 'p', 'w', '42P17'), 
              ('dep.stored', 'stream_no', 'workflow_id', '42809'), ('dep.numbers', 'last_value', 'log_cnt', '42809'),
              ('mako.stream', 'stream_no', 'workflow_id', '42809'), ('mako.process_identity', 'stream_id', 'workflow_id', '42809'),
              ('mako_workflow', 'workflow_id', 'apply', '42809'), ('pg_class', 'oid', 'relname', '42809'),
+             ('dep.narrow', 'p', 'w', '42804'), ('dep.narrow', 'p', 's', '42804'), ('dep.narrow', 'x', 'x', '42701'),
              ('dep.deadline', 'stream_no', 'tableoid', '42703'), ('dep.deadline', 'due', 'workflow_id', '42804'))
      AS x (relation, p, w, sqlstate);
+SELECT throws_ok($$ SELECT mako_add_dependent('dep.narrow', 'p', 'x', 'p') $$, '42701', NULL, 'the tenant column is not the process column');
+SELECT throws_ok($$ SELECT mako_add_dependent('dep.narrow', 'p', 'x', 'x') $$, '42804', NULL, 'nor the workflow column');
 SELECT is((SELECT count(*)::int FROM mako.dependent), 0, 'none of them was added');
+SELECT lives_ok($$ SELECT mako_add_dependent('dep.narrow', 'p', 'ok') $$, 'a column with room for the shortest workflow id');
+SELECT mako_remove_dependent('dep.narrow', 'p', 'ok');
 
 -- Adding one needs its owner's privileges; and nothing but the two functions changes the table.
 GRANT EXECUTE ON FUNCTION mako_add_dependent, mako_remove_dependent TO dependents_other;
@@ -92,6 +100,9 @@ SELECT is(pg_temp.after('DROP VIEW dep.plain; CREATE VIEW dep.plain AS SELECT DI
 SELECT is(pg_temp.after('DROP VIEW dep.plain; CREATE TABLE dep.plain (stream_no uuid, workflow_id int); ALTER TABLE dep.plain OWNER TO dependents_owner'),
           E'error dependent_unusable dep.plain\nDependent dep.plain cannot follow. Column "workflow_id" has type integer; expected is one of: text, character varying.\n55000',
           'another type');
+SELECT is(pg_temp.after('DROP VIEW dep.plain; CREATE TABLE dep.plain (stream_no text, workflow_id text); ALTER TABLE dep.plain OWNER TO dependents_owner'),
+          E'error dependent_unusable dep.plain\nDependent dep.plain cannot follow. Column "stream_no" has type text; when it was added, it had type bigint.\n55000',
+          'a process column that means something else');
 SELECT is(pg_temp.after('DROP VIEW dep.plain'),
           E'error dependent_missing dep.plain\nDependent dep.plain cannot follow. The relation does not exist.\n42704', 'one that is gone');
 SELECT is(mako_remove_dependent('dep.plain', 'stream_no', 'workflow_id'), true, 'removed');
@@ -204,6 +215,101 @@ SELECT is((SELECT string_agg(DISTINCT message, ',') FROM mako.migration_error WH
           'an event was appended to the stream while it was moved', 'and say why');
 SELECT is((SELECT string_agg(format('%s %s', version, workflow_id), ',') FROM mako.stream WHERE stream_no <= 2), '1 w@FV2024-10-01,1 w@FV2024-10-01', 'they are where they were');
 SELECT is((SELECT count(*)::int FROM mako_verify((SELECT max(run_id) FROM mako.migration_run))), 0, 'what moved is right');
+
+-- What follows is tried on these streams, each time anew: 1 to 5 of workflow v.
+DROP TRIGGER note ON mako.snapshot;
+SELECT mako_register_workflow('v@FV2024-10-01'), mako_register_workflow('v@FV2025-10-01');
+SELECT mako_register_migration('v@FV2024-10-01', 'v@FV2025-10-01');
+INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'v' || i, 'v@FV2024-10-01' FROM generate_series(1, 5) AS i;
+SELECT mako_append(stream_id, workflow_id, 'E', '{}') FROM mako.stream WHERE workflow_id LIKE 'v@%' ORDER BY stream_no;
+CREATE TABLE dep.a (s text PRIMARY KEY, w text, UNIQUE (s, w));
+CREATE TABLE dep.b (s text PRIMARY KEY, w text, UNIQUE (s, w));
+INSERT INTO dep.a SELECT stream_id, workflow_id FROM mako.stream WHERE workflow_id LIKE 'v@%';
+INSERT INTO dep.b SELECT * FROM dep.a;
+CREATE TABLE dep.ref (s text PRIMARY KEY);
+INSERT INTO dep.ref VALUES ('v1'), ('v2'), ('v4'), ('v5');
+CREATE TABLE dep.log (s text REFERENCES dep.ref DEFERRABLE INITIALLY DEFERRED);
+CREATE FUNCTION dep.write_log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO dep.log VALUES (NEW.s); RETURN NEW; END $$;
+CREATE FUNCTION dep.log_repointed() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN INSERT INTO dep.log SELECT stream_id FROM mako.stream s WHERE s.stream_no = NEW.stream_no; RETURN NULL; END $$;
+CREATE FUNCTION dep.see_trigger() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN IF current_user <> 'dependents_owner' THEN RAISE '%', current_user; END IF; RETURN NULL; END $$;
+CREATE FUNCTION dep.refuse_v3() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN IF NEW.s = 'v3' THEN RAISE 'not v3' USING ERRCODE = '23514'; END IF; RETURN NULL; END $$;
+CREATE FUNCTION dep.swallow_v3() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN CASE WHEN NEW.s = 'v3' THEN NULL ELSE NEW END; END $$;
+SELECT mako_add_dependent('dep.a', 's', 'w'), mako_add_dependent('dep.b', 's', 'w');
+CREATE FUNCTION pg_temp.told(run mako_migration_report) RETURNS text LANGUAGE sql AS
+  $$ SELECT concat_ws(' ', run.migrated, run.failed, run.errors[1].stream_id, run.errors[1].sqlstate, run.errors[1].message) $$;
+-- What a run says after a change; and what another statement says then.
+CREATE FUNCTION pg_temp.moves(change text, afterwards text DEFAULT 'SET CONSTRAINTS ALL IMMEDIATE') RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  result text;
+BEGIN
+  EXECUTE change;
+  result := pg_temp.told(r) FROM mako_migrate('v@FV2024-10-01', 'v@FV2025-10-01') r;
+  EXECUTE afterwards;
+  RAISE EXCEPTION USING ERRCODE = 'ZZ999', MESSAGE = result;
+EXCEPTION WHEN SQLSTATE 'ZZ999' THEN
+  RETURN SQLERRM;
+WHEN OTHERS THEN
+  RETURN concat_ws(' ', SQLSTATE, result);
+END
+$$;
+CREATE FUNCTION pg_temp.goes_back(change text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  result text;
+BEGIN
+  PERFORM mako_migrate('v@FV2024-10-01', 'v@FV2025-10-01');
+  EXECUTE change;
+  result := pg_temp.told(r) FROM mako_revert((SELECT max(run_id) FROM mako.migration_run)) r;
+  RAISE EXCEPTION USING ERRCODE = 'ZZ999', MESSAGE = result;
+EXCEPTION WHEN SQLSTATE 'ZZ999' THEN
+  RETURN SQLERRM;
+END
+$$;
+SELECT is(pg_temp.moves(''), '5 0', 'two dependents');
+
+-- Constraints of other tables, and between dependents.
+SELECT is(pg_temp.moves('CREATE TABLE dep.of_store (stream_no bigint REFERENCES mako.stream DEFERRABLE INITIALLY DEFERRED)'), '5 0',
+          'a deferred foreign key from another schema');
+SELECT is(pg_temp.moves(format('ALTER TABLE dep.%s ADD CONSTRAINT same FOREIGN KEY (s, w) REFERENCES dep.%s (s, w) %s', child, parent, kind)), '5 0',
+          format('a foreign key from dependent %s to %s, %s', child, parent, kind))
+FROM (VALUES ('a', 'b'), ('b', 'a')) AS x (child, parent), (VALUES ('DEFERRABLE INITIALLY DEFERRED'), ('NOT DEFERRABLE')) AS y (kind)
+ORDER BY child, kind;
+SELECT is(pg_temp.moves('ALTER TABLE dep.a ADD CONSTRAINT same FOREIGN KEY (s, w) REFERENCES dep.b (s, w) DEFERRABLE INITIALLY DEFERRED;
+                         ALTER TABLE dep.a OWNER TO dependents_owner; GRANT ALL ON dep.b TO dependents_owner;
+                         SELECT mako_add_dependent(''dep.a'', ''s'', ''w'');
+                         CREATE CONSTRAINT TRIGGER escape AFTER UPDATE ON dep.a FOR EACH ROW EXECUTE FUNCTION dep.see_trigger()'), '5 0',
+          'between tables of two owners');
+SELECT is(pg_temp.goes_back('ALTER TABLE dep.a ADD CONSTRAINT same FOREIGN KEY (s, w) REFERENCES dep.b (s, w) DEFERRABLE INITIALLY DEFERRED'), '5 0', 'and back');
+SELECT is(pg_temp.moves('ALTER TABLE dep.a ADD CONSTRAINT same FOREIGN KEY (s, w) REFERENCES dep.b (s, w) DEFERRABLE INITIALLY DEFERRED;
+                         SELECT mako_remove_dependent(''dep.b'', ''s'', ''w'')') COLLATE "C",
+          '0 5 v1 23503 insert or update on table "a" violates foreign key constraint "same"', 'one that is not met fails its streams');
+SELECT is(pg_temp.moves('CREATE TRIGGER log AFTER UPDATE ON dep.a FOR EACH ROW EXECUTE FUNCTION dep.write_log()'),
+          '4 1 v3 23503 insert or update on table "log" violates foreign key constraint "log_s_fkey"', 'what a trigger writes is checked, and fails one stream');
+SELECT is(pg_temp.moves('CREATE TRIGGER log AFTER INSERT ON mako.repointed FOR EACH ROW EXECUTE FUNCTION dep.log_repointed()'),
+          '4 1 v3 23503 insert or update on table "log" violates foreign key constraint "log_s_fkey"', 'of a trigger on the store, too');
+SELECT is(pg_temp.moves('CREATE TABLE dep.child (s text, w text, FOREIGN KEY (s, w) REFERENCES dep.b (s, w) ON UPDATE CASCADE); INSERT INTO dep.child SELECT * FROM dep.b;
+                         CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON dep.child DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dep.refuse_v3()'),
+          '4 1 v3 23514 not v3', 'and what a foreign key carries on');
+
+-- The caller's own transaction: what is deferred there stays so, what was is checked.
+SELECT is(pg_temp.moves('', 'INSERT INTO dep.log VALUES (''new''); INSERT INTO dep.ref VALUES (''new''); SET CONSTRAINTS ALL IMMEDIATE'), '5 0',
+          'a constraint is deferred again after a run');
+SELECT is(pg_temp.moves('INSERT INTO dep.log VALUES (''new'')'), '23503', 'what was not met when the run began is told then');
+
+-- Rows that are swallowed.
+SELECT is(pg_temp.moves('CREATE TRIGGER swallow BEFORE UPDATE ON dep.b FOR EACH ROW EXECUTE FUNCTION dep.swallow_v3()'),
+          '4 1 v3 09000 dependent dep.b did not take every row', 'by a trigger');
+SELECT is(pg_temp.moves('CREATE RULE swallow AS ON UPDATE TO dep.b WHERE OLD.s = ''v3'' DO INSTEAD NOTHING'),
+          '4 1 v3 09000 dependent dep.b did not take every row', 'by a rule');
+SELECT is(pg_temp.moves('CREATE TRIGGER swallow BEFORE UPDATE ON dep.b FOR EACH ROW EXECUTE FUNCTION dep.swallow_v3(); CREATE VIEW dep.bv AS SELECT * FROM dep.b;
+                         SELECT mako_remove_dependent(''dep.b'', ''s'', ''w''), mako_add_dependent(''dep.bv'', ''s'', ''w'')'),
+          '4 1 v3 09000 dependent dep.bv did not take every row', 'by a trigger of what a view shows');
+SELECT is(pg_temp.moves('CREATE TRIGGER log BEFORE UPDATE ON dep.b FOR EACH ROW EXECUTE FUNCTION dep.write_log(); INSERT INTO dep.ref VALUES (''v3'')'),
+          '5 0', 'a trigger that swallows nothing');
+SELECT is(pg_temp.goes_back('CREATE TRIGGER swallow BEFORE UPDATE ON dep.b FOR EACH ROW EXECUTE FUNCTION dep.swallow_v3()'),
+          '4 1 v3 09000 dependent dep.b did not take every row', 'by a trigger, when a run is undone');
 
 SELECT * FROM finish();
 DROP OWNED BY dependents_owner, dependents_other CASCADE;

@@ -143,7 +143,8 @@ process_column text not null
 workflow_column text not null
 tenant_column text
 owner text not null
-owner_identity text not null$$, 'columns of mako.dependent');
+owner_identity text not null
+process_type text not null$$, 'columns of mako.dependent');
 
 SELECT is(pg_temp.columns('migration_run'),
 $$run_id bigint not null identity
