@@ -85,8 +85,18 @@ static MakoStatement select_last_run = {
 /* One of our own statements is being executed: the guards let it pass. */
 static bool writing = false;
 
+/* How often this session has advanced heads. */
+static uint64 advances = 0;
+
 /* A head that this session has locked for the INSERT at hand, together with its version: the trigger need not do it again. */
 static const MakoStream *held = NULL;
+
+/* A number that changes whenever this session advances heads. */
+uint64
+mako_invariants_advances(void)
+{
+	return advances;
+}
 
 /* ---- the guards ------------------------------------------------------------------------------------------------------------- */
 
@@ -437,6 +447,7 @@ advance(const NewEvents *events, int count)
 	else
 		check_heads(events, count, values, &tid);
 	held = NULL;				/* not where it was any more */
+	advances++;
 	if (count > 1 || !mako_head_advance(&tid, DatumGetInt64(values[1])))
 		(void) mako_invariants_write(count == 1 ? &advance_head : &advance_heads, values, NULL);
 }
