@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(335);
+SELECT plan(341);
 
 \ir include/helpers.sql
 
@@ -548,9 +548,31 @@ SELECT is(pg_temp.error('SELECT mako_create_store()') LIKE '55000|the store is d
 SELECT is(pg_temp.error('SELECT mako_adopt_events()') LIKE '2200H|number 9223372036854775807 leaves no room for new ones|%', true, 'nor adopted');
 SELECT is(pg_temp.next_number(), :last + 1002::bigint, 'and the sequence is where it was');
 ROLLBACK;
--- Without an identity, who numbers the streams is the owner's business.
+-- A sequence that counts backwards, and one that is at its end.
 BEGIN;
+SELECT pg_temp.next_number();
+ALTER TABLE mako.stream ALTER COLUMN stream_no SET INCREMENT BY -1;
+SELECT is(pg_temp.rows('SELECT * FROM mako_store_problem()'),
+          'sequence mako.stream_stream_no_seq|of column mako.stream.stream_no counts backwards|false', 'a sequence that counts backwards');
+SELECT is(pg_temp.rows($$ SELECT code, subject FROM mako_check() WHERE code LIKE 'store%' $$),
+          'store_damaged|sequence mako.stream_stream_no_seq', 'a check finds it');
+SELECT is(pg_temp.error('SELECT mako_create_store()') LIKE '55000|%', true, 'for somebody else to mend');
+ALTER TABLE mako.stream ALTER COLUMN stream_no SET INCREMENT BY 1;
+SELECT is_empty('SELECT * FROM mako_store_problem()', 'who has done it');
+SELECT setval('mako.migration_run_run_id_seq', 9223372036854775807);
+SELECT is(pg_temp.rows('SELECT * FROM mako_store_problem()'),
+          'sequence mako.migration_run_run_id_seq|of column mako.migration_run.run_id leaves no room for new numbers|false', 'a sequence at its end');
+ROLLBACK;
+ALTER TABLE mako.migration_run ALTER COLUMN run_id RESTART; -- no run yet, and a transaction does not take a sequence back
+-- Without an identity, who numbers the streams is the owner's business, if anybody does.
+BEGIN;
+ALTER TABLE mako.migration_run ALTER COLUMN run_id DROP IDENTITY;
 ALTER TABLE mako.stream ALTER COLUMN stream_no DROP IDENTITY;
+SELECT is(pg_temp.rows('SELECT * FROM mako_store_problem()'),
+          E'column mako.migration_run.run_id|has neither an identity nor a default: nothing numbers its rows|false\n'
+          'column mako.stream.stream_no|has neither an identity nor a default: nothing numbers its rows|false', 'nobody does');
+ALTER TABLE mako.migration_run ALTER COLUMN run_id SET DEFAULT 1;
+ALTER TABLE mako.stream ALTER COLUMN stream_no SET DEFAULT 1000001;
 SELECT is_empty('SELECT * FROM mako_store_problem()', 'another default than the sequence');
 SELECT lives_ok($$ INSERT INTO mako.stream (stream_no, stream_id, workflow_id) VALUES (1000000, 'x', 'w@FV2024-10-01') $$, 'numbers the streams');
 ROLLBACK;
