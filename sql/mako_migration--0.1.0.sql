@@ -1050,7 +1050,7 @@ COMMENT ON FUNCTION mako_store_layout() IS 'the layout version of the store, as 
 CREATE FUNCTION mako_sequence_problem() RETURNS TABLE (object text, problem text, repairable boolean)
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_sequence_problem() IS
-'the numbers of streams and runs that cannot go on: sequences behind their tables, as those of a logical replica are that has become the server, used up or counting backwards, and columns that nothing numbers: mako_store_problem() tells them, too';
+'what numbers streams and runs and cannot go on, as a sequence behind its table after a switch to a replica; mako_store_problem() tells it, too';
 
 CREATE FUNCTION mako_advance_sequences() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
