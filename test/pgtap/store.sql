@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(341);
+SELECT plan(346);
 
 \ir include/helpers.sql
 
@@ -624,6 +624,35 @@ SELECT matches(pg_temp.error($$ SELECT pg_temp.append('a', 8) $$), '^23505\|dupl
 SELECT matches(pg_temp.error($$ SELECT pg_temp.append('a', 9, 9) $$), '^23505', 'a number twice in a statement');
 SELECT throws_ok($$ SELECT pg_temp.append('b', 0) $$, '23514', NULL, 'number 0');
 SELECT throws_ok($$ SELECT pg_temp.append('b', -1, 1) $$, '23514', NULL, 'a negative number');
+-- Who may not read the heads hears what he has written, and not what they are.
+BEGIN;
+CREATE ROLE mako_test_inserter;
+GRANT USAGE ON SCHEMA mako TO mako_test_inserter;
+GRANT INSERT ON mako.event TO mako_test_inserter;
+SELECT pg_temp.no('a') AS a \gset
+CREATE FUNCTION pg_temp.insert(number int, workflow text) RETURNS text LANGUAGE sql AS $$
+  SELECT pg_temp.error(format('INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload) VALUES (%s, %s, %L, ''E'', ''{}'')',
+                              current_setting('test.a'), number, workflow)) $$;
+SELECT set_config('test.a', :'a', true);
+SET LOCAL ROLE mako_test_inserter;
+SELECT is(pg_temp.insert(10, 'w@FV2024-10-01'),
+          format('XX001|events of stream number %s do not continue it|Found sequence number 10.|Sequence numbers are 1, 2, 3 ... in every stream, without gap.', :a),
+          'who may only insert does not hear where a stream is');
+SELECT is(pg_temp.insert(9, 'v@FV2024-10-01'),
+          format('MK005|stream number %s runs under another workflow|Event 9 was written under "v@FV2024-10-01".|'
+                 'Load the process again and continue under the workflow that it runs under now.', :a), '... nor under which workflow');
+SELECT is(pg_temp.insert(9, 'w@FV2024-10-01'), NULL, '... and inserts what is right');
+RESET ROLE;
+GRANT SELECT ON mako.stream TO mako_test_inserter;
+SET LOCAL ROLE mako_test_inserter;
+SELECT is(pg_temp.insert(10, 'w@FV2024-10-01') LIKE 'XX001|events of stream "a" do not continue it|Expected sequence number 9, found 10.|%', true,
+          'who may read heads hears it');
+RESET ROLE;
+ALTER TABLE mako.stream ENABLE ROW LEVEL SECURITY;
+SET LOCAL ROLE mako_test_inserter;
+SELECT is(pg_temp.insert(10, 'w@FV2024-10-01') LIKE 'XX001|events of stream number % do not continue it|Found sequence number 10.|%', true,
+          '... unless policies may hide them');
+ROLLBACK;
 SELECT is(pg_temp.error($$ INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload) VALUES (999999, 1, 'w@FV2024-10-01', 'E', '{}') $$),
           '42704|stream number 999999 does not exist|Insert the stream''s head into mako.stream first.', 'an unknown stream');
 SELECT is(pg_temp.error($$ INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
