@@ -7,7 +7,7 @@ OBJS = $(addprefix src/, mako_migration.o workflow_id.o sql.o result.o isolation
 	report.o \
 	function.o sql_body.o names.o describe_kinds.o describe.o fingerprint.o type_definition.o type_check.o instances.o definition.o plan.o refusal.o expanded_json.o \
 	json_functions.o json_read.o json_build.o json_edit.o inline.o share.o binding.o choice.o program.o fold.o fold_cache.o \
-	census.o lookup.o stream.o chunk.o gather.o replay.o move.o batch.o \
+	census.o seen.o lookup.o stream.o chunk.o gather.o replay.o move.o batch.o \
 	survey.o retrace.o verify.o transitions.o coverage.o probe.o diagnose.o merge_patch.o dry_run.o \
 	dependent.o snapshot.o audit.o progress.o run.o call.o migrate.o batched.o revert.o \
 	append.o state.o route.o adopt.o \

@@ -1052,7 +1052,7 @@ COMMENT ON FUNCTION mako_store_layout() IS 'the layout version of the store, as 
 CREATE FUNCTION mako_sequence_problem() RETURNS TABLE (object text, problem text, repairable boolean)
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_sequence_problem() IS
-'the sequences that are behind their tables, as those of a logical replica are that has become the server: mako_store_problem() tells them, too';
+'what numbers streams and runs and cannot go on, as a sequence behind its table after a switch to a replica; mako_store_problem() tells it, too';
 
 CREATE FUNCTION mako_advance_sequences() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1102,7 +1102,7 @@ $$
   ORDER BY p.ordinal, p.object COLLATE "C"
 $$;
 COMMENT ON FUNCTION mako_store_problem() IS
-'what the store lacks, and sequences that are behind their tables, one row each; mako_create_store() repairs what is repairable';
+'what the store lacks, and sequences that cannot go on, one row each; mako_create_store() repairs what is repairable';
 
 CREATE FUNCTION mako_open_schema() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';

@@ -26,6 +26,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "parser/scansup.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
@@ -35,6 +36,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
@@ -85,8 +87,18 @@ static MakoStatement select_last_run = {
 /* One of our own statements is being executed: the guards let it pass. */
 static bool writing = false;
 
+/* How often this session has advanced heads. */
+static uint64 advances = 0;
+
 /* A head that this session has locked for the INSERT at hand, together with its version: the trigger need not do it again. */
 static const MakoStream *held = NULL;
+
+/* A number that changes whenever this session advances heads. */
+uint64
+mako_invariants_advances(void)
+{
+	return advances;
+}
 
 /* ---- the guards ------------------------------------------------------------------------------------------------------------- */
 
@@ -362,24 +374,63 @@ mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *
 			 errhint("Load the process again and continue under the workflow that it runs under now.")));
 }
 
-/* Raises unless new events continue their stream under the workflow that it runs under. */
+/*
+ * May a role know what is in the heads, which are read for it as their owner? Otherwise errors tell nothing but what it has written itself,
+ * as those of foreign keys do. InvalidOid is one that has found the head at hand with its own rights.
+ */
+static bool
+may_know_heads(Oid role)
+{
+	Oid			heads;
+
+	if (!OidIsValid(role))
+		return true;
+	heads = mako_door_table("stream");
+	return pg_class_aclcheck(heads, role, ACL_SELECT) == ACLCHECK_OK && check_enable_rls(heads, role, true) != RLS_ENABLED;
+}
+
+/* Raises that an event was written under another workflow than its stream runs under. */
+pg_noreturn static void
+raise_event_moved(const NewRow *row, const char *stream_id, const char *workflow_id, Oid role)
+{
+	char	   *detail = psprintf("Event " INT64_FORMAT " was written under \"%s\".", row->number, row->workflow_id);
+
+	if (may_know_heads(role))
+		mako_invariants_raise_moved(row->stream_no, stream_id, workflow_id, detail);
+	ereport(ERROR,
+			(errcode(MAKO_ERRCODE_STREAM_MOVED),
+			 errmsg("stream number " INT64_FORMAT " runs under another workflow", row->stream_no),
+			 errdetail_internal("%s", detail),
+			 errhint("Load the process again and continue under the workflow that it runs under now.")));
+}
+
+/* Raises that an event does not come next in its stream. */
+pg_noreturn static void
+raise_not_next(const NewRow *row, const char *stream_id, int64 expected, Oid role)
+{
+	bool		known = may_know_heads(role);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 known ? errmsg("events of stream \"%s\" do not continue it", stream_id) :
+			 errmsg("events of stream number " INT64_FORMAT " do not continue it", row->stream_no),
+			 known ? errdetail("Expected sequence number " INT64_FORMAT ", found " INT64_FORMAT ".", expected, row->number) :
+			 errdetail("Found sequence number " INT64_FORMAT ".", row->number),
+			 errhint("Sequence numbers are 1, 2, 3 ... in every stream, without gap.")));
+}
+
+/* Raises unless new events continue their stream under the workflow that it runs under; the role is who inserts them. */
 static void
-check_new_events(const NewEvents *events, const char *stream_id, const char *workflow_id, int64 version)
+check_new_events(const NewEvents *events, const char *stream_id, const char *workflow_id, int64 version, Oid role)
 {
 	for (int64 i = 0; i < events->count; i++)
 	{
 		const NewRow *row = &events->rows[i];
 
 		if (strcmp(row->workflow_id, workflow_id) != 0)
-			mako_invariants_raise_moved(row->stream_no, stream_id, workflow_id,
-										psprintf("Event " INT64_FORMAT " was written under \"%s\".", row->number, row->workflow_id));
+			raise_event_moved(row, stream_id, workflow_id, role);
 		if (row->number != version + 1 + i)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("events of stream \"%s\" do not continue it", stream_id),
-					 errdetail("Expected sequence number " INT64_FORMAT ", found " INT64_FORMAT ".",
-							   version + 1 + i, row->number),
-					 errhint("Sequence numbers are 1, 2, 3 ... in every stream, without gap.")));
+			raise_not_next(row, stream_id, version + 1 + i, role);
 	}
 }
 
@@ -398,7 +449,7 @@ bigint_parameter(const NewEvents *events, int count, bool last_number)
 
 /* Locks the heads of some streams, and checks their events; where there is one, tells where its head is. */
 static void
-check_heads(const NewEvents *events, int count, Datum *values, ItemPointer tid)
+check_heads(const NewEvents *events, int count, Datum *values, ItemPointer tid, Oid role)
 {
 	MakoRows	heads = mako_sql_query(count == 1 ? &lock_head : &lock_heads, values, NULL);
 	uint64		head = 0;
@@ -412,16 +463,16 @@ check_heads(const NewEvents *events, int count, Datum *values, ItemPointer tid)
 					 errmsg("stream number " INT64_FORMAT " does not exist", events[i].rows[0].stream_no),
 					 errhint("Insert the stream's head into mako.stream first.")));
 		check_new_events(&events[i], mako_row_text(&heads, head, 2), mako_row_text(&heads, head, 3),
-						 mako_row_bigint(&heads, head, 4));
+						 mako_row_bigint(&heads, head, 4), role);
 	}
 	if (count == 1)
 		*tid = *(ItemPointer) DatumGetPointer(mako_row_value(&heads, 0, 5, TIDOID, &isnull));
 	mako_rows_free(&heads);
 }
 
-/* Locks, checks and advances the heads of some streams. */
+/* Locks, checks and advances the heads of some streams, whose events a role inserts. */
 static void
-advance(const NewEvents *events, int count)
+advance(const NewEvents *events, int count, Oid role)
 {
 	Datum		values[] = {
 		bigint_parameter(events, count, false), bigint_parameter(events, count, true),
@@ -431,12 +482,13 @@ advance(const NewEvents *events, int count)
 
 	if (count == 1 && held != NULL && held->stream_no == events[0].rows[0].stream_no)
 	{
-		check_new_events(&events[0], held->stream_id, held->workflow_id, held->version);
+		check_new_events(&events[0], held->stream_id, held->workflow_id, held->version, InvalidOid);
 		tid = held->tid;
 	}
 	else
-		check_heads(events, count, values, &tid);
+		check_heads(events, count, values, &tid, role);
 	held = NULL;				/* not where it was any more */
+	advances++;
 	if (count > 1 || !mako_head_advance(&tid, DatumGetInt64(values[1])))
 		(void) mako_invariants_write(count == 1 ? &advance_head : &advance_heads, values, NULL);
 }
@@ -452,6 +504,7 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 	int64		count;
 	NewRow	   *rows = read_new_rows(trigger, "sequence_number", &count);
 	NewEvents	streams[HEADS_AT_ONCE];
+	Oid			role = GetUserId();
 	ListCell   *cell;
 
 	if (count > 0)
@@ -479,7 +532,7 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 				for (events->count = 0; next < count && rows[next].stream_no == events->rows->stream_no; next++)
 					events->count++;
 			}
-			advance(streams, filled);
+			advance(streams, filled, role);
 		}
 		foreach(cell, versions)
 			mako_fence_check(lfirst(cell), MAKO_FENCE_ENTER);

@@ -16,6 +16,7 @@
  *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
  *	  census.c     how many streams run under which workflow; which match, if
  *				   they are few                                                (MakoCensus)
+ *	  seen.c       which ones the pass has met                                 (MakoSeen)
  *	  stream.c     heads in stream_no order, locked; boundaries; few matches:
  *				   events in key order                                         (MakoStream, MakoEvent)
  *	  lookup.c     ... from their index, without a statement                   (MakoLookup)
@@ -232,6 +233,7 @@ extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
 
 extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls);
+extern uint64 mako_invariants_advances(void);
 extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
 pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 													const char *detail);
@@ -592,6 +594,15 @@ extern int64 mako_census_under(const MakoCensus *census, const char *workflow_id
 extern int64 mako_census_scope(const MakoCensus *census, const char *workflow_id);
 extern const int64 *mako_census_found(const MakoCensus *census, int *count);
 
+/* ---- seen.c: which streams a pass has met ----------------------------------------------------------------------------------- */
+
+typedef struct MakoSeen MakoSeen;
+
+extern MakoSeen *mako_seen_create(void);
+extern void mako_seen_add(MakoSeen *seen, int64 number);
+extern bool mako_seen_has(const MakoSeen *seen, int64 number);
+extern int64 mako_seen_count(const MakoSeen *seen);
+
 /* ---- lookup.c: the events of one stream after another, from an index ------------------------------------------------------- */
 
 typedef struct MakoLookup MakoLookup;
@@ -637,7 +648,7 @@ typedef struct MakoReader MakoReader;
 
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
-extern MakoCursor *mako_stream_open_heads(const char *workflow_id, const pg_uuid_t *tenant_id, bool with_names);
+extern MakoCursor *mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names);
 extern MakoCursor *mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed);
 extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found,
 											int found_count, bool with_names);

@@ -305,7 +305,7 @@ count_events(Preview *preview)
 	MakoMover	mover = mako_mover(preview->plan, preview->in_flight_only);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
-	MakoCursor *heads = mako_stream_open_heads(preview->source_wf, preview->tenant_id, false);
+	MakoCursor *heads = mako_stream_open_heads(&preview->source_wf, 1, preview->tenant_id, false);
 	int			count;
 
 	do

@@ -176,18 +176,17 @@ static int64
 stream_argument(FunctionCallInfo fcinfo, int tenant, int stream)
 {
 	Datum		values[] = {PG_GETARG_DATUM(tenant), PG_GETARG_DATUM(stream)};
-	bool		has_null = PG_ARGISNULL(tenant) || PG_ARGISNULL(stream);
-	MakoRows	rows = {0};
+	MakoRows	rows;
 	int64		stream_no;
 
-	if (!has_null)
-		rows = mako_sql_query_snapshot(&select_number, values, NULL);
+	mako_require_value(!PG_ARGISNULL(tenant), "tenant_id");
+	mako_require_value(!PG_ARGISNULL(stream), "stream_id");
+	rows = mako_sql_query_snapshot(&select_number, values, NULL);
 	if (rows.count == 0)
 		ereport(ERROR,
-				(errcode(has_null ? ERRCODE_NULL_VALUE_NOT_ALLOWED : ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("tenant %s has no stream \"%s\"",
-						PG_ARGISNULL(tenant) ? "null" : DatumGetCString(DirectFunctionCall1(uuid_out, values[0])),
-						PG_ARGISNULL(stream) ? "null" : TextDatumGetCString(values[1])),
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("tenant %s has no stream \"%s\"", DatumGetCString(DirectFunctionCall1(uuid_out, values[0])),
+						TextDatumGetCString(values[1])),
 				 errhint("Keys and tags lead to streams of their own tenant only.")));
 	stream_no = mako_row_bigint(&rows, 0, 1);
 	mako_rows_free(&rows);

@@ -6,7 +6,8 @@
  * order, a batch's events are looked up with a snapshot taken after its heads were locked, so that nothing is missed that others
  * committed while we waited. In heap order, gather.c reads all events once, with a snapshot of its start, and asks for heads on its
  * way; whatever is not complete or without order then is looked up, too. So the result is the same. What fails alone, batch.c
- * isolates. The results of all runs wait in one writer, which writes them together.
+ * isolates. The results of all runs wait in one writer, which writes them together. What it writes may fire triggers, and one of them may
+ * append to a stream whose head comes later: the cursor leaves that out, so it is looked for in the end.
  *
  * A batched run is a pass for every one of its transactions, over heads that batched.c chooses, in key order. What lasts from one to the
  * next is in its row, and in a MakoBatchedRun.
@@ -46,8 +47,13 @@ typedef struct Pass
 	MakoTally	tally;
 	const pg_uuid_t *tenant_id;
 	MakoCensus *census;			/* of the heads when it began; NULL in a batched run */
+	const int64 *found;			/* numbers of the streams that match; NULL where only a snapshot knows them */
+	int			found_count;
+	Snapshot	snapshot;		/* that one, of when the cursor was opened */
+	uint64		advances;		/* mako_invariants_advances(), then */
 	MakoCursor *heads;
 	bool		heads_ended;
+	MakoSeen   *seen;			/* heads that it has brought */
 	MemoryContext batch_context;	/* heads and boundaries */
 	MakoStream *streams;		/* the batch at hand, there */
 	int			stream_count;
@@ -135,6 +141,8 @@ fetch_batch(Pass *pass)
 		pass->stream_count = mako_stream_fetch_heads(pass->heads, pass->sources, pass->count, pass->streams, mako_batch_size);
 		pass->heads_ended = pass->stream_count < mako_batch_size;
 		MemoryContextSwitchTo(old);
+		for (int i = 0; i < pass->stream_count; i++)
+			mako_seen_add(pass->seen, pass->streams[i].stream_no);
 	}
 	return pass->stream_count > 0;
 }
@@ -183,6 +191,122 @@ migrate_left(Pass *pass, const int64 *stream_nos, int count)
 		if (pass->stream_count > 0)
 			migrate_batch(pass);
 	}
+}
+
+/* ---- what the cursor left out ----------------------------------------------------------------------------------------------- */
+
+/* Opens the cursor over the heads of a pass: those that are known to match, or all that do. */
+static void
+open_heads(Pass *pass, const int64 *found, int found_count)
+{
+	pass->heads = mako_stream_open_locking(pass->sources, pass->count, pass->tenant_id, found, found_count,
+										   pass->writer->dependents != NIL);
+	pass->heads_ended = false;
+}
+
+/*
+ * Opens it for the first time, and remembers what it is about to go through. The snapshot is taken behind the cursor's, so that it knows
+ * every head that the cursor does.
+ */
+static void
+begin_heads(Pass *pass, const int64 *found, int found_count)
+{
+	pass->found = found;
+	pass->found_count = found == NULL ? 0 : found_count;
+	pass->advances = mako_invariants_advances();
+	pass->seen = mako_seen_create();
+	open_heads(pass, found, found_count);
+	if (found != NULL)
+		return;
+	PushCopiedSnapshot(GetTransactionSnapshot());
+	pass->snapshot = RegisterSnapshot(GetActiveSnapshot());
+	PopActiveSnapshot();
+}
+
+/* How many streams match. */
+static int64
+count_matching(const Pass *pass)
+{
+	int64		matching = 0;
+
+	for (int i = 0; i < pass->count; i++)
+		matching += mako_census_under(pass->census, pass->sources[i]);
+	return matching;
+}
+
+/*
+ * May the cursor have left out heads? It skips a row that this transaction has changed since the cursor was opened, as a trigger does that
+ * appends an event to another stream. Heads that others have brought meanwhile must not make up for it.
+ */
+static bool
+may_have_left_some(const Pass *pass)
+{
+	if (pass->found != NULL)
+		return mako_seen_count(pass->seen) < pass->found_count;
+	return mako_seen_count(pass->seen) < count_matching(pass) || mako_invariants_advances() != pass->advances;
+}
+
+/* The numbers of the streams that matched when the cursor was opened, and that it has not brought. */
+static int64 *
+find_left(Pass *pass, int *count)
+{
+	int			capacity = Max(pass->found_count, mako_batch_size);
+	int64	   *left = palloc(sizeof(int64) * capacity);
+	MakoCursor *matching;
+	MakoStream *streams;
+	int			fetched;
+
+	*count = 0;
+	for (int i = 0; i < pass->found_count; i++)
+		if (!mako_seen_has(pass->seen, pass->found[i]))
+			left[(*count)++] = pass->found[i];
+	if (pass->found != NULL)
+		return left;
+
+	PushActiveSnapshot(pass->snapshot);
+	matching = mako_stream_open_heads(pass->sources, pass->count, pass->tenant_id, false);
+	PopActiveSnapshot();
+	do
+	{
+		MemoryContext old;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(pass->batch_context);
+		old = MemoryContextSwitchTo(pass->batch_context);
+		streams = palloc(sizeof(MakoStream) * mako_batch_size);
+		fetched = mako_stream_fetch_heads(matching, pass->sources, pass->count, streams, mako_batch_size);
+		MemoryContextSwitchTo(old);
+		if (*count + fetched > capacity)
+		{
+			capacity = 2 * capacity + fetched;
+			left = repalloc_huge(left, sizeof(int64) * capacity);
+		}
+		for (int i = 0; i < fetched; i++)
+			if (!mako_seen_has(pass->seen, streams[i].stream_no))
+				left[(*count)++] = streams[i].stream_no;
+	} while (fetched > 0);
+	mako_cursor_close(matching);
+	return left;
+}
+
+/*
+ * Migrates what the cursor has left out and still matches. A batch is locked and fetched at once, with a snapshot of its own, so nothing
+ * is left out again; and the streams are those of the beginning, so whatever triggers do, there is an end.
+ */
+static void
+migrate_left_out(Pass *pass)
+{
+	int			count;
+	int64	   *left = find_left(pass, &count);
+
+	for (int first = 0; first < count; first += mako_batch_size)
+	{
+		open_heads(pass, &left[first], Min(count - first, mako_batch_size));
+		if (fetch_batch(pass))
+			migrate_batch(pass);
+		mako_cursor_close(pass->heads);
+	}
+	pfree(left);
 }
 
 /* ---- heap order ------------------------------------------------------------------------------------------------------------- */
@@ -314,10 +438,14 @@ migrate_all(Pass *pass)
 		else
 			migrate_in_key_order(pass);
 	}
+	mako_cursor_close(pass->heads);
+	if (may_have_left_some(pass))
+		migrate_left_out(pass);
 	mako_writer_flush(pass->writer);
 	for (int i = 0; i < pass->count; i++)
 		mako_report_save_errors(pass->runs[i].report);
-	mako_cursor_close(pass->heads);
+	if (pass->snapshot != NULL)
+		UnregisterSnapshot(pass->snapshot);
 }
 
 /* ---- the runs --------------------------------------------------------------------------------------------------------------- */
@@ -430,17 +558,6 @@ check_definitions(const Pass *pass)
 	}
 }
 
-/* How many streams match. */
-static int64
-count_matching(const Pass *pass)
-{
-	int64		matching = 0;
-
-	for (int i = 0; i < pass->count; i++)
-		matching += mako_census_under(pass->census, pass->sources[i]);
-	return matching;
-}
-
 /* ---- one transaction -------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -459,7 +576,7 @@ mako_run(const MakoRequest *requests, int count)
 	/* In this order: then the runs that have moved a stream to one of our sources before all have smaller numbers than ours. */
 	pass->census = mako_census_take(pass->sources, count, pass->tenant_id);
 	found = mako_census_found(pass->census, &found_count);
-	pass->heads = mako_stream_open_locking(pass->sources, count, pass->tenant_id, found, found_count, pass->writer->dependents != NIL);
+	begin_heads(pass, found, found_count);
 	for (int i = 0; i < count; i++)
 		pass->runs[i].report->run_id = mako_audit_begin(pass->runs[i].request, pass->runs[i].plan, pass->runs[i].report->started_at, 0);
 	compile(pass);
@@ -581,7 +698,7 @@ mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos
 				busy[(*busy_count)++] = stream_nos[i];
 		}
 	}
-	pass->heads = mako_stream_open_locking(pass->sources, 1, pass->tenant_id, locked, locked_count, pass->writer->dependents != NIL);
+	begin_heads(pass, locked, locked_count);
 	compile(pass);
 	rehearse(pass);
 	migrate_all(pass);

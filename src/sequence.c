@@ -1,10 +1,11 @@
 /*
  * sequence.c
- *	  The sequences that number streams and runs: which of them lag behind their tables, and who may choose a number beyond them.
+ *	  The sequences that number streams and runs: which of them give no new numbers, and who may choose a number beyond them.
  *
  * A sequence is not part of its table. Logical replication does not carry it, so on a replica that has become the server it lags, and
- * numbers that are there would be given again; and a row that brings its own number goes past it. Sequences are found as what they are to
- * their columns, whatever they are called, and are read and set as the owner of the table.
+ * numbers that are there would be given again; and a row that brings its own number goes past it. Somebody may have made it count
+ * backwards, or have used it up. Sequences are found as what they are to their columns, whatever they are called, and are read and set as
+ * the owner of the table.
  */
 #include "door.h"
 #include "gate.h"
@@ -27,6 +28,9 @@
 /* Numbers that must be left after the highest one. */
 #define ROOM 1000000000
 
+/* With fewer left, a sequence is as good as used up. */
+#define LITTLE_ROOM 1000000
+
 /* A column that a sequence numbers. */
 typedef struct Numbered
 {
@@ -40,14 +44,24 @@ static Numbered numbered[] = {
 	{"migration_run", "run_id", {"SELECT pg_catalog.max(r.run_id) FROM mako.migration_run r"}},
 };
 
-/* How a sequence lags behind its column. */
+/* Why a column gets no new numbers. */
+typedef enum Trouble
+{
+	NO_TROUBLE,
+	NO_NUMBERS,					/* neither a sequence nor a default gives any */
+	DESCENDING,					/* the sequence counts backwards */
+	BEHIND,						/* it is behind the numbers in the table */
+	BEHIND_WITHOUT_ROOM,		/* and there is not enough left after them */
+	USED_UP,					/* it has given nearly all that it can give */
+} Trouble;
+
+/* A sequence and its column. */
 typedef struct Lag
 {
-	Oid			relation;
 	Oid			owner;			/* of the relation */
-	Oid			sequence;
+	Oid			sequence;		/* or InvalidOid */
 	int64		highest;		/* number in the table */
-	bool		leaves_room;	/* for new ones */
+	Trouble		trouble;
 } Lag;
 
 /* The sequence of an identity column; InvalidOid where another default of its owner's numbers the rows. */
@@ -73,9 +87,9 @@ last_number(Oid sequence)
 	return call->isnull ? 0 : DatumGetInt64(last);
 }
 
-/* The last number that a sequence can give. */
+/* The last number that a sequence can give, and by how much it counts. */
 static int64
-end_of(Oid sequence)
+end_of(Oid sequence, int64 *increment)
 {
 	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
 	int64		end;
@@ -83,6 +97,7 @@ end_of(Oid sequence)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for sequence %u", sequence);	/* cannot happen */
 	end = ((Form_pg_sequence) GETSTRUCT(tuple))->seqmax;
+	*increment = ((Form_pg_sequence) GETSTRUCT(tuple))->seqincrement;
 	ReleaseSysCache(tuple);
 	return end;
 }
@@ -91,7 +106,9 @@ end_of(Oid sequence)
 static bool
 leaves_room(Oid sequence, int64 number)
 {
-	return number <= end_of(sequence) - ROOM;
+	int64		increment;
+
+	return number <= end_of(sequence, &increment) - ROOM;
 }
 
 /* The name of a sequence, with its schema. */
@@ -108,11 +125,13 @@ name_of(Oid sequence)
 static void
 advance(Oid sequence, int64 number)
 {
+	int64		increment;
+
 	if (!leaves_room(sequence, number))
 		ereport(ERROR,
 				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
 				 errmsg("number " INT64_FORMAT " leaves no room for new ones", number),
-				 errdetail("The numbers of sequence %s end at " INT64_FORMAT ".", name_of(sequence), end_of(sequence)),
+				 errdetail("The numbers of sequence %s end at " INT64_FORMAT ".", name_of(sequence), end_of(sequence, &increment)),
 				 errhint("Choose a smaller number, at least %d before that.", ROOM)));
 	LockRelationOid(sequence, ShareUpdateExclusiveLock);
 	if (last_number(sequence) < number)
@@ -120,19 +139,40 @@ advance(Oid sequence, int64 number)
 	UnlockRelationOid(sequence, ShareUpdateExclusiveLock);
 }
 
-/* Finds out whether a sequence lags. A table that the door would not open is another problem of the store's. */
+/* Does a column have a default of its owner's? */
 static bool
-lags(Numbered *column, Lag *lag)
+has_default(Relation relation, const char *column)
+{
+	AttrNumber	attribute = get_attnum(RelationGetRelid(relation), column);
+
+	return attribute == InvalidAttrNumber || TupleDescAttr(RelationGetDescr(relation), attribute - 1)->atthasdef;
+}
+
+/* What is wrong with a sequence that has given this number, 0 before the first, and whose column has that one. */
+static Trouble
+find_trouble(Oid sequence, int64 last, int64 highest)
+{
+	int64		increment;
+	int64		end = end_of(sequence, &increment);
+
+	if (increment < 0)
+		return DESCENDING;
+	if (last < highest)
+		return leaves_room(sequence, highest) ? BEHIND : BEHIND_WITHOUT_ROOM;
+	return (end - last) / increment >= LITTLE_ROOM ? NO_TROUBLE : USED_UP;
+}
+
+/* Finds out whether a column gets new numbers. A table that the door would not open is another problem of the store's. */
+static bool
+is_in_trouble(Numbered *column, Lag *lag)
 {
 	Relation	relation;
 	MakoGate	gate;
 	MakoRows	rows;
-	bool		behind = false;
 
 	if (!mako_door_would_open(column->table))
 		return false;
-	lag->relation = mako_door_table(column->table);
-	relation = table_open(lag->relation, AccessShareLock);
+	relation = table_open(mako_door_table(column->table), AccessShareLock);
 	lag->owner = relation->rd_rel->relowner;
 	lag->sequence = find_sequence(relation, column->column);
 	if (OidIsValid(lag->sequence))
@@ -141,23 +181,43 @@ lags(Numbered *column, Lag *lag)
 		rows = mako_sql_query(&column->select_highest, NULL, NULL);
 		lag->highest = mako_row_bigint_or(&rows, 0, 1, 0);
 		mako_rows_free(&rows);
-		behind = last_number(lag->sequence) < lag->highest;
-		lag->leaves_room = behind && leaves_room(lag->sequence, lag->highest);
+		lag->trouble = find_trouble(lag->sequence, last_number(lag->sequence), lag->highest);
 		mako_gate_leave(&gate);
 	}
+	else
+		lag->trouble = has_default(relation, column->column) ? NO_TROUBLE : NO_NUMBERS;
 	table_close(relation, AccessShareLock);
-	return behind;
+	return lag->trouble != NO_TROUBLE;
 }
 
-/* What is wrong with a sequence, as mako_store_problem() tells it. */
+/* What is in trouble, as mako_store_problem() names it. */
+static char *
+subject_of(const Numbered *column, const Lag *lag)
+{
+	return OidIsValid(lag->sequence) ? psprintf("sequence %s", name_of(lag->sequence)) :
+		psprintf("column mako.%s.%s", column->table, column->column);
+}
+
+/* What is wrong with it. */
 static char *
 describe(const Numbered *column, const Lag *lag)
 {
-	return psprintf("is behind column mako.%s.%s%s", column->table, column->column,
-					lag->leaves_room ? "" : ", whose highest number leaves no room for new ones");
+	switch (lag->trouble)
+	{
+		case NO_NUMBERS:
+			return pstrdup("has neither an identity nor a default: nothing numbers its rows");
+		case DESCENDING:
+			return psprintf("of column mako.%s.%s counts backwards", column->table, column->column);
+		case USED_UP:
+			return psprintf("of column mako.%s.%s leaves no room for new numbers", column->table, column->column);
+		case BEHIND_WITHOUT_ROOM:
+			return psprintf("is behind column mako.%s.%s, whose highest number leaves no room for new ones", column->table, column->column);
+		default:
+			return psprintf("is behind column mako.%s.%s", column->table, column->column);
+	}
 }
 
-/* The sequences that lag, as a list; NULL for none. Within a connection. */
+/* The columns that get no new numbers, as a list; NULL for none. Within a connection. */
 const char *
 mako_sequence_problems(void)
 {
@@ -168,8 +228,8 @@ mako_sequence_problems(void)
 	{
 		Lag			lag;
 
-		if (lags(&numbered[i], &lag))
-			appendStringInfo(&list, "%ssequence %s %s", list.len > 0 ? ", " : "", name_of(lag.sequence), describe(&numbered[i], &lag));
+		if (is_in_trouble(&numbered[i], &lag))
+			appendStringInfo(&list, "%s%s %s", list.len > 0 ? ", " : "", subject_of(&numbered[i], &lag), describe(&numbered[i], &lag));
 	}
 	return list.len > 0 ? list.data : NULL;
 }
@@ -184,7 +244,7 @@ mako_sequence_catch_up(void)
 		MakoGate	gate;
 
 		(void) mako_door_table(numbered[i].table);	/* raises where the door does not open it */
-		if (!lags(&numbered[i], &lag))
+		if (!is_in_trouble(&numbered[i], &lag) || (lag.trouble != BEHIND && lag.trouble != BEHIND_WITHOUT_ROOM))
 			continue;
 		if (!has_privs_of_role(GetUserId(), lag.owner))
 			aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, numbered[i].table);
@@ -218,7 +278,7 @@ mako_sequence_pass(Relation stream, int64 highest, Oid role)
 MAKO_FUNCTION(mako_sequence_problem);
 MAKO_FUNCTION(mako_advance_sequences);
 
-/* The sequences that lag, one a row. */
+/* The columns that get no new numbers, one a row. */
 Datum
 mako_sequence_problem(PG_FUNCTION_ARGS)
 {
@@ -229,11 +289,11 @@ mako_sequence_problem(PG_FUNCTION_ARGS)
 	{
 		Lag			lag;
 
-		if (lags(&numbered[i], &lag))
+		if (is_in_trouble(&numbered[i], &lag))
 		{
 			Datum		values[] = {
-				CStringGetTextDatum(psprintf("sequence %s", name_of(lag.sequence))),
-				CStringGetTextDatum(describe(&numbered[i], &lag)), BoolGetDatum(lag.leaves_room)
+				CStringGetTextDatum(subject_of(&numbered[i], &lag)), CStringGetTextDatum(describe(&numbered[i], &lag)),
+				BoolGetDatum(lag.trouble == BEHIND)
 			};
 			bool		nulls[3] = {false};
 

@@ -226,11 +226,11 @@ text_array(const char *const *strings, int count)
 	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* Opens the cursor over the heads that run under a workflow, with the active snapshot; with names, they tell those of their streams. */
+/* Opens the cursor over the heads that run under some workflows, with the active snapshot; with names, they tell those of their streams. */
 MakoCursor *
-mako_stream_open_heads(const char *workflow_id, const pg_uuid_t *tenant_id, bool with_names)
+mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names)
 {
-	Datum		values[] = {text_array(&workflow_id, 1), UUIDPGetDatum(tenant_id)};
+	Datum		values[] = {text_array(workflow_ids, count), UUIDPGetDatum(tenant_id)};
 
 	return mako_cursor_open(&select_heads[with_names], values, tenant_id == NULL ? " n" : NULL, false);
 }

@@ -22,7 +22,7 @@ mako_survey_run(const MakoSurvey *survey)
 	const char *workflow_id = fold->plan->workflows[0]->workflow_id;
 	MakoBatch	batch = {.folds = &fold,.replays = &replay,.sources = 1,.take = survey->take,.fail = survey->fail,
 	.argument = survey->argument};
-	MakoCursor *heads = survey->sample < 0 ? mako_stream_open_heads(workflow_id, survey->tenant_id, survey->with_names) :
+	MakoCursor *heads = survey->sample < 0 ? mako_stream_open_heads(&workflow_id, 1, survey->tenant_id, survey->with_names) :
 		mako_stream_open_sample(workflow_id, survey->tenant_id, survey->sample, survey->seed);
 
 	do

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(335);
+SELECT plan(346);
 
 \ir include/helpers.sql
 
@@ -549,9 +549,31 @@ SELECT is(pg_temp.error('SELECT mako_create_store()') LIKE '55000|the store is d
 SELECT is(pg_temp.error('SELECT mako_adopt_events()') LIKE '2200H|number 9223372036854775807 leaves no room for new ones|%', true, 'nor adopted');
 SELECT is(pg_temp.next_number(), :last + 1002::bigint, 'and the sequence is where it was');
 ROLLBACK;
--- Without an identity, who numbers the streams is the owner's business.
+-- A sequence that counts backwards, and one that is at its end.
 BEGIN;
+SELECT pg_temp.next_number();
+ALTER TABLE mako.stream ALTER COLUMN stream_no SET INCREMENT BY -1;
+SELECT is(pg_temp.rows('SELECT * FROM mako_store_problem()'),
+          'sequence mako.stream_stream_no_seq|of column mako.stream.stream_no counts backwards|false', 'a sequence that counts backwards');
+SELECT is(pg_temp.rows($$ SELECT code, subject FROM mako_check() WHERE code LIKE 'store%' $$),
+          'store_damaged|sequence mako.stream_stream_no_seq', 'a check finds it');
+SELECT is(pg_temp.error('SELECT mako_create_store()') LIKE '55000|%', true, 'for somebody else to mend');
+ALTER TABLE mako.stream ALTER COLUMN stream_no SET INCREMENT BY 1;
+SELECT is_empty('SELECT * FROM mako_store_problem()', 'who has done it');
+SELECT setval('mako.migration_run_run_id_seq', 9223372036854775807);
+SELECT is(pg_temp.rows('SELECT * FROM mako_store_problem()'),
+          'sequence mako.migration_run_run_id_seq|of column mako.migration_run.run_id leaves no room for new numbers|false', 'a sequence at its end');
+ROLLBACK;
+ALTER TABLE mako.migration_run ALTER COLUMN run_id RESTART; -- no run yet, and a transaction does not take a sequence back
+-- Without an identity, who numbers the streams is the owner's business, if anybody does.
+BEGIN;
+ALTER TABLE mako.migration_run ALTER COLUMN run_id DROP IDENTITY;
 ALTER TABLE mako.stream ALTER COLUMN stream_no DROP IDENTITY;
+SELECT is(pg_temp.rows('SELECT * FROM mako_store_problem()'),
+          E'column mako.migration_run.run_id|has neither an identity nor a default: nothing numbers its rows|false\n'
+          'column mako.stream.stream_no|has neither an identity nor a default: nothing numbers its rows|false', 'nobody does');
+ALTER TABLE mako.migration_run ALTER COLUMN run_id SET DEFAULT 1;
+ALTER TABLE mako.stream ALTER COLUMN stream_no SET DEFAULT 1000001;
 SELECT is_empty('SELECT * FROM mako_store_problem()', 'another default than the sequence');
 SELECT lives_ok($$ INSERT INTO mako.stream (stream_no, stream_id, workflow_id) VALUES (1000000, 'x', 'w@FV2024-10-01') $$, 'numbers the streams');
 ROLLBACK;
@@ -603,6 +625,35 @@ SELECT matches(pg_temp.error($$ SELECT pg_temp.append('a', 8) $$), '^23505\|dupl
 SELECT matches(pg_temp.error($$ SELECT pg_temp.append('a', 9, 9) $$), '^23505', 'a number twice in a statement');
 SELECT throws_ok($$ SELECT pg_temp.append('b', 0) $$, '23514', NULL, 'number 0');
 SELECT throws_ok($$ SELECT pg_temp.append('b', -1, 1) $$, '23514', NULL, 'a negative number');
+-- Who may not read the heads hears what he has written, and not what they are.
+BEGIN;
+CREATE ROLE mako_test_inserter;
+GRANT USAGE ON SCHEMA mako TO mako_test_inserter;
+GRANT INSERT ON mako.event TO mako_test_inserter;
+SELECT pg_temp.no('a') AS a \gset
+CREATE FUNCTION pg_temp.insert(number int, workflow text) RETURNS text LANGUAGE sql AS $$
+  SELECT pg_temp.error(format('INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload) VALUES (%s, %s, %L, ''E'', ''{}'')',
+                              current_setting('test.a'), number, workflow)) $$;
+SELECT set_config('test.a', :'a', true);
+SET LOCAL ROLE mako_test_inserter;
+SELECT is(pg_temp.insert(10, 'w@FV2024-10-01'),
+          format('XX001|events of stream number %s do not continue it|Found sequence number 10.|Sequence numbers are 1, 2, 3 ... in every stream, without gap.', :a),
+          'who may only insert does not hear where a stream is');
+SELECT is(pg_temp.insert(9, 'v@FV2024-10-01'),
+          format('MK005|stream number %s runs under another workflow|Event 9 was written under "v@FV2024-10-01".|'
+                 'Load the process again and continue under the workflow that it runs under now.', :a), '... nor under which workflow');
+SELECT is(pg_temp.insert(9, 'w@FV2024-10-01'), NULL, '... and inserts what is right');
+RESET ROLE;
+GRANT SELECT ON mako.stream TO mako_test_inserter;
+SET LOCAL ROLE mako_test_inserter;
+SELECT is(pg_temp.insert(10, 'w@FV2024-10-01') LIKE 'XX001|events of stream "a" do not continue it|Expected sequence number 9, found 10.|%', true,
+          'who may read heads hears it');
+RESET ROLE;
+ALTER TABLE mako.stream ENABLE ROW LEVEL SECURITY;
+SET LOCAL ROLE mako_test_inserter;
+SELECT is(pg_temp.insert(10, 'w@FV2024-10-01') LIKE 'XX001|events of stream number % do not continue it|Found sequence number 10.|%', true,
+          '... unless policies may hide them');
+ROLLBACK;
 SELECT is(pg_temp.error($$ INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload) VALUES (999999, 1, 'w@FV2024-10-01', 'E', '{}') $$),
           '42704|stream number 999999 does not exist|Insert the stream''s head into mako.stream first.', 'an unknown stream');
 SELECT is(pg_temp.error($$ INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
