@@ -40,6 +40,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
@@ -317,7 +318,7 @@ add_constraint(List *names, Oid constraint)
 	if (!HeapTupleIsValid(tuple))
 		return names;
 	form = (Form_pg_constraint) GETSTRUCT(tuple);
-	if (MakoSchemaAclCheck(form->connamespace, GetUserId()) == ACLCHECK_OK)
+	if (form->condeferrable && MakoSchemaAclCheck(form->connamespace, GetUserId()) == ACLCHECK_OK)
 		names = lappend(names, makeRangeVar(get_namespace_name(form->connamespace), pstrdup(NameStr(form->conname)), -1));
 	ReleaseSysCache(tuple);
 	return names;
@@ -413,9 +414,8 @@ mako_sql_check_deferred(void)
 }
 
 static MakoStatement select_deferred = {
-	"SELECT CAST(n.nspname AS text), CAST(c.conname AS text) FROM pg_catalog.pg_constraint c"
-	" JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.connamespace"
-	" WHERE NOT pg_catalog.pg_is_other_temp_schema(n.oid) GROUP BY n.nspname, c.conname HAVING pg_catalog.bool_and(c.condeferrable AND c.condeferred)",
+	"SELECT pg_catalog.min(c.oid) FROM pg_catalog.pg_constraint c WHERE NOT pg_catalog.pg_is_other_temp_schema(c.connamespace)"
+	" GROUP BY c.connamespace, c.conname HAVING pg_catalog.bool_and(c.condeferrable AND c.condeferred)",
 	0, {0}
 };
 
@@ -432,16 +432,17 @@ mako_sql_defer_again(void)
 	int			security;
 
 	set->deferred = true;
-	for (uint64 row = 0; row < rows.count; row++)
-		set->constraints = lappend(set->constraints, makeRangeVar(mako_row_text(&rows, row, 1), mako_row_text(&rows, row, 2), -1));
-	mako_rows_free(&rows);
-	if (set->constraints == NIL)
-		return;
 	/* Nothing fires now; names are found only by those who may use their schemas. */
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
-	AfterTriggerSetState(set);
+	/* An old snapshot shows constraints that others have dropped meanwhile. */
+	AcceptInvalidationMessages();
+	for (uint64 row = 0; row < rows.count; row++)
+		set->constraints = add_constraint(set->constraints, mako_row_oid(&rows, row, 1));
+	if (set->constraints != NIL)
+		AfterTriggerSetState(set);
 	SetUserIdAndSecContext(user, security);
+	mako_rows_free(&rows);
 }
 
 /* Raises unless the current role may do what a statement does; finds out whether it must do it itself. */
