@@ -20,6 +20,7 @@ typedef void (*MakoNameCallback) (void *context, Oid catalog, Oid object, Node *
 
 extern void mako_names_find(Node *tree, MakoNameCallback callback, void *context);
 extern List *mako_names_arguments(Node *call);
+extern List *mako_names_columns(Node *call);
 
 /* ---- describe.c: the objects of a description -------------------------------------------------- */
 
@@ -28,7 +29,8 @@ typedef struct MakoItem
 {
 	Oid			catalog;		/* of the object's row */
 	Oid			object;
-	List	   *arguments;		/* types (OIDs) in the call of a polymorphic function that is described; else NIL */
+	List	   *arguments;		/* types (OIDs) in the call of a function that is described with it; else NIL */
+	List	   *columns;		/* Params like the columns that such a call takes a record for; else NIL */
 	const char *label;			/* kind and qualified name */
 	bool		is_called;		/* an expression can call it: a function of which it is said that it is not seen through */
 	bool		is_unseen;		/* what it calls is not described */
@@ -55,7 +57,7 @@ extern void mako_describe(StringInfo out, Oid function, Oid owner, bool tell_uns
 extern MakoItem *mako_describe_item(MakoDescription *description, Oid catalog, Oid object);
 extern MakoItem *mako_describe_note(MakoDescription *description, Oid catalog, Oid object);
 extern void mako_describe_note_type(MakoDescription *description, Oid type);
-extern void mako_describe_note_call(MakoDescription *description, Oid function, List *arguments);
+extern void mako_describe_note_call(MakoDescription *description, Oid function, List *arguments, List *columns);
 extern void mako_describe_tree(MakoDescription *description, MakoItem *item, Node *tree);
 extern void mako_describe_add(MakoItem *item, const char *property, const char *text);
 extern void mako_describe_add_lines(MakoItem *item, List *lines);

@@ -186,10 +186,10 @@ mako_describe_note_parts(MakoDescription *description, Oid aggregate, const List
 			if (j < form->aggnumdirectargs || extra)
 				final = lappend_oid(final, inputs[j]);
 		}
-		mako_describe_note_call(description, i == 0 ? form->aggtransfn : form->aggmtransfn, transition);
+		mako_describe_note_call(description, i == 0 ? form->aggtransfn : form->aggmtransfn, transition, NIL);
 		mako_describe_note_call(description, i == 0 ? form->aggcombinefn : form->aggminvtransfn,
-								i == 0 ? list_make2_oid(state, state) : transition);
-		mako_describe_note_call(description, i == 0 ? form->aggfinalfn : form->aggmfinalfn, final);
+								i == 0 ? list_make2_oid(state, state) : transition, NIL);
+		mako_describe_note_call(description, i == 0 ? form->aggfinalfn : form->aggmfinalfn, final, NIL);
 	}
 	ReleaseSysCache(tuple);
 }
@@ -276,7 +276,7 @@ describe_function(MakoDescription *description, MakoItem *item, const MakoRow *r
 	else
 	{
 		add_source(item, row);
-		if (mako_fingerprint_body(item->object, NULL, &trees))
+		if (mako_fingerprint_body(item->object, NULL, NIL, &trees))
 			mako_describe_tree(description, item, (Node *) trees);
 		else
 			item->is_unseen = true;

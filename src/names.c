@@ -260,6 +260,11 @@ report_columns(const Search *search, Node *node)
 {
 	if (IsA(node, RangeTblFunction))
 	{
+		const FuncExpr *call = (const FuncExpr *) ((RangeTblFunction *) node)->funcexpr;
+
+		/* A record's columns are known here only. */
+		if (((RangeTblFunction *) node)->funccoltypes != NIL && IsA(call, FuncExpr))
+			report_call(search, call->funcid, node);
 		report_all(search, TypeRelationId, ((RangeTblFunction *) node)->funccoltypes);
 		report_all(search, CollationRelationId, ((RangeTblFunction *) node)->funccolcollations);
 	}
@@ -342,10 +347,38 @@ mako_names_arguments(Node *call)
 			return list_copy(((Aggref *) call)->aggargtypes);
 		case T_WindowFunc:
 			return types_of(((WindowFunc *) call)->args);
+		case T_RangeTblFunction:
+			return mako_names_arguments(((RangeTblFunction *) call)->funcexpr);
 		case T_ScalarArrayOpExpr:
 			return list_make2_oid(exprType(linitial(((ScalarArrayOpExpr *) call)->args)),
 								  get_element_type(getBaseType(exprType(lsecond(((ScalarArrayOpExpr *) call)->args)))));
 		default:
 			return NIL;
 	}
+}
+
+/* What a call in FROM takes a record for: a parameter for each column, of its type; NIL for other calls. */
+List *
+mako_names_columns(Node *call)
+{
+	List	   *columns = NIL;
+	const RangeTblFunction *entry = (const RangeTblFunction *) call;
+	ListCell   *type;
+	ListCell   *modifier;
+	ListCell   *collation;
+
+	if (call == NULL || !IsA(call, RangeTblFunction))
+		return NIL;
+	forthree(type, entry->funccoltypes, modifier, entry->funccoltypmods, collation, entry->funccolcollations)
+	{
+		Param	   *column = makeNode(Param);
+
+		column->paramkind = PARAM_EXTERN;
+		column->paramid = list_length(columns) + 1;
+		column->paramtype = lfirst_oid(type);
+		column->paramtypmod = lfirst_int(modifier);
+		column->paramcollid = lfirst_oid(collation);
+		columns = lappend(columns, column);
+	}
+	return columns;
 }

@@ -184,6 +184,20 @@ INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
    '''a''::fp.t', NULL, 'CREATE OR REPLACE FUNCTION fp.f(fp.t) RETURNS json LANGUAGE sql IMMUTABLE AS ''SELECT json ''''2'''''''),
   ('a cast to json of an element of a composite type''s array', true, 'CREATE TYPE fp.t AS ENUM (''a''); CREATE TYPE fp.u AS (t fp.t[]); CREATE FUNCTION fp.f(fp.t) RETURNS json LANGUAGE sql IMMUTABLE AS ''SELECT json ''''1''''''',
    'to_jsonb(ROW(''{a}'')::fp.u)', NULL, 'CREATE CAST (fp.t AS json) WITH FUNCTION fp.f(fp.t)'),
+  ('a cast of a result', true, 'CREATE TYPE fp.t AS (a int); CREATE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW($1)::fp.t'';
+    CREATE CAST (int AS fp.t) WITH FUNCTION fp.c(int) AS ASSIGNMENT; CREATE FUNCTION fp.f(i int) RETURNS fp.t LANGUAGE sql STABLE AS ''SELECT i''', 'to_jsonb(fp.f(1))',
+   'COMMENT ON FUNCTION fp.c IS ''none''', 'CREATE OR REPLACE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW(2 * $1)::fp.t'''),
+  ('a cast of a polymorphic function''s result', true, 'CREATE TYPE fp.t AS (a int); CREATE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW($1)::fp.t'';
+    CREATE CAST (int AS fp.t) WITH FUNCTION fp.c(int) AS ASSIGNMENT; CREATE FUNCTION fp.f(i anyelement, j anyarray) RETURNS anyelement LANGUAGE sql STABLE AS ''SELECT 1''',
+   'to_jsonb(fp.f(ROW(1)::fp.t, NULL::fp.t[]))', NULL, 'CREATE OR REPLACE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW(2 * $1)::fp.t'''),
+  ('a cast of a column of TABLE', true, 'CREATE TYPE fp.t AS (a int); CREATE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW($1)::fp.t'';
+    CREATE CAST (int AS fp.t) WITH FUNCTION fp.c(int) AS ASSIGNMENT; CREATE FUNCTION fp.f(i int) RETURNS TABLE (x fp.t, y text) LANGUAGE sql STABLE AS ''SELECT i, i::text''',
+   '(SELECT to_jsonb(x) FROM fp.f(1))', NULL, 'CREATE OR REPLACE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW(2 * $1)::fp.t'''),
+  ('a cast of a record''s column', true, 'CREATE TYPE fp.t AS (a int); CREATE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW($1)::fp.t'';
+    CREATE CAST (int AS fp.t) WITH FUNCTION fp.c(int) AS ASSIGNMENT; CREATE FUNCTION fp.f() RETURNS record LANGUAGE sql STABLE AS ''SELECT 1, 2''',
+   '(SELECT to_jsonb(x) FROM fp.f() AS x (a fp.t, b int))', NULL, 'CREATE OR REPLACE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW(2 * $1)::fp.t'''),
+  ('a cast of a result that appears', true, 'CREATE TYPE fp.t AS ENUM (''a''); CREATE FUNCTION fp.c(fp.t) RETURNS text LANGUAGE sql IMMUTABLE AS ''SELECT ''''b'''''';
+    CREATE FUNCTION fp.f() RETURNS text LANGUAGE sql STABLE AS ''SELECT ''''a''''::fp.t''', 'fp.f()', NULL, 'CREATE CAST (fp.t AS text) WITH FUNCTION fp.c(fp.t) AS ASSIGNMENT'),
   ('the order of a type', true, :'pair', '(SELECT jsonb_agg(x.a ORDER BY x) FROM unnest(ARRAY[ROW(1), ROW(2)]::fp.t[]) x)', 'COMMENT ON FUNCTION fp.cmp IS ''none''', :'other_order'),
   ('the order of a type in DISTINCT', true, :'pair', '(SELECT jsonb_agg(y) FROM (SELECT DISTINCT x FROM unnest(ARRAY[ROW(1), ROW(2)]::fp.t[]) x) y)', NULL, :'other_order'),
   ('the order of a type in UNION', true, :'pair', '(SELECT jsonb_agg(y) FROM (SELECT ROW(1)::fp.t UNION SELECT ROW(1)::fp.t) y)', NULL, :'other_order'),
@@ -222,6 +236,12 @@ INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
   ('a function in a view of a view', true, 'CREATE FUNCTION fp.f() RETURNS int LANGUAGE sql STABLE AS ''SELECT 1''; CREATE VIEW fp.u AS SELECT fp.f() AS a; CREATE VIEW fp.v AS SELECT a FROM fp.u',
    '(SELECT a FROM fp.v)', NULL, 'CREATE OR REPLACE FUNCTION fp.f() RETURNS int LANGUAGE sql STABLE AS ''SELECT 2'''),
   ('the options of a view', true, 'CREATE VIEW fp.v AS SELECT 1 AS a', '(SELECT a FROM fp.v)', NULL, 'ALTER VIEW fp.v SET (security_barrier)');
+\if :has_atomic
+  INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
+  ('a cast of an atomic function''s result', true, 'CREATE TYPE fp.t AS (a int); CREATE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW($1)::fp.t'';
+    CREATE CAST (int AS fp.t) WITH FUNCTION fp.c(int) AS ASSIGNMENT; CREATE FUNCTION fp.f(i int) RETURNS fp.t LANGUAGE sql STABLE RETURN i', 'to_jsonb(fp.f(1))', NULL,
+   'CREATE OR REPLACE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW(2 * $1)::fp.t''');
+\endif
 -- 18 has columns that are computed when they are read.
 \if :has_virtual
   INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
@@ -276,6 +296,20 @@ SELECT is(pg_temp.after(c, f.form), '55000|the definition of workflow "w@FV2024-
 FROM changes c, (VALUES ('AS %L', '', false), ('BEGIN ATOMIC %s; END', ', atomic', true)) AS f (form, name, is_atomic)
 WHERE NOT f.is_atomic OR (c.is_atomic AND :'has_atomic')
 ORDER BY c.n, f.is_atomic;
+
+-- What the registered function itself gives is converted, too.
+CREATE SCHEMA fp;
+CREATE TYPE fp.answer AS ENUM ('no', 'yes');
+CREATE FUNCTION fp.c(fp.answer) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT $1 = 'yes' $$;
+CREATE CAST (fp.answer AS boolean) WITH FUNCTION fp.c(fp.answer) AS ASSIGNMENT;
+CREATE FUNCTION fp.apply(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT state';
+CREATE FUNCTION fp.in_flight(state jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT (state->>'answer')::fp.answer $$;
+SELECT mako_register_workflow('w@FV2024-10-01', 'fp.apply', in_flight => 'fp.in_flight', initial_state => '{}');
+CREATE OR REPLACE FUNCTION fp.c(fp.answer) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT $1 <> 'yes' $$;
+SELECT alike(pg_temp.error('SELECT mako_fold(''w@FV2024-10-01'', ''[]'')'), '55000|the definition of workflow "w@FV2024-10-01" has changed%',
+             'a cast of what in_flight gives');
+SELECT mako_unregister_workflow('w@FV2024-10-01');
+DROP SCHEMA fp CASCADE;
 
 ----------------------------------------------------------------------------------------------------
 -- The server's own catalogs as the oracle: whatever pg_depend names is described
