@@ -25,6 +25,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/proclang.h"
+#include "parser/parse_coerce.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -128,7 +129,7 @@ mako_describe_column(const MakoRow *row, int column)
 
 /* The item of an object in a call, which is new unless it was found before. */
 static MakoItem *
-find_item(MakoDescription *description, Oid catalog, Oid object, List *arguments)
+find_item(MakoDescription *description, Oid catalog, Oid object, List *arguments, List *columns)
 {
 	MakoItem   *item;
 	ListCell   *cell;
@@ -136,13 +137,15 @@ find_item(MakoDescription *description, Oid catalog, Oid object, List *arguments
 	foreach(cell, description->items)
 	{
 		item = lfirst(cell);
-		if (item->catalog == catalog && item->object == object && equal(item->arguments, arguments))
+		if (item->catalog == catalog && item->object == object && equal(item->arguments, arguments) &&
+			equal(item->columns, columns))
 			return item;
 	}
 	item = palloc0(sizeof(MakoItem));
 	item->catalog = catalog;
 	item->object = object;
 	item->arguments = arguments;
+	item->columns = columns;
 	item->label = label_of(catalog, object);
 	description->items = lappend(description->items, item);
 	return item;
@@ -152,16 +155,29 @@ find_item(MakoDescription *description, Oid catalog, Oid object, List *arguments
 MakoItem *
 mako_describe_item(MakoDescription *description, Oid catalog, Oid object)
 {
-	MakoItem   *item = find_item(description, catalog, object, NIL);
+	MakoItem   *item = find_item(description, catalog, object, NIL, NIL);
 
 	item->is_called |= !description->is_quiet;
 	return item;
+}
+
+/* Notes what users have made for the comparison of values of one of the server's types, or of its elements. */
+static void
+note_server_type(MakoDescription *description, Oid type)
+{
+	for (; OidIsValid(type) && !list_member_oid(description->server_types, type); type = get_element_type(type))
+	{
+		description->server_types = lappend_oid(description->server_types, type);
+		mako_describe_note_comparison(description, type);
+	}
 }
 
 /* Notes an object; NULL for one of the server's, or of a kind that is left out. */
 MakoItem *
 mako_describe_note(MakoDescription *description, Oid catalog, Oid object)
 {
+	if (catalog == TypeRelationId && object < FirstNormalObjectId)
+		note_server_type(description, object);
 	if (object < FirstNormalObjectId || !mako_describe_has_kind(catalog))
 		return NULL;
 	return mako_describe_item(description, catalog, object);
@@ -174,16 +190,16 @@ mako_describe_note_type(MakoDescription *description, Oid type)
 	(void) mako_describe_note(description, TypeRelationId, type);
 }
 
-/* Is a function one whose body can only be parsed as part of a call? */
+/* Is a function one whose body depends on the call: on the types of its arguments, or on what the call takes a record for? */
 static bool
-depends_on_call(Oid function)
+depends_on_call(Oid function, const List *columns)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	bool		depends;
 
 	if (!HeapTupleIsValid(tuple))
 		raise_dropped(ProcedureRelationId, function);
-	depends = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId && mako_sql_body_is_polymorphic(tuple);
+	depends = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId && (columns != NIL || mako_sql_body_is_polymorphic(tuple));
 	ReleaseSysCache(tuple);
 	return depends;
 }
@@ -202,16 +218,24 @@ is_complete(Oid function, const List *arguments)
 	return true;
 }
 
-/* Notes the body of a polymorphic function, as it is in a call with arguments of these types. */
+/* Notes the body of a function that depends on the call, as it is in one with arguments of these types, and columns like these. */
 void
-mako_describe_note_call(MakoDescription *description, Oid function, List *arguments)
+mako_describe_note_call(MakoDescription *description, Oid function, List *arguments, List *columns)
 {
-	if (function < FirstNormalObjectId || !is_complete(function, arguments))
+	if (function < FirstNormalObjectId)
 		return;
 	if (get_func_prokind(function) == PROKIND_AGGREGATE)
-		mako_describe_note_parts(description, function, arguments);
-	else if (depends_on_call(function))
-		(void) find_item(description, ProcedureRelationId, function, arguments);
+	{
+		if (is_complete(function, arguments))
+			mako_describe_note_parts(description, function, arguments);
+	}
+	else if (depends_on_call(function, columns))
+	{
+		if (is_complete(function, arguments))
+			(void) find_item(description, ProcedureRelationId, function, arguments, columns);
+		else
+			mako_describe_item(description, ProcedureRelationId, function)->has_unseen_call = true;
+	}
 }
 
 /* ---- what trees name --------------------------------------------------------------------------- */
@@ -236,7 +260,7 @@ note_name(void *context, Oid catalog, Oid object, Node *call)
 	if (catalog != TypeRelationId && catalog != CollationRelationId)
 		appendStringInfo(&trail->names, "%s%s", trail->names.len > 0 ? ", " : "", item->label);
 	if (call != NULL)
-		mako_describe_note_call(trail->description, object, mako_names_arguments(call));
+		mako_describe_note_call(trail->description, object, mako_names_arguments(call), mako_names_columns(call));
 }
 
 /* Notes what a tree names, and adds it to an item. */
@@ -253,7 +277,21 @@ mako_describe_tree(MakoDescription *description, MakoItem *item, Node *tree)
 
 /* ---- describing -------------------------------------------------------------------------------- */
 
-/* A call with arguments of these types, to parse a polymorphic function's body with. */
+/* The type that a function returns for arguments of these types. */
+static Oid
+result_of(Oid function, const List *arguments)
+{
+	Oid			actual[FUNC_MAX_ARGS];
+	Oid		   *declared;
+	int			count;
+	Oid			result = get_func_signature(function, &declared, &count);
+
+	for (int i = 0; i < count; i++)
+		actual[i] = list_nth_oid(arguments, i);
+	return enforce_generic_type_consistency(actual, declared, count, result, false);
+}
+
+/* A call with arguments of these types, to parse a function's body with. */
 static FuncExpr *
 make_call(Oid function, const List *arguments)
 {
@@ -261,6 +299,7 @@ make_call(Oid function, const List *arguments)
 	ListCell   *cell;
 
 	call->funcid = function;
+	call->funcresulttype = result_of(function, arguments);
 	call->inputcollid = DEFAULT_COLLATION_OID;
 	foreach(cell, arguments)
 	{
@@ -276,7 +315,7 @@ make_call(Oid function, const List *arguments)
 	return call;
 }
 
-/* Describes the body of a polymorphic function in a call. */
+/* Describes the body of a function in a call. */
 static void
 describe_call(MakoDescription *description, MakoItem *item)
 {
@@ -288,7 +327,17 @@ describe_call(MakoDescription *description, MakoItem *item)
 		mako_describe_add(item, "called with", mako_describe_name(TypeRelationId, lfirst_oid(cell)));
 		mako_describe_note_type(description, lfirst_oid(cell));
 	}
-	if (mako_fingerprint_body(item->object, make_call(item->object, item->arguments), &trees))
+	foreach(cell, item->columns)
+	{
+		const Param *column = lfirst(cell);
+
+		mako_describe_add(item, "taken for", psprintf("%s collation %s",
+													  format_type_extended(column->paramtype, column->paramtypmod,
+																		   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY),
+													  mako_describe_name(CollationRelationId, column->paramcollid)));
+		mako_describe_note_type(description, column->paramtype);
+	}
+	if (mako_fingerprint_body(item->object, make_call(item->object, item->arguments), item->columns, &trees))
 		mako_describe_tree(description, item, (Node *) trees);
 }
 
@@ -314,7 +363,7 @@ describe_item(MakoDescription *description, MakoItem *item)
 	initStringInfo(&item->text);
 	append_indented(&item->text, item->label);
 	appendStringInfoChar(&item->text, '\n');
-	if (item->arguments != NIL)
+	if (item->arguments != NIL || item->columns != NIL)
 		describe_call(description, item);
 	else
 		describe_row(description, item);
@@ -349,7 +398,7 @@ tell(const MakoDescription *description)
 		HeapTuple	tuple;
 		Oid			language;
 
-		if (!item->is_unseen || !item->is_called || has_call(description, item->object) ||
+		if (!item->is_unseen || !item->is_called || (has_call(description, item->object) && !item->has_unseen_call) ||
 			getExtensionOfObject(ProcedureRelationId, item->object) == extension)
 			continue;
 		tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(item->object));

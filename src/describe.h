@@ -20,6 +20,7 @@ typedef void (*MakoNameCallback) (void *context, Oid catalog, Oid object, Node *
 
 extern void mako_names_find(Node *tree, MakoNameCallback callback, void *context);
 extern List *mako_names_arguments(Node *call);
+extern List *mako_names_columns(Node *call);
 
 /* ---- describe.c: the objects of a description -------------------------------------------------- */
 
@@ -28,10 +29,12 @@ typedef struct MakoItem
 {
 	Oid			catalog;		/* of the object's row */
 	Oid			object;
-	List	   *arguments;		/* types (OIDs) in the call of a polymorphic function that is described; else NIL */
+	List	   *arguments;		/* types (OIDs) in the call of a function that is described with it; else NIL */
+	List	   *columns;		/* Params like the columns that such a call takes a record for; else NIL */
 	const char *label;			/* kind and qualified name */
 	bool		is_called;		/* an expression can call it: a function of which it is said that it is not seen through */
-	bool		is_unseen;		/* what it calls is not described */
+	bool		is_unseen;		/* what it calls is not described by itself */
+	bool		has_unseen_call;	/* nor, with a call, for one of its calls */
 	StringInfoData text;		/* each property a line, indented by a tab */
 } MakoItem;
 
@@ -39,6 +42,7 @@ typedef struct MakoItem
 typedef struct MakoDescription
 {
 	List	   *items;			/* of MakoItem, in the order in which they were found */
+	List	   *server_types;	/* (OIDs) that were found, and how their values are compared noted */
 	Oid			owner;			/* of the registered function: runs it */
 	bool		is_quiet;		/* what is noted now cannot be called by an expression */
 } MakoDescription;
@@ -55,7 +59,7 @@ extern void mako_describe(StringInfo out, Oid function, Oid owner, bool tell_uns
 extern MakoItem *mako_describe_item(MakoDescription *description, Oid catalog, Oid object);
 extern MakoItem *mako_describe_note(MakoDescription *description, Oid catalog, Oid object);
 extern void mako_describe_note_type(MakoDescription *description, Oid type);
-extern void mako_describe_note_call(MakoDescription *description, Oid function, List *arguments);
+extern void mako_describe_note_call(MakoDescription *description, Oid function, List *arguments, List *columns);
 extern void mako_describe_tree(MakoDescription *description, MakoItem *item, Node *tree);
 extern void mako_describe_add(MakoItem *item, const char *property, const char *text);
 extern void mako_describe_add_lines(MakoItem *item, List *lines);
@@ -66,6 +70,7 @@ extern char *mako_describe_column(const MakoRow *row, int column);
 
 extern void mako_describe_kind(MakoDescription *description, MakoItem *item, const MakoRow *row);
 extern bool mako_describe_has_kind(Oid catalog);
+extern void mako_describe_note_comparison(MakoDescription *description, Oid type);
 extern void mako_describe_note_parts(MakoDescription *description, Oid aggregate, const List *arguments);
 
 #endif							/* MAKO_DESCRIBE_H */

@@ -355,7 +355,7 @@ inspect_body(void *argument)
 {
 	Inspection *inspection = argument;
 
-	inspection->visible = mako_fingerprint_body(inspection->function, NULL, &inspection->trees);
+	inspection->visible = mako_fingerprint_body(inspection->function, NULL, NIL, &inspection->trees);
 	if (inspection->visible)
 		(void) judge_tree((Node *) inspection->trees, inspection);
 }

@@ -595,6 +595,30 @@ mako_gate_parse_body(HeapTuple function, FuncExpr *call, bool single)
 	return parse_source(function, call, single);
 }
 
+/* The arguments of a call in the order of the function, with those that the call leaves out. */
+List *
+mako_gate_expand_arguments(HeapTuple function, List *arguments, Oid result)
+{
+	require_gate();
+	return MakoExpandArguments(arguments, result, function);
+}
+
+/*
+ * Lets the last statement of an SQL function's body give what a call of it returns: values of a type,
+ * or rows of a row type. Changes the list, and the statements in it.
+ */
+void
+mako_gate_coerce_result(HeapTuple function, List *queries, Oid type, TupleDesc rowtype)
+{
+	Body		body = {format_procedure_qualified(((Form_pg_proc) GETSTRUCT(function))->oid), ""};
+	ErrorContextCallback context = {error_context_stack, add_context, &body};
+
+	require_gate();
+	error_context_stack = &context;
+	(void) MakoCheckSqlReturn(queries, type, rowtype);
+	error_context_stack = context.previous;
+}
+
 /* Plans an expression. */
 Expr *
 mako_gate_plan(Node *expression)

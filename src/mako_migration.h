@@ -326,7 +326,7 @@ extern uint64 mako_fingerprint_generation(void);
 extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
 extern void mako_fingerprint_watch(Oid relation);
-extern bool mako_fingerprint_body(Oid function, FuncExpr *call, List **trees);
+extern bool mako_fingerprint_body(Oid function, FuncExpr *call, List *columns, List **trees);
 
 /* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ------------------------------------------------------ */
 

@@ -6,6 +6,7 @@
  * because the parser has resolved them; here they say why a value is converted the way it is.
  */
 #include "describe.h"
+#include "gate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_cast.h"
@@ -260,6 +261,11 @@ report_columns(const Search *search, Node *node)
 {
 	if (IsA(node, RangeTblFunction))
 	{
+		const FuncExpr *call = (const FuncExpr *) ((RangeTblFunction *) node)->funcexpr;
+
+		/* A record's columns are known here only. */
+		if (((RangeTblFunction *) node)->funccoltypes != NIL && IsA(call, FuncExpr))
+			report_call(search, call->funcid, node);
 		report_all(search, TypeRelationId, ((RangeTblFunction *) node)->funccoltypes);
 		report_all(search, CollationRelationId, ((RangeTblFunction *) node)->funccolcollations);
 	}
@@ -308,7 +314,7 @@ mako_names_find(Node *tree, MakoNameCallback callback, void *context)
 	(void) find_names(tree, &search);
 }
 
-/* The types of expressions, in their order; named arguments are not in the order of the function, so there are none. */
+/* The types of expressions, in their order. */
 static List *
 types_of(const List *expressions)
 {
@@ -316,12 +322,36 @@ types_of(const List *expressions)
 	ListCell   *cell;
 
 	foreach(cell, expressions)
-	{
-		if (IsA(lfirst(cell), NamedArgExpr))
-			return NIL;
 		types = lappend_oid(types, exprType(lfirst(cell)));
-	}
 	return types;
+}
+
+/* Are there all arguments of a function, in its order? */
+static bool
+are_in_order(Oid function, const List *arguments)
+{
+	ListCell   *cell;
+
+	foreach(cell, arguments)
+		if (IsA(lfirst(cell), NamedArgExpr))
+			return false;
+	return list_length(arguments) == get_func_nargs(function);
+}
+
+/* The types of the arguments with which a function runs that is called with these, some of which may be named and others left out. */
+static List *
+types_with_defaults(Oid function, List *arguments, Oid result)
+{
+	HeapTuple	tuple;
+
+	if (are_in_order(function, arguments))
+		return types_of(arguments);
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		return NIL;
+	arguments = mako_gate_expand_arguments(tuple, arguments, result);
+	ReleaseSysCache(tuple);
+	return types_of(arguments);
 }
 
 /* The types of the arguments of a call; NIL where they are not known. */
@@ -333,7 +363,7 @@ mako_names_arguments(Node *call)
 	switch (nodeTag(call))
 	{
 		case T_FuncExpr:
-			return types_of(((FuncExpr *) call)->args);
+			return types_with_defaults(((FuncExpr *) call)->funcid, ((FuncExpr *) call)->args, ((FuncExpr *) call)->funcresulttype);
 		case T_OpExpr:
 		case T_DistinctExpr:
 		case T_NullIfExpr:
@@ -341,11 +371,39 @@ mako_names_arguments(Node *call)
 		case T_Aggref:
 			return list_copy(((Aggref *) call)->aggargtypes);
 		case T_WindowFunc:
-			return types_of(((WindowFunc *) call)->args);
+			return types_with_defaults(((WindowFunc *) call)->winfnoid, ((WindowFunc *) call)->args, ((WindowFunc *) call)->wintype);
+		case T_RangeTblFunction:
+			return mako_names_arguments(((RangeTblFunction *) call)->funcexpr);
 		case T_ScalarArrayOpExpr:
 			return list_make2_oid(exprType(linitial(((ScalarArrayOpExpr *) call)->args)),
 								  get_element_type(getBaseType(exprType(lsecond(((ScalarArrayOpExpr *) call)->args)))));
 		default:
 			return NIL;
 	}
+}
+
+/* What a call in FROM takes a record for: a parameter for each column, of its type; NIL for other calls. */
+List *
+mako_names_columns(Node *call)
+{
+	List	   *columns = NIL;
+	const RangeTblFunction *entry = (const RangeTblFunction *) call;
+	ListCell   *type;
+	ListCell   *modifier;
+	ListCell   *collation;
+
+	if (call == NULL || !IsA(call, RangeTblFunction))
+		return NIL;
+	forthree(type, entry->funccoltypes, modifier, entry->funccoltypmods, collation, entry->funccolcollations)
+	{
+		Param	   *column = makeNode(Param);
+
+		column->paramkind = PARAM_EXTERN;
+		column->paramid = list_length(columns) + 1;
+		column->paramtype = lfirst_oid(type);
+		column->paramtypmod = lfirst_int(modifier);
+		column->paramcollid = lfirst_oid(collation);
+		columns = lappend(columns, column);
+	}
+	return columns;
 }

@@ -35,6 +35,10 @@ SELECT $x$ CREATE TYPE fp.t AS (a int);
     OPERATOR 5 fp.>, FUNCTION 1 fp.cmp(fp.t, fp.t) $x$ AS pair,
   'CREATE OR REPLACE FUNCTION fp.cmp(fp.t, fp.t) RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT $2.a - $1.a $$' AS other_order \gset
 
+SELECT replace(replace(:'pair', 'CREATE TYPE fp.t AS (a int);', ''), '.a', '::text') AS json_pair, replace(:'other_order', '.a', '::text') AS other_json_order \gset
+SELECT replace(replace(replace(:'json_pair', 'fp.t_ops', 'fp.json_ops'), 'fp.t', 'json'), 'SELECT $1::text - $2::text', 'SELECT length($1::text) - length($2::text)') AS json_pair,
+       replace(replace(:'other_json_order', 'fp.t', 'json'), '$2::text - $1::text', 'length($2::text) - length($1::text)') AS other_json_order \gset
+
 -- Each case: what apply computes, from what; something that changes no result; and a change. An atomic body holds fast to what it names:
 -- where that must go away, or where another overload could be taken, there is only the other form.
 CREATE TEMPORARY TABLE changes (n int GENERATED ALWAYS AS IDENTITY, what text, is_atomic boolean, setup text, expression text, noop text, change text);
@@ -67,6 +71,15 @@ INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
     CREATE FUNCTION fp.g(text) RETURNS text LANGUAGE sql STABLE AS ''SELECT $1'';
     CREATE FUNCTION fp.f(a anyelement) RETURNS anyelement LANGUAGE sql STABLE AS $$ SELECT fp.g(a) $$', 'fp.f(1) || fp.f(''x''::text)', NULL,
    'CREATE OR REPLACE FUNCTION fp.g(text) RETURNS text LANGUAGE sql STABLE AS ''SELECT $1 || $1'''),
+  ('what a polymorphic function calls that has a default', true, 'CREATE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1'';
+    CREATE FUNCTION fp.f(a anyelement, b int DEFAULT 3) RETURNS anyelement LANGUAGE sql STABLE AS $$ SELECT fp.g(a) $$', 'fp.f(1)', NULL,
+   'CREATE OR REPLACE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1 + 1'''),
+  ('what a polymorphic function calls for a default', true, 'CREATE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1'';
+    CREATE FUNCTION fp.f(a anyelement DEFAULT 3) RETURNS anyelement LANGUAGE sql STABLE AS $$ SELECT fp.g(a) $$', 'fp.f()', NULL,
+   'CREATE OR REPLACE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1 + 1'''),
+  ('an overload for the type of a named argument', false, 'CREATE FUNCTION fp.g(numeric) RETURNS int LANGUAGE sql STABLE AS ''SELECT 1'';
+    CREATE FUNCTION fp.f(a anyelement, b anyarray, c int DEFAULT 0) RETURNS int LANGUAGE sql STABLE AS $$ SELECT fp.g(a) + c $$', 'fp.f(b => ARRAY[1], a => 1)', NULL,
+   'CREATE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1 + 1'''),
   ('what a polymorphic operator calls', true, 'CREATE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1'';
     CREATE FUNCTION fp.f(anyelement, anyelement) RETURNS anyelement LANGUAGE sql STABLE AS $$ SELECT fp.g($1) $$;
     CREATE OPERATOR fp.## (FUNCTION = fp.f, LEFTARG = anyelement, RIGHTARG = anyelement)', '1 OPERATOR(fp.##) 2', NULL,
@@ -184,6 +197,20 @@ INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
    '''a''::fp.t', NULL, 'CREATE OR REPLACE FUNCTION fp.f(fp.t) RETURNS json LANGUAGE sql IMMUTABLE AS ''SELECT json ''''2'''''''),
   ('a cast to json of an element of a composite type''s array', true, 'CREATE TYPE fp.t AS ENUM (''a''); CREATE TYPE fp.u AS (t fp.t[]); CREATE FUNCTION fp.f(fp.t) RETURNS json LANGUAGE sql IMMUTABLE AS ''SELECT json ''''1''''''',
    'to_jsonb(ROW(''{a}'')::fp.u)', NULL, 'CREATE CAST (fp.t AS json) WITH FUNCTION fp.f(fp.t)'),
+  ('a cast of a result', true, 'CREATE TYPE fp.t AS (a int); CREATE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW($1)::fp.t'';
+    CREATE CAST (int AS fp.t) WITH FUNCTION fp.c(int) AS ASSIGNMENT; CREATE FUNCTION fp.f(i int) RETURNS fp.t LANGUAGE sql STABLE AS ''SELECT i''', 'to_jsonb(fp.f(1))',
+   'COMMENT ON FUNCTION fp.c IS ''none''', 'CREATE OR REPLACE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW(2 * $1)::fp.t'''),
+  ('a cast of a polymorphic function''s result', true, 'CREATE TYPE fp.t AS (a int); CREATE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW($1)::fp.t'';
+    CREATE CAST (int AS fp.t) WITH FUNCTION fp.c(int) AS ASSIGNMENT; CREATE FUNCTION fp.f(i anyelement, j anyarray) RETURNS anyelement LANGUAGE sql STABLE AS ''SELECT 1''',
+   'to_jsonb(fp.f(ROW(1)::fp.t, NULL::fp.t[]))', NULL, 'CREATE OR REPLACE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW(2 * $1)::fp.t'''),
+  ('a cast of a column of TABLE', true, 'CREATE TYPE fp.t AS (a int); CREATE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW($1)::fp.t'';
+    CREATE CAST (int AS fp.t) WITH FUNCTION fp.c(int) AS ASSIGNMENT; CREATE FUNCTION fp.f(i int) RETURNS TABLE (x fp.t, y text) LANGUAGE sql STABLE AS ''SELECT i, i::text''',
+   '(SELECT to_jsonb(x) FROM fp.f(1))', NULL, 'CREATE OR REPLACE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW(2 * $1)::fp.t'''),
+  ('a cast of a record''s column', true, 'CREATE TYPE fp.t AS (a int); CREATE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW($1)::fp.t'';
+    CREATE CAST (int AS fp.t) WITH FUNCTION fp.c(int) AS ASSIGNMENT; CREATE FUNCTION fp.f() RETURNS record LANGUAGE sql STABLE AS ''SELECT 1, 2''',
+   '(SELECT to_jsonb(x) FROM fp.f() AS x (a fp.t, b int))', NULL, 'CREATE OR REPLACE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW(2 * $1)::fp.t'''),
+  ('a cast of a result that appears', true, 'CREATE TYPE fp.t AS ENUM (''a''); CREATE FUNCTION fp.c(fp.t) RETURNS text LANGUAGE sql IMMUTABLE AS ''SELECT ''''b'''''';
+    CREATE FUNCTION fp.f() RETURNS text LANGUAGE sql STABLE AS ''SELECT ''''a''''::fp.t''', 'fp.f()', NULL, 'CREATE CAST (fp.t AS text) WITH FUNCTION fp.c(fp.t) AS ASSIGNMENT'),
   ('the order of a type', true, :'pair', '(SELECT jsonb_agg(x.a ORDER BY x) FROM unnest(ARRAY[ROW(1), ROW(2)]::fp.t[]) x)', 'COMMENT ON FUNCTION fp.cmp IS ''none''', :'other_order'),
   ('the order of a type in DISTINCT', true, :'pair', '(SELECT jsonb_agg(y) FROM (SELECT DISTINCT x FROM unnest(ARRAY[ROW(1), ROW(2)]::fp.t[]) x) y)', NULL, :'other_order'),
   ('the order of a type in UNION', true, :'pair', '(SELECT jsonb_agg(y) FROM (SELECT ROW(1)::fp.t UNION SELECT ROW(1)::fp.t) y)', NULL, :'other_order'),
@@ -193,6 +220,14 @@ INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
   ('the order of a type in GREATEST', true, :'pair', 'GREATEST(ROW(1)::fp.t, ROW(2)::fp.t)', NULL, :'other_order'),
   ('the order of a type in a window', true, :'pair', '(SELECT jsonb_agg(y) FROM (SELECT rank() OVER (PARTITION BY x) AS y FROM unnest(ARRAY[ROW(1), ROW(2)]::fp.t[]) x) z)', NULL, :'other_order'),
   ('the order of a range''s elements', true, :'pair' || '; CREATE TYPE fp.r AS RANGE (SUBTYPE = fp.t)', 'fp.r(ROW(1)::fp.t, ROW(2)::fp.t)', NULL, :'other_order'),
+  ('an order that users gave a type of the server''s', true, :'json_pair', 'GREATEST(json ''1'', json ''2'')', 'COMMENT ON FUNCTION fp.cmp IS ''none''', :'other_json_order'),
+  ('an order that users gave a type of the server''s, of elements', true, :'json_pair', 'array_position((payload->>''x'')::json[], NULL)', NULL,
+   'CREATE OR REPLACE FUNCTION fp.eq(json, json) RETURNS boolean LANGUAGE sql IMMUTABLE AS ''SELECT true'''),
+  ('an order that users gave a type of the server''s, in a composite type', true, :'json_pair' || '; CREATE TYPE fp.t AS (a json)', 'ROW(ROW(''1'')::fp.t) < ROW(ROW(''2'')::fp.t)',
+   NULL, :'other_json_order'),
+  ('an order that users give a type of the server''s', true, 'SELECT 1', 'array_position((payload->>''x'')::json[], NULL)', NULL, :'json_pair'),
+  ('an order that users gave a type of the server''s, in its own family', true, replace(:'json_pair', 'USING btree AS', 'USING btree FAMILY pg_catalog.text_ops AS'),
+   'GREATEST(json ''1'', json ''2'')', NULL, :'other_json_order'),
   ('a member of an operator family', true, :'pair', '(SELECT jsonb_agg(x.a ORDER BY x) FROM unnest(ARRAY[ROW(1), ROW(2)]::fp.t[]) x)', NULL,
    'ALTER OPERATOR FAMILY fp.t_ops USING btree ADD FUNCTION 1 (fp.t, int) btint4cmp(int, int)'),
   ('a default operator class', true, 'CREATE TYPE fp.t AS (a int)', 'ARRAY[ROW(1)]::fp.t[] < ARRAY[ROW(2)]::fp.t[]', NULL, replace(:'pair', 'CREATE TYPE fp.t AS (a int);', '')),
@@ -222,6 +257,12 @@ INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
   ('a function in a view of a view', true, 'CREATE FUNCTION fp.f() RETURNS int LANGUAGE sql STABLE AS ''SELECT 1''; CREATE VIEW fp.u AS SELECT fp.f() AS a; CREATE VIEW fp.v AS SELECT a FROM fp.u',
    '(SELECT a FROM fp.v)', NULL, 'CREATE OR REPLACE FUNCTION fp.f() RETURNS int LANGUAGE sql STABLE AS ''SELECT 2'''),
   ('the options of a view', true, 'CREATE VIEW fp.v AS SELECT 1 AS a', '(SELECT a FROM fp.v)', NULL, 'ALTER VIEW fp.v SET (security_barrier)');
+\if :has_atomic
+  INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
+  ('a cast of an atomic function''s result', true, 'CREATE TYPE fp.t AS (a int); CREATE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW($1)::fp.t'';
+    CREATE CAST (int AS fp.t) WITH FUNCTION fp.c(int) AS ASSIGNMENT; CREATE FUNCTION fp.f(i int) RETURNS fp.t LANGUAGE sql STABLE RETURN i', 'to_jsonb(fp.f(1))', NULL,
+   'CREATE OR REPLACE FUNCTION fp.c(int) RETURNS fp.t LANGUAGE sql IMMUTABLE AS ''SELECT ROW(2 * $1)::fp.t''');
+\endif
 -- 18 has columns that are computed when they are read.
 \if :has_virtual
   INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
@@ -276,6 +317,20 @@ SELECT is(pg_temp.after(c, f.form), '55000|the definition of workflow "w@FV2024-
 FROM changes c, (VALUES ('AS %L', '', false), ('BEGIN ATOMIC %s; END', ', atomic', true)) AS f (form, name, is_atomic)
 WHERE NOT f.is_atomic OR (c.is_atomic AND :'has_atomic')
 ORDER BY c.n, f.is_atomic;
+
+-- What the registered function itself gives is converted, too.
+CREATE SCHEMA fp;
+CREATE TYPE fp.answer AS ENUM ('no', 'yes');
+CREATE FUNCTION fp.c(fp.answer) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT $1 = 'yes' $$;
+CREATE CAST (fp.answer AS boolean) WITH FUNCTION fp.c(fp.answer) AS ASSIGNMENT;
+CREATE FUNCTION fp.apply(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT state';
+CREATE FUNCTION fp.in_flight(state jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT (state->>'answer')::fp.answer $$;
+SELECT mako_register_workflow('w@FV2024-10-01', 'fp.apply', in_flight => 'fp.in_flight', initial_state => '{}');
+CREATE OR REPLACE FUNCTION fp.c(fp.answer) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$ SELECT $1 <> 'yes' $$;
+SELECT alike(pg_temp.error('SELECT mako_fold(''w@FV2024-10-01'', ''[]'')'), '55000|the definition of workflow "w@FV2024-10-01" has changed%',
+             'a cast of what in_flight gives');
+SELECT mako_unregister_workflow('w@FV2024-10-01');
+DROP SCHEMA fp CASCADE;
 
 ----------------------------------------------------------------------------------------------------
 -- The server's own catalogs as the oracle: whatever pg_depend names is described
