@@ -687,6 +687,7 @@ fire_queued(const Executor *executor)
 	PopActiveSnapshot();
 	mako_gate_leave(&gate);
 	MakoCloseTriggerRelations(estate);
+	ExecResetTupleTable(estate->es_tupleTable, false);
 	FreeExecutorState(estate);
 }
 
