@@ -613,9 +613,13 @@ mako_gate_coerce_result(HeapTuple function, List *queries, Oid type, TupleDesc r
 	Body		body = {format_procedure_qualified(((Form_pg_proc) GETSTRUCT(function))->oid), ""};
 	ErrorContextCallback context = {error_context_stack, add_context, &body};
 
+	MakoComputation computation;
+
 	require_gate();
 	error_context_stack = &context;
+	computation = begin_computation();
 	(void) MakoCheckSqlReturn(queries, type, rowtype);
+	end_computation(&computation);
 	error_context_stack = context.previous;
 }
 
