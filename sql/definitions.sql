@@ -163,6 +163,15 @@ ALTER FUNCTION def.unseen OWNER TO regress_mako_author;
 SELECT mako_register_workflow('f@FV2025-10-01');
 SELECT mako_register_migration('f@FV2024-10-01', 'f@FV2025-10-01', 'def.unseen');
 
+-- A polymorphic helper is seen through in one call, not in another
+CREATE FUNCTION def.polymorphic(a anyarray, b int DEFAULT 0) RETURNS int LANGUAGE sql STABLE AS $$ SELECT cardinality(a) + b $$;
+CREATE FUNCTION def.seen(state jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT state || to_jsonb(def.polymorphic(ARRAY[1])) $$;
+CREATE FUNCTION def.half_seen(state jsonb) RETURNS jsonb LANGUAGE sql STABLE AS
+  $$ SELECT to_jsonb(def.polymorphic(ARRAY[1]) + def.polymorphic(most_common_vals, b => 1)) FROM pg_stats $$;
+SELECT mako_register_migration('f@FV2024-10-01', 'f@FV2025-10-01', 'def.seen', replace => true);
+SELECT mako_register_migration('f@FV2024-10-01', 'f@FV2025-10-01', 'def.half_seen', replace => true);
+SELECT mako_register_migration('f@FV2024-10-01', 'f@FV2025-10-01', 'def.unseen', replace => true);
+
 -- Every way in which a registered definition can have changed, each undone before the next
 CREATE PROCEDURE test.changed(what text, change text, back text) LANGUAGE plpgsql AS $$
 DECLARE

@@ -165,6 +165,13 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MakoCheckPermissions(query) ExecCheckRTPerms((query)->rtable, true)
 #endif
 
+/* 14 lets callers ask for procedures' OUT arguments too. */
+#if PG_VERSION_NUM >= 140000
+#define MakoExpandArguments(arguments, result, function) expand_function_arguments(arguments, false, result, function)
+#else
+#define MakoExpandArguments(arguments, result, function) expand_function_arguments(arguments, result, function)
+#endif
+
 /* 17 asks for the kind of routine, 18 no longer offers a target list. */
 #if PG_VERSION_NUM >= 180000
 #define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, PROKIND_FUNCTION, false)

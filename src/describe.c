@@ -209,12 +209,20 @@ is_complete(Oid function, const List *arguments)
 void
 mako_describe_note_call(MakoDescription *description, Oid function, List *arguments, List *columns)
 {
-	if (function < FirstNormalObjectId || !is_complete(function, arguments))
+	if (function < FirstNormalObjectId)
 		return;
 	if (get_func_prokind(function) == PROKIND_AGGREGATE)
-		mako_describe_note_parts(description, function, arguments);
+	{
+		if (is_complete(function, arguments))
+			mako_describe_note_parts(description, function, arguments);
+	}
 	else if (depends_on_call(function, columns))
-		(void) find_item(description, ProcedureRelationId, function, arguments, columns);
+	{
+		if (is_complete(function, arguments))
+			(void) find_item(description, ProcedureRelationId, function, arguments, columns);
+		else
+			mako_describe_item(description, ProcedureRelationId, function)->has_unseen_call = true;
+	}
 }
 
 /* ---- what trees name --------------------------------------------------------------------------- */
@@ -377,7 +385,7 @@ tell(const MakoDescription *description)
 		HeapTuple	tuple;
 		Oid			language;
 
-		if (!item->is_unseen || !item->is_called || has_call(description, item->object) ||
+		if (!item->is_unseen || !item->is_called || (has_call(description, item->object) && !item->has_unseen_call) ||
 			getExtensionOfObject(ProcedureRelationId, item->object) == extension)
 			continue;
 		tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(item->object));

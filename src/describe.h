@@ -33,7 +33,8 @@ typedef struct MakoItem
 	List	   *columns;		/* Params like the columns that such a call takes a record for; else NIL */
 	const char *label;			/* kind and qualified name */
 	bool		is_called;		/* an expression can call it: a function of which it is said that it is not seen through */
-	bool		is_unseen;		/* what it calls is not described */
+	bool		is_unseen;		/* what it calls is not described by itself */
+	bool		has_unseen_call;	/* nor, with a call, for one of its calls */
 	StringInfoData text;		/* each property a line, indented by a tab */
 } MakoItem;
 

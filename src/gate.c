@@ -555,6 +555,14 @@ mako_gate_parse_body(HeapTuple function, FuncExpr *call, bool single)
 	return parse_source(function, call, single);
 }
 
+/* The arguments of a call in the order of the function, with those that the call leaves out. */
+List *
+mako_gate_expand_arguments(HeapTuple function, List *arguments, Oid result)
+{
+	require_gate();
+	return MakoExpandArguments(arguments, result, function);
+}
+
 /*
  * Lets the last statement of an SQL function's body give what a call of it returns: values of a type,
  * or rows of a row type. Changes the list, and the statements in it.

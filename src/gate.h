@@ -81,6 +81,7 @@ mako_gate_leave_harmless(const MakoGate *gate)
 
 /* These raise outside of the gate. */
 extern List *mako_gate_parse_body(HeapTuple function, FuncExpr *call, bool single);
+extern List *mako_gate_expand_arguments(HeapTuple function, List *arguments, Oid result);
 extern void mako_gate_coerce_result(HeapTuple function, List *queries, Oid type, TupleDesc rowtype);
 extern Expr *mako_gate_plan(Node *expression);
 extern Node *mako_gate_simplify(Node *expression);

@@ -6,6 +6,7 @@
  * because the parser has resolved them; here they say why a value is converted the way it is.
  */
 #include "describe.h"
+#include "gate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_cast.h"
@@ -313,7 +314,7 @@ mako_names_find(Node *tree, MakoNameCallback callback, void *context)
 	(void) find_names(tree, &search);
 }
 
-/* The types of expressions, in their order; named arguments are not in the order of the function, so there are none. */
+/* The types of expressions, in their order. */
 static List *
 types_of(const List *expressions)
 {
@@ -321,12 +322,36 @@ types_of(const List *expressions)
 	ListCell   *cell;
 
 	foreach(cell, expressions)
-	{
-		if (IsA(lfirst(cell), NamedArgExpr))
-			return NIL;
 		types = lappend_oid(types, exprType(lfirst(cell)));
-	}
 	return types;
+}
+
+/* Are there all arguments of a function, in its order? */
+static bool
+are_in_order(Oid function, const List *arguments)
+{
+	ListCell   *cell;
+
+	foreach(cell, arguments)
+		if (IsA(lfirst(cell), NamedArgExpr))
+			return false;
+	return list_length(arguments) == get_func_nargs(function);
+}
+
+/* The types of the arguments with which a function runs that is called with these, some of which may be named and others left out. */
+static List *
+types_with_defaults(Oid function, List *arguments, Oid result)
+{
+	HeapTuple	tuple;
+
+	if (are_in_order(function, arguments))
+		return types_of(arguments);
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		return NIL;
+	arguments = mako_gate_expand_arguments(tuple, arguments, result);
+	ReleaseSysCache(tuple);
+	return types_of(arguments);
 }
 
 /* The types of the arguments of a call; NIL where they are not known. */
@@ -338,7 +363,7 @@ mako_names_arguments(Node *call)
 	switch (nodeTag(call))
 	{
 		case T_FuncExpr:
-			return types_of(((FuncExpr *) call)->args);
+			return types_with_defaults(((FuncExpr *) call)->funcid, ((FuncExpr *) call)->args, ((FuncExpr *) call)->funcresulttype);
 		case T_OpExpr:
 		case T_DistinctExpr:
 		case T_NullIfExpr:
@@ -346,7 +371,7 @@ mako_names_arguments(Node *call)
 		case T_Aggref:
 			return list_copy(((Aggref *) call)->aggargtypes);
 		case T_WindowFunc:
-			return types_of(((WindowFunc *) call)->args);
+			return types_with_defaults(((WindowFunc *) call)->winfnoid, ((WindowFunc *) call)->args, ((WindowFunc *) call)->wintype);
 		case T_RangeTblFunction:
 			return mako_names_arguments(((RangeTblFunction *) call)->funcexpr);
 		case T_ScalarArrayOpExpr:

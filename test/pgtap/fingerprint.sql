@@ -67,6 +67,15 @@ INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
     CREATE FUNCTION fp.g(text) RETURNS text LANGUAGE sql STABLE AS ''SELECT $1'';
     CREATE FUNCTION fp.f(a anyelement) RETURNS anyelement LANGUAGE sql STABLE AS $$ SELECT fp.g(a) $$', 'fp.f(1) || fp.f(''x''::text)', NULL,
    'CREATE OR REPLACE FUNCTION fp.g(text) RETURNS text LANGUAGE sql STABLE AS ''SELECT $1 || $1'''),
+  ('what a polymorphic function calls that has a default', true, 'CREATE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1'';
+    CREATE FUNCTION fp.f(a anyelement, b int DEFAULT 3) RETURNS anyelement LANGUAGE sql STABLE AS $$ SELECT fp.g(a) $$', 'fp.f(1)', NULL,
+   'CREATE OR REPLACE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1 + 1'''),
+  ('what a polymorphic function calls for a default', true, 'CREATE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1'';
+    CREATE FUNCTION fp.f(a anyelement DEFAULT 3) RETURNS anyelement LANGUAGE sql STABLE AS $$ SELECT fp.g(a) $$', 'fp.f()', NULL,
+   'CREATE OR REPLACE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1 + 1'''),
+  ('an overload for the type of a named argument', false, 'CREATE FUNCTION fp.g(numeric) RETURNS int LANGUAGE sql STABLE AS ''SELECT 1'';
+    CREATE FUNCTION fp.f(a anyelement, b anyarray, c int DEFAULT 0) RETURNS int LANGUAGE sql STABLE AS $$ SELECT fp.g(a) + c $$', 'fp.f(b => ARRAY[1], a => 1)', NULL,
+   'CREATE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1 + 1'''),
   ('what a polymorphic operator calls', true, 'CREATE FUNCTION fp.g(int) RETURNS int LANGUAGE sql STABLE AS ''SELECT $1'';
     CREATE FUNCTION fp.f(anyelement, anyelement) RETURNS anyelement LANGUAGE sql STABLE AS $$ SELECT fp.g($1) $$;
     CREATE OPERATOR fp.## (FUNCTION = fp.f, LEFTARG = anyelement, RIGHTARG = anyelement)', '1 OPERATOR(fp.##) 2', NULL,
