@@ -161,10 +161,23 @@ mako_describe_item(MakoDescription *description, Oid catalog, Oid object)
 	return item;
 }
 
+/* Notes what users have made for the comparison of values of one of the server's types, or of its elements. */
+static void
+note_server_type(MakoDescription *description, Oid type)
+{
+	for (; OidIsValid(type) && !list_member_oid(description->server_types, type); type = get_element_type(type))
+	{
+		description->server_types = lappend_oid(description->server_types, type);
+		mako_describe_note_comparison(description, type);
+	}
+}
+
 /* Notes an object; NULL for one of the server's, or of a kind that is left out. */
 MakoItem *
 mako_describe_note(MakoDescription *description, Oid catalog, Oid object)
 {
+	if (catalog == TypeRelationId && object < FirstNormalObjectId)
+		note_server_type(description, object);
 	if (object < FirstNormalObjectId || !mako_describe_has_kind(catalog))
 		return NULL;
 	return mako_describe_item(description, catalog, object);

@@ -42,6 +42,7 @@ typedef struct MakoItem
 typedef struct MakoDescription
 {
 	List	   *items;			/* of MakoItem, in the order in which they were found */
+	List	   *server_types;	/* (OIDs) that were found, and how their values are compared noted */
 	Oid			owner;			/* of the registered function: runs it */
 	bool		is_quiet;		/* what is noted now cannot be called by an expression */
 } MakoDescription;
@@ -69,6 +70,7 @@ extern char *mako_describe_column(const MakoRow *row, int column);
 
 extern void mako_describe_kind(MakoDescription *description, MakoItem *item, const MakoRow *row);
 extern bool mako_describe_has_kind(Oid catalog);
+extern void mako_describe_note_comparison(MakoDescription *description, Oid type);
 extern void mako_describe_note_parts(MakoDescription *description, Oid aggregate, const List *arguments);
 
 #endif							/* MAKO_DESCRIBE_H */

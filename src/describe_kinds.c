@@ -9,6 +9,8 @@
 
 #include "access/htup_details.h"
 #include "access/genam.h"
+#include "access/hash.h"
+#include "access/nbtree.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "catalog/indexing.h"
@@ -419,6 +421,27 @@ note_hidden_cast(MakoDescription *description, Oid source, Oid target)
 		return;
 	(void) mako_describe_note(description, CastRelationId, ((Form_pg_cast) GETSTRUCT(tuple))->oid);
 	ReleaseSysCache(tuple);
+}
+
+/* Did users make the operator class of a family with which values of a type are compared? Its first function tells. */
+static bool
+is_class_of_users(Oid family, Oid type)
+{
+	return OidIsValid(family) &&
+		(family >= FirstNormalObjectId || get_opfamily_proc(family, type, type, BTORDER_PROC) >= FirstNormalObjectId);
+}
+
+/* Notes what values of one of the server's types are compared with, where no operator is named, if users have made that. */
+void
+mako_describe_note_comparison(MakoDescription *description, Oid type)
+{
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY | TYPECACHE_HASH_OPFAMILY);
+
+	StaticAssertStmt(BTORDER_PROC == HASHSTANDARD_PROC, "both kinds of operator classes have a first function");
+	if (is_class_of_users(entry->btree_opf, entry->btree_opintype))
+		note_family(description, entry->btree_opf);
+	if (is_class_of_users(entry->hash_opf, entry->hash_opintype))
+		note_family(description, entry->hash_opf);
 }
 
 /* Notes what values of a type are compared and made JSON with, where no operator or cast is named. */

@@ -35,6 +35,10 @@ SELECT $x$ CREATE TYPE fp.t AS (a int);
     OPERATOR 5 fp.>, FUNCTION 1 fp.cmp(fp.t, fp.t) $x$ AS pair,
   'CREATE OR REPLACE FUNCTION fp.cmp(fp.t, fp.t) RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT $2.a - $1.a $$' AS other_order \gset
 
+SELECT replace(replace(:'pair', 'CREATE TYPE fp.t AS (a int);', ''), '.a', '::text') AS json_pair, replace(:'other_order', '.a', '::text') AS other_json_order \gset
+SELECT replace(replace(replace(:'json_pair', 'fp.t_ops', 'fp.json_ops'), 'fp.t', 'json'), 'SELECT $1::text - $2::text', 'SELECT length($1::text) - length($2::text)') AS json_pair,
+       replace(replace(:'other_json_order', 'fp.t', 'json'), '$2::text - $1::text', 'length($2::text) - length($1::text)') AS other_json_order \gset
+
 -- Each case: what apply computes, from what; something that changes no result; and a change. An atomic body holds fast to what it names:
 -- where that must go away, or where another overload could be taken, there is only the other form.
 CREATE TEMPORARY TABLE changes (n int GENERATED ALWAYS AS IDENTITY, what text, is_atomic boolean, setup text, expression text, noop text, change text);
@@ -216,6 +220,14 @@ INSERT INTO changes (what, is_atomic, setup, expression, noop, change) VALUES
   ('the order of a type in GREATEST', true, :'pair', 'GREATEST(ROW(1)::fp.t, ROW(2)::fp.t)', NULL, :'other_order'),
   ('the order of a type in a window', true, :'pair', '(SELECT jsonb_agg(y) FROM (SELECT rank() OVER (PARTITION BY x) AS y FROM unnest(ARRAY[ROW(1), ROW(2)]::fp.t[]) x) z)', NULL, :'other_order'),
   ('the order of a range''s elements', true, :'pair' || '; CREATE TYPE fp.r AS RANGE (SUBTYPE = fp.t)', 'fp.r(ROW(1)::fp.t, ROW(2)::fp.t)', NULL, :'other_order'),
+  ('an order that users gave a type of the server''s', true, :'json_pair', 'GREATEST(json ''1'', json ''2'')', 'COMMENT ON FUNCTION fp.cmp IS ''none''', :'other_json_order'),
+  ('an order that users gave a type of the server''s, of elements', true, :'json_pair', 'array_position((payload->>''x'')::json[], NULL)', NULL,
+   'CREATE OR REPLACE FUNCTION fp.eq(json, json) RETURNS boolean LANGUAGE sql IMMUTABLE AS ''SELECT true'''),
+  ('an order that users gave a type of the server''s, in a composite type', true, :'json_pair' || '; CREATE TYPE fp.t AS (a json)', 'ROW(ROW(''1'')::fp.t) < ROW(ROW(''2'')::fp.t)',
+   NULL, :'other_json_order'),
+  ('an order that users give a type of the server''s', true, 'SELECT 1', 'array_position((payload->>''x'')::json[], NULL)', NULL, :'json_pair'),
+  ('an order that users gave a type of the server''s, in its own family', true, replace(:'json_pair', 'USING btree AS', 'USING btree FAMILY pg_catalog.text_ops AS'),
+   'GREATEST(json ''1'', json ''2'')', NULL, :'other_json_order'),
   ('a member of an operator family', true, :'pair', '(SELECT jsonb_agg(x.a ORDER BY x) FROM unnest(ARRAY[ROW(1), ROW(2)]::fp.t[]) x)', NULL,
    'ALTER OPERATOR FAMILY fp.t_ops USING btree ADD FUNCTION 1 (fp.t, int) btint4cmp(int, int)'),
   ('a default operator class', true, 'CREATE TYPE fp.t AS (a int)', 'ARRAY[ROW(1)]::fp.t[] < ARRAY[ROW(2)]::fp.t[]', NULL, replace(:'pair', 'CREATE TYPE fp.t AS (a int);', '')),
