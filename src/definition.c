@@ -638,6 +638,19 @@ check_workflow(const MakoWorkflow *workflow)
 		mako_type_definition_require_state(workflow->state_type, workflow->workflow_id, workflow->initial_state);
 }
 
+/* Raises unless the state that a workflow begins with fits the domain that apply declares for it. */
+static void
+check_initial_state(const MakoWorkflow *workflow)
+{
+	ErrorContextCallback context = {error_context_stack, add_context, workflow->workflow_id};
+
+	if (workflow->initial_state == NULL)
+		return;
+	error_context_stack = &context;
+	mako_program_require_state(workflow->apply, JsonbPGetDatum(workflow->initial_state));
+	error_context_stack = context.previous;
+}
+
 /* Writes a workflow, unless it is there already. */
 static void
 write_workflow(const MakoWorkflow *workflow, bool replace)
@@ -686,6 +699,7 @@ mako_register_workflow(PG_FUNCTION_ARGS)
 	check_workflow(&workflow);
 	connection = connect_to_change("mako_register_workflow()");
 	workflow.fingerprint = mako_fingerprint_digest(describe_workflow(&workflow, false));
+	check_initial_state(&workflow);
 
 	write_workflow(&workflow, replace);
 	mako_sql_disconnect(connection);

@@ -17,6 +17,7 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "catalog/dependency.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_cast.h"
 #include "catalog/pg_collation.h"
@@ -65,6 +66,38 @@ mako_describe_name(Oid catalog, Oid object)
 	if (identity == NULL)
 		raise_dropped(catalog, object);
 	return identity;
+}
+
+/* Is an object in a schema of temporary objects? */
+static bool
+is_temporary(Oid catalog, Oid object)
+{
+	AttrNumber	column = get_object_attnum_namespace(catalog);
+	int			cache = get_object_catcache_oid(catalog);
+	HeapTuple	tuple;
+	bool		isnull;
+	bool		temporary;
+
+	/* All kinds of objects that are in a schema have such a cache. */
+	if (column == InvalidAttrNumber || cache < 0)
+		return false;
+	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	temporary = isAnyTempNamespace(DatumGetObjectId(SysCacheGetAttr(cache, tuple, column, &isnull)));
+	ReleaseSysCache(tuple);
+	return temporary;
+}
+
+/* Raises that something temporary would be part of a definition. */
+static void
+raise_temporary(const char *label)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("%s cannot be part of a definition", label),
+			 errdetail("It is temporary."),
+			 errhint("Sessions of others cannot see it.")));
 }
 
 /* Appends a text of the users', whose lines are indented. */
@@ -147,6 +180,8 @@ find_item(MakoDescription *description, Oid catalog, Oid object, List *arguments
 	item->arguments = arguments;
 	item->columns = columns;
 	item->label = label_of(catalog, object);
+	if (is_temporary(catalog, object))
+		raise_temporary(item->label);
 	description->items = lappend(description->items, item);
 	return item;
 }

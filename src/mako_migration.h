@@ -496,6 +496,7 @@ extern void mako_program_bind(ParamListInfo parameters, MakoParameter parameter,
 extern MakoProgram *mako_program_plan(Expr *expression, Oid owner, List **notes);
 extern MakoProgram *mako_program_compile(const MakoFunction *function);
 extern MakoProgram *mako_program_compile_check(const MakoFunction *function);
+extern void mako_program_require_state(const MakoFunction *function, Datum state);
 extern ExprContext *mako_program_context(ParamListInfo parameters);
 extern void mako_program_prepare(MakoProgram *program, ExprContext *context);
 extern Datum mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull);

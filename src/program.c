@@ -349,3 +349,19 @@ mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 	}
 	return program->is_json && !*isnull ? mako_json_take_out(result) : result;
 }
+
+/* Raises unless a state fits the domain that a function declares for it; does nothing without a function. */
+void
+mako_program_require_state(const MakoFunction *function, Datum state)
+{
+	MakoProgram *check = mako_program_compile_check(function);
+	ParamListInfo parameters;
+	bool		isnull;
+
+	if (check == NULL)
+		return;
+	parameters = mako_program_parameters();
+	mako_program_bind(parameters, MAKO_PARAMETER_STATE, state);
+	mako_program_prepare(check, mako_program_context(parameters));
+	(void) mako_program_evaluate(check, NULL, &isnull);
+}

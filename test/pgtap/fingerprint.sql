@@ -333,6 +333,31 @@ SELECT mako_unregister_workflow('w@FV2024-10-01');
 DROP SCHEMA fp CASCADE;
 
 ----------------------------------------------------------------------------------------------------
+-- What is temporary is no part of a definition
+----------------------------------------------------------------------------------------------------
+
+CREATE SCHEMA fp;
+CREATE FUNCTION pg_temp.apply(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT state';
+CREATE FUNCTION pg_temp.unseen(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS 'BEGIN RETURN state; END';
+CREATE FUNCTION pg_temp.in_flight(state jsonb) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT true';
+CREATE TEMPORARY TABLE fp_rate (n int);
+CREATE DOMAIN pg_temp.temporary_state AS jsonb;
+CREATE FUNCTION fp.apply(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT state';
+CREATE FUNCTION fp.calls(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT pg_temp.apply(state, event_type, payload)';
+CREATE FUNCTION fp.reads(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT to_jsonb(n) FROM pg_temp.fp_rate';
+CREATE FUNCTION fp.takes(state pg_temp.temporary_state, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT state::jsonb';
+SELECT matches(pg_temp.error(format('SELECT mako_register_workflow(''w@FV2024-10-01'', %L, in_flight => %L, initial_state => ''{}'')', apply, in_flight)),
+               format('^42809\|%s pg_temp\S*\.%s\S* cannot be part of a definition\|It is temporary\.\|', kind, name), 'refused: ' || what)
+FROM (VALUES ('pg_temp.apply', NULL, 'function', 'apply', 'apply'), ('pg_temp.unseen', NULL, 'function', 'unseen', 'apply in another language'),
+             ('fp.apply', 'pg_temp.in_flight', 'function', 'in_flight', 'in_flight'), ('fp.calls', NULL, 'function', 'apply', 'a helper'),
+             ('fp.reads', NULL, 'table', 'fp_rate', 'a table'), ('fp.takes', NULL, 'type', 'temporary_state', 'the type of the state'))
+     AS t (apply, in_flight, kind, name, what);
+DROP SCHEMA fp CASCADE;
+DROP FUNCTION pg_temp.apply, pg_temp.unseen, pg_temp.in_flight;
+DROP TABLE fp_rate;
+DROP DOMAIN pg_temp.temporary_state;
+
+----------------------------------------------------------------------------------------------------
 -- The server's own catalogs as the oracle: whatever pg_depend names is described
 ----------------------------------------------------------------------------------------------------
 

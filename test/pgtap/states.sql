@@ -6,7 +6,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(120);
+SELECT plan(121);
 
 SELECT mako_create_store();
 \ir ../examples/gpke/supplier_change.sql
@@ -310,6 +310,8 @@ SELECT mako_append('dom', 'dom@FV2024-10-01', 'Counted', '{}'), mako_append('dom
 INSERT INTO mako.snapshot (stream_no, sequence_number, workflow_id, state_schema_version, state)
 SELECT stream_no, 2, workflow_id, 1, '{"m": 0}' FROM mako.stream WHERE stream_id = 'dom';
 SELECT is(pg_temp.state('dom')->'state', '{"n": 2}', 'a snapshot outside the domain of apply is not used');
+SELECT throws_ok($$ SELECT mako_register_workflow('other_dom@FV2024-10-01', apply => 'dom.apply', initial_state => '{"m": 0}') $$,
+                 '23514', NULL, 'nor is an initial state outside of it registered');
 SELECT mako_append('dom', 'dom@FV2024-10-01', 'Counted', '{}');
 SELECT is(pg_temp.state('dom')->'state', '{"n": 3}', 'nor is it folded on from');
 SELECT is(pg_temp.rows($$ SELECT sequence_number, state FROM mako_resume('dom') LIMIT 1 $$), '0|{"n": 0}', 'nor resumed from');
