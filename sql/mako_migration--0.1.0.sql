@@ -1147,10 +1147,10 @@ BEGIN
       HINT = 'Rename that schema: the store needs its name.';
   END IF;
 
-  -- A repair evaluates what the owner of a table has put into its indexes and checks.
-  SELECT c.relname, pg_get_userbyid(c.relowner) AS owner INTO object
-  FROM pg_class c
-  WHERE c.relnamespace = 'mako'::regnamespace AND c.relowner <> coalesce(store_owner, c.relowner)
+  -- A repair evaluates what the owner of a table has put into its indexes and checks; a superuser needs nobody for that.
+  SELECT c.relname, r.rolname AS owner INTO object
+  FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+  WHERE c.relnamespace = 'mako'::regnamespace AND r.rolname <> current_user AND NOT r.rolsuper
     AND c.relname IN (SELECT o.relation FROM @extschema@.mako_store_object() o)
   ORDER BY c.relname LIMIT 1;
   IF FOUND THEN
