@@ -419,6 +419,22 @@ static MakoStatement select_deferred = {
 	0, {0}
 };
 
+/* Returns true if any constraint is deferred at the beginning of a transaction: most databases have none, and planning the query takes longer. */
+static bool
+has_deferred(void)
+{
+	Relation	constraints = table_open(ConstraintRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(constraints, InvalidOid, false, NULL, 0, NULL);
+	HeapTuple	tuple;
+	bool		found = false;
+
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found = ((Form_pg_constraint) GETSTRUCT(tuple))->condeferred;
+	systable_endscan(scan);
+	table_close(constraints, AccessShareLock);
+	return found;
+}
+
 /*
  * Lets those constraints be deferred again that are so at the beginning of a transaction. What SET CONSTRAINTS has made of others cannot be found
  * out. A name that a constraint of another kind has in the same schema, too, stays immediate: names are all that can be set.
@@ -426,11 +442,15 @@ static MakoStatement select_deferred = {
 void
 mako_sql_defer_again(void)
 {
-	MakoRows	rows = mako_sql_query(&select_deferred, NULL, NULL);
-	ConstraintsSetStmt *set = makeNode(ConstraintsSetStmt);
+	MakoRows	rows;
+	ConstraintsSetStmt *set;
 	Oid			user;
 	int			security;
 
+	if (!has_deferred())
+		return;
+	rows = mako_sql_query(&select_deferred, NULL, NULL);
+	set = makeNode(ConstraintsSetStmt);
 	set->deferred = true;
 	/* Nothing fires now; names are found only by those who may use their schemas. */
 	GetUserIdAndSecContext(&user, &security);
