@@ -45,9 +45,6 @@ typedef struct MakoEvaluation
 	MakoComputation computation;
 } MakoEvaluation;
 
-/* A version of the fixed settings; a part of every fingerprint that a function is in. */
-#define MAKO_GATE_SETTINGS 1
-
 extern void mako_gate_init(void);
 extern void mako_temporary_init(void);
 extern void mako_temporary_require_safe(Oid role);
