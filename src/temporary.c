@@ -106,21 +106,33 @@ has_expression(Oid oid)
 	return found;
 }
 
-/* Returns true if a default or check evaluates only what is the server's own and harmless, or takes a number from a sequence. */
+/* Returns true for one of the server's functions that defaults are often made of: volatile, but harmless. */
+static bool
+is_usual_default(Oid function)
+{
+	static const char *const names[] = {"clock_timestamp", "gen_random_uuid", "nextval", "random", "statement_timestamp"};
+
+	if (function >= FirstNormalObjectId)
+		return false;
+	for (size_t i = 0; i < lengthof(names); i++)
+		if (strcmp(get_func_name(function), names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Returns true if a default or check evaluates only what is the server's own and harmless. */
 static bool
 is_harmless(const char *tree)
 {
 	Node	   *node = stringToNode(tree);
 
-	while (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid < FirstNormalObjectId && list_length(((FuncExpr *) node)->args) == 1)
-	{
-		if (strcmp(get_func_name(((FuncExpr *) node)->funcid), "nextval") == 0)
-			return true;
-		if (((FuncExpr *) node)->funcformat == COERCE_EXPLICIT_CALL)
-			break;
-		node = linitial(((FuncExpr *) node)->args); /* the cast of a serial column */
-	}
-	return mako_gate_is_harmless(node);
+	/* The cast of a serial column. */
+	while (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcformat != COERCE_EXPLICIT_CALL &&
+		   ((FuncExpr *) node)->funcid < FirstNormalObjectId && list_length(((FuncExpr *) node)->args) == 1)
+		node = linitial(((FuncExpr *) node)->args);
+	if (IsA(node, FuncExpr) && is_usual_default(((FuncExpr *) node)->funcid))
+		return mako_gate_is_harmless((Node *) ((FuncExpr *) node)->args);
+	return IsA(node, SQLValueFunction) || mako_gate_is_harmless(node);
 }
 
 /* Returns true if every default and check of a table is harmless. */
@@ -199,7 +211,7 @@ raise_dangerous(const ObjectAddress *object, Oid role, Oid owner)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("a temporary object of this session could run code as role \"%s\"", name),
-			 errdetail("The %s \"%s\" belongs to role \"%s\" and evaluates what that role wants. Code of role \"%s\" may find it "
+			 errdetail("The %s \"%s\" belongs to role \"%s\" and evaluates code of its own. Code of role \"%s\" may find it "
 					   "where it names another one without a schema.", object->classId == TypeRelationId ? "type" : "relation",
 					   object->classId == TypeRelationId ? format_type_be(object->objectId) : get_rel_name(object->objectId),
 					   GetUserNameFromId(owner, true), name),

@@ -25,18 +25,6 @@ GRANT SELECT ON ALL TABLES IN SCHEMA mako TO owners_author, owners_member, owner
 CREATE SCHEMA lib;
 GRANT USAGE, CREATE ON SCHEMA lib TO PUBLIC;
 
--- What a statement raises in a role; null when it succeeds, which is undone.
-CREATE FUNCTION pg_temp.error_as(role text, statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-  error text;
-BEGIN
-  PERFORM set_config('role', role, true);
-  error := pg_temp.error(statement);
-  PERFORM set_config('role', 'none', true);
-  RETURN error;
-END
-$$;
-
 SET ROLE owners_author;
 CREATE FUNCTION lib.apply(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT state || payload';
 CREATE FUNCTION lib.upcast(event_type text, schema_version int, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT payload';

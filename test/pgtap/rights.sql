@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(55);
+SELECT plan(56);
 
 \ir include/helpers.sql
 SET client_min_messages = error;
@@ -20,18 +20,6 @@ SELECT format('GRANT EXECUTE ON FUNCTION %s TO rights_keeper, rights_outsider, r
 FROM pg_proc WHERE proname IN ('mako_create_store', 'mako_migrate', 'mako_append') \gexec
 CREATE SCHEMA app;
 GRANT USAGE ON SCHEMA app TO PUBLIC;
-
--- What a statement raises in a role; null when it succeeds, which is undone.
-CREATE FUNCTION pg_temp.error_as(role text, statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-  error text;
-BEGIN
-  PERFORM set_config('role', role, true);
-  error := pg_temp.error(statement);
-  PERFORM set_config('role', 'none', true);
-  RETURN error;
-END
-$$;
 
 -- Whom the trap has caught.
 CREATE TABLE app.caught (who name DEFAULT current_user);
@@ -72,6 +60,7 @@ INSERT INTO app.object VALUES
   ('a default', 'relation "codes"', 'CREATE TEMPORARY TABLE codes (n integer, t boolean DEFAULT app.trap())'),
   ('a check', 'relation "codes"', 'CREATE TEMPORARY TABLE codes (n integer CHECK (app.trap()))'),
   ('a query in a check', 'relation "codes"', 'CREATE TEMPORARY TABLE codes (n integer, x xml DEFAULT query_to_xml(''SELECT app.trap()'', true, true, ''''))'),
+  ('an argument of a default', 'relation "codes"', 'CREATE TEMPORARY TABLE codes (n bigint DEFAULT nextval(CASE WHEN app.trap() THEN ''mako.stream_stream_no_seq''::regclass END))'),
   ('an index', 'relation "codes"', 'CREATE TEMPORARY TABLE codes (n integer); CREATE INDEX ON codes ((n + 1))'),
   ('a column', 'relation "codes"', 'CREATE TEMPORARY TABLE codes (n app.others)');
 SET ROLE rights_outsider;
@@ -120,7 +109,7 @@ SELECT is_empty('TABLE app.caught', 'nothing of it has run');
 SELECT is(pg_temp.with_object(definition, $$ SELECT mako_state('s') $$), NULL, what || ' of one''s own does no harm')
 FROM (VALUES
   ('a table', 'CREATE TEMPORARY TABLE codes (n integer)'),
-  ('a table with defaults of the server', 'CREATE TEMPORARY TABLE codes (n serial, b bigserial, i integer GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT now(),
+  ('a table with defaults of the server', 'CREATE TEMPORARY TABLE codes (n serial, b bigserial, i integer GENERATED ALWAYS AS IDENTITY, at timestamptz DEFAULT now(), c timestamptz DEFAULT clock_timestamp(), s timestamptz DEFAULT CURRENT_TIMESTAMP, u uuid DEFAULT gen_random_uuid(),
     a integer CHECK (a > 0), d integer GENERATED ALWAYS AS (a + 1) STORED)'),
   ('a key', 'CREATE TEMPORARY TABLE codes (n integer PRIMARY KEY)'),
   ('a table of the extension''s types', 'CREATE TEMPORARY TABLE codes (w mako_workflow_id, r mako_migration_report)'),

@@ -25,3 +25,15 @@ WHEN OTHERS THEN
   RETURN concat_ws('|', state, message, nullif(detail, ''), nullif(hint, ''));
 END
 $$;
+
+-- What a statement raises in a role; null when it succeeds, which is undone.
+CREATE FUNCTION pg_temp.error_as(role text, statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  error text;
+BEGIN
+  PERFORM set_config('role', role, true);
+  error := pg_temp.error(statement);
+  PERFORM set_config('role', 'none', true);
+  RETURN error;
+END
+$$;
