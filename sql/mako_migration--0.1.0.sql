@@ -774,15 +774,19 @@ COMMENT ON TABLE mako.format_version IS 'format versions that were drained, reti
 
     (9, 'table', 'dependent', 'dependent', $$
 CREATE TABLE mako.dependent (
-  relation         text NOT NULL,
-  process_column   text NOT NULL,
-  workflow_column  text NOT NULL,
-  tenant_column    text,
-  owner            text NOT NULL,
-  owner_identity   text NOT NULL,
-  process_type     text NOT NULL
+  relation          text NOT NULL,
+  relation_identity text NOT NULL,
+  process_column    text NOT NULL,
+  workflow_column   text NOT NULL,
+  tenant_column     text,
+  owner             text NOT NULL,
+  owner_identity    text NOT NULL,
+  process_type      text NOT NULL
 );
 COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()';
+COMMENT ON COLUMN mako.dependent.relation IS 'its name when it was added; a relation that has it now is meant';
+COMMENT ON COLUMN mako.dependent.relation_identity IS
+'OID of it and system identifier of the cluster, by which it is known when it was renamed and no relation has its old name';
 COMMENT ON COLUMN mako.dependent.owner IS 'whose relation it was when it was added: it is updated as this role';
 COMMENT ON COLUMN mako.dependent.owner_identity IS 'OID of that role and system identifier of the cluster, by which a renamed role is known';
 COMMENT ON COLUMN mako.dependent.process_type IS 'type of the process column when it was added: it decides what the column is compared with' $$),
@@ -1212,6 +1216,11 @@ CREATE FUNCTION mako_assert_store() RETURNS void
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
 
+CREATE FUNCTION mako_remembered_relation(relation text, relation_identity text) RETURNS oid
+LANGUAGE c STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_remembered_relation(text, text) IS
+'the relation of that name or, when there is none, the one of that identity under the name that it has now; null for none';
+
 CREATE FUNCTION mako_dependent_problem(
   relation oid, process_column text, workflow_column text, tenant_column text,
   OUT sqlstate text, OUT problem text, OUT hint text, OUT process_type oid)
@@ -1283,7 +1292,7 @@ COMMENT ON FUNCTION mako_adopt_events() IS
 CREATE FUNCTION mako_remove_dependent(relation text, process_column name, workflow_column name) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
-'undoes mako_add_dependent(); takes the relation as mako.dependent shows it, so that a dropped one can be removed; false when it was not there';
+'undoes mako_add_dependent(); takes its name, or the one that mako.dependent shows, so that a dropped one can be removed; false when it was not there';
 
 -- ---------------------------------------------------------------------------------------------------------------------------------
 -- Diagnostics
@@ -1344,7 +1353,7 @@ BEGIN
   PERFORM @extschema@.mako_assert_delegated();
   RETURN QUERY
   WITH RECURSIVE
-  relations AS (SELECT c.oid, ARRAY[n.nspname::text, c.relname::text] AS names FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace),
+  relations AS (SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace),
   step AS (
     SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
   reach AS (
@@ -1517,11 +1526,11 @@ BEGIN
          'It is running, or was stopped: call it again, and it goes on, or give it up with mako_revert().'
   FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL
   UNION ALL
-  SELECT 'info', 'dependent_unindexed', d.relation,
-         format('column "%s" of %s is not indexed, so that the whole table is read for every batch of streams', d.process_column, d.relation),
-         format('CREATE INDEX ON %s (%s)', d.relation, concat_ws(', ', quote_ident(d.tenant_column), quote_ident(d.process_column)))
+  SELECT 'info', 'dependent_unindexed', c.name,
+         format('column "%s" of %s is not indexed, so that the whole table is read for every batch of streams', d.process_column, c.name),
+         format('CREATE INDEX ON %s (%s)', c.name, concat_ws(', ', quote_ident(d.tenant_column), quote_ident(d.process_column)))
   FROM mako.dependent d
-  JOIN relations AS c ON c.names = parse_ident(d.relation)
+  JOIN relations AS c ON c.oid = @extschema@.mako_remembered_relation(d.relation, d.relation_identity)
   JOIN pg_attribute p ON p.attrelid = c.oid AND p.attname = d.process_column AND NOT p.attisdropped
   LEFT JOIN pg_attribute t ON t.attrelid = p.attrelid AND t.attname = d.tenant_column AND NOT t.attisdropped
   WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = p.attrelid AND i.indisvalid AND i.indpred IS NULL

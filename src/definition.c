@@ -196,7 +196,7 @@ bind_owners(MakoFunction *const *functions, int count, int parameter, Datum *val
 		if (functions[i] != NULL)
 		{
 			names[present] = CStringGetTextDatum(GetUserNameFromId(functions[i]->owner, false));
-			identities[present++] = CStringGetTextDatum(mako_role_identity(functions[i]->owner));
+			identities[present++] = CStringGetTextDatum(mako_identity(functions[i]->owner));
 		}
 	values[parameter] = PointerGetDatum(construct_array(names, present, TEXTOID, -1, false, TYPALIGN_INT));
 	values[parameter + 1] = PointerGetDatum(construct_array(identities, present, TEXTOID, -1, false, TYPALIGN_INT));
@@ -207,7 +207,7 @@ static void
 bind_caller(int parameter, Datum *values)
 {
 	values[parameter] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-	values[parameter + 1] = CStringGetTextDatum(mako_role_identity(GetUserId()));
+	values[parameter + 1] = CStringGetTextDatum(mako_identity(GetUserId()));
 }
 
 /* ---- use -------------------------------------------------------------------------------------------------------------------- */

@@ -21,11 +21,11 @@
 #include "utils/rel.h"
 
 static MakoStatement select_dependents = {
-	"SELECT d.relation, c.oid, d.process_column, d.workflow_column, d.tenant_column, d.owner, d.owner_identity, p.problem,"
-	"  p.sqlstate IN ('42P01', '42703'), p.process_type, c.relowner, d.process_type"
+	"SELECT coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), d.relation), c.oid, d.process_column, d.workflow_column,"
+	"  d.tenant_column, d.owner, d.owner_identity, p.problem, p.sqlstate IN ('42P01', '42703'), p.process_type, c.relowner, d.process_type"
 	" FROM mako.dependent d"
 	" LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace)"
-	"  ON ARRAY[n.nspname::text, c.relname::text] = parse_ident(d.relation)"
+	"  ON c.oid = %s.mako_remembered_relation(d.relation, d.relation_identity)"
 	" CROSS JOIN LATERAL %s.mako_dependent_problem(c.oid, d.process_column, d.workflow_column, d.tenant_column)"
 	"  AS p (sqlstate, problem, hint, process_type)"
 	" ORDER BY d.relation, d.process_column, d.workflow_column",
@@ -40,14 +40,18 @@ static MakoStatement select_problem = {
 };
 
 static MakoStatement insert_dependent = {
-	"INSERT INTO mako.dependent (relation, process_column, workflow_column, tenant_column, owner, owner_identity, process_type)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7)"
-	" ON CONFLICT ON CONSTRAINT dependent_pkey DO UPDATE SET tenant_column = $4, owner = $5, owner_identity = $6, process_type = $7",
-	7, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
+	"INSERT INTO mako.dependent (relation, relation_identity, process_column, workflow_column, tenant_column, owner, owner_identity,"
+	"  process_type) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+	" ON CONFLICT ON CONSTRAINT dependent_pkey"
+	" DO UPDATE SET relation_identity = $2, tenant_column = $5, owner = $6, owner_identity = $7, process_type = $8",
+	8, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
+/* By the name that it has or, renamed or dropped, had when it was added. */
 static MakoStatement delete_dependent = {
-	"DELETE FROM mako.dependent d WHERE d.relation = $1 AND d.process_column = $2 AND d.workflow_column = $3",
+	"DELETE FROM mako.dependent d WHERE d.process_column = $2 AND d.workflow_column = $3"
+	" AND (d.relation = $1"
+	"      OR %s.mako_remembered_relation(d.relation, d.relation_identity) = %s.mako_remembered_relation($1, ''))",
 	3, {TEXTOID, TEXTOID, TEXTOID}
 };
 
@@ -350,13 +354,17 @@ mako_add_dependent(PG_FUNCTION_ARGS)
 				 errdetail("It will be updated as its owner \"%s\", so adding it needs that role's privileges.",
 						   GetUserNameFromId(owner, true))));
 	{
+		Datum		name = CStringGetTextDatum(mako_row_text(&rows, 0, 4));
+		Datum		older[] = {name, wanted[1], wanted[2]};
 		Datum		values[] = {
-			CStringGetTextDatum(mako_row_text(&rows, 0, 4)), wanted[1], wanted[2], wanted[3],
-			CStringGetTextDatum(GetUserNameFromId(owner, false)), CStringGetTextDatum(mako_role_identity(owner)),
+			name, CStringGetTextDatum(mako_identity(PG_GETARG_OID(0))), wanted[1], wanted[2], wanted[3],
+			CStringGetTextDatum(GetUserNameFromId(owner, false)), CStringGetTextDatum(mako_identity(owner)),
 			CStringGetTextDatum(format_type_be(mako_row_oid(&rows, 0, 6)))
 		};
 
-		(void) mako_invariants_write(&insert_dependent, values, PG_ARGISNULL(3) ? "   n   " : NULL);
+		/* It may be there under the name that it had. */
+		(void) mako_invariants_write(&delete_dependent, older, NULL);
+		(void) mako_invariants_write(&insert_dependent, values, PG_ARGISNULL(3) ? "    n   " : NULL);
 	}
 	mako_rows_free(&rows);
 	mako_sql_disconnect(connection);

@@ -94,6 +94,7 @@ static const Column columns[] = {
 	{NULL, "changed_at", TIMESTAMPTZOID, true},
 	{NULL, "reason", TEXTOID, false},
 	{"dependent", "relation", TEXTOID, true},
+	{NULL, "relation_identity", TEXTOID, true},
 	{NULL, "process_column", TEXTOID, true},
 	{NULL, "workflow_column", TEXTOID, true},
 	{NULL, "tenant_column", TEXTOID, false},

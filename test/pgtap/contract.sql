@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(135);
+SELECT plan(136);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -225,6 +225,7 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_open_schema', '', 'text', 'f', 's', false, 's'),
   ('mako_grant_triggers', '', 'void', 'f', 'v', false, 'u'),
   ('mako_assert_delegated', '', 'void', 'f', 's', false, 'r'),
+  ('mako_remembered_relation', 'relation text, relation_identity text', 'oid', 'f', 's', true, 's'),
   ('mako_dependent_problem',
    'relation oid, process_column text, workflow_column text, tenant_column text, OUT sqlstate text, OUT problem text, '
    'OUT hint text, OUT process_type oid', 'record', 'f', 's', false, 's'),

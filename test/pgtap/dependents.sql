@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(77);
+SELECT plan(84);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -106,6 +106,50 @@ SELECT is(pg_temp.after('DROP VIEW dep.plain; CREATE TABLE dep.plain (stream_no 
 SELECT is(pg_temp.after('DROP VIEW dep.plain'),
           E'error dependent_missing dep.plain\nDependent dep.plain cannot follow. The relation does not exist.\n42704', 'one that is gone');
 SELECT is(mako_remove_dependent('dep.plain', 'stream_no', 'workflow_id'), true, 'removed');
+
+-- A relation that was renamed, or its schema, is the same one; a relation that took its name over stands for it.
+SET ROLE dependents_owner;
+CREATE TABLE dep."old name" (stream_no bigint, workflow_id text);
+RESET ROLE;
+INSERT INTO dep."old name" SELECT stream_no, workflow_id FROM mako.stream;
+CREATE FUNCTION pg_temp.followed(relation text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+  result bigint;
+BEGIN
+  EXECUTE format('SELECT count(*) FROM %s WHERE workflow_id = %L', relation, 'w@FV2025-10-01') INTO result;
+  RETURN result;
+END
+$$;
+SELECT mako_add_dependent('dep."old name"', 'stream_no', 'workflow_id');
+BEGIN;
+ALTER TABLE dep."old name" RENAME TO "new name";
+ALTER SCHEMA dep RENAME TO "new dep";
+SELECT is((SELECT subject FROM mako_check() WHERE code = 'dependent_unindexed'), '"new dep"."new name"', 'a relation is named as it is called now');
+SELECT is(concat_ws(E'\n', pg_temp.findings(), pg_temp.run(), pg_temp.followed('"new dep"."new name"')), E'30 0\n30',
+          'renamed, with its schema, it follows');
+ROLLBACK;
+BEGIN;
+ALTER TABLE dep."old name" RENAME TO "new name";
+SELECT mako_add_dependent('dep."new name"', 'stream_no', 'workflow_id');
+SELECT is((SELECT string_agg(relation, ' ') FROM mako.dependent), 'dep."new name"', 'added again, it is there once');
+SELECT is(mako_remove_dependent('dep."old name"', 'stream_no', 'workflow_id'), false, '... under its new name');
+ROLLBACK;
+BEGIN;
+ALTER TABLE dep."old name" RENAME TO "new name";
+SELECT is(mako_remove_dependent('dep."new name"', 'stream_no', 'workflow_id'), true, 'it is removed by the name that it has');
+ROLLBACK;
+BEGIN;
+ALTER TABLE dep."old name" RENAME TO "new name";
+SELECT is(mako_remove_dependent('dep."old name"', 'stream_no', 'workflow_id'), true, 'or by the one that it had');
+ROLLBACK;
+BEGIN;
+ALTER TABLE dep."old name" RENAME TO replaced;
+CREATE TABLE dep."old name" AS TABLE dep.replaced;
+ALTER TABLE dep."old name" OWNER TO dependents_owner;
+SELECT is(concat_ws(E'\n', pg_temp.findings(), pg_temp.run(), pg_temp.followed('dep.replaced'), pg_temp.followed('dep."old name"')), E'30 0\n0\n30',
+          'a table that took its name over follows in its place');
+ROLLBACK;
+SELECT mako_remove_dependent('dep."old name"', 'stream_no', 'workflow_id');
 
 -- What its owner wrote runs as him, restricted, after the caller's privileges were checked.
 SELECT mako_add_dependent('dep.deadline', 'stream_no', 'workflow_id');

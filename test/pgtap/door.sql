@@ -129,7 +129,7 @@ SELECT set_eq($$
     mako_store_object,mako_store_problem,mako_check,mako_assert_delegated,
     mako_dependent_problem,mako_grant_triggers,mako_history_rows,mako_open_schema,
     mako_store_column,mako_store_finding_rows,mako_store_layout,mako_advance_sequences,
-    mako_sequence_problem}'::text[]) $$,
+    mako_sequence_problem,mako_remembered_relation}'::text[]) $$,
   'every function of the extension is called here, or is one of those that are not');
 
 -- What a query gives, as text, or the SQLSTATE that it raises; what it did is undone.

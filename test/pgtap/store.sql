@@ -139,6 +139,7 @@ reason text$$, 'columns of mako.format_version');
 
 SELECT is(pg_temp.columns('dependent'),
 $$relation text not null
+relation_identity text not null
 process_column text not null
 workflow_column text not null
 tenant_column text
