@@ -1217,7 +1217,15 @@ LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
 
 CREATE FUNCTION mako_remembered_relation(relation text, relation_identity text) RETURNS oid
-LANGUAGE c STABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME';
+LANGUAGE sql STABLE PARALLEL SAFE STRICT SET search_path = pg_catalog, pg_temp AS
+$$
+  -- A relation that has the name is meant, whichever it was: tables are replaced under their names.
+  SELECT coalesce(
+    (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = (parse_ident(relation))[1] AND c.relname = (parse_ident(relation))[2]),
+    (SELECT c.oid FROM pg_class c, pg_control_system() s
+     WHERE c.oid = split_part(relation_identity, '@', 1)::oid AND s.system_identifier::text = split_part(relation_identity, '@', 2)))
+$$;
 COMMENT ON FUNCTION mako_remembered_relation(text, text) IS
 'the relation of that name or, when there is none, the one of that identity under the name that it has now; null for none';
 

@@ -51,7 +51,7 @@ static MakoStatement insert_dependent = {
 static MakoStatement delete_dependent = {
 	"DELETE FROM mako.dependent d WHERE d.process_column = $2 AND d.workflow_column = $3"
 	" AND (d.relation = $1"
-	"      OR %s.mako_remembered_relation(d.relation, d.relation_identity) = %s.mako_remembered_relation($1, ''))",
+	"      OR %s.mako_remembered_relation(d.relation, d.relation_identity) = %s.mako_remembered_relation($1, '0@'))",
 	3, {TEXTOID, TEXTOID, TEXTOID}
 };
 

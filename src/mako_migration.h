@@ -182,7 +182,7 @@ extern void mako_rowset_add_rows(MakoRowSet *rows, MakoRows added);
 extern ErrorData *mako_isolation_run(void (*callback) (void *argument), void *argument);
 extern bool mako_isolation_is_servers_error(MemoryContext context);
 
-/* ---- role.c: roles and relations that are remembered in tables ----------------------------------------------------------------- */
+/* ---- role.c: roles that are remembered in tables --------------------------------------------------------------------------- */
 
 extern char *mako_identity(Oid object);
 extern Oid	mako_role_find(const char *name, const char *identity);
