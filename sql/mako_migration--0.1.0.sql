@@ -64,7 +64,8 @@ CREATE TABLE mako_workflow (
 COMMENT ON TABLE mako_workflow IS 'registered workflows; written by mako_register_workflow() and mako_unregister_workflow() only';
 COMMENT ON COLUMN mako_workflow.event_type_definition IS 'JSON Type Definition (RFC 8927) of the payloads after upcast';
 COMMENT ON COLUMN mako_workflow.state_type_definition IS 'JSON Type Definition (RFC 8927) of the states';
-COMMENT ON COLUMN mako_workflow.function_owner IS 'owners of apply, upcast and in_flight when they were registered, in that order';
+COMMENT ON COLUMN mako_workflow.function_owner IS
+'owners of apply, upcast and in_flight when they were registered, in that order; then those of helpers that run as another role';
 COMMENT ON COLUMN mako_workflow.function_owner_identity IS
 '<oid>@<system identifier> of each: in this cluster a renamed role is the same one, in another the name decides';
 COMMENT ON COLUMN mako_workflow.registered_by IS 'who may replace it, beside the owners of its functions';

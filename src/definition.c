@@ -7,11 +7,13 @@
  * integrity does. That one statement is all that does not run with the caller's rights.
  *
  * A definition belongs to the role that registered it, whose privileges it takes to change it. The owners of its functions may, too:
- * they could change those anyway.
+ * they could change those anyway. The owners of helpers that are SECURITY DEFINER are remembered behind them, and may not.
  */
 #include "door.h"
 #include "gate.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -19,6 +21,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 static MakoStatement select_workflow = {
 	"SELECT apply, upcast, in_flight, initial_state, event_type_definition, state_type_definition, state_schema_version,"
@@ -58,16 +61,16 @@ static MakoStatement insert_migration = {
 	8, {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
-/* Whose a definition is: who registered it, and the owners of its functions. */
+/* Whose a definition is: who registered it, and the owners of its functions, without those of helpers. */
 static MakoStatement select_owners_of_workflow = {
-	"SELECT registered_by, registered_by_identity, function_owner, function_owner_identity"
-	" FROM %s.mako_workflow WHERE workflow_id::text = $1",
+	"SELECT registered_by, registered_by_identity, function_owner[:num_nonnulls(apply, upcast, in_flight)],"
+	" function_owner_identity[:num_nonnulls(apply, upcast, in_flight)] FROM %s.mako_workflow WHERE workflow_id::text = $1",
 	1, {TEXTOID}
 };
 
 static MakoStatement select_owners_of_migration = {
-	"SELECT registered_by, registered_by_identity, function_owner, function_owner_identity"
-	" FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2",
+	"SELECT registered_by, registered_by_identity, function_owner[:num_nonnulls(migrate)],"
+	" function_owner_identity[:num_nonnulls(migrate)] FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2",
 	2, {TEXTOID, TEXTOID}
 };
 
@@ -131,18 +134,20 @@ static MakoStatement update_dispatch = {
 
 /* The functions of a workflow, NULL where it has none. */
 #define WORKFLOW_FUNCTIONS(workflow) {(workflow)->apply, (workflow)->upcast, (workflow)->in_flight}
-#define MAX_FUNCTIONS 3
 
-/* Adds the functions of a definition to its text. */
-static void
+/* Adds the functions of a definition to its text. Returns their helpers (OIDs) that run as another role, in the order of the text. */
+static List *
 add_functions(StringInfo text, MakoFunction *const *functions, int count, bool tell_unseen)
 {
+	List	   *helpers = NIL;
+
 	for (int i = 0; i < count; i++)
 		if (functions[i] != NULL)
 		{
 			appendStringInfo(text, "%s under %s\n", mako_function_role(functions[i]->role), mako_gate_settings_text());
-			mako_fingerprint_add(text, functions[i], tell_unseen);
+			helpers = list_concat(helpers, mako_fingerprint_add(text, functions[i], tell_unseen));
 		}
+	return helpers;
 }
 
 /* Adds a JSON document of a definition to its text, where there is one. */
@@ -156,9 +161,9 @@ add_document(StringInfo text, const char *label, Jsonb *document)
 	appendStringInfoChar(text, '\n');
 }
 
-/* A workflow as it is now, as text. */
+/* A workflow as it is now, as text; notes its helpers. */
 static char *
-describe_workflow(const MakoWorkflow *workflow, bool tell_unseen)
+describe_workflow(MakoWorkflow *workflow, bool tell_unseen)
 {
 	MakoFunction *functions[] = WORKFLOW_FUNCTIONS(workflow);
 	StringInfoData text;
@@ -168,38 +173,78 @@ describe_workflow(const MakoWorkflow *workflow, bool tell_unseen)
 	add_document(&text, "initial state", workflow->initial_state);
 	add_document(&text, "event type definition", workflow->event_type_source);
 	add_document(&text, "state type definition", workflow->state_type_source);
-	add_functions(&text, functions, lengthof(functions), tell_unseen);
+	workflow->helpers = add_functions(&text, functions, lengthof(functions), tell_unseen);
 	return text.data;
 }
 
-/* A state migration as it is now, as text. */
+/* A state migration as it is now, as text; notes its helpers. */
 static char *
-describe_migration(const MakoStateMigration *migration, bool tell_unseen)
+describe_migration(MakoStateMigration *migration, bool tell_unseen)
 {
 	StringInfoData text;
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "state migration %s -> %s\n", migration->source_wf, migration->target_wf);
-	add_functions(&text, &migration->migrate, 1, tell_unseen);
+	migration->helpers = add_functions(&text, &migration->migrate, 1, tell_unseen);
 	return text.data;
 }
 
-/* Puts the owners of a definition's functions into two parameters: text[] of names and of identities. */
-static void
-bind_owners(MakoFunction *const *functions, int count, int parameter, Datum *values)
+/* A function with the rights of whose owner a definition is computed. */
+typedef struct Actor
 {
-	Datum		names[MAX_FUNCTIONS];
-	Datum		identities[MAX_FUNCTIONS];
-	int			present = 0;
+	const char *signature;
+	Oid			owner;
+} Actor;
+
+/* Adds an actor to a list. */
+static List *
+add_actor(List *actors, const char *signature, Oid owner)
+{
+	Actor	   *actor = palloc(sizeof(Actor));
+
+	actor->signature = signature;
+	actor->owner = owner;
+	return lappend(actors, actor);
+}
+
+/* The actors of a definition: its functions, then the helpers that run as another role. */
+static List *
+actors_of(MakoFunction *const *functions, int count, const List *helpers)
+{
+	List	   *actors = NIL;
+	ListCell   *cell;
 
 	for (int i = 0; i < count; i++)
 		if (functions[i] != NULL)
-		{
-			names[present] = CStringGetTextDatum(GetUserNameFromId(functions[i]->owner, false));
-			identities[present++] = CStringGetTextDatum(mako_identity(functions[i]->owner));
-		}
-	values[parameter] = PointerGetDatum(construct_array(names, present, TEXTOID, -1, false, TYPALIGN_INT));
-	values[parameter + 1] = PointerGetDatum(construct_array(identities, present, TEXTOID, -1, false, TYPALIGN_INT));
+			actors = add_actor(actors, functions[i]->signature, functions[i]->owner);
+	foreach(cell, helpers)
+	{
+		HeapTuple	tuple = mako_function_tuple(lfirst_oid(cell));
+
+		actors = add_actor(actors, format_procedure_qualified(lfirst_oid(cell)), ((Form_pg_proc) GETSTRUCT(tuple))->proowner);
+		ReleaseSysCache(tuple);
+	}
+	return actors;
+}
+
+/* Puts the owners of a definition's actors into two parameters: text[] of names and of identities. */
+static void
+bind_owners(const List *actors, int parameter, Datum *values)
+{
+	Datum	   *names = palloc(sizeof(Datum) * (list_length(actors) + 1));
+	Datum	   *identities = palloc(sizeof(Datum) * (list_length(actors) + 1));
+	int			count = 0;
+	ListCell   *cell;
+
+	foreach(cell, actors)
+	{
+		const Actor *actor = lfirst(cell);
+
+		names[count] = CStringGetTextDatum(GetUserNameFromId(actor->owner, false));
+		identities[count++] = CStringGetTextDatum(mako_identity(actor->owner));
+	}
+	values[parameter] = PointerGetDatum(construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT));
+	values[parameter + 1] = PointerGetDatum(construct_array(identities, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /* Puts the caller into two parameters: name and identity. */
@@ -236,7 +281,7 @@ texts_of(const MakoRows *rows, uint64 row, int column, int *count)
 	return texts;
 }
 
-/* The registered owners of a definition's functions, from the column of their names and, behind it, that of their identities. */
+/* The registered owners of a definition's functions and helpers, from the column of their names and, behind it, that of their identities. */
 MakoOwners
 mako_definition_owners(const MakoRows *rows, uint64 row, int column)
 {
@@ -249,35 +294,42 @@ mako_definition_owners(const MakoRows *rows, uint64 row, int column)
 	return owners;
 }
 
-/* The first function that belongs to another role than it is registered with, whose number among the owners is told; NULL for none. */
-static const MakoFunction *
-find_other_owner(const MakoOwners *owners, MakoFunction *const *functions, int count, int *number)
+/*
+ * The first actor that belongs to another role than it is registered with, whose number among the owners is told; NULL for none. Texts that
+ * are the same have the same number of actors.
+ */
+static const Actor *
+find_other_owner(const MakoOwners *owners, const List *actors, int *number)
 {
+	ListCell   *cell;
+
 	*number = 0;
-	for (int i = 0; i < count; i++)
+	foreach(cell, actors)
 	{
-		if (functions[i] == NULL)
-			continue;
-		if (*number >= owners->count ||
-			!mako_role_is(functions[i]->owner, owners->name[*number], owners->identity[*number]))
-			return functions[i];
+		const Actor *actor = lfirst(cell);
+
+		if (*number >= owners->count || !mako_role_is(actor->owner, owners->name[*number], owners->identity[*number]))
+			return actor;
 		(*number)++;
 	}
 	return NULL;
 }
 
-/* Raises when the functions of a definition have other owners than when they were registered. */
+/*
+ * Raises when the functions of a definition, or its helpers that run as another role, have other owners than when they were registered.
+ * The helpers are those that were registered only if the text is the same.
+ */
 static void
-verify_owners(const MakoRows *rows, int column, MakoFunction *const *functions, int count)
+verify_owners(const MakoRows *rows, int column, MakoFunction *const *functions, int count, const List *helpers)
 {
 	MakoOwners	owners = mako_definition_owners(rows, 0, column);
 	int			number;
-	const MakoFunction *other = find_other_owner(&owners, functions, count, &number);
+	const Actor *other = find_other_owner(&owners, actors_of(functions, count, helpers), &number);
 
 	if (other != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("function %s has another owner than when it was registered", other->signature),
+				 errmsg(MAKO_OTHER_OWNER, other->signature),
 				 errdetail("It would run with the rights of \"%s\"; registered was \"%s\".", GetUserNameFromId(other->owner, false),
 						   number < owners.count ? owners.name[number] : ""),
 				 errhint("Register it again with replace => true.")));
@@ -356,11 +408,12 @@ mako_definition_workflow(const char *workflow_id)
 	{
 		MakoFunction *functions[] = WORKFLOW_FUNCTIONS(workflow);
 
-		verify_owners(&rows, 8, functions, lengthof(functions));
+		verify_owners(&rows, 8, functions, lengthof(functions), NIL);
+		workflow->fingerprint = mako_row_text(&rows, 0, 10);
+		workflow->description = describe_workflow(workflow, false);
+		verify_fingerprint("workflow", workflow_id, workflow->fingerprint, workflow->description);
+		verify_owners(&rows, 8, functions, lengthof(functions), workflow->helpers);
 	}
-	workflow->fingerprint = mako_row_text(&rows, 0, 10);
-	workflow->description = describe_workflow(workflow, false);
-	verify_fingerprint("workflow", workflow_id, workflow->fingerprint, workflow->description);
 	error_context_stack = context.previous;
 	mako_rows_free(&rows);
 	return workflow;
@@ -405,10 +458,11 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
 	migration->source_wf = pstrdup(source_wf);
 	migration->target_wf = pstrdup(target_wf);
 	migration->migrate = lookup_column(&rows, 1, MAKO_ROLE_MIGRATE, name);
-	verify_owners(&rows, 2, &migration->migrate, 1);
+	verify_owners(&rows, 2, &migration->migrate, 1, NIL);
 	migration->fingerprint = mako_row_text(&rows, 0, 4);
 	migration->description = describe_migration(migration, false);
 	verify_fingerprint("state migration", name, migration->fingerprint, migration->description);
+	verify_owners(&rows, 2, &migration->migrate, 1, migration->helpers);
 	error_context_stack = context.previous;
 	mako_rows_free(&rows);
 	return migration;
@@ -530,10 +584,10 @@ typedef enum Registered
 	REGISTERED_OTHER,
 } Registered;
 
-/* Compares a definition with what is registered: its text, in the column behind those of the owners, and the owners of its functions. */
+/* Compares a definition with what is registered: its text, in the column behind those of the owners, and these. */
 static Registered
 compare_registered(MakoStatement *existing, Datum *key, int owner_column, const char *fingerprint,
-				   MakoFunction *const *functions, int count)
+				   const List *actors)
 {
 	MakoRows	rows = mako_sql_query(existing, key, NULL);
 	Registered	registered = REGISTERED_NONE;
@@ -544,7 +598,7 @@ compare_registered(MakoStatement *existing, Datum *key, int owner_column, const 
 		MakoOwners	owners = mako_definition_owners(&rows, 0, owner_column);
 
 		registered = strcmp(mako_row_text(&rows, 0, owner_column + 2), fingerprint) == 0 &&
-			find_other_owner(&owners, functions, count, &number) == NULL ? REGISTERED_SAME : REGISTERED_OTHER;
+			find_other_owner(&owners, actors, &number) == NULL ? REGISTERED_SAME : REGISTERED_OTHER;
 	}
 	mako_rows_free(&rows);
 	return registered;
@@ -653,12 +707,13 @@ check_initial_state(const MakoWorkflow *workflow)
 
 /* Writes a workflow, unless it is there already. */
 static void
-write_workflow(const MakoWorkflow *workflow, bool replace)
+write_workflow(MakoWorkflow *workflow, bool replace)
 {
 	MakoFunction *functions[] = WORKFLOW_FUNCTIONS(workflow);
 	Datum		values[13] = {CStringGetTextDatum(workflow->workflow_id)};
 	char		nulls[] = "             ";
-	Registered	registered = compare_registered(&select_workflow, values, 8, workflow->fingerprint, functions, lengthof(functions));
+	List	   *actors = actors_of(functions, lengthof(functions), workflow->helpers);
+	Registered	registered = compare_registered(&select_workflow, values, 8, workflow->fingerprint, actors);
 
 	if (registered == REGISTERED_SAME)
 		return;
@@ -671,7 +726,7 @@ write_workflow(const MakoWorkflow *workflow, bool replace)
 	bind_document(workflow->event_type_source, 5, values, nulls);
 	bind_document(workflow->state_type_source, 6, values, nulls);
 	values[7] = Int32GetDatum(workflow->state_schema_version);
-	bind_owners(functions, lengthof(functions), 8, values);
+	bind_owners(actors, 8, values);
 	values[10] = CStringGetTextDatum(workflow->fingerprint);
 	bind_caller(11, values);
 	(void) write_definition(&insert_workflow, values, nulls);
@@ -743,12 +798,13 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
  * those as well.
  */
 static void
-write_migration(const MakoStateMigration *migration, bool replace)
+write_migration(MakoStateMigration *migration, bool replace)
 {
 	Datum		values[8] = {CStringGetTextDatum(migration->source_wf), CStringGetTextDatum(migration->target_wf)};
 	char		nulls[] = "        ";
 	char	   *name = psprintf("%s -> %s", migration->source_wf, migration->target_wf);
-	Registered	registered = compare_registered(&select_migration, values, 2, migration->fingerprint, &migration->migrate, 1);
+	List	   *actors = actors_of(&migration->migrate, 1, migration->helpers);
+	Registered	registered = compare_registered(&select_migration, values, 2, migration->fingerprint, actors);
 
 	if (registered == REGISTERED_SAME)
 		return;
@@ -758,7 +814,7 @@ write_migration(const MakoStateMigration *migration, bool replace)
 	(void) require_rights_on_workflow(migration->target_wf);
 	warn_if_used(registered, &select_uses_of_migration, values, "state migration", name);
 	bind_function(migration->migrate, 2, values, nulls);
-	bind_owners(&migration->migrate, 1, 3, values);
+	bind_owners(actors, 3, values);
 	values[5] = CStringGetTextDatum(migration->fingerprint);
 	bind_caller(6, values);
 	(void) write_definition(&insert_migration, values, nulls);

@@ -471,13 +471,18 @@ append_items(StringInfo out, List *items)
 			appendStringInfoString(out, ((const MakoItem *) lfirst(cell))->text.data);
 }
 
-/* Appends a registered function with everything that its results depend on; may say what cannot be seen. */
-void
+/*
+ * Appends a registered function with everything that its results depend on; may say what cannot be seen. Returns the helpers (OIDs) that
+ * run as another role, in the order of the text, which does not say as whom.
+ */
+List *
 mako_describe(StringInfo out, Oid function, Oid owner, bool tell_unseen)
 {
 	MakoDescription description = {.owner = owner};
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako description", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
+	List	   *others = NIL;
+	ListCell   *cell;
 
 	(void) mako_describe_item(&description, ProcedureRelationId, function);
 	/* The list grows while it is read. */
@@ -487,5 +492,9 @@ mako_describe(StringInfo out, Oid function, Oid owner, bool tell_unseen)
 		tell(&description);
 	append_items(out, description.items);
 	MemoryContextSwitchTo(old);
+	foreach(cell, description.items)
+		if (((const MakoItem *) lfirst(cell))->is_other)
+			others = lappend_oid(others, ((const MakoItem *) lfirst(cell))->object);
 	MemoryContextDelete(context);
+	return others;
 }

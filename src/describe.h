@@ -35,6 +35,7 @@ typedef struct MakoItem
 	bool		is_called;		/* an expression can call it: a function of which it is said that it is not seen through */
 	bool		is_unseen;		/* what it calls is not described by itself */
 	bool		has_unseen_call;	/* nor, with a call, for one of its calls */
+	bool		is_other;		/* a helper that runs as another role than the registered function */
 	StringInfoData text;		/* each property a line, indented by a tab */
 } MakoItem;
 
@@ -55,7 +56,7 @@ typedef struct MakoRow
 	TupleDesc	tupdesc;
 } MakoRow;
 
-extern void mako_describe(StringInfo out, Oid function, Oid owner, bool tell_unseen);
+extern List *mako_describe(StringInfo out, Oid function, Oid owner, bool tell_unseen);
 extern MakoItem *mako_describe_item(MakoDescription *description, Oid catalog, Oid object);
 extern MakoItem *mako_describe_note(MakoDescription *description, Oid catalog, Oid object);
 extern void mako_describe_note_type(MakoDescription *description, Oid type);

@@ -3,7 +3,8 @@
  *	  What a description says of each kind of object, and which others it notes.
  *
  * A property is there if a result can depend on it. So owners, comments, privileges, costs and estimators are not, nor is what a table
- * holds: that a table is read is said when its function is registered. Compiled code is known by its file and symbol.
+ * holds: that a table is read is said when its function is registered. Compiled code is known by its file and symbol. That a helper runs
+ * as another role is said, but not as whom: roles are renamed. definition.c remembers them.
  */
 #include "describe.h"
 
@@ -238,9 +239,9 @@ note_signature(MakoDescription *description, Oid function, Oid result)
 	mako_describe_note_type(description, result);
 }
 
-/* How a function behaves; with another one's rights, also as whom. */
+/* How a function behaves. */
 static char *
-behaviour_of(const MakoDescription *description, Form_pg_proc form)
+behaviour_of(const MakoItem *item, Form_pg_proc form)
 {
 	StringInfoData text;
 
@@ -249,8 +250,8 @@ behaviour_of(const MakoDescription *description, Form_pg_proc form)
 					 form->proretset ? " set" : "", form->proisstrict ? " strict" : "", form->proleakproof ? " leakproof" : "");
 	if (form->prosecdef)
 		appendStringInfoString(&text, " security definer");
-	if (form->prosecdef && form->proowner != description->owner)
-		appendStringInfo(&text, " as %s", quote_identifier(GetUserNameFromId(form->proowner, false)));
+	if (item->is_other)
+		appendStringInfoString(&text, " as another role");
 	return text.data;
 }
 
@@ -266,7 +267,8 @@ describe_function(MakoDescription *description, MakoItem *item, const MakoRow *r
 	if (form->prokind != PROKIND_PROCEDURE)
 		mako_describe_add(item, "returns", TextDatumGetCString(DirectFunctionCall1(pg_get_function_result, function)));
 	mako_describe_add(item, "language", get_language_name(form->prolang, false));
-	mako_describe_add(item, "kind", behaviour_of(description, form));
+	item->is_other = form->prosecdef && form->proowner != description->owner;
+	mako_describe_add(item, "kind", behaviour_of(item, form));
 	add_column(item, "settings", row, Anum_pg_proc_proconfig);
 	add_support(description, item, "support", form->prosupport);
 	add_transforms(description, item, row, form->prolang);

@@ -474,11 +474,14 @@ add_definition_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData
 
 	if (error->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 		code = "definition_changed";
+	else if (error->message_id != NULL && strcmp(error->message_id, MAKO_OTHER_OWNER) == 0)
+		code = "owner_changed";	/* of a helper */
 	else if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
 			 error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 		code = "name_not_found";
 	mako_diagnose_add(diagnosis, MAKO_ERROR, code, name,
-					  error->context == NULL || strcmp(code, "definition_changed") == 0 ? mako_diagnose_text(error) :
+					  error->context == NULL || strcmp(code, "definition_changed") == 0 || strcmp(code, "owner_changed") == 0 ?
+					  mako_diagnose_text(error) :
 					  psprintf("%s (%s)", mako_diagnose_text(error), pnstrdup(error->context, strcspn(error->context, "\n"))),
 					  strcmp(code, "name_not_found") == 0 ? "Qualify the names in the body: it runs on a path of its own." : error->hint);
 }

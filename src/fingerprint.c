@@ -3,8 +3,8 @@
  *	  What a definition is, as text and as sha256.
  *
  * The text of a function is made by describe.c: it, and everything of the users' that its results depend on. What cannot be seen is said
- * when it is registered: compiled code, and what a function in another language calls. Who owns it is not part of the text, but verified
- * by definition.c.
+ * when it is registered: compiled code, and what a function in another language calls. Who owns it, and the helpers that run as another
+ * role, is not part of the text, but verified by definition.c.
  *
  * Workflows share functions, most of all with their own next version, and a run describes each again before it returns. So a description
  * is kept until the transaction ends, or until something changes that it may be made of, which syscache invalidations tell: those of
@@ -37,6 +37,7 @@ typedef struct Described
 {
 	Oid			function;
 	char	   *text;
+	List	   *helpers;		/* (OIDs) that run as another role */
 } Described;
 
 /* Those that were made in this transaction; in a context below that of the transaction, NULL when there are none. */
@@ -175,7 +176,7 @@ forget(void *argument)
 }
 
 /* The description of a function that was kept; NULL when there is none that is still good. */
-static const char *
+static const Described *
 recall(Oid function)
 {
 	ListCell   *cell;
@@ -188,14 +189,14 @@ recall(Oid function)
 		const Described *described = lfirst(cell);
 
 		if (described->function == function)
-			return described->text;
+			return described;
 	}
 	return NULL;
 }
 
 /* Keeps a description that was begun at this generation. */
 static void
-keep(Oid function, const char *text, uint64 begun)
+keep(Oid function, const char *text, const List *helpers, uint64 begun)
 {
 	MemoryContext old;
 	Described  *described;
@@ -218,30 +219,37 @@ keep(Oid function, const char *text, uint64 begun)
 	described = palloc(sizeof(Described));
 	described->function = function;
 	described->text = pstrdup(text);
+	described->helpers = list_copy(helpers);
 	kept.list = lappend(kept.list, described);
 	MemoryContextSwitchTo(old);
 }
 
-/* Adds a registered function and its helpers to a definition's text, and may say what cannot be seen. */
-void
+/*
+ * Adds a registered function and its helpers to a definition's text, and may say what cannot be seen. Returns the helpers (OIDs) that run
+ * as another role, in the order of the text.
+ */
+List *
 mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen)
 {
-	const char *text = tell_unseen ? NULL : recall(function->oid);
+	const Described *known = tell_unseen ? NULL : recall(function->oid);
+	uint64		begun = generation;
+	StringInfoData description;
+	MakoGate	gate;
+	List	   *helpers;
 
-	if (text == NULL)
+	if (known != NULL)
 	{
-		uint64		begun = generation;
-		MakoGate	gate = mako_gate_enter(function->owner);
-		StringInfoData description;
-
-		initStringInfo(&description);
-		mako_describe(&description, function->oid, function->owner, tell_unseen);
-		mako_gate_leave(&gate);
-		text = description.data;
-		if (!tell_unseen)
-			keep(function->oid, text, begun);
+		appendStringInfoString(out, known->text);
+		return list_copy(known->helpers);
 	}
-	appendStringInfoString(out, text);
+	gate = mako_gate_enter(function->owner);
+	initStringInfo(&description);
+	helpers = mako_describe(&description, function->oid, function->owner, tell_unseen);
+	mako_gate_leave(&gate);
+	if (!tell_unseen)
+		keep(function->oid, description.data, helpers, begun);
+	appendStringInfoString(out, description.data);
+	return helpers;
 }
 
 /* sha256 of a description, in hexadecimal. */

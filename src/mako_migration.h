@@ -323,7 +323,7 @@ extern Oid	mako_function_state_type(const MakoFunction *function);
 
 extern void mako_fingerprint_init(void);
 extern uint64 mako_fingerprint_generation(void);
-extern void mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
+extern List *mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
 extern void mako_fingerprint_watch(Oid relation);
 extern bool mako_fingerprint_body(Oid function, FuncExpr *call, List *columns, List **trees);
@@ -367,7 +367,7 @@ extern List *mako_instances_generate(const MakoTypeDefinition *definition, int l
 
 /* ---- definition.c: what is registered -------------------------------------------------------------------------------------- */
 
-/* The owners of a definition's functions, as they are registered, in the order of the functions. */
+/* The owners of a definition's functions, as they are registered, in the order of the functions; then those of helpers of other roles. */
 typedef struct MakoOwners
 {
 	int			count;
@@ -389,6 +389,7 @@ typedef struct MakoWorkflow
 	int			state_schema_version;
 	char	   *description;	/* all of it as text */
 	char	   *fingerprint;	/* sha256 of that */
+	List	   *helpers;		/* (OIDs) in it that run as another role */
 } MakoWorkflow;
 
 /* One registered step. */
@@ -399,7 +400,11 @@ typedef struct MakoStateMigration
 	MakoFunction *migrate;		/* NULL: identity */
 	char	   *description;	/* like those of a workflow */
 	char	   *fingerprint;
+	List	   *helpers;
 } MakoStateMigration;
+
+/* What is said when a function has another owner: mako_check() knows it by that. */
+#define MAKO_OTHER_OWNER "function %s has another owner than when it was registered"
 
 extern MakoWorkflow *mako_definition_workflow(const char *workflow_id);
 extern MakoOwners mako_definition_owners(const MakoRows *rows, uint64 row, int column);

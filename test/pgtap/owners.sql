@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(76);
+SELECT plan(110);
 
 \ir include/helpers.sql
 SET client_min_messages = error;
@@ -141,6 +141,72 @@ UPDATE mako_workflow SET function_owner = array_replace(function_owner, 'owners_
 SELECT is(mako_fold('a@FV2024-10-01', '[{"event_type": "E", "payload": {"a": 1}}]'), '{"a": 1}', 'in another cluster, a role of this name');
 SELECT is(pg_temp.error_as('owners_member', $$SELECT mako_set_dispatch('a@FV2025-10-01', 'pinned')$$), NULL, 'is who registered there, too');
 ROLLBACK;
+
+-- A helper that runs as another role. Its owner is remembered behind those of the functions.
+SET ROLE owners_lib;
+CREATE FUNCTION lib.helper(state jsonb) RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER AS 'SELECT state';
+SET ROLE owners_other;
+CREATE FUNCTION lib.apply_helped(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT lib.helper(state || payload)';
+CREATE FUNCTION lib.in_flight_helped(state jsonb) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT lib.helper(state) IS NOT NULL';
+CREATE FUNCTION lib.migrate_helped(state jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT lib.helper(state)';
+RESET ROLE;
+-- Registered by a superuser, so that only the owners of functions have rights besides.
+CREATE TEMPORARY TABLE helped (n int GENERATED ALWAYS AS IDENTITY, kind text, name text, used text, registered text, unregistered text, function_owner text);
+INSERT INTO helped (kind, name, used, registered, unregistered, function_owner) VALUES
+  ('workflow', 'h@FV2024-10-01', $$SELECT mako_fold('h@FV2024-10-01', '[{"event_type": "E", "payload": {"a": 1}}]')$$,
+   $$SELECT mako_register_workflow('h@FV2024-10-01', 'lib.apply_helped', in_flight => 'lib.in_flight_helped', initial_state => '{}'%s)$$,
+   $$SELECT mako_unregister_workflow('h@FV2024-10-01')$$, '{owners_other,owners_other,owners_lib,owners_lib}'),
+  ('workflow', 'h@FV2025-10-01', $$SELECT mako_fold('h@FV2025-10-01', '[]')$$,
+   $$SELECT mako_register_workflow('h@FV2025-10-01', 'lib.apply_helped', initial_state => '{}'%s)$$,
+   $$SELECT mako_unregister_workflow('h@FV2025-10-01')$$, '{owners_other,owners_lib}'),
+  ('state migration', 'h@FV2024-10-01 -> h@FV2025-10-01', $$SELECT mako_migrate_state('h@FV2024-10-01', 'h@FV2025-10-01', '{}')$$,
+   $$SELECT mako_register_migration('h@FV2024-10-01', 'h@FV2025-10-01', 'lib.migrate_helped'%s)$$,
+   $$SELECT mako_unregister_migration('h@FV2024-10-01', 'h@FV2025-10-01')$$, '{owners_other,owners_lib}');
+SELECT format(registered, '') FROM helped ORDER BY n \gexec
+CREATE FUNCTION pg_temp.helped_owners(name text) RETURNS text LANGUAGE sql AS
+$$ SELECT w.function_owner::text FROM mako_workflow w WHERE w.workflow_id::text = name
+   UNION ALL SELECT m.function_owner::text FROM mako_state_migration m WHERE m.source_wf || ' -> ' || m.target_wf = name $$;
+CREATE FUNCTION pg_temp.helped_findings() RETURNS text LANGUAGE sql AS
+$$ SELECT string_agg(code || ' ' || subject, ', ') FROM mako_check() WHERE severity = 'error' AND subject ~ '^h@' $$;
+
+SELECT is(pg_temp.helped_owners(name), function_owner, name || ': whose its helpers are is kept') FROM helped ORDER BY n;
+ALTER ROLE owners_lib RENAME TO owners_lib_renamed;
+SELECT is(pg_temp.error(used), NULL, name || ': the renamed owner of a helper is the same role') FROM helped ORDER BY n;
+SELECT is(pg_temp.helped_findings(), NULL, 'which mako_check() knows');
+SELECT is(pg_temp.error(format(registered, '')), NULL, name || ': and so is the same registration') FROM helped ORDER BY n;
+SELECT format(registered, ', replace => true') FROM helped ORDER BY n \gexec
+SELECT is(pg_temp.helped_owners(name), function_owner, name || ': which writes nothing') FROM helped ORDER BY n;
+
+-- The helper's owner has no rights over the definition. The owner of the functions has them without his.
+SELECT matches(pg_temp.error_as('owners_lib_renamed', statement), '^42501\|permission denied for ' || kind || ' "' || name || '"\|', name || ': the owner of a helper may not ' || what)
+FROM helped, LATERAL (VALUES ('unregister it', unregistered),
+                             ('replace it', CASE kind WHEN 'workflow' THEN format('SELECT mako_register_workflow(%L, replace => true)', name)
+                                            ELSE $$SELECT mako_register_migration('h@FV2024-10-01', 'h@FV2025-10-01', replace => true)$$ END)) x (what, statement)
+ORDER BY n, what;
+SELECT matches(pg_temp.error_as('owners_lib_renamed', $$SELECT mako_set_dispatch('h@FV2025-10-01', 'pinned')$$), '^42501\|', 'nor set its dispatch');
+SELECT is(pg_temp.error_as('owners_other', $$SELECT mako_set_dispatch('h@FV2025-10-01', 'pinned')$$), NULL, 'the owner of the functions may');
+SELECT is(pg_temp.error_as('owners_other', unregistered), NULL, 'and unregister a step') FROM helped WHERE kind = 'state migration';
+
+-- In another cluster, the name decides here, too.
+BEGIN;
+UPDATE mako_workflow SET function_owner_identity = ARRAY(SELECT '1@1' FROM unnest(function_owner)), registered_by_identity = '1@1';
+SELECT matches(pg_temp.error($$SELECT mako_fold('h@FV2025-10-01', '[]')$$), '^42501\|function lib\.helper\(pg_catalog\.jsonb\) has another owner', 'in another cluster, a role of another name is not the owner of a helper');
+ALTER ROLE owners_lib_renamed RENAME TO owners_lib;
+SELECT is(pg_temp.error($$SELECT mako_fold('h@FV2025-10-01', '[]')$$), NULL, 'the one of this name is');
+ROLLBACK;
+ALTER ROLE owners_lib_renamed RENAME TO owners_lib;
+
+-- Another owner is another definition.
+ALTER FUNCTION lib.helper OWNER TO owners_author;
+SELECT is(pg_temp.error(used),
+          '42501|function lib.helper(pg_catalog.jsonb) has another owner than when it was registered|It would run with the rights of "owners_author"; registered was "owners_lib".|Register it again with replace => true.',
+          name || ': a helper of another owner is refused') FROM helped ORDER BY n;
+SELECT is(pg_temp.helped_findings(), 'owner_changed h@FV2024-10-01, owner_changed h@FV2024-10-01 -> h@FV2025-10-01, owner_changed h@FV2025-10-01', 'which mako_check() knows');
+SELECT matches(pg_temp.error(format(registered, '')), '^42710\|' || kind || ' "' || name || '" is already registered with another definition', name || ': it is another definition')
+FROM helped WHERE kind = 'workflow' ORDER BY n;
+SELECT format(registered, ', replace => true') FROM helped ORDER BY n \gexec
+SELECT is(pg_temp.error(used), NULL, name || ': that can be registered, and is used then') FROM helped ORDER BY n;
+SELECT is(pg_temp.helped_findings(), NULL, 'without a finding');
 
 -- One that is gone.
 SET ROLE owners_other;
