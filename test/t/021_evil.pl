@@ -140,6 +140,7 @@ my %calls = (
 		  state_schema_version => 2 }
 	],
 	mako_reject => [ {} ],
+	mako_remembered_relation => [ { relation => 'evil.deadline', relation_identity => '0\@1' } ],
 	mako_remove_dependent => [ { relation => 'evil.deadline' } ],
 	mako_remove_tag => [ { tag => 'tag', stream_id => "process/$tenant/$process" } ],
 	mako_required => [q[SELECT %.mako_required(value => '{"n": 1}'::jsonb,
@@ -692,7 +693,7 @@ sub check_door
 	my %by_other_means = map { $_ => 1 } qw(mako_check mako_current_progress mako_create_store
 	  mako_grant_triggers mako_assert_delegated mako_history_rows mako_store_finding_rows
 	  mako_store_problem mako_store_column mako_store_layout mako_open_schema mako_dependent_problem
-	  mako_sequence_problem mako_advance_sequences);
+	  mako_remembered_relation mako_sequence_problem mako_advance_sequences);
 	my %names = map { $_ => 1 } grep { !$without_store{$_} && !$by_other_means{$_} } map { $_->{name} }
 	  grep { !$_->{writes} } @all_calls;
 	my $is_refused = sub { $seen->{refused}{ $_[0] }{42501} };
