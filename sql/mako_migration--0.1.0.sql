@@ -1224,8 +1224,7 @@ $$
   SELECT coalesce(
     (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = (parse_ident(relation))[1] AND c.relname = (parse_ident(relation))[2]),
-    (SELECT c.oid FROM pg_class c, pg_control_system() s
-     WHERE c.oid = split_part(relation_identity, '@', 1)::oid AND s.system_identifier::text = split_part(relation_identity, '@', 2)))
+    (SELECT c.oid FROM pg_class c, pg_control_system() s WHERE c.oid::text || '@' || s.system_identifier::text = relation_identity))
 $$;
 COMMENT ON FUNCTION mako_remembered_relation(text, text) IS
 'the relation of that name or, when there is none, the one of that identity under the name that it has now; null for none';

@@ -47,11 +47,12 @@ static MakoStatement insert_dependent = {
 	8, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
-/* By the name that it has or, renamed or dropped, had when it was added. */
+/* By the name that it has or, renamed or dropped, had when it was added. The name is compared only: it may be none at all. */
 static MakoStatement delete_dependent = {
 	"DELETE FROM mako.dependent d WHERE d.process_column = $2 AND d.workflow_column = $3"
-	" AND (d.relation = $1"
-	"      OR %s.mako_remembered_relation(d.relation, d.relation_identity) = %s.mako_remembered_relation($1, '0@'))",
+	" AND (d.relation = $1 OR $1 = (SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
+	"  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+	"  WHERE c.oid = %s.mako_remembered_relation(d.relation, d.relation_identity)))",
 	3, {TEXTOID, TEXTOID, TEXTOID}
 };
 

@@ -3,8 +3,8 @@
  *	  What a definition is, as text and as sha256.
  *
  * The text of a function is made by describe.c: it, and everything of the users' that its results depend on. What cannot be seen is said
- * when it is registered: compiled code, and what a function in another language calls. Who owns it, and the helpers that run as another
- * role, is not part of the text, but verified by definition.c.
+ * when it is registered: compiled code, and what a function in another language calls. Who owns it, and who the helpers that run as
+ * another role, is not part of the text, but verified by definition.c.
  *
  * Workflows share functions, most of all with their own next version, and a run describes each again before it returns. So a description
  * is kept until the transaction ends, or until something changes that it may be made of, which syscache invalidations tell: those of

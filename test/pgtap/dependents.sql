@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(84);
+SELECT plan(85);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -136,6 +136,7 @@ SELECT is(mako_remove_dependent('dep."old name"', 'stream_no', 'workflow_id'), f
 ROLLBACK;
 BEGIN;
 ALTER TABLE dep."old name" RENAME TO "new name";
+SELECT is(mako_remove_dependent('new name', 'stream_no', 'workflow_id'), false, 'what is no name of it removes nothing');
 SELECT is(mako_remove_dependent('dep."new name"', 'stream_no', 'workflow_id'), true, 'it is removed by the name that it has');
 ROLLBACK;
 BEGIN;

@@ -769,7 +769,7 @@ INSERT INTO s.item (what, before, query) VALUES
              ARRAY(SELECT q.problem FROM m.mako_sequence_problem() q) AS sequences,
              d.sqlstate, d.problem AS dependent, d.hint, d.process_type
       FROM m.mako_store_column() c,
-           m.mako_dependent_problem(m.mako_remembered_relation('s.item', '0@'), 'what', 'query', NULL) d $$),
+           m.mako_dependent_problem(m.mako_remembered_relation('s.item', ''), 'what', 'query', NULL) d $$),
   ('progress',
    $$ SET LOCAL session_replication_role = replica;
       INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, update_registry,

@@ -140,7 +140,7 @@ my %calls = (
 		  state_schema_version => 2 }
 	],
 	mako_reject => [ {} ],
-	mako_remembered_relation => [ { relation => 'evil.deadline', relation_identity => '0\@1' } ],
+	mako_remembered_relation => [ { relation => 'evil.deadline', relation_identity => '0@1' } ],
 	mako_remove_dependent => [ { relation => 'evil.deadline' } ],
 	mako_remove_tag => [ { tag => 'tag', stream_id => "process/$tenant/$process" } ],
 	mako_required => [q[SELECT %.mako_required(value => '{"n": 1}'::jsonb,
