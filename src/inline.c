@@ -92,6 +92,7 @@ typedef struct Attempt
 {
 	Inliner    *inliner;
 	FuncExpr   *call;
+	bool		arguments_changed;	/* because a call in them was inlined */
 	HeapTuple	tuple;			/* of the function */
 	Expr	   *result;
 } Attempt;
@@ -516,16 +517,35 @@ collated(const FuncExpr *call, Node *expression)
 	return (Node *) result;
 }
 
+/*
+ * Plans a call whose arguments were planned before what they call was inlined. As with the server's own inlining, an argument that has
+ * become a null decides a strict call, and none of the others is evaluated. Returns true if the call is still a call.
+ */
+static bool
+plan_arguments(Attempt *attempt)
+{
+	Oid			function = attempt->call->funcid;
+	Expr	   *planned = plan((Node *) attempt->call);
+
+	if (IsA(planned, FuncExpr) && ((FuncExpr *) planned)->funcid == function)
+	{
+		attempt->call = (FuncExpr *) planned;
+		return true;
+	}
+	attempt->result = planned;
+	return false;
+}
+
 /* Inlines a call; states a reason where it cannot be. A callback of mako_isolation_run(). */
 static void
 inline_call(void *argument)
 {
 	Attempt    *attempt = argument;
 	Inliner    *inliner = attempt->inliner;
-	FuncExpr   *call = attempt->call;
+	FuncExpr   *call;
 	Body		body = {inliner};
 	Scope	   *scope;
-	const MakoSqlBody *parsed = body_of(inliner, call, attempt->tuple);
+	const MakoSqlBody *parsed;
 	Node	   *expression;
 	Oid			function = InvalidOid;
 	bool		denied;
@@ -533,6 +553,10 @@ inline_call(void *argument)
 	int			arguments_end;
 	ListCell   *cell;
 
+	if (attempt->arguments_changed && !plan_arguments(attempt))
+		return;
+	call = attempt->call;
+	parsed = body_of(inliner, call, attempt->tuple);
 	if (parsed == NULL)
 		return;
 	scope = open_scope(&body, NULL, parsed->query);
@@ -573,13 +597,13 @@ note(Inliner *inliner, Oid function)
 
 /* The expression that a call of an SQL function amounts to; NULL where it must stay a call. */
 static Expr *
-try_call(Inliner *inliner, FuncExpr *call)
+try_call(Inliner *inliner, FuncExpr *call, bool arguments_changed)
 {
 	Inliner		before = *inliner;
 	int			values = list_length(inliner->values);
 	int			active = list_length(inliner->active);
 	int			notes = list_length(inliner->notes);
-	Attempt		attempt = {inliner, call};
+	Attempt		attempt = {inliner, call, arguments_changed};
 	ErrorData  *error;
 
 	attempt.tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(call->funcid));
@@ -613,6 +637,7 @@ static Node *
 inline_calls(Node *node, void *context)
 {
 	Inliner    *inliner = context;
+	int			inlined = inliner->inlined;
 	FuncExpr   *call = NULL;
 	Expr	   *result = NULL;
 
@@ -630,7 +655,7 @@ inline_calls(Node *node, void *context)
 		call->funcretset = operator->opretset;
 	}
 	if (call != NULL && is_sql_function(call->funcid))
-		result = try_call(inliner, call);
+		result = try_call(inliner, call, inliner->inlined != inlined);
 	return result == NULL ? node : (Node *) result;
 }
 

@@ -186,6 +186,16 @@ CREATE FUNCTION t.nothing(a jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELEC
 SELECT pg_temp.define('strict_constant', $$ SELECT coalesce(t.strict_loose(payload, t.nothing(payload)), '"null"') $$);
 SELECT pg_temp.runs('strict_constant', pg_temp.events('1'), '"null"', '');
 
+-- A null that shows only when what gives it has been inlined decides as well, and nothing else is evaluated.
+CREATE FUNCTION t.null_at_once(a jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$ SELECT NULL::jsonb $$;
+CREATE FUNCTION t.fails(a jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE 'evaluated'; END $$;
+CREATE FUNCTION t.merged(a jsonb, b jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT a || b $$;
+CREATE FUNCTION t.strict_unused(a jsonb, b jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE STRICT AS $$ SELECT '1'::jsonb $$;
+SELECT pg_temp.define('strict_late', $$ SELECT jsonb_build_array(t.strict_unused(t.fails(payload), jsonb_strip_nulls(t.null_at_once(payload))),
+  t.strict_loose(t.fails(payload), t.strict_unused(payload, jsonb_strip_nulls(t.null_at_once(payload)))),
+  t.merged(t.fails(payload), t.merged(payload, jsonb_strip_nulls(t.null_at_once(payload))))) $$);
+SELECT pg_temp.runs('strict_late', pg_temp.events('1'), '[null, null, null]', '');
+
 ----------------------------------------------------------------------------------------------------
 -- Types and collations
 ----------------------------------------------------------------------------------------------------
