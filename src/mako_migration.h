@@ -101,7 +101,7 @@
 #include "compat.h"
 #include "sql.h"
 
-/* Our messages are told from the server's own by their domain: see isolation.c. */
+/* Our messages are told from the server's own by their domain: see subtransaction.c. */
 #undef TEXTDOMAIN
 #define TEXTDOMAIN PG_TEXTDOMAIN("mako_migration")
 
@@ -163,7 +163,7 @@ extern const char *mako_workflow_id_version(const char *workflow_id);
 extern bool mako_workflow_id_same_name(const char *a, const char *b);
 extern Datum mako_assert_workflow_id(PG_FUNCTION_ARGS);
 
-/* ---- result.c: arguments and results of functions -------------------------------------------------------------------------- */
+/* ---- rowset.c: arguments and results of functions -------------------------------------------------------------------------- */
 
 typedef struct MakoRowSet MakoRowSet;
 
@@ -173,7 +173,7 @@ extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
 extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls);
 extern void mako_rowset_add_rows(MakoRowSet *rows, MakoRows added);
 
-/* ---- isolation.c: what may fail alone -------------------------------------------------------------------------------------- */
+/* ---- subtransaction.c: what may fail alone -------------------------------------------------------------------------------------- */
 
 /*
  * Runs callback(argument) in a subtransaction. Returns NULL when it succeeded, else the error, in the current context, after

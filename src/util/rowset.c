@@ -1,5 +1,5 @@
 /*
- * result.c
+ * rowset.c
  *	  What functions have in common at their borders: arguments that must not be null, and rows as a result.
  */
 #include "mako_migration.h"

@@ -1,5 +1,5 @@
 /*
- * isolation.c
+ * subtransaction.c
  *	  What may fail alone: a callback in a subtransaction, whose error is a value unless it concerns the whole run.
  *
  * Which errors concern the whole run is told by their class, where the server has raised them: a function of a user may raise any class,
