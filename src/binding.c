@@ -7,7 +7,7 @@
  * text in the current memory context. Who only compares a field looks at its bytes (choice.c).
  */
 #include "binding.h"
-#include "json_functions.h"
+#include "json/json_functions.h"
 
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"

@@ -7,7 +7,7 @@
 #ifndef MAKO_BINDING_H
 #define MAKO_BINDING_H
 
-#include "expanded_json.h"
+#include "json/json_value.h"
 #include "inline.h"
 
 #include "executor/executor.h"

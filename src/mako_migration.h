@@ -46,7 +46,7 @@
  *	  program.c          planned, and evaluated as the function's owner        (MakoProgram)
  *	  json_functions.c   ... with drop-ins for the server's jsonb functions:
  *	  json_read.c, json_build.c, json_edit.c
- *	  expanded_json.c    the values that those work on                         (MakoJson)
+ *	  json_value.c    the values that those work on                         (MakoJson)
  *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
  *
  * What is registered (definition.c) is compared with what it is now at every use: fingerprint.c has it as text, which describe.c makes of
@@ -458,7 +458,7 @@ extern Datum mako_reject_in_program(PG_FUNCTION_ARGS);
 extern Datum mako_required(PG_FUNCTION_ARGS);
 extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 
-/* ---- expanded_json.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing ------------------ */
+/* ---- json_value.c, json_functions.c, json_read.c, json_build.c, json_edit.c: jsonb without serializing ------------------ */
 
 extern bool mako_json_function_is_native(Oid function);
 extern Oid	mako_json_call(const Node *node, List **arguments);

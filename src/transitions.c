@@ -15,7 +15,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-#include "expanded_json.h"
+#include "json/json_value.h"
 
 /* From one state to another by an event. */
 typedef struct Transition

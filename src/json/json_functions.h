@@ -11,7 +11,7 @@
 #ifndef MAKO_JSON_FUNCTIONS_H
 #define MAKO_JSON_FUNCTIONS_H
 
-#include "expanded_json.h"
+#include "json/json_value.h"
 
 #include "utils/fmgrprotos.h"
 

@@ -1,12 +1,12 @@
 /*
- * expanded_json.c
+ * json_value.c
  *	  The expanded JSON value: reading one from a jsonb, looking into it, building trees, and making a jsonb of it again.
  *
  * Pure: nothing here knows of expressions or functions. Whatever is made lives in the current memory context, which for a fold is that
  * of the stream; a box may live longer than the value in it. Nothing is built lazily but the flat size, which is a number: so a consumer
  * that flattens a value, in whichever memory context, leaves nothing behind in it.
  */
-#include "expanded_json.h"
+#include "json/json_value.h"
 
 #include "miscadmin.h"
 

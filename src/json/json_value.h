@@ -1,6 +1,6 @@
 /*
- * expanded_json.h
- *	  The expanded JSON value: what a jsonb looks like while programs work on it. For expanded_json.c and the drop-ins (json_functions.h).
+ * json_value.h
+ *	  The expanded JSON value: what a jsonb looks like while programs work on it. For json_value.c and the drop-ins (json_functions.h).
  *
  * A value is two words: what it is, and where. Scalars and whole stored containers stay where they are, in the bytes of a payload, a
  * state or a constant; an object or array that a function has made is a tree of such values. As a datum, a value travels in a MakoJson,

@@ -5,7 +5,7 @@
  * An expression keeps naming the server's functions: only the address that is called changes, once it has been prepared for evaluation.
  * Subscripts, which are no function, become one before.
  */
-#include "json_functions.h"
+#include "json/json_functions.h"
 #include "gate.h"
 
 #include "access/htup_details.h"
