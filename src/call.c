@@ -2,7 +2,7 @@
  * call.c
  *	  What keeps a call from running twice in one statement, or inside another one: for everything that moves streams.
  */
-#include "gate.h"
+#include "gate/gate.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"

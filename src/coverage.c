@@ -5,8 +5,8 @@
  * Whether a process is in flight is told by its workflow's own predicate over its state, so its events are folded. What cannot be folded
  * counts as in flight: nobody can say that it is finished.
  */
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

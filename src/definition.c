@@ -9,8 +9,8 @@
  * A definition belongs to the role that registered it, whose privileges it takes to change it. The owners of its functions may, too:
  * they could change those anyway. The owners of helpers that are SECURITY DEFINER are remembered behind them, and may not.
  */
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_proc.h"

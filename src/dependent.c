@@ -6,8 +6,8 @@
  * mako_plan() has a blocker and mako_check() a finding, all with the same sentence.
  */
 #include "dependent.h"
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 #include "access/relation.h"
 #include "catalog/pg_class.h"

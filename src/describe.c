@@ -9,7 +9,7 @@
  * names say what the parser made of that: another overload, cast or operator is another definition.
  */
 #include "describe.h"
-#include "gate.h"
+#include "gate/gate.h"
 #include "inline.h"
 
 #include "access/genam.h"

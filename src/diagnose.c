@@ -9,8 +9,8 @@
  */
 #include "dependent.h"
 #include "diagnose.h"
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"

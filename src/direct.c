@@ -15,8 +15,8 @@
  * What is opened lives in the current memory context. It is closed in the (sub)transaction that opened it,
  * or ends with it.
  */
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"

@@ -11,7 +11,7 @@
  * other sessions, too.
  */
 #include "describe.h"
-#include "gate.h"
+#include "gate/gate.h"
 #include "inline.h"
 
 #include "access/htup_details.h"

@@ -8,8 +8,8 @@
  *
  * Everything else that the tables refuse, mako_guard() refuses, unless one of our own statements is being executed.
  */
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

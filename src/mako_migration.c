@@ -2,8 +2,8 @@
  * mako_migration.c
  *	  Module magic and settings.
  */
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 PG_MODULE_MAGIC;
 

@@ -99,7 +99,7 @@
 #include "utils/uuid.h"
 
 #include "compat.h"
-#include "sql.h"
+#include "gate/sql.h"
 
 /* Our messages are told from the server's own by their domain: see subtransaction.c. */
 #undef TEXTDOMAIN

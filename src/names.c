@@ -6,7 +6,7 @@
  * because the parser has resolved them; here they say why a value is converted the way it is.
  */
 #include "describe.h"
-#include "gate.h"
+#include "gate/gate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_cast.h"

@@ -8,7 +8,7 @@
  * written. Memory is that of the call; that of a batch of heads is reset for the next.
  */
 #include "dependent.h"
-#include "door.h"
+#include "gate/door.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

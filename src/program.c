@@ -9,7 +9,7 @@
  * left in the middle has left its caches there too.
  */
 #include "binding.h"
-#include "gate.h"
+#include "gate/gate.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"

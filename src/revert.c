@@ -10,7 +10,7 @@
  * A batch lives in a context that is reset for the next, below that of the call.
  */
 #include "dependent.h"
-#include "door.h"
+#include "gate/door.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

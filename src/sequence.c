@@ -7,8 +7,8 @@
  * backwards, or have used it up. Sequences are found as what they are to their columns, whatever they are called, and are read and set as
  * the owner of the table.
  */
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"

@@ -10,8 +10,8 @@
  * way of the one goes with either way of the other, and is chosen at every flush.
  */
 #include "dependent.h"
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"

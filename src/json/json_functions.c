@@ -6,7 +6,7 @@
  * Subscripts, which are no function, become one before.
  */
 #include "json/json_functions.h"
-#include "gate.h"
+#include "gate/gate.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"

@@ -10,7 +10,7 @@
  * evaluates something is there and belongs to a role without the rights of that one. A plain temporary
  * table evaluates nothing; nor do defaults and checks that call harmless functions of the server only.
  */
-#include "gate.h"
+#include "gate/gate.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

@@ -6,8 +6,8 @@
  * them is here: columns, with type and null. The functions that look at a store, mako_store_problem()
  * among them, ask here, too.
  */
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

@@ -5,7 +5,7 @@
  * Role, security context and settings belong to the (sub)transaction that entered the gate, which
  * puts them back when an error ends it. Nothing here is caught.
  */
-#include "gate.h"
+#include "gate/gate.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

@@ -14,8 +14,8 @@
  * SPI leaves its own memory context as the current one, which lasts as long as the connection; every
  * function here puts the caller's back.
  */
-#include "door.h"
-#include "gate.h"
+#include "gate/door.h"
+#include "gate/gate.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
