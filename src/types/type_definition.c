@@ -5,7 +5,7 @@
  * The members of a schema are sorted as the keys of a jsonb object are, by length and then by bytes, so that checking an object is one
  * walk over both, side by side, without a lookup. The tree shares nothing with the document and lives in the current memory context.
  */
-#include "type_definition.h"
+#include "types/type_definition.h"
 
 #include "miscadmin.h"
 #include "utils/builtins.h"

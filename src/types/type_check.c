@@ -4,7 +4,7 @@
  *
  * Paths are linked frames on the C stack: they cost nothing until an error needs them.
  */
-#include "type_definition.h"
+#include "types/type_definition.h"
 
 #include "miscadmin.h"
 #include "utils/builtins.h"

@@ -12,7 +12,7 @@
  * However large a definition is, time and memory are bounded: a schema makes its next sample when one of its users asks for it, and there
  * are limits to the number of instances, to the size of each and of all, and to what is made on the way.
  */
-#include "type_definition.h"
+#include "types/type_definition.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
