@@ -10,7 +10,7 @@
  */
 #include "describe.h"
 #include "gate/gate.h"
-#include "inline.h"
+#include "evaluate/inline.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

@@ -12,7 +12,7 @@
  */
 #include "describe.h"
 #include "gate/gate.h"
-#include "inline.h"
+#include "evaluate/inline.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_collation.h"

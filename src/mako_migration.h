@@ -40,9 +40,9 @@
  *	  function.c         registered functions, found and checked               (MakoFunction)
  *	  inline.c           the call as one expression; what is used often, bound (MakoBinding)
  *	  sql_body.c         ... and the bodies that it is made of                 (MakoSqlBody)
- *	  share.c            ... in which no lookup stands twice
- *	  binding.c          fields, found without the executor                    (MakoField)
- *	  choice.c           CASE and comparisons over constants, by hash          (MakoChoice)
+ *	  shared_lookup.c            ... in which no lookup stands twice
+ *	  operand.c          fields, found without the executor                    (MakoField)
+ *	  case_table.c           CASE and comparisons over constants, by hash          (MakoChoice)
  *	  program.c          planned, and evaluated as the function's owner        (MakoProgram)
  *	  json_functions.c   ... with drop-ins for the server's jsonb functions:
  *	  json_read.c, json_build.c, json_edit.c
@@ -468,7 +468,7 @@ extern bool mako_json_is_field(const Node *node, bool *is_text);
 extern Expr *mako_json_functions_rewrite(Expr *expression);
 extern void mako_json_functions_replace(ExprState *state, MakoRefusalSink *sink);
 
-/* ---- sql_body.c, inline.c, share.c, binding.c, choice.c: from a call to a program (inline.h, binding.h) ------------------------ */
+/* ---- sql_body.c, inline.c, shared_lookup.c, operand.c, case_table.c: from a call to a program (inline.h, operand.h) ------------------------ */
 
 /* ---- program.c: a function as a planned expression ------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /*
- * binding.h
- *	  What programs are made of besides the executor's expressions: fields and choices. For binding.c, choice.c and program.c.
+ * operand.h
+ *	  What programs are made of besides the executor's expressions: fields and choices. For operand.c, case_table.c and program.c.
  *
  * Both stand in an expression as a parameter, and are evaluated where that is. They are planned with the program, and live as long.
  */
@@ -8,7 +8,7 @@
 #define MAKO_BINDING_H
 
 #include "json/json_value.h"
-#include "inline.h"
+#include "evaluate/inline.h"
 
 #include "executor/executor.h"
 

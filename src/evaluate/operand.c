@@ -1,12 +1,12 @@
 /*
- * binding.c
+ * operand.c
  *	  What a program evaluates at most once: bindings, among them fields of JSON, which need no executor.
  *
  * A field, jsonb -> 'key' or jsonb ->> 'key' of a parameter or of another binding, is what programs consist of. It is found where it
  * lies; only who wants a datum gets one: of a jsonb in a box that belongs to the binding and is used again by the next evaluation, of a
- * text in the current memory context. Who only compares a field looks at its bytes (choice.c).
+ * text in the current memory context. Who only compares a field looks at its bytes (case_table.c).
  */
-#include "binding.h"
+#include "evaluate/operand.h"
 #include "json/json_functions.h"
 
 #include "catalog/pg_proc.h"

@@ -8,7 +8,7 @@
  * function. The planned expression lasts for the run; its evaluation state is made anew after an error, because a function that was
  * left in the middle has left its caches there too.
  */
-#include "binding.h"
+#include "evaluate/operand.h"
 #include "gate/gate.h"
 
 #include "access/htup_details.h"

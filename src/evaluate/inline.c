@@ -17,7 +17,7 @@
  * it is when that fails.
  */
 #include "gate/gate.h"
-#include "inline.h"
+#include "evaluate/inline.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

@@ -1,6 +1,6 @@
 /*
  * inline.h
- *	  From the call of a function to one expression: its body, what is inlined, what is bound. For sql_body.c, inline.c, share.c, and those
+ *	  From the call of a function to one expression: its body, what is inlined, what is bound. For sql_body.c, inline.c, shared_lookup.c, and those
  *	  that explain or evaluate what they make.
  */
 #ifndef MAKO_INLINE_H
@@ -38,7 +38,7 @@ typedef struct MakoBinding
 {
 	Expr	   *expression;		/* planned; may refer to other bindings */
 	int16		typlen;			/* of its type */
-	struct MakoField *field;	/* NULL unless it is one: binding.c */
+	struct MakoField *field;	/* NULL unless it is one: operand.c */
 	Expr	   *chosen;			/* the expression with choices in it, which is evaluated */
 	const struct MakoProgram *program;
 	ExprState  *state;			/* lives as long as the program's; NULL for fields */
@@ -60,7 +60,7 @@ typedef struct MakoInlineNote
 extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
 extern bool mako_depends_on_context(Node *node);
 
-/* ---- share.c: lookups that an expression repeats --------------------------------------------------------------------------- */
+/* ---- shared_lookup.c: lookups that an expression repeats --------------------------------------------------------------------------- */
 
 extern void mako_share(Expr **expression, List **bindings);
 

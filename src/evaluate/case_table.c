@@ -1,5 +1,5 @@
 /*
- * choice.c
+ * case_table.c
  *	  CASE and comparisons over constant texts, as one look into a hash table.
  *
  * Functions that handle events ask again and again what a text is: CASE payload->>'type' WHEN 'a' THEN ..., x = 'a', x IN ('a', 'b').
@@ -10,7 +10,7 @@
  *
  * Planned as the owner of the function, in the memory context of the program.
  */
-#include "binding.h"
+#include "evaluate/operand.h"
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_proc.h"

@@ -5,7 +5,7 @@
  * The function is compiled as a program is, but never evaluated. What was inlined is in the inliner's notes; what is called stands in
  * the planned expressions. Everything lives in the memory context of the call.
  */
-#include "inline.h"
+#include "evaluate/inline.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_collation.h"

@@ -1,5 +1,5 @@
 /*
- * share.c
+ * shared_lookup.c
  *	  Lookups that an expression repeats, done once.
  *
  * Functions over JSON say payload->'data' and state->>'status' again and again, and inlining puts their bodies side by side. A lookup in
@@ -7,7 +7,7 @@
  * does a field that stands there once, because bindings find fields without the executor.
  * Nothing that can fail is shared, and nothing volatile could be here. Pure; works on the planned expression of a program.
  */
-#include "inline.h"
+#include "evaluate/inline.h"
 
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"

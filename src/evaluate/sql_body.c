@@ -7,7 +7,7 @@
  * in the current memory context.
  */
 #include "gate/gate.h"
-#include "inline.h"
+#include "evaluate/inline.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_proc.h"
