@@ -13,7 +13,7 @@
  *	  migrate.c    the call: arguments, reports as rows
  *	  call.c       not twice, and not inside another one
  *	  run.c        plans -> heads -> events, in either order -> report         (MakoRequest)
- *	  plan.c       definitions on the path, verified and fingerprinted         (MakoPlan)
+ *	  migration_path.c       definitions on the path, verified and fingerprinted         (MakoPlan)
  *	  census.c     how many streams run under which workflow; which match, if
  *				   they are few                                                (MakoCensus)
  *	  seen.c       which ones the pass has met                                 (MakoSeen)
@@ -412,7 +412,7 @@ extern char *mako_definition_fingerprint(const char *workflow_id);
 extern void mako_definition_require(const char *workflow_id);
 extern MakoStateMigration *mako_definition_migration(const char *source_wf, const char *target_wf);
 
-/* ---- plan.c: the path from source to target -------------------------------------------------------------------------------- */
+/* ---- migration_path.c: the path from source to target -------------------------------------------------------------------------------- */
 
 typedef struct MakoPlan
 {

@@ -6,7 +6,7 @@
  * holds: that a table is read is said when its function is registered. Compiled code is known by its file and symbol. That a helper runs
  * as another role is said, but not as whom: roles are renamed. definition.c remembers them.
  */
-#include "describe.h"
+#include "define/describe.h"
 
 #include "access/htup_details.h"
 #include "access/genam.h"

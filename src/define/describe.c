@@ -8,7 +8,7 @@
  * A tree is part of the text twice. Deparsed, or as the source, it says what was written. The functions, operators and casts that it
  * names say what the parser made of that: another overload, cast or operator is another definition.
  */
-#include "describe.h"
+#include "define/describe.h"
 #include "gate/gate.h"
 #include "evaluate/inline.h"
 

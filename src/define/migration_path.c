@@ -1,5 +1,5 @@
 /*
- * plan.c
+ * migration_path.c
  *	  From a pair of workflow ids to the definitions that a migration needs: the shortest path through the registered steps.
  */
 #include "mako_migration.h"

@@ -5,7 +5,7 @@
  * The server finds the same when it records what a view depends on, but only for what is stored. Besides, it leaves casts out,
  * because the parser has resolved them; here they say why a value is converted the way it is.
  */
-#include "describe.h"
+#include "define/describe.h"
 #include "gate/gate.h"
 
 #include "access/htup_details.h"

@@ -10,7 +10,7 @@
  * is kept until the transaction ends, or until something changes that it may be made of, which syscache invalidations tell: those of
  * other sessions, too.
  */
-#include "describe.h"
+#include "define/describe.h"
 #include "gate/gate.h"
 #include "evaluate/inline.h"
 
