@@ -28,7 +28,7 @@
  *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
  *	  snapshot.c   snapshots, heads, dependents: many streams of all runs, in
  *				   key order                                                   (MakoWriter)
- *	  direct.c     rows to tables that do nothing but hold rows                (MakoDirect)
+ *	  table_write.c     rows to tables that do nothing but hold rows                (MakoDirect)
  *	  report.c     counts and errors                                           (MakoReport)
  *	  audit.c      the runs, for those who ask later
  *	  progress.c   how far it has come, for others to see
@@ -58,7 +58,7 @@
  * verify.c proves what runs and applications have stored: retrace.c computes it again, through every recorded move. transitions.c tells
  * which states follow which.
  *
- * What an engine calls goes the same way: append.c writes through the tables' own triggers (invariants.c), behind the fence around a
+ * What an engine calls goes the same way: append.c writes through the tables' own triggers (triggers.c), behind the fence around a
  * version (fence.c), with the numbers of sequence.c; state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it; for dry_run.c, which moves them
  * without writing (merge_patch.c says what has changed); and for diagnose.c, which looks for what is wrong with definitions and store
@@ -209,7 +209,7 @@ extern void mako_fence_close(const char *format_version);
 extern const char *mako_fence_status(const char *format_version);
 extern const char *mako_fence_closed(const char *format_version);
 
-/* ---- direct.c: writing rows without a statement ---------------------------------------------------------------------------- */
+/* ---- table_write.c: writing rows without a statement ---------------------------------------------------------------------------- */
 
 typedef struct MakoDirect MakoDirect;
 
@@ -229,7 +229,7 @@ extern const char *mako_sequence_problems(void);
 extern void mako_sequence_catch_up(void);
 extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
 
-/* ---- invariants.c: the store's triggers ------------------------------------------------------------------------------------ */
+/* ---- triggers.c: the store's triggers ------------------------------------------------------------------------------------ */
 
 extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls);

@@ -1,5 +1,5 @@
 /*
- * invariants.c
+ * triggers.c
  *	  What the store's tables guarantee, whoever writes to them: the triggers.
  *
  * A statement-level trigger on mako.event checks a whole INSERT or COPY at once from its transition table: per stream, sequence

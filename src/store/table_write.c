@@ -1,5 +1,5 @@
 /*
- * direct.c
+ * table_write.c
  *	  Writing rows of the store's tables without a statement: where that is the same, and how it is done.
  *
  * A statement parses, plans, and prepares every check of its table, and it moves rows through arrays and
