@@ -14,13 +14,13 @@
  *	  call.c       not twice, and not inside another one
  *	  run.c        plans -> heads -> events, in either order -> report         (MakoRequest)
  *	  migration_path.c       definitions on the path, verified and fingerprinted         (MakoPlan)
- *	  census.c     how many streams run under which workflow; which match, if
+ *	  match.c     how many streams run under which workflow; which match, if
  *				   they are few                                                (MakoCensus)
  *	  seen.c       which ones the pass has met                                 (MakoSeen)
  *	  stream.c     heads in stream_no order, locked; boundaries; few matches:
  *				   events in key order                                         (MakoStream, MakoEvent)
- *	  lookup.c     ... from their index, without a statement                   (MakoLookup)
- *	  gather.c     many matches: events in heap order, until a stream has all  (MakoGathered)
+ *	  event_index.c     ... from their index, without a statement                   (MakoLookup)
+ *	  heap_order.c     many matches: events in heap order, until a stream has all  (MakoGathered)
  *	  chunk.c      ... in small chunks of memory                               (MakoChunks)
  *	  batch.c      many streams in few subtransactions                         (MakoBatch)
  *	  move.c       one stream, from its events to its state under the target   (MakoMover, MakoMove)
@@ -589,7 +589,7 @@ mako_prefetch(const void *start, Size size)
 extern void *mako_chunk_allocate(MakoChunks *chunks, Size size);
 extern void mako_chunk_free(MakoChunks *chunks, void *chunk, Size size);
 
-/* ---- census.c: how many streams run under which workflow ------------------------------------------------------------------- */
+/* ---- match.c: how many streams run under which workflow ------------------------------------------------------------------- */
 
 typedef struct MakoCensus MakoCensus;
 
@@ -609,7 +609,7 @@ extern void mako_seen_add(MakoSeen *seen, int64 number);
 extern bool mako_seen_has(const MakoSeen *seen, int64 number);
 extern int64 mako_seen_count(const MakoSeen *seen);
 
-/* ---- lookup.c: the events of one stream after another, from an index ------------------------------------------------------- */
+/* ---- event_index.c: the events of one stream after another, from an index ------------------------------------------------------- */
 
 typedef struct MakoLookup MakoLookup;
 
@@ -675,7 +675,7 @@ extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_
 extern const char *mako_stream_folding_workflow(MakoReader *reader);
 extern void mako_stream_close_events(MakoReader *reader);
 
-/* ---- gather.c: events in heap order, for many streams at once -------------------------------------------------------------- */
+/* ---- heap_order.c: events in heap order, for many streams at once -------------------------------------------------------------- */
 
 typedef struct MakoGather MakoGather;
 

@@ -4,7 +4,7 @@
  *
  * The heads of all runs come from one cursor, a batch at a time, in stream_no order. Their events are read in one of two orders. In key
  * order, a batch's events are looked up with a snapshot taken after its heads were locked, so that nothing is missed that others
- * committed while we waited. In heap order, gather.c reads all events once, with a snapshot of its start, and asks for heads on its
+ * committed while we waited. In heap order, heap_order.c reads all events once, with a snapshot of its start, and asks for heads on its
  * way; whatever is not complete or without order then is looked up, too. So the result is the same. What fails alone, batch.c
  * isolates. The results of all runs wait in one writer, which writes them together. What it writes may fire triggers, and one of them may
  * append to a stream whose head comes later: the cursor leaves that out, so it is looked for in the end.

@@ -1,5 +1,5 @@
 /*
- * gather.c
+ * heap_order.c
  *	  Many matches: one pass over the events in heap order, which collects them until a stream has all of them.
  *
  * A stream is open from the moment its head is locked until there are as many events behind its start as its head's version says; then

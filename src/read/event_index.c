@@ -1,5 +1,5 @@
 /*
- * lookup.c
+ * event_index.c
  *	  Few matches: the events of one stream after another, from the index on their numbers.
  *
  * A statement that looks up the events of many streams pays twice as much for its nodes, and for rows that are formed and taken apart

@@ -3,9 +3,9 @@
  *	  Reading: the matching heads, locked in stream_no order; the states they start from; their events in key order.
  *
  * Heads come from one cursor over the whole pass, so that they are found in one pass whichever plan the server takes. Events are
- * looked up in their index, stream by stream (lookup.c), so that few matches cost little and memory stays bounded however long a
+ * looked up in their index, stream by stream (event_index.c), so that few matches cost little and memory stays bounded however long a
  * stream is. Where only a statement can read them, it is one cursor a batch: the heads of the batch drive one index lookup each, which
- * come in the order of the heads, and within a stream in the order of the events. Where many streams match, gather.c has collected the
+ * come in the order of the heads, and within a stream in the order of the events. Where many streams match, heap_order.c has collected the
  * events, and a reader only hands them out.
  */
 #include "gate/door.h"

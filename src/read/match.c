@@ -1,5 +1,5 @@
 /*
- * census.c
+ * match.c
  *	  One look at every head before a pass: how many streams run under which workflow, and which ones match where those are few.
  *
  * What a run skips, which order of reading is the better one, and the heads to lock: three questions that take three scans of
