@@ -55,11 +55,11 @@
  * explain.c takes a function the same way and says what became of it, call by call; preview.c, of which functions, streams and events a
  * migration would need, and what stands against it.
  *
- * verify.c proves what runs and applications have stored: retrace.c computes it again, through every recorded move. transitions.c tells
+ * verify.c proves what runs and applications have stored: history.c computes it again, through every recorded move. transitions.c tells
  * which states follow which.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (triggers.c), behind the fence around a
- * version (fence.c), with the numbers of sequence.c; state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; survey.c
+ * version (fence.c), with the numbers of sequence.c; state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; streams.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it; for dry_run.c, which moves them
  * without writing (merge_patch.c says what has changed); and for diagnose.c, which looks for what is wrong with definitions and store
  * (probe.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of snapshot.c.
@@ -784,7 +784,7 @@ typedef struct MakoBatch
 
 extern void mako_batch_run(MakoBatch *batch);
 
-/* ---- survey.c: the streams of a workflow in passing -------------------------------------------------------------------------- */
+/* ---- streams.c: the streams of a workflow in passing -------------------------------------------------------------------------- */
 
 typedef struct MakoSurvey
 {
@@ -803,7 +803,7 @@ typedef struct MakoSurvey
 
 extern void mako_survey_run(const MakoSurvey *survey);
 
-/* ---- retrace.c: the states of a stream, computed again through its recorded moves (retrace.h) ----------------------------------- */
+/* ---- history.c: the states of a stream, computed again through its recorded moves (history.h) ----------------------------------- */
 
 /* ---- coverage.c: what is left on a format version -------------------------------------------------------------------------- */
 

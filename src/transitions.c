@@ -2,7 +2,7 @@
  * transitions.c
  *	  The state machine that the streams of a workflow have gone through, as rows and as a Mermaid diagram.
  *
- * survey.c reads the streams, replay.c tells of every event that it folds. What a state is called is found where it lies, expanded or not.
+ * streams.c reads the streams, replay.c tells of every event that it folds. What a state is called is found where it lies, expanded or not.
  * A stream counts when all of it is folded, so one that cannot be folded leaves nothing behind. The counts live in the current memory
  * context.
  */

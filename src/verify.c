@@ -2,12 +2,12 @@
  * verify.c
  *	  Proofs: what runs have stored, and what applications have stored, against what the events say.
  *
- * Streams come in batches of a cursor, each with its recorded moves, and are computed again by retrace.c; batch.c isolates what fails
+ * Streams come in batches of a cursor, each with its recorded moves, and are computed again by history.c; batch.c isolates what fails
  * alone. Nothing is locked or written, and everything is read with one snapshot, so what others append meanwhile does not matter. What is
  * found of a stream becomes rows when the stream is done. A batch's memory is in a context of its own, which is reset for the next.
  */
 #include "gate/door.h"
-#include "retrace.h"
+#include "fold/history.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

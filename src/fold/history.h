@@ -1,6 +1,6 @@
 /*
- * retrace.h
- *	  The states of a stream, computed again through its recorded moves. For retrace.c and what proves by it: verify.c.
+ * history.h
+ *	  The states of a stream, computed again through its recorded moves. For history.c and what proves by it: verify.c.
  */
 #ifndef MAKO_RETRACE_H
 #define MAKO_RETRACE_H

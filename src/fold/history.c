@@ -1,5 +1,5 @@
 /*
- * retrace.c
+ * history.c
  *	  The states of a stream, computed again: from its events, and through its recorded moves.
  *
  * This is what a migration did, told a second time and without trusting what the first time left behind: at a recorded move the state is
@@ -9,7 +9,7 @@
  * Moves are read for many streams at once and live in the current memory context, with the stored states that the caller asks for. A
  * retrace belongs to one stream; its state is in the memory of the fold at hand.
  */
-#include "retrace.h"
+#include "fold/history.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

@@ -1,5 +1,5 @@
 /*
- * survey.c
+ * streams.c
  *	  The streams of a workflow in passing: read, folded by somebody and forgotten. No locks, no writes, so it works in read-only
  *	  transactions and on a standby.
  *
