@@ -7,7 +7,7 @@
  * definitions allow, tried with generated instances and with a sample of the store (probe.c). Whatever is examined is examined in a
  * subtransaction, so that an error in it is a finding and not an error of the check. Nothing is written or locked.
  */
-#include "dependent.h"
+#include "migrate/dependent.h"
 #include "diagnose.h"
 #include "gate/door.h"
 #include "gate/gate.h"

@@ -11,7 +11,7 @@
  * Flow of a run, from the call to the report. Further below, a file stands behind those that it calls.
  *
  *	  migrate.c    the call: arguments, reports as rows
- *	  call.c       not twice, and not inside another one
+ *	  call_guard.c       not twice, and not inside another one
  *	  run.c        plans -> heads -> events, in either order -> report         (MakoRequest)
  *	  migration_path.c       definitions on the path, verified and fingerprinted         (MakoPlan)
  *	  match.c     how many streams run under which workflow; which match, if
@@ -26,7 +26,7 @@
  *	  move.c       one stream, from its events to its state under the target   (MakoMover, MakoMove)
  *	  replay.c     ... from what it starts from to its head                    (MakoReplay)
  *	  fold.c       upcast, apply, migrate, check: one event, one state         (MakoFold)
- *	  snapshot.c   snapshots, heads, dependents: many streams of all runs, in
+ *	  writer.c   snapshots, heads, dependents: many streams of all runs, in
  *				   key order                                                   (MakoWriter)
  *	  table_write.c     rows to tables that do nothing but hold rows                (MakoDirect)
  *	  report.c     counts and errors                                           (MakoReport)
@@ -62,7 +62,7 @@
  * version (fence.c), with the numbers of sequence.c; state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; streams.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it; for dry_run.c, which moves them
  * without writing (merge_patch.c says what has changed); and for diagnose.c, which looks for what is wrong with definitions and store
- * (probe.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of snapshot.c.
+ * (probe.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of writer.c.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
@@ -75,7 +75,7 @@
  * payloads (there, or gathered), stored states and constants of the programs; nothing changes once it is made. It becomes flat when it is
  * checked, when the stream's context has grown too large, and when it waits to be written. What is bound is valid for one evaluation.
  *
- * Errors. What goes wrong in one stream is caught by batch.c (reading, folding) or snapshot.c (writing), becomes a MakoError and
+ * Errors. What goes wrong in one stream is caught by batch.c (reading, folding) or writer.c (writing), becomes a MakoError and
  * ends nothing but that stream. fold.c and below raise ordinary errors and know nothing of transactions, with two exceptions: a refusal
  * is taken down instead, where the caller wants it so; and inline.c isolates each call that it tries, which may never be made.
  */
@@ -828,7 +828,7 @@ extern const char *mako_coverage_obstacles(List *list, bool undecided_only);
 
 extern Jsonb *mako_merge_patch_between(Jsonb *source, Jsonb *target);
 
-/* ---- snapshot.c: writing snapshots, heads, dependents ---------------------------------------------------------------------- */
+/* ---- writer.c: writing snapshots, heads, dependents ---------------------------------------------------------------------- */
 
 /* What a stream is known by to dependents; lives in the writer's context. */
 typedef struct MakoStreamName
@@ -922,7 +922,7 @@ extern void mako_run_check_fingerprint(const char *fingerprint, const char *expe
 extern bool mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why);
 extern List *mako_run(const MakoRequest *requests, int count);
 
-/* ---- call.c: not twice, and not inside another one -------------------------------------------------------------------------- */
+/* ---- call_guard.c: not twice, and not inside another one -------------------------------------------------------------------------- */
 
 extern void mako_call_init(void);
 extern void mako_call_check(const char *function);

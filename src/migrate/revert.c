@@ -9,7 +9,7 @@
  *
  * A batch lives in a context that is reset for the next, below that of the call.
  */
-#include "dependent.h"
+#include "migrate/dependent.h"
 #include "gate/door.h"
 
 #include "access/htup_details.h"

@@ -1,5 +1,5 @@
 /*
- * snapshot.c
+ * writer.c
  *	  Writing: snapshots, heads and dependents of many streams at once, in key order.
  *
  * Results of all runs of a pass wait in the writer's context until there are enough of them. A flush is one subtransaction; only when it
@@ -9,7 +9,7 @@
  * Snapshots and heads go straight to their tables (table_write.c), and by a statement where somebody has given a table more to do. Either
  * way of the one goes with either way of the other, and is chosen at every flush.
  */
-#include "dependent.h"
+#include "migrate/dependent.h"
 #include "gate/door.h"
 #include "gate/gate.h"
 

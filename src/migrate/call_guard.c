@@ -1,5 +1,5 @@
 /*
- * call.c
+ * call_guard.c
  *	  What keeps a call from running twice in one statement, or inside another one: for everything that moves streams.
  */
 #include "gate/gate.h"

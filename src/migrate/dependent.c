@@ -5,7 +5,7 @@
  * What can never follow is refused when it is added. A table may become so later: then a run refuses,
  * mako_plan() has a blocker and mako_check() a finding, all with the same sentence.
  */
-#include "dependent.h"
+#include "migrate/dependent.h"
 #include "gate/door.h"
 #include "gate/gate.h"
 
@@ -115,7 +115,7 @@ mako_dependent_read(void)
 
 /* ---- following ------------------------------------------------------------------------------ */
 
-/* A statement about the rows of a dependent that belong to the streams of its parameters, which are those of write_dependents() in snapshot.c. */
+/* A statement about the rows of a dependent that belong to the streams of its parameters, which are those of write_dependents() in writer.c. */
 static MakoStatement *
 statement_of(const MakoDependent *dependent, const char *begins, const char *between, const char *ends)
 {

@@ -12,7 +12,7 @@
  * the caller's, which outlives the transactions; a batch's, in one below that.
  */
 #include "gate/door.h"
-#include "batched.h"
+#include "migrate/batched.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

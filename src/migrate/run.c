@@ -14,8 +14,8 @@
  *
  * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
-#include "batched.h"
-#include "dependent.h"
+#include "migrate/batched.h"
+#include "migrate/dependent.h"
 
 #include "access/xact.h"
 #include "utils/builtins.h"

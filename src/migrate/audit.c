@@ -5,7 +5,7 @@
  * A row of mako.migration_run is final once its run has ended. That of a batched run is, with its batches, all that a later call needs to
  * go on with it; of each source at most one is unfinished. A trigger of somebody's that swallows a row of the trail ends the run.
  */
-#include "batched.h"
+#include "migrate/batched.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
