@@ -59,7 +59,7 @@
  * which states follow which.
  *
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (triggers.c), behind the fence around a
- * version (fence.c), with the numbers of sequence.c; state.c reads through replay.c, with folds that fold_cache.c keeps; route.c finds; streams.c
+ * version (fence.c), with the numbers of sequence.c; state.c reads through replay.c, with folds that fold_cache.c keeps; routing.c finds; streams.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it; for dry_run.c, which moves them
  * without writing (merge_patch.c says what has changed); and for diagnose.c, which looks for what is wrong with definitions and store
  * (probe.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of writer.c.

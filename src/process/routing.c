@@ -1,5 +1,5 @@
 /*
- * route.c
+ * routing.c
  *	  Routing: keys lead to one stream, tags to many; mako_lookup() says whether a message may go there.
  *
  * Keys belong to a tenant, and lead to streams of that tenant only. With the format version of a message, the dispatch policy of the
