@@ -52,7 +52,7 @@
  * What is registered (definition.c) is compared with what it is now at every use: fingerprint.c has it as text, which describe.c makes of
  * everything that a function's results depend on (describe.h).
  *
- * explain.c takes a function the same way and says what became of it, call by call; preview.c, of which functions, streams and events a
+ * explain.c takes a function the same way and says what became of it, call by call; plan.c, of which functions, streams and events a
  * migration would need, and what stands against it.
  *
  * verify.c proves what runs and applications have stored: history.c computes it again, through every recorded move. transitions.c tells
@@ -61,8 +61,8 @@
  * What an engine calls goes the same way: append.c writes through the tables' own triggers (triggers.c), behind the fence around a
  * version (fence.c), with the numbers of sequence.c; state.c reads through replay.c, with folds that fold_cache.c keeps; routing.c finds; streams.c
  * looks at many streams in passing, for coverage.c, which tells what is left on a version, and retires it; for dry_run.c, which moves them
- * without writing (merge_patch.c says what has changed); and for diagnose.c, which looks for what is wrong with definitions and store
- * (probe.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of writer.c.
+ * without writing (merge_patch.c says what has changed); and for check.c, which looks for what is wrong with definitions and store
+ * (check_values.c tries the former with values that instances.c makes of type definitions). revert.c undoes a run, with the writer of writer.c.
  *
  * Memory. The run context lives as long as the call. Below it hang the batch context (heads, boundaries; reset per batch), the gathering
  * (streams and events in chunks of its own, free for others when the stream is folded or left; seven eighths of the setting), the fold's
@@ -938,7 +938,7 @@ extern void mako_migrate_check_arguments(const char *source, const char *target,
 extern MakoRequest *mako_migrate_requests(const MakoRequest *version, List *workflows);
 extern List *mako_migrate_workflows(const MakoRequest *version);
 
-/* ---- explain.c: how a function will run, for preview.c ---------------------------------------------------------------------- */
+/* ---- explain.c: how a function will run, for plan.c ---------------------------------------------------------------------- */
 
 /* A call that remains of a function. */
 typedef struct MakoCalled

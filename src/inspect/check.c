@@ -1,14 +1,14 @@
 /*
- * diagnose.c
+ * check.c
  *	  mako_check(): what is wrong, or will be, with store, definitions and steps; one row a cause.
  *
  * What is to be found in tables and catalogs is asked in SQL: mako_step_finding(), mako_store_finding(). Here is what needs parse trees
  * and programs: the functions, looked through as fingerprint.c does; and whether apply and migrate take everything that the type
- * definitions allow, tried with generated instances and with a sample of the store (probe.c). Whatever is examined is examined in a
+ * definitions allow, tried with generated instances and with a sample of the store (check_values.c). Whatever is examined is examined in a
  * subtransaction, so that an error in it is a finding and not an error of the check. Nothing is written or locked.
  */
 #include "migrate/dependent.h"
-#include "diagnose.h"
+#include "inspect/check.h"
 #include "gate/door.h"
 #include "gate/gate.h"
 

@@ -1,5 +1,5 @@
 /*
- * preview.c
+ * plan.c
  *	  mako_plan(): what a migration would use and read, and what stands against it, before anybody runs or rehearses it.
  *
  * What makes a plan impossible, a workflow that is not registered or a way that there is not, is the error that mako_migrate() raises.

@@ -1,6 +1,6 @@
 /*
- * diagnose.h
- *	  What the two files of mako_check() share: diagnose.c and probe.c. For them only.
+ * check.h
+ *	  What the two files of mako_check() share: check.c and check_values.c. For them only.
  */
 #ifndef MAKO_DIAGNOSE_H
 #define MAKO_DIAGNOSE_H

@@ -1,12 +1,12 @@
 /*
- * probe.c
+ * check_values.c
  *	  Do apply and migrate take everything that they may meet? Tried with generated instances, and with a sample of the store.
  *
  * A workflow's states are those that its events reach from the initial state, and those that are generated from its state type definition.
  * An event type that none of them accepts is a finding, and so is a state that a step refuses or takes to something that the target's
  * definition does not allow. Everything of a workflow lives in a context of its own, what one attempt needs in one below it.
  */
-#include "diagnose.h"
+#include "inspect/check.h"
 
 #include <ctype.h>
 
