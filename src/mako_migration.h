@@ -44,7 +44,7 @@
  *	  operand.c          fields, found without the executor                    (MakoField)
  *	  case_table.c           CASE and comparisons over constants, by hash          (MakoChoice)
  *	  program.c          planned, and evaluated as the function's owner        (MakoProgram)
- *	  json_functions.c   ... with drop-ins for the server's jsonb functions:
+ *	  drop_in.c          ... with drop-ins for the server's jsonb functions:
  *	  json_read.c, json_build.c, json_edit.c
  *	  json_value.c    the values that those work on                         (MakoJson)
  *	  refusal.c          mako_reject(), mako_required() and null, not raised   (MakoRefusal)
@@ -465,6 +465,7 @@ extern Oid	mako_json_call(const Node *node, List **arguments);
 extern bool mako_json_function_is_lookup(Oid function);
 extern bool mako_json_function_compares_texts(Oid function, bool *is_negated);
 extern bool mako_json_is_field(const Node *node, bool *is_text);
+extern PGFunction mako_json_drop_in(PGFunction function);
 extern Expr *mako_json_functions_rewrite(Expr *expression);
 extern void mako_json_functions_replace(ExprState *state, MakoRefusalSink *sink);
 

@@ -1,6 +1,6 @@
 /*
  * json_functions.h
- *	  What the drop-ins for the server's jsonb functions share. For json_functions.c, json_read.c, json_build.c and json_edit.c.
+ *	  What the drop-ins for the server's jsonb functions share. For json_argument.c, drop_in_list.c, json_read.c, json_build.c and json_edit.c.
  *
  * A drop-in native_f() does what the server's f() does, but copies nothing and serializes nothing: it looks into the value where it
  * is, and answers with one that points there. Whatever is rare, and every error, it leaves to f() itself, which takes expanded values
