@@ -229,6 +229,13 @@ extern const char *mako_sequence_problems(void);
 extern void mako_sequence_catch_up(void);
 extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
 
+/* ---- store_check.c: the store as a whole ------------------------------------------------------------------------------------ */
+
+extern bool mako_store_is_whole(void);
+extern const char *mako_store_problems(void);
+extern void mako_store_check(void);
+extern void mako_store_check_for_run(void);
+
 /* ---- triggers.c: the store's triggers ------------------------------------------------------------------------------------ */
 
 extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);

@@ -904,6 +904,25 @@ mako_rows_free(MakoRows *rows)
 	rows->count = 0;
 }
 
+/* Adds the rows of a statement, whose columns have the types of these, and frees them. */
+void
+mako_rowset_add_rows(MakoRowSet *rows, MakoRows added)
+{
+	TupleDesc	type = mako_rowset_type(rows);
+	int			width = type->natts;
+	Datum	   *values = palloc(sizeof(Datum) * width);
+	bool	   *nulls = palloc(sizeof(bool) * width);
+
+	for (uint64 row = 0; row < added.count; row++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < width; i++)
+			values[i] = mako_row_value(&added, row, i + 1, TupleDescAttr(type, i)->atttypid, &nulls[i]);
+		mako_rowset_add(rows, values, nulls);
+	}
+	mako_rows_free(&added);
+}
+
 /* ---- cursors -------------------------------------------------------------------------------- */
 
 /* Opens a cursor; with own_snapshot on a new snapshot, otherwise on the active one. It ends with its (sub)transaction. */

@@ -162,7 +162,7 @@ mako_dry_run(PG_FUNCTION_ARGS)
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako dry run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	connection = mako_sql_connect();
-	mako_door_check_store();
+	mako_store_check();
 	rehearse(&survey, source_wf, target_wf, PG_GETARG_BOOL(3), rows);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);

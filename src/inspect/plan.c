@@ -173,7 +173,7 @@ block_source(Preview *preview)
 static void
 block_store(Preview *preview)
 {
-	const char *problems = mako_door_problems();
+	const char *problems = mako_store_problems();
 
 	if (problems == NULL)
 		problems = mako_sequence_problems();

@@ -262,7 +262,7 @@ make_runs(Call *call, const MakoRequest *request, bool whole_version)
 		call->count = list_length(workflows);
 	}
 	else
-		mako_door_check_for_run();
+		mako_store_check_for_run();
 	call->runs = palloc0(sizeof(MakoBatchedRun) * (call->count + 1));
 	for (int i = 0; i < call->count; i++)
 		call->runs[i].request = requests[i];

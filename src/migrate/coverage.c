@@ -227,7 +227,7 @@ close_version(const char *format_version, const char *function)
 
 	mako_gate_require_change(function);
 	connection = mako_sql_connect();
-	mako_door_check_store();
+	mako_store_check();
 	mako_coverage_require_version(format_version);
 	mako_fence_close(format_version);
 	return connection;

@@ -339,7 +339,7 @@ mako_add_dependent(PG_FUNCTION_ARGS)
 	mako_require_value(!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(2), "relation, process_column and workflow_column");
 	wanted[0] = PG_GETARG_DATUM(0);
 	connection = mako_sql_connect();
-	mako_door_check_store();
+	mako_store_check();
 	rows = mako_sql_query(&select_problem, wanted, wanted_nulls);
 	if (rows.count == 0)
 		ereport(ERROR,
@@ -382,7 +382,7 @@ mako_remove_dependent(PG_FUNCTION_ARGS)
 
 	mako_gate_require_change("mako_remove_dependent()");
 	connection = mako_sql_connect();
-	mako_door_check_store();
+	mako_store_check();
 	removed = mako_invariants_write(&delete_dependent, values, NULL);
 	mako_sql_disconnect(connection);
 	PG_RETURN_BOOL(removed > 0);

@@ -119,7 +119,7 @@ mako_migrate(PG_FUNCTION_ARGS)
 	old = MemoryContextSwitchTo(context);
 	mako_sql_check_deferred();
 	connection = mako_sql_connect();
-	mako_door_check_for_run();
+	mako_store_check_for_run();
 	mako_report_columns(linitial(run(&request, 1, command)), tupdesc, values, nulls);
 	mako_sql_defer_again();
 	mako_sql_disconnect(connection);
@@ -228,7 +228,7 @@ mako_migrate_workflows(const MakoRequest *version)
 {
 	List	   *workflows;
 
-	mako_door_check_for_run();
+	mako_store_check_for_run();
 	mako_coverage_require_version(version->source_wf);
 	mako_coverage_require_version(version->target_wf);
 	check_decisions(version->source_wf, version->target_wf);

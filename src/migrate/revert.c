@@ -452,7 +452,7 @@ mako_revert(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect();
 	/* Right after a migration, statistics know nothing of its snapshots: what looks expensive would be compiled anew for every batch. */
 	mako_sql_set(connection, "jit", "off");
-	mako_door_check_for_run();
+	mako_store_check_for_run();
 	mako_call_check_once(command, "mako_revert", "run", subject);
 	mako_call_run(work, &revert);
 	mako_call_remember(command, "mako_revert", subject);

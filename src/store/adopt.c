@@ -93,7 +93,7 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");	/* cannot happen */
 	connection = mako_sql_connect();
-	mako_door_check_store();
+	mako_store_check();
 	/* This is maintenance: it goes through all events, as CREATE INDEX does. */
 	mako_sql_set(connection, "work_mem", GetConfigOption("maintenance_work_mem", false, false));
 	(void) mako_sql_execute(&lock_events, NULL, NULL);

@@ -84,7 +84,7 @@ is_among(const char *name, const char *const *names, int count)
 }
 
 /*
- * Returns true if the table has no check but the store's own, which mako_door_is_whole() knows by their
+ * Returns true if the table has no check but the store's own, which mako_store_is_whole() knows by their
  * definitions. What we write keeps those by construction: they are about what does not change, about
  * numbers that are not negative, and about the syntax of workflow ids, which are registered ones.
  */
@@ -102,7 +102,7 @@ has_own_checks_only(const TupleConstr *constraints)
 	return true;
 }
 
-/* Returns true if no trigger fires but the store's own, which let us pass; mako_door_is_whole() knows those, too. */
+/* Returns true if no trigger fires but the store's own, which let us pass; mako_store_is_whole() knows those, too. */
 static bool
 has_own_triggers_only(const TriggerDesc *triggers, CmdType command)
 {
@@ -148,7 +148,7 @@ is_plain(const MakoDirect *direct, CmdType command)
 		relation->rd_rules == NULL && !relation->rd_rel->relhassubclass && !relation->rd_rel->relispartition &&
 		(constraints == NULL || !MakoHasGenerated(constraints)) && has_own_checks_only(constraints) &&
 		has_own_triggers_only(relation->trigdesc, command) && is_permitted(direct, command) &&
-		mako_door_is_whole();
+		mako_store_is_whole();
 }
 
 /* Finds the columns. */

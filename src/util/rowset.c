@@ -65,21 +65,3 @@ mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls)
 {
 	tuplestore_putvalues(rows->store, rows->tupdesc, unconstify(Datum *, values), unconstify(bool *, nulls));
 }
-
-/* Adds the rows of a statement, whose columns have the types of these, and frees them. */
-void
-mako_rowset_add_rows(MakoRowSet *rows, MakoRows added)
-{
-	int			width = rows->tupdesc->natts;
-	Datum	   *values = palloc(sizeof(Datum) * width);
-	bool	   *nulls = palloc(sizeof(bool) * width);
-
-	for (uint64 row = 0; row < added.count; row++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < width; i++)
-			values[i] = mako_row_value(&added, row, i + 1, TupleDescAttr(rows->tupdesc, i)->atttypid, &nulls[i]);
-		mako_rowset_add(rows, values, nulls);
-	}
-	mako_rows_free(&added);
-}
