@@ -124,7 +124,8 @@
 
 typedef struct MakoStream MakoStream;	/* below: stream.c */
 
-/* Settings: mako_migration.c. */
+/* Settings: settings.c. */
+extern void mako_settings_init(void);
 extern int	mako_max_memory;	/* kB for events that wait for others and states that wait to be written */
 extern int	mako_batch_size;	/* heads locked and read at once */
 extern bool mako_native_evaluation; /* programs run on expanded values */

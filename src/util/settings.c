@@ -1,0 +1,80 @@
+/*
+ * settings.c
+ *	  The settings that the extension defines.
+ */
+#include "mako_migration.h"
+
+#include "utils/guc.h"
+
+int			mako_max_memory = 64 * 1024;
+int			mako_batch_size = 1000;
+bool		mako_native_evaluation = true;
+int			mako_scan_order = MAKO_SCAN_AUTO;
+int			mako_progress_interval = 0;
+
+static const struct config_enum_entry scan_orders[] = {
+	{"auto", MAKO_SCAN_AUTO, false},
+	{"heap", MAKO_SCAN_HEAP, false},
+	{"key", MAKO_SCAN_KEY, false},
+	{NULL, 0, false}
+};
+
+/* Defines them. Called when the library is loaded. */
+void
+mako_settings_init(void)
+{
+	/*
+	 * A run keeps migrated states until there are enough of them to be written together, and where it reads events in heap order, those
+	 * of streams that are not complete yet. More memory means fewer, larger writes, fewer subtransactions and fewer streams that must be
+	 * looked up one by one; a state larger than this is still migrated.
+	 */
+	DefineCustomIntVariable("mako_migration.max_memory",
+							"Memory that a migration may use for events that wait for others and states that wait to be written.",
+							NULL,
+							&mako_max_memory,
+							64 * 1024, 1024, MAX_KILOBYTES,
+							PGC_USERSET, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+
+	/* For tests: with small batches, a few streams meet every border between batches. */
+	DefineCustomIntVariable("mako_migration.batch_size",
+							"Number of streams that a migration locks and reads at once.",
+							NULL,
+							&mako_batch_size,
+							1000, 1, 100000,
+							PGC_USERSET, GUC_NOT_IN_SAMPLE,
+							NULL, NULL, NULL);
+
+	/*
+	 * Plain SQL functions are inlined, and jsonb functions in them work on expanded values. Off, functions are called and jsonb is
+	 * serialized in every step: several times slower, with the same results, except that a called function evaluates arguments that it
+	 * does not use, which may be errors. To be switched off if a result is ever in doubt.
+	 */
+	DefineCustomBoolVariable("mako_migration.native_evaluation",
+							 "Evaluates plain SQL functions without calling them, on expanded JSON values.",
+							 NULL,
+							 &mako_native_evaluation,
+							 true,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+
+	/* For tests and measurements: statistics tell which order is faster, and both give the same result. */
+	DefineCustomEnumVariable("mako_migration.scan_order",
+							 "Order in which a migration reads events.",
+							 "\"heap\" is the order in which they lie, wherever that is possible; \"key\" looks up every stream.",
+							 &mako_scan_order,
+							 MAKO_SCAN_AUTO, scan_orders,
+							 PGC_USERSET, GUC_NOT_IN_SAMPLE,
+							 NULL, NULL, NULL);
+
+	/* Who waits for a migration in psql sees how far it is; everybody else looks at mako_progress, which costs no messages. */
+	DefineCustomIntVariable("mako_migration.progress_interval",
+							"Time between notices of how far a migration has come; 0 for none.",
+							NULL,
+							&mako_progress_interval,
+							0, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("mako_migration");
+}
