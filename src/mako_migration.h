@@ -169,6 +169,7 @@ extern Datum mako_assert_workflow_id(PG_FUNCTION_ARGS);
 typedef struct MakoRowSet MakoRowSet;
 
 extern void mako_require_value(bool has_value, const char *name);
+extern char *mako_argument_text(FunctionCallInfo fcinfo, int argument, const char *name);
 extern MakoRowSet *mako_rowset_begin(FunctionCallInfo fcinfo);
 extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
 extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls);
@@ -419,6 +420,15 @@ extern MakoOwners mako_definition_owners(const MakoRows *rows, uint64 row, int c
 extern char *mako_definition_fingerprint(const char *workflow_id);
 extern void mako_definition_require(const char *workflow_id);
 extern MakoStateMigration *mako_definition_migration(const char *source_wf, const char *target_wf);
+
+/* ---- register.c, owners.c: what changes a definition, or what belongs to it ---------------------------------------------------- */
+
+extern MakoConnection mako_register_begin(const char *function);
+extern uint64 mako_register_write(MakoStatement *statement, Datum *values, const char *nulls);
+extern bool mako_register_is_used(MakoStatement *statement, Datum *values);
+extern bool mako_register_require(MakoStatement *select, Datum *key, const char *kind, const char *name, const char *done);
+extern bool mako_register_require_workflow(const char *workflow_id);
+extern void mako_actors_bind_caller(int parameter, Datum *values);
 
 /* ---- migration_path.c: the path from source to target -------------------------------------------------------------------------------- */
 

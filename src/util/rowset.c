@@ -6,6 +6,7 @@
 
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
@@ -18,6 +19,14 @@ mako_require_value(bool has_value, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null", name)));
+}
+
+/* The text of an argument that must not be null. */
+char *
+mako_argument_text(FunctionCallInfo fcinfo, int argument, const char *name)
+{
+	mako_require_value(!PG_ARGISNULL(argument), name);
+	return TextDatumGetCString(PG_GETARG_DATUM(argument));
 }
 
 /* Where the rows of a call go; lives in the context in which it was begun. */
