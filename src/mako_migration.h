@@ -122,8 +122,6 @@
 #define MAKO_ERRCODE_NOT_OK MAKE_SQLSTATE('M','K','0','0','6')	/* too many streams failed */
 #define MAKO_ERRCODE_PROCESS_EXISTS MAKE_SQLSTATE('M','K','0','0','7')	/* mako_spawn() of one that is there */
 
-typedef struct MakoStream MakoStream;	/* below: stream.c */
-
 /* Settings: settings.c. */
 extern void mako_settings_init(void);
 extern int	mako_max_memory;	/* kB for events that wait for others and states that wait to be written */
@@ -222,6 +220,16 @@ extern void mako_direct_close(MakoDirect *direct);
 
 /* ---- head.c: changes heads ------------------------------------------------------------------------------------------------- */
 
+/* A head that is locked, as it is now. */
+typedef struct MakoHead
+{
+	int64		stream_no;
+	const char *stream_id;
+	const char *workflow_id;
+	int64		version;		/* last sequence number */
+	ItemPointerData tid;
+} MakoHead;
+
 extern bool mako_head_advance(const ItemPointerData *tid, int64 version);
 extern MakoDirect *mako_head_open(void);
 
@@ -243,7 +251,7 @@ extern void mako_store_check_for_run(void);
 extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls);
 extern uint64 mako_invariants_advances(void);
-extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head);
+extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoHead *head);
 pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 													const char *detail);
 
@@ -542,6 +550,7 @@ typedef struct MakoEvent
 typedef struct MakoFold
 {
 	const MakoPlan *plan;
+	const MakoWorkflow *workflow;	/* the plan's first, of the streams that are folded */
 	ParamListInfo parameters;
 	MakoProgram *upcast;		/* NULL where the workflow has none, like the next two */
 	MakoProgram *apply;
@@ -651,7 +660,7 @@ typedef struct MakoGathered
 } MakoGathered;
 
 /* A stream: its head and where folding starts. Those of a run are locked and live in the batch context. */
-struct MakoStream
+typedef struct MakoStream
 {
 	int64		stream_no;
 	char	   *stream_id;		/* NULL where nobody needs names, like tenant_id and process_id */
@@ -667,7 +676,7 @@ struct MakoStream
 	bool		boundary_missing;	/* the newest migration snapshot is of another workflow */
 	bool		periodic_too;	/* it may start from a periodic snapshot */
 	const MakoGathered *gathered;	/* its events in order, where they have been gathered */
-};
+} MakoStream;
 
 typedef struct MakoReader MakoReader;
 
@@ -688,7 +697,7 @@ extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count, con
 extern void mako_stream_load_states(MakoStream *streams, int count);
 extern MakoRows mako_stream_find_beyond(int64 first, int64 last);
 extern void mako_stream_rehearse(void);
-extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count, MakoFold *const *folds);
+extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count, const bool *has_apply);
 extern MakoReader *mako_stream_open_gathered(const MakoStream *streams, int count);
 extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_no);
 extern const char *mako_stream_folding_workflow(MakoReader *reader);
@@ -709,7 +718,7 @@ typedef enum MakoGatherNeed
 extern bool mako_gather_is_possible(const char **why_not);
 extern MakoGather *mako_gather_open(int sources);
 extern MakoGatherNeed mako_gather_advance(MakoGather *gather);
-extern void mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, MakoFold *const *folds);
+extern void mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, const bool *has_apply);
 extern MakoStream *mako_gather_take(MakoGather *gather, int *count);
 extern void mako_gather_release(MakoGather *gather);
 extern void mako_gather_forget(MakoGather *gather, int64 stream_no);

@@ -45,13 +45,16 @@ open_reader(const MakoBatch *batch)
 {
 	const MakoStream *streams = &batch->streams[batch->next];
 	int			count = batch->end - batch->next;
+	bool	   *has_apply = palloc(sizeof(bool) * batch->sources);
 	bool		wanted = false;
 
+	for (int source = 0; source < batch->sources; source++)
+		has_apply[source] = batch->folds[source]->workflow->apply != NULL;
 	for (int i = 0; i < count && !wanted; i++)
-		wanted = batch->folds[streams[i].source]->plan->workflows[0]->apply != NULL;
+		wanted = has_apply[streams[i].source];
 	if (!wanted)
 		return NULL;
-	return batch->gathered ? mako_stream_open_gathered(streams, count) : mako_stream_open_events(streams, count, batch->folds);
+	return batch->gathered ? mako_stream_open_gathered(streams, count) : mako_stream_open_events(streams, count, has_apply);
 }
 
 /* Notes that the stream at hand was refused, in the batch's memory. */
@@ -97,7 +100,7 @@ take_streams(void *argument)
 	while (go_on && batch->next < batch->end)
 	{
 		MakoFold   *fold = begin_stream(batch);
-		bool		has_apply = fold->plan->workflows[0]->apply != NULL;
+		bool		has_apply = fold->workflow->apply != NULL;
 
 		CHECK_FOR_INTERRUPTS();
 		go_on = batch->take(batch->argument, &batch->streams[batch->next], has_apply ? reader : NULL);

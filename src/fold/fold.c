@@ -36,6 +36,7 @@ mako_fold_create(const MakoPlan *plan)
 	const MakoWorkflow *source = plan->workflows[0];
 
 	fold->plan = plan;
+	fold->workflow = source;
 	fold->native = mako_native_evaluation;
 	fold->parameters = mako_program_parameters();
 	fold->upcast = mako_program_compile(source->upcast);
@@ -72,7 +73,7 @@ mako_fold_require_apply(const MakoFold *fold)
 	if (fold->apply == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("workflow \"%s\" has no apply function", fold->plan->workflows[0]->workflow_id)));
+				 errmsg("workflow \"%s\" has no apply function", fold->workflow->workflow_id)));
 }
 
 /* Where a fold is, for the context of an error; an ErrorContextCallback. */
@@ -178,7 +179,7 @@ lasting(const MakoEvent *event, Datum value, bool is_text)
 static bool
 read_payload(MakoFold *fold, const MakoEvent *event)
 {
-	const MakoWorkflow *source = fold->plan->workflows[0];
+	const MakoWorkflow *source = fold->workflow;
 	Datum		payload;
 
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE, lasting(event, event->event_type, true));
@@ -228,7 +229,7 @@ mako_fold_event(MakoFold *fold, const MakoEvent *event)
 	fold->phase = MAKO_PHASE_LOAD;
 	fold->sequence_number = event->sequence_number;
 	accepted = read_payload(fold, event) &&
-		call(fold, MAKO_PHASE_APPLY, fold->apply, fold->plan->workflows[0]->apply,
+		call(fold, MAKO_PHASE_APPLY, fold->apply, fold->workflow->apply,
 			 "A CASE without ELSE is null for an event type that it does not handle.", &state);
 	MemoryContextSwitchTo(old);
 	if (accepted)
@@ -260,7 +261,7 @@ mako_fold_is_in_flight(MakoFold *fold)
 	if (fold->in_flight == NULL)
 		return true;
 	old = MemoryContextSwitchTo(fold->stream_context);
-	if (!call(fold, MAKO_PHASE_STATE, fold->in_flight, fold->plan->workflows[0]->in_flight,
+	if (!call(fold, MAKO_PHASE_STATE, fold->in_flight, fold->workflow->in_flight,
 			  "The predicate must be true or false for every state.", &in_flight))
 		in_flight = BoolGetDatum(true);
 	MemoryContextSwitchTo(old);

@@ -28,7 +28,7 @@ take(const char *workflow_id)
 		MakoFold   *fold = list_nth(cache, i);
 		bool		old = fold->generation != mako_fingerprint_generation() || fold->native != mako_native_evaluation;
 
-		if (!old && strcmp(fold->plan->workflows[0]->workflow_id, workflow_id) != 0)
+		if (!old && strcmp(fold->workflow->workflow_id, workflow_id) != 0)
 			continue;
 		cache = list_delete_nth_cell(cache, i);
 		if (old || found != NULL)
@@ -44,7 +44,7 @@ take(const char *workflow_id)
 	}
 	/* Asking for the fingerprint may have let invalidations in. */
 	return fingerprint != NULL && found->generation == mako_fingerprint_generation() &&
-		strcmp(fingerprint, found->plan->workflows[0]->fingerprint) == 0 ? found : NULL;
+		strcmp(fingerprint, found->workflow->fingerprint) == 0 ? found : NULL;
 }
 
 /* The fold of one workflow, to be given back. */

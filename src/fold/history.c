@@ -204,7 +204,7 @@ workflow_to_come(const MakoRetrace *trace, int64 sequence_number)
 static MakoFold *
 fold_of(const MakoRetrace *trace, const char *workflow_id)
 {
-	return strcmp(trace->main->plan->workflows[0]->workflow_id, workflow_id) == 0 ? trace->main :
+	return strcmp(trace->main->workflow->workflow_id, workflow_id) == 0 ? trace->main :
 		mako_replay_fold(trace->replay, workflow_id, workflow_id);
 }
 
@@ -261,7 +261,7 @@ go_to(MakoRetrace *trace, const char *workflow_id)
 	{
 		const MakoFold *fold = fold_of(trace, workflow_id);
 
-		enter(trace, workflow_id, fold->apply == NULL ? (Datum) 0 : JsonbPGetDatum(fold->plan->workflows[0]->initial_state));
+		enter(trace, workflow_id, fold->apply == NULL ? (Datum) 0 : JsonbPGetDatum(fold->workflow->initial_state));
 	}
 	else if (!trace->known)
 		enter(trace, workflow_id, (Datum) 0);

@@ -75,7 +75,7 @@ mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_w
 	foreach(cell, replay->folds)
 	{
 		fold = lfirst(cell);
-		if (strcmp(fold->plan->workflows[0]->workflow_id, source_wf) == 0 &&
+		if (strcmp(fold->workflow->workflow_id, source_wf) == 0 &&
 			strcmp(fold->plan->workflows[fold->plan->steps]->workflow_id, target_wf) == 0)
 			return fold;
 	}
@@ -240,7 +240,7 @@ mako_replay_is_needed(const MakoStream *stream)
 void
 mako_replay_stored(MakoFold *fold, const MakoStream *stream)
 {
-	const MakoWorkflow *workflow = fold->plan->workflows[0];
+	const MakoWorkflow *workflow = fold->workflow;
 
 	if (stream->start != stream->version || stream->boundary_missing)
 		ereport(ERROR,
@@ -279,7 +279,7 @@ replay_missing(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, Mak
 static void
 tell_fold(const MakoReplay *replay, const MakoFold *fold, Datum event_type)
 {
-	MakoMoment	moment = {fold->sequence_number, event_type, 0, fold->plan->workflows[0]->workflow_id, fold->state};
+	MakoMoment	moment = {fold->sequence_number, event_type, 0, fold->workflow->workflow_id, fold->state};
 
 	replay->tell(replay->argument, &moment);
 }
@@ -291,7 +291,7 @@ tell_fold(const MakoReplay *replay, const MakoFold *fold, Datum event_type)
 bool
 mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader)
 {
-	const MakoWorkflow *workflow = fold->plan->workflows[0];
+	const MakoWorkflow *workflow = fold->workflow;
 	const MakoEvent *event;
 	int64		expected = stream->start + 1;
 
@@ -405,7 +405,7 @@ enter(Walk *walk, const char *workflow_id, Datum state, int64 sequence_number)
 static void
 enter_first(Walk *walk, const char *workflow_id)
 {
-	const MakoWorkflow *workflow = mako_replay_fold(walk->replay, workflow_id, workflow_id)->plan->workflows[0];
+	const MakoWorkflow *workflow = mako_replay_fold(walk->replay, workflow_id, workflow_id)->workflow;
 
 	enter(walk, workflow_id, workflow->apply == NULL ? (Datum) 0 : JsonbPGetDatum(workflow->initial_state), 0);
 }
@@ -437,7 +437,7 @@ take_moves(Walk *walk, const Moves *moves, int64 sequence_number)
 		if (move->sequence_number != sequence_number)
 			continue;
 		enter(walk, move->target_wf, move->state, sequence_number);
-		mako_replay_check_schema_version(walk->fold->plan->workflows[0], &boundary);
+		mako_replay_check_schema_version(walk->fold->workflow, &boundary);
 		tell(walk, sequence_number, (Datum) 0, move->run_id);
 	}
 }

@@ -19,7 +19,7 @@ mako_survey_run(const MakoSurvey *survey)
 	MemoryContext batch_context = AllocSetContextCreate(context, "mako batch", ALLOCSET_DEFAULT_SIZES);
 	MakoFold   *fold = survey->fold;
 	MakoReplay *replay = survey->replay;
-	const char *workflow_id = fold->plan->workflows[0]->workflow_id;
+	const char *workflow_id = fold->workflow->workflow_id;
 	MakoBatch	batch = {.folds = &fold,.replays = &replay,.sources = 1,.take = survey->take,.fail = survey->fail,
 	.argument = survey->argument};
 	MakoCursor *heads = survey->sample < 0 ? mako_stream_open_heads(&workflow_id, 1, survey->tenant_id, survey->with_names) :

@@ -517,7 +517,7 @@ begin_workflow(void *argument)
 	const MakoWorkflow *workflow;
 
 	compile(probe);
-	workflow = probe->fold->plan->workflows[0];
+	workflow = probe->fold->workflow;
 	if (workflow->initial_state != NULL)
 	{
 		MakoInstance *initial = palloc0(sizeof(MakoInstance));

@@ -164,7 +164,7 @@ find_transition(Machine *machine, const char *from, const char *event_type, cons
 static char *
 initial_name(const Machine *machine)
 {
-	return name_of(machine->tag, JsonbPGetDatum(machine->fold->plan->workflows[0]->initial_state));
+	return name_of(machine->tag, JsonbPGetDatum(machine->fold->workflow->initial_state));
 }
 
 /* Begins the path of a stream anew. */
@@ -189,7 +189,7 @@ follow(void *argument, const MakoMoment *moment)
 	if (moment->event_type != (Datum) 0 && moment->sequence_number <= machine->sequence_number)
 		begin_path(machine);
 	old = MemoryContextSwitchTo(machine->stream_context);
-	if (strcmp(moment->workflow_id, machine->fold->plan->workflows[0]->workflow_id) != 0)
+	if (strcmp(moment->workflow_id, machine->fold->workflow->workflow_id) != 0)
 	{
 		machine->path = NIL;
 		machine->at = NULL;

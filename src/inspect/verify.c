@@ -500,7 +500,7 @@ static void
 check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoReader *reader)
 {
 	const MakoFold *fold = proof->fold;
-	int			state_schema_version = fold->plan->workflows[0]->state_schema_version;
+	int			state_schema_version = fold->workflow->state_schema_version;
 	Visit		visit = {proof, member};
 	MakoRetrace trace = retrace_of(proof, stream, member);
 	int64		last = 0;

@@ -59,7 +59,7 @@ count_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	Count	   *count = argument;
 	MakoFold   *fold = count->fold;
-	const MakoWorkflow *workflow = fold->plan->workflows[0];
+	const MakoWorkflow *workflow = fold->workflow;
 
 	bool		in_flight;
 

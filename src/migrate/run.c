@@ -37,9 +37,10 @@ typedef struct Run
 /* The runs of a call; lives in the context that was current when it began. */
 typedef struct Pass
 {
-	Run		   *runs;			/* in the order of the names of their sources, like the next four */
+	Run		   *runs;			/* in the order of the names of their sources, like the next five */
 	const char **sources;
 	MakoFold  **folds;
+	bool	   *has_apply;
 	MakoReplay **replays;
 	MakoDestination *destinations;
 	int			count;
@@ -319,7 +320,7 @@ expect_batch(Pass *pass)
 
 	if (pass->stream_count > 0)
 		load_states(pass);
-	mako_gather_expect(pass->gather, pass->streams, pass->stream_count, pass->folds);
+	mako_gather_expect(pass->gather, pass->streams, pass->stream_count, pass->has_apply);
 	MemoryContextSwitchTo(old);
 }
 
@@ -420,7 +421,7 @@ choose_heap_order(const Pass *pass)
 	bool		heap;
 
 	for (int i = 0; i < pass->count; i++)
-		if (pass->folds[i]->plan->workflows[0]->apply != NULL)
+		if (pass->has_apply[i])
 			folded[count++] = pass->sources[i];
 	heap = mako_run_choose_heap_order(pass->census, folded, count, &why);
 	ereport(DEBUG1, (errmsg_internal("reading events in %s order: %s", heap ? "heap" : "key", why)));
@@ -506,6 +507,7 @@ compile(Pass *pass)
 	for (int i = 0; i < pass->count; i++)
 	{
 		pass->folds[i] = mako_fold_create(pass->runs[i].plan);
+		pass->has_apply[i] = pass->folds[i]->workflow->apply != NULL;
 		pass->replays[i] = mako_replay_create();
 	}
 	pass->batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
@@ -517,7 +519,7 @@ rehearse(const Pass *pass)
 {
 	for (int i = 0; i < pass->count; i++)
 	{
-		if (pass->folds[i]->plan->workflows[0]->apply == NULL)
+		if (!pass->has_apply[i])
 			continue;
 		mako_stream_rehearse();
 		break;
@@ -534,6 +536,7 @@ open_pass(const MakoRequest *requests, int count)
 	pass->runs = palloc0(sizeof(Run) * count);
 	pass->sources = palloc(sizeof(char *) * count);
 	pass->folds = palloc(sizeof(MakoFold *) * count);
+	pass->has_apply = palloc(sizeof(bool) * count);
 	pass->replays = palloc(sizeof(MakoReplay *) * count);
 	pass->destinations = palloc(sizeof(MakoDestination) * count);
 	pass->count = count;

@@ -282,16 +282,17 @@ column_parameter(const Request *request, int column, char *null)
 
 /* Inserts the events behind the head, with the caller's rights. */
 static void
-insert(const MakoStream *head, const Request *request)
+insert(const MakoStream *stream, const Request *request)
 {
+	MakoHead	head = {stream->stream_no, stream->stream_id, stream->workflow_id, stream->version, stream->tid};
 	Datum		values[3 + EVENT_COLUMNS] = {
-		Int64GetDatum(head->stream_no), Int64GetDatum(head->version + 1), CStringGetTextDatum(request->workflow_id)
+		Int64GetDatum(head.stream_no), Int64GetDatum(head.version + 1), CStringGetTextDatum(request->workflow_id)
 	};
 	char		nulls[3 + EVENT_COLUMNS + 1] = "          ";
 
 	for (int column = 0; column < EVENT_COLUMNS; column++)
 		values[3 + column] = column_parameter(request, column, &nulls[3 + column]);
-	if (mako_invariants_append(request->count == 1 ? &insert_event : &insert_events, values, nulls, head) !=
+	if (mako_invariants_append(request->count == 1 ? &insert_event : &insert_events, values, nulls, &head) !=
 		(uint64) request->count)
 		mako_sql_raise_swallowed("event", request->count);
 }

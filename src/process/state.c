@@ -76,7 +76,7 @@ check_domain(void *fold)
 static bool
 is_valid(MakoFold *fold, Datum state)
 {
-	const MakoTypeDefinition *type = fold->plan->workflows[0]->state_type;
+	const MakoTypeDefinition *type = fold->workflow->state_type;
 	ErrorData  *error;
 
 	if (type != NULL && !mako_type_definition_check(type, DatumGetJsonbP(state), NULL, NULL))
@@ -97,7 +97,7 @@ is_valid(MakoFold *fold, Datum state)
 static void
 find_start(MakoStream *stream, MakoFold *fold)
 {
-	const MakoWorkflow *workflow = fold == NULL ? NULL : fold->plan->workflows[0];
+	const MakoWorkflow *workflow = fold == NULL ? NULL : fold->workflow;
 	int64		newest = stream->version;
 
 	mako_stream_load_states(stream, 1);
@@ -149,7 +149,7 @@ read_state(Reading *reading, Datum stream_id)
 	mako_stream_find(stream_id, stream);
 	reading->replay = mako_replay_create();
 	reading->fold = mako_fold_borrow(stream->workflow_id);
-	workflow = reading->fold->plan->workflows[0];
+	workflow = reading->fold->workflow;
 	reading->context = (ErrorContextCallback) {error_context_stack, mako_fold_context, reading->fold};
 	error_context_stack = &reading->context;
 	reading->fold->phase = MAKO_PHASE_LOAD;
@@ -216,7 +216,7 @@ mako_state(PG_FUNCTION_ARGS)
 	values[0] = reading.known ? JsonbPGetDatum(DatumGetJsonbPCopy(reading.fold->state)) : (Datum) 0;
 	values[1] = Int64GetDatum(reading.stream.version);
 	values[2] = CStringGetTextDatum(reading.stream.workflow_id);
-	values[3] = Int32GetDatum(reading.fold->plan->workflows[0]->state_schema_version);
+	values[3] = Int32GetDatum(reading.fold->workflow->state_schema_version);
 	end_reading(&reading);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }
@@ -292,7 +292,7 @@ mako_resume(PG_FUNCTION_ARGS)
 	mako_require_value(!PG_ARGISNULL(0), "stream_id");
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
 	fold = fold_if_registered(stream.workflow_id);
-	workflow = fold == NULL ? NULL : fold->plan->workflows[0];
+	workflow = fold == NULL ? NULL : fold->workflow;
 	find_start(&stream, fold);
 	if (mako_replay_is_needed(&stream))
 	{
@@ -403,7 +403,7 @@ mako_take_snapshot(PG_FUNCTION_ARGS)
 				 errdetail("A snapshot is the state after an event.")));
 	mako_fold_require_apply(reading.fold);
 	if (!has_older(stream))
-		save(stream, stream->version, stream->workflow_id, reading.fold->plan->workflows[0]->state_schema_version,
+		save(stream, stream->version, stream->workflow_id, reading.fold->workflow->state_schema_version,
 			 reading.fold->state);
 	end_reading(&reading);
 	PG_RETURN_INT64(stream->version);
@@ -433,7 +433,7 @@ check_snapshot(const MakoStream *stream, int64 sequence_number, const char *work
 	fold = fold_if_registered(workflow_id);
 	if (fold == NULL)
 		return;
-	workflow = fold->plan->workflows[0];
+	workflow = fold->workflow;
 	if (workflow->state_schema_version != state_schema_version)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

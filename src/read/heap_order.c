@@ -439,11 +439,11 @@ make_room(MakoGather *gather)
 }
 
 /*
- * Takes the next heads, with the states that they start from, in the order of their numbers; without any, there are no more. The folds
- * go by the source of a stream. What waits for no event is complete at once.
+ * Takes the next heads, with the states that they start from, in the order of their numbers; without any, there are no more. Whether
+ * a workflow has an apply goes by the source of a stream. What waits for no event is complete at once.
  */
 void
-mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, MakoFold *const *folds)
+mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, const bool *has_apply)
 {
 	for (int i = 0; i < count; i++)
 	{
@@ -452,7 +452,7 @@ mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, Mak
 		OpenEntry  *entry;
 		bool		found;
 
-		if (folds[stream->source]->plan->workflows[0]->apply == NULL || stream->boundary_missing || stream->start > stream->version)
+		if (!has_apply[stream->source] || stream->boundary_missing || stream->start > stream->version)
 			add_ready(gather, open);
 		else if (stream->start == stream->version)
 		{

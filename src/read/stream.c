@@ -465,15 +465,15 @@ parameter_of(Datum *values, int count, Oid type, int length, bool by_value, char
 	return count == 1 ? values[0] : PointerGetDatum(construct_array(values, count, type, length, by_value, align));
 }
 
-/* One bigint of every stream as a statement's parameter; with folds, of those whose workflow has an apply. */
+/* One bigint of every stream as a statement's parameter; with has_apply, by source, of those whose workflow has one. */
 static Datum
-bigint_parameter(const MakoStream *streams, int count, MakoFold *const *folds, size_t offset)
+bigint_parameter(const MakoStream *streams, int count, const bool *has_apply, size_t offset)
 {
 	Datum	   *values = palloc(sizeof(Datum) * count);
 	int			wanted = 0;
 
 	for (int i = 0; i < count; i++)
-		if (folds == NULL || folds[streams[i].source]->plan->workflows[0]->apply != NULL)
+		if (has_apply == NULL || has_apply[streams[i].source])
 			values[wanted++] = Int64GetDatum(*(const int64 *) ((const char *) &streams[i] + offset));
 	/* Which statement it is for, count says. */
 	if (count == 1)
@@ -570,19 +570,19 @@ mako_stream_open_gathered(const MakoStream *streams, int count)
 }
 
 /*
- * Opens a reader of the events of these streams behind the states that they start from, with the active snapshot. Where folds are
- * given, by the source of a stream, streams whose workflow has no apply are left out.
+ * Opens a reader of the events of these streams behind the states that they start from, with the active snapshot. Where
+ * has_apply is given, by the source of a stream, streams whose workflow has no apply are left out.
  */
 MakoReader *
-mako_stream_open_events(const MakoStream *streams, int count, MakoFold *const *folds)
+mako_stream_open_events(const MakoStream *streams, int count, const bool *has_apply)
 {
 	MakoReader *reader = mako_stream_open_gathered(streams, count);
 
 	reader->lookup = mako_lookup_open();
 	if (reader->lookup == NULL)
 	{
-		Datum		values[] = {bigint_parameter(streams, count, folds, offsetof(MakoStream, stream_no)),
-			bigint_parameter(streams, count, folds, offsetof(MakoStream, start))};
+		Datum		values[] = {bigint_parameter(streams, count, has_apply, offsetof(MakoStream, stream_no)),
+			bigint_parameter(streams, count, has_apply, offsetof(MakoStream, start))};
 
 		reader->cursor = mako_cursor_open(count == 1 ? &select_events_of_one : &select_events, values, NULL, false);
 	}

@@ -91,7 +91,7 @@ static bool writing = false;
 static uint64 advances = 0;
 
 /* A head that this session has locked for the INSERT at hand, together with its version: the trigger need not do it again. */
-static const MakoStream *held = NULL;
+static const MakoHead *held = NULL;
 
 /* A number that changes whenever this session advances heads. */
 uint64
@@ -104,7 +104,7 @@ mako_invariants_advances(void)
 
 /* Inserts events of a stream whose version and head are locked; returns how many. The trigger checks them against this head. */
 uint64
-mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoStream *head)
+mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoHead *head)
 {
 	uint64		written = 0;
 
