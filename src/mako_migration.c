@@ -2,8 +2,8 @@
  * mako_migration.c
  *	  What happens when the library is loaded.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "define/define.h"
+#include "migrate/migrate.h"
 
 PG_MODULE_MAGIC;
 

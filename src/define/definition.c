@@ -3,7 +3,6 @@
  *	  What is registered: workflows and state migrations, verified at every use.
  */
 #include "define/definition.h"
-#include "gate/gate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_proc.h"

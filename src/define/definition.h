@@ -5,7 +5,7 @@
 #ifndef MAKO_DEFINITION_H
 #define MAKO_DEFINITION_H
 
-#include "mako_migration.h"
+#include "define/define.h"
 
 /* ---- owners.c ---------------------------------------------------------------------------------------------------------------- */
 

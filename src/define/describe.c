@@ -9,8 +9,6 @@
  * names say what the parser made of that: another overload, cast or operator is another definition.
  */
 #include "define/describe.h"
-#include "gate/gate.h"
-#include "evaluate/inline.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

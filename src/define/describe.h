@@ -8,7 +8,7 @@
 #ifndef MAKO_DESCRIBE_H
 #define MAKO_DESCRIBE_H
 
-#include "mako_migration.h"
+#include "define/define.h"
 
 #include "access/tupdesc.h"
 #include "nodes/primnodes.h"

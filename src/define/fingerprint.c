@@ -11,8 +11,6 @@
  * other sessions, too.
  */
 #include "define/describe.h"
-#include "gate/gate.h"
-#include "evaluate/inline.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_collation.h"

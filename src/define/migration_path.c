@@ -2,7 +2,7 @@
  * migration_path.c
  *	  From a pair of workflow ids to the definitions that a migration needs: the shortest path through the registered steps.
  */
-#include "mako_migration.h"
+#include "define/define.h"
 
 #include "catalog/pg_type.h"
 #include "utils/array.h"

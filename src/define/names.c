@@ -6,7 +6,6 @@
  * because the parser has resolved them; here they say why a value is converted the way it is.
  */
 #include "define/describe.h"
-#include "gate/gate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_cast.h"

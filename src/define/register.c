@@ -10,8 +10,6 @@
  * they could change those anyway. The owners of helpers that are SECURITY DEFINER are remembered behind them, and may not.
  */
 #include "define/definition.h"
-#include "gate/door.h"
-#include "gate/gate.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

@@ -5,8 +5,7 @@
  * An expression keeps naming the server's functions: only the address that is called changes, once it has been prepared for evaluation.
  * Subscripts, which are no function, become one before.
  */
-#include "json/json_functions.h"
-#include "gate/gate.h"
+#include "evaluate/inline.h"
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
@@ -65,14 +64,14 @@ rewrite_subscripts(Node *node, void *context)
 
 /* A planned expression in which everything that has a drop-in is a call. */
 Expr *
-mako_json_functions_rewrite(Expr *expression)
+mako_drop_in_rewrite(Expr *expression)
 {
 	return (Expr *) rewrite_subscripts((Node *) expression, NULL);
 }
 
 /* Lets a prepared expression call the drop-ins; those that refuse find the sink in the context of their call. */
 void
-mako_json_functions_replace(ExprState *state, MakoRefusalSink *sink)
+mako_drop_in_replace(ExprState *state, MakoRefusalSink *sink)
 {
 	for (int i = 0; i < state->steps_len; i++)
 	{
@@ -92,7 +91,7 @@ mako_json_functions_replace(ExprState *state, MakoRefusalSink *sink)
 			case EEOP_NOT_DISTINCT:
 			case EEOP_NULLIF:
 				step->d.func.fn_addr = mako_json_drop_in(step->d.func.fn_addr);
-				if (step->d.func.fn_addr == mako_reject_in_program || step->d.func.fn_addr == native_mako_required)
+				if (mako_json_may_refuse(step->d.func.fn_addr))
 					step->d.func.fcinfo_data->context = (fmNodePtr) sink;
 				break;
 			case EEOP_SCALARARRAYOP:

@@ -5,7 +5,7 @@
  * A function is known by its signature, schema.name(types), and resolved at every use: a dropped one is a clear error, and nothing
  * here blocks pg_upgrade.
  */
-#include "gate/gate.h"
+#include "evaluate/evaluate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_proc.h"

@@ -16,7 +16,6 @@
  * must not go wrong before the function would have been called, so every call is inlined in a subtransaction of its own, and left as
  * it is when that fails.
  */
-#include "gate/gate.h"
 #include "evaluate/inline.h"
 
 #include "access/htup_details.h"

@@ -1,35 +1,11 @@
 /*
  * inline.h
- *	  From the call of a function to one expression: its body, what is inlined, what is bound. For sql_body.c, inline.c, shared_lookup.c, and those
- *	  that explain or evaluate what they make.
+ *	  From the call of a function to one expression: what is inlined, what is bound, what drops in.
  */
 #ifndef MAKO_INLINE_H
 #define MAKO_INLINE_H
 
-#include "mako_migration.h"
-
-/* ---- sql_body.c: the body of an SQL function ------------------------------------------------------------------------------- */
-
-/* Why something is left as it is, for mako_explain_function(). */
-typedef struct MakoObstacle
-{
-	const char *reason;			/* NULL while there is none */
-	const char *hint;			/* what would help; may be NULL */
-} MakoObstacle;
-
-/* A body that is one expression. */
-typedef struct MakoSqlBody
-{
-	Oid			function;
-	Oid			collation;		/* of the call's arguments */
-	const Query *query;
-	Node	   *column;			/* of the query, its only one */
-} MakoSqlBody;
-
-extern bool mako_obstruct(MakoObstacle *obstacle, const char *reason, const char *hint);
-extern bool mako_sql_body_is_polymorphic(HeapTuple tuple);
-extern bool mako_sql_query_check(const Query *query, MakoObstacle *obstacle);
-extern MakoSqlBody *mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObstacle *obstacle);
+#include "evaluate/evaluate.h"
 
 /* ---- inline.c: SQL functions as expressions -------------------------------------------------------------------------------- */
 
@@ -63,5 +39,10 @@ extern bool mako_depends_on_context(Node *node);
 /* ---- shared_lookup.c: lookups that an expression repeats --------------------------------------------------------------------------- */
 
 extern void mako_share(Expr **expression, List **bindings);
+
+/* ---- drop_in.c ---------------------------------------------------------------------------------------------------------------- */
+
+extern Expr *mako_drop_in_rewrite(Expr *expression);
+extern void mako_drop_in_replace(ExprState *state, MakoRefusalSink *sink);
 
 #endif							/* MAKO_INLINE_H */

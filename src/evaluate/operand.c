@@ -7,7 +7,6 @@
  * text in the current memory context. Who only compares a field looks at its bytes (case_table.c).
  */
 #include "evaluate/operand.h"
-#include "json/json_functions.h"
 
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"

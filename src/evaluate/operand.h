@@ -1,13 +1,12 @@
 /*
  * operand.h
- *	  What programs are made of besides the executor's expressions: fields and choices. For operand.c, case_table.c and program.c.
+ *	  What programs are made of besides the executor's expressions: fields and choices.
  *
  * Both stand in an expression as a parameter, and are evaluated where that is. They are planned with the program, and live as long.
  */
-#ifndef MAKO_BINDING_H
-#define MAKO_BINDING_H
+#ifndef MAKO_OPERAND_H
+#define MAKO_OPERAND_H
 
-#include "json/json_value.h"
 #include "evaluate/inline.h"
 
 #include "executor/executor.h"
@@ -83,4 +82,4 @@ extern void mako_choose(MakoProgram *program);
 extern Datum mako_operand_value(const MakoOperand *operand, ExprContext *context, bool *isnull);
 extern Datum mako_choice_value(const MakoChoice *choice, ExprContext *context, bool *isnull);
 
-#endif							/* MAKO_BINDING_H */
+#endif							/* MAKO_OPERAND_H */

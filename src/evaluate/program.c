@@ -9,7 +9,6 @@
  * left in the middle has left its caches there too.
  */
 #include "evaluate/operand.h"
-#include "gate/gate.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"
@@ -161,12 +160,12 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 	program->bindings = program->is_inlined ? bindings : NIL;
 	if (mako_native_evaluation)
 	{
-		program->expression = mako_json_functions_rewrite(program->expression);
+		program->expression = mako_drop_in_rewrite(program->expression);
 		foreach(cell, program->bindings)
 		{
 			MakoBinding *binding = lfirst(cell);
 
-			binding->expression = mako_json_functions_rewrite(binding->expression);
+			binding->expression = mako_drop_in_rewrite(binding->expression);
 		}
 		mako_share(&program->expression, &program->bindings);
 	}
@@ -243,7 +242,7 @@ prepare(const MakoProgram *program, Expr *expression, ParamListInfo parameters)
 	ExprState  *state = mako_gate_prepare(expression, parameters);
 
 	if (mako_native_evaluation)
-		mako_json_functions_replace(state, unconstify(MakoRefusalSink *, &program->sink));
+		mako_drop_in_replace(state, unconstify(MakoRefusalSink *, &program->sink));
 	return state;
 }
 

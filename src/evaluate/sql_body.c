@@ -6,7 +6,6 @@
  * arguments: no table, no condition, nothing volatile. What it may have is a FROM with subselects of the same kind. Everything lives
  * in the current memory context.
  */
-#include "gate/gate.h"
 #include "evaluate/inline.h"
 
 #include "access/htup_details.h"

@@ -2,7 +2,7 @@
  * author.c
  *	  What the authors of apply, upcast and migrate test with: folding and migrating without a store.
  */
-#include "mako_migration.h"
+#include "fold/fold.h"
 
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"

@@ -7,7 +7,7 @@
  * not even that. Errors are handed over outside the subtransactions, in the order of the streams. Where the events come from, a cursor
  * or memory, makes no difference.
  */
-#include "mako_migration.h"
+#include "fold/fold.h"
 
 #include "miscadmin.h"
 

@@ -7,7 +7,7 @@
  * or transactions: what goes wrong is raised, or taken down if it is a refusal and the caller wants it so, and the caller reads the
  * phase and the event from the fold.
  */
-#include "mako_migration.h"
+#include "fold/fold.h"
 
 #include "executor/executor.h"
 #include "miscadmin.h"

@@ -7,7 +7,7 @@
  * cache (fingerprint.c tells), and the registered fingerprint is compared at every use. What is evaluated is made anew at every use,
  * because functions keep state that ends with a transaction.
  */
-#include "mako_migration.h"
+#include "fold/fold.h"
 
 #include "utils/memutils.h"
 

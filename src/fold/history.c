@@ -9,7 +9,7 @@
  * Moves are read for many streams at once and live in the current memory context, with the stored states that the caller asks for. A
  * retrace belongs to one stream; its state is in the memory of the fold at hand.
  */
-#include "fold/history.h"
+#include "fold/fold.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

@@ -11,7 +11,7 @@
  * An event of another workflow in the middle of a stream that neither left its workflow nor came back is just mislabelled, by somebody
  * who got past the triggers: what a stream runs under, its head decides.
  */
-#include "mako_migration.h"
+#include "fold/fold.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

@@ -6,7 +6,7 @@
  * Heads come from one cursor with the active snapshot, in stream_no order, the events of a batch from another one, in key order. A survey's
  * memory is in a context of its own below the caller's; a batch's is reset for the next.
  */
-#include "mako_migration.h"
+#include "fold/fold.h"
 
 #include "utils/memutils.h"
 

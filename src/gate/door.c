@@ -1,12 +1,11 @@
 /*
  * door.c
- *	  The door of the store (door.h): whose its tables are, and whether they are what they should be.
+ *	  The door of the store (gate.h): whose its tables are, and whether they are what they should be.
  *
  * mako_create_store() makes the tables from the list of mako_store_object(). What the C code reads of
  * them is here: columns, with type and null. The functions that look at a store, mako_store_problem()
  * among them, ask here, too.
  */
-#include "gate/door.h"
 #include "gate/gate.h"
 
 #include "access/genam.h"

@@ -6,6 +6,7 @@
  * puts them back when an error ends it. Nothing here is caught.
  */
 #include "gate/gate.h"
+#include "json/json.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

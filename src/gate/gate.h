@@ -1,6 +1,122 @@
 /*
  * gate.h
- *	  The gate: the only way in which what others wrote is parsed, planned, prepared or evaluated.
+ *	  Room gate/: the only ways to the code and the tables of others. It knows neither workflows nor streams.
+ *
+ *	  gate.c       the gate: what others wrote is parsed, planned, prepared and evaluated here
+ *	  temporary.c  temporary objects of the session that code of another role could take for its own
+ *	  door.c       the door: opens tables of schema mako
+ *	  sql.c        statements, connections, rows, cursors; the only file with SPI
+ *	  role.c       roles that are remembered in tables
+ *
+ * A plan and what is known of a table live for the session, until something changes. Rows live until they are freed or the connection
+ * ends, and a connection until it is closed or the (sub)transaction ends.
+ */
+#ifndef MAKO_GATE_H
+#define MAKO_GATE_H
+
+#include "util/util.h"
+
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/* ---- sql.c: statements, connections, rows, cursors -------------------------------------------------------------- */
+
+/*
+ * A statement, prepared at its first use. %s in the text stands for the extension's schema. A static one keeps its plan for the
+ * session, a transient one until the connection ends.
+ */
+typedef struct MakoStatement
+{
+	const char *text;
+	int			nargs;
+	Oid			argtypes[16];
+	bool		plan_each_time;	/* the best plan depends on the sizes of arguments and tables */
+	bool		transient;
+	bool		may_defer;		/* constraints of what it writes may be checked when the transaction ends */
+	bool		verbatim;		/* the text has names of others: %s and mako. in it stand for themselves */
+	const char *needs;			/* "mako.x mako.y": tables that functions in it read for the caller; or NULL */
+	Oid			relation;		/* somebody's relation that it is about; InvalidOid: ours */
+	/* Private to sql.c, as is the plan. */
+	bool		is_known;		/* what it names: the next two */
+	bool		names_schema;
+	uint32		tables;			/* of the store, as a set */
+	void	   *plan;			/* SPIPlanPtr */
+	Oid			schema;			/* of the extension, when the plan was made */
+	SubTransactionId executing; /* in which its outermost execution began, like the next one */
+	uint64		transaction;
+	uint64		checked_generation; /* of the store, when the privileges of a role were checked; 0: never */
+	Oid			checked_user;
+	bool		checked_row_security;
+	bool		by_caller;		/* a policy concerns that role */
+	bool		hides_rows;		/* that role may not select from what is written */
+	List	   *written;		/* relations that it writes */
+} MakoStatement;
+
+/* The rows of a result, or how many rows a statement without result was about; free them with mako_rows_free(). */
+typedef struct MakoRows
+{
+	uint64		count;
+	void	   *table;			/* SPITupleTable, private to sql.c */
+} MakoRows;
+
+/* A connection: SPI and settings of its own, until it is closed or the (sub)transaction ends. */
+typedef struct MakoConnection
+{
+	int			guc_level;
+} MakoConnection;
+
+typedef struct MakoCursor MakoCursor;
+
+extern Oid	mako_sql_extension_schema(void);
+extern Oid	mako_sql_extension_owner(void);
+extern const char *mako_sql_extension_version(void);
+extern MakoConnection mako_sql_connect(void);
+extern MakoConnection mako_sql_connect_visible(void);
+extern MakoConnection mako_sql_connect_own(void);
+extern void mako_sql_set(MakoConnection connection, const char *name, const char *value);
+extern void mako_sql_disconnect(MakoConnection connection);
+extern void mako_sql_connect_procedure(void);
+extern void mako_sql_disconnect_procedure(void);
+extern void mako_sql_commit(void);
+extern void mako_sql_check_deferred(void);
+extern void mako_sql_defer_again(void);
+extern void mako_sql_check(MakoStatement *statement);
+pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expected);
+extern uint64 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls);
+extern void mako_sql_execute_together(const List *statements, Datum *values);
+extern MakoRows mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls);
+extern MakoRows mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *nulls, int milliseconds);
+extern double mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls);
+extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls);
+extern Datum mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type, bool *isnull);
+extern int64 mako_row_bigint(const MakoRows *rows, uint64 row, int column);
+extern int64 mako_row_bigint_or(const MakoRows *rows, uint64 row, int column, int64 other);
+extern int32 mako_row_integer(const MakoRows *rows, uint64 row, int column);
+extern bool mako_row_boolean(const MakoRows *rows, uint64 row, int column);
+extern Oid	mako_row_oid(const MakoRows *rows, uint64 row, int column);
+extern TimestampTz mako_row_timestamptz(const MakoRows *rows, uint64 row, int column);
+extern Datum mako_row_jsonb(const MakoRows *rows, uint64 row, int column);
+extern Datum mako_row_array(const MakoRows *rows, uint64 row, int column, Oid type);
+extern char *mako_row_text(const MakoRows *rows, uint64 row, int column);
+extern pg_uuid_t *mako_row_uuid(const MakoRows *rows, uint64 row, int column);
+extern void mako_rows_free(MakoRows *rows);
+extern void mako_rowset_add_rows(MakoRowSet *rows, MakoRows added);
+extern MakoCursor *mako_cursor_open(MakoStatement *statement, Datum *values, const char *nulls, bool own_snapshot);
+extern MakoRows mako_cursor_fetch(MakoCursor *cursor, long count);
+extern void mako_cursor_close(MakoCursor *cursor);
+
+/* ---- role.c: roles that are remembered in tables ---------------------------------------------------------------- */
+
+extern char *mako_identity(Oid object);
+extern Oid	mako_role_find(const char *name, const char *identity);
+extern bool mako_role_is(Oid now, const char *name, const char *identity);
+
+/* ---- gate.c, temporary.c ---------------------------------------------------------------------------------------- */
+
+/*
+ * The gate: the only way in which what others wrote is parsed, planned, prepared or evaluated.
  *
  * Bodies, expressions, defaults, checks of domains, casts, input functions, policies and triggers
  * are code of others, and so is every type that runs some of it. Parsing or planning such a text
@@ -16,12 +132,6 @@
  * mako_gate_fix_settings(). What parses, plans and prepares raises outside of the gate. A rule in
  * test/rules keeps the server's functions for that out of every other file.
  */
-#ifndef MAKO_GATE_H
-#define MAKO_GATE_H
-
-#include "mako_migration.h"
-
-#include "miscadmin.h"
 
 /* What is put back when the gate is left; after an error the (sub)transaction puts it back. */
 typedef struct MakoGate
@@ -101,5 +211,43 @@ extern char *mako_gate_output(Oid output_function, Datum value);
 /* These are about names of functions: nothing is evaluated. */
 extern Oid	mako_gate_find_function(const char *name);
 extern Oid	mako_gate_find_signature(const char *signature);
+
+/* ---- door.c ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * The door of the store: the only way to a table of schema mako.
+ *
+ * A table is not trusted because of its name. Its owner decides what its triggers, checks, defaults
+ * and index expressions do, which types its columns have, and whether it is a table at all. So the
+ * door opens one only if
+ *
+ *	  - its owner is the caller, a role that the caller is a member of by grant (being superuser does
+ *		not count), the owner of the extension, or a superuser,
+ *	  - it is an ordinary or partitioned table without a parent, through which rows could be changed
+ *		past its triggers, and
+ *	  - each column that the extension knows has its type, and cannot be null where that is expected.
+ *
+ * What the caller is told is an error; what is opened is locked until the transaction ends, so that it
+ * stays as it was found. The findings are kept for the session until the table changes.
+ */
+
+extern void mako_door_init(void);
+extern Oid	mako_door_schema(void);
+extern Oid	mako_door_table(const char *name);
+extern bool mako_door_is_table(Relation relation, const char *table);
+extern bool mako_door_exists(void);
+extern bool mako_door_has_table(const char *name);
+extern bool mako_door_may_use(void);
+extern uint32 mako_door_tables_in(const char *text);
+extern Oid	mako_door_open_tables(uint32 tables);
+extern uint64 mako_door_generation(void);
+extern const char *mako_door_untrusted_owner(void);
+extern void mako_door_require_trusted(void);
+extern Oid	mako_door_relation(const char *name);
+extern bool mako_door_is_good(const char *table, Relation relation);
+extern bool mako_door_would_open(const char *name);
+extern bool mako_door_may_read_plainly(Relation relation);
+extern AttrNumber mako_door_column(Relation relation, const char *name);
+extern bool mako_door_require_select(const char *tables);
 
 #endif							/* MAKO_GATE_H */

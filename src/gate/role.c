@@ -5,7 +5,7 @@
  * In the cluster in which it was written down, the identity says which role is meant: one that was renamed is the same, one that was made
  * again under the old name is not. After a dump and restore into another cluster, only the name can say.
  */
-#include "mako_migration.h"
+#include "gate/gate.h"
 
 #include "access/xlog.h"
 #include "utils/acl.h"

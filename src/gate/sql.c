@@ -14,7 +14,6 @@
  * SPI leaves its own memory context as the current one, which lasts as long as the connection; every
  * function here puts the caller's back.
  */
-#include "gate/door.h"
 #include "gate/gate.h"
 
 #include "access/genam.h"

@@ -7,10 +7,7 @@
  * definitions allow, tried with generated instances and with a sample of the store (check_values.c). Whatever is examined is examined in a
  * subtransaction, so that an error in it is a finding and not an error of the check. Nothing is written or locked.
  */
-#include "migrate/dependent.h"
-#include "inspect/check.h"
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "inspect/inspect.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"

@@ -6,7 +6,7 @@
  * An event type that none of them accepts is a finding, and so is a state that a step refuses or takes to something that the target's
  * definition does not allow. Everything of a workflow lives in a context of its own, what one attempt needs in one below it.
  */
-#include "inspect/check.h"
+#include "inspect/inspect.h"
 
 #include <ctype.h>
 

@@ -7,7 +7,7 @@
  * streams: a stream that is refused asks for a pause, so that its error comes before the next stream's row. A row's memory is in a
  * context of its own that is reset for the next one.
  */
-#include "gate/door.h"
+#include "inspect/inspect.h"
 
 #include "funcapi.h"
 #include "utils/builtins.h"

@@ -7,8 +7,7 @@
  * While one of them has changed, nothing is compiled from it: what is in flight and what is to be read stays unknown. Nothing is locked or
  * written. Memory is that of the call; that of a batch of heads is reset for the next.
  */
-#include "migrate/dependent.h"
-#include "gate/door.h"
+#include "inspect/inspect.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

@@ -6,7 +6,7 @@
  * A stream counts when all of it is folded, so one that cannot be folded leaves nothing behind. The counts live in the current memory
  * context.
  */
-#include "mako_migration.h"
+#include "inspect/inspect.h"
 
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
@@ -15,7 +15,6 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-#include "json/json_value.h"
 
 /* From one state to another by an event. */
 typedef struct Transition

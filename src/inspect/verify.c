@@ -6,8 +6,7 @@
  * alone. Nothing is locked or written, and everything is read with one snapshot, so what others append meanwhile does not matter. What is
  * found of a stream becomes rows when the stream is done. A batch's memory is in a context of its own, which is reset for the next.
  */
-#include "gate/door.h"
-#include "fold/history.h"
+#include "inspect/inspect.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

@@ -2,7 +2,7 @@
  * drop_in_list.c
  *	  Which functions of the server have a drop-in, and what a function does.
  */
-#include "json/json_functions.h"
+#include "json/drop_in.h"
 
 #include "access/htup_details.h"
 #include "access/transam.h"
@@ -71,6 +71,13 @@ mako_json_drop_in(PGFunction function)
 		if (drop_ins[i].server == function)
 			return drop_ins[i].native;
 	return function;
+}
+
+/* Returns true if a drop-in may refuse: it takes the sink from the context of its call. */
+bool
+mako_json_may_refuse(PGFunction drop_in)
+{
+	return drop_in == mako_reject_in_program || drop_in == native_mako_required;
 }
 
 /* Returns true if a function is the server's own or the extension's: only of these the address is asked for, which may load a library. */

@@ -2,7 +2,7 @@
  * json_argument.c
  *	  How drop-ins read their arguments: constants, texts and paths.
  */
-#include "json/json_functions.h"
+#include "json/drop_in.h"
 
 #include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"

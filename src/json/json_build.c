@@ -5,7 +5,7 @@
  * What a call is to do with each argument is planned once for its place in an expression: the keys of most objects are constants, and
  * sorted then.
  */
-#include "json/json_functions.h"
+#include "json/drop_in.h"
 
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"

@@ -5,7 +5,7 @@
  * A value that was handed out never changes: what is edited is a copy of the container, and of those around it, which share whatever
  * stays as it is.
  */
-#include "json/json_functions.h"
+#include "json/drop_in.h"
 
 #include "miscadmin.h"
 

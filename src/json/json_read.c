@@ -3,7 +3,7 @@
  *	  Drop-ins for the jsonb functions that read: looking into values, comparing and casting them, and comparing texts found there.
  *	  What is found is not copied.
  */
-#include "json/json_functions.h"
+#include "json/drop_in.h"
 
 #include "catalog/pg_collation.h"
 #include "miscadmin.h"

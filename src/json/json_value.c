@@ -6,7 +6,7 @@
  * of the stream; a box may live longer than the value in it. Nothing is built lazily but the flat size, which is a number: so a consumer
  * that flattens a value, in whichever memory context, leaves nothing behind in it.
  */
-#include "json/json_value.h"
+#include "json/json.h"
 
 #include "miscadmin.h"
 

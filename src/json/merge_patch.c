@@ -9,7 +9,7 @@
  *
  * The patch is made in the current memory context.
  */
-#include "mako_migration.h"
+#include "json/json.h"
 
 #include "miscadmin.h"
 #include "utils/fmgrprotos.h"

@@ -11,7 +11,6 @@
  * appended in between must not end a run of hours. All sources are held by the session from beginning to end. Memory is in a context below
  * the caller's, which outlives the transactions; a batch's, in one below that.
  */
-#include "gate/door.h"
 #include "migrate/batched.h"
 
 #include "access/htup_details.h"

@@ -5,7 +5,7 @@
 #ifndef MAKO_BATCHED_H
 #define MAKO_BATCHED_H
 
-#include "mako_migration.h"
+#include "migrate/migrate.h"
 
 #define MAKO_FINGERPRINT_LENGTH 64	/* of sha256 in hexadecimal */
 

@@ -2,7 +2,7 @@
  * call_guard.c
  *	  What keeps a call from running twice in one statement, or inside another one: for everything that moves streams.
  */
-#include "gate/gate.h"
+#include "migrate/migrate.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"

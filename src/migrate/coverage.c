@@ -5,8 +5,7 @@
  * Whether a process is in flight is told by its workflow's own predicate over its state, so its events are folded. What cannot be folded
  * counts as in flight: nobody can say that it is finished.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "migrate/migrate.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

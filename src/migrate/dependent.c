@@ -1,13 +1,11 @@
 /*
  * dependent.c
- *	  Dependents (dependent.h): added, looked at, and the statement that lets one follow.
+ *	  Dependents (migrate.h): added, looked at, and the statement that lets one follow.
  *
  * What can never follow is refused when it is added. A table may become so later: then a run refuses,
  * mako_plan() has a blocker and mako_check() a finding, all with the same sentence.
  */
-#include "migrate/dependent.h"
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "migrate/migrate.h"
 
 #include "access/relation.h"
 #include "catalog/pg_class.h"

@@ -2,8 +2,7 @@
  * exemption.c
  *	  Workflows that need no migration: their streams stand in the way of no retirement.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "migrate/migrate.h"
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"

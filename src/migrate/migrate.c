@@ -3,7 +3,7 @@
  *	  The call: mako_migrate(), mako_migrate_version(). Reads the arguments and turns reports into rows; run.c does the work. Memory is
  *	  that of the call. What batched.c has in common with it is exported.
  */
-#include "gate/door.h"
+#include "migrate/migrate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"

@@ -3,7 +3,7 @@
  *	  One stream on its way to another workflow: from what it starts from to the state that it will have there. Nothing is written here, so
  *	  a migration and its rehearsal do the same.
  */
-#include "mako_migration.h"
+#include "migrate/migrate.h"
 
 /* How the streams of a workflow move along a plan. */
 MakoMover

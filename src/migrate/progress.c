@@ -6,7 +6,7 @@
  * run.c tells of every stream; a text is made only once in a while. The statement's own text comes back at the end. Memory is in
  * TopMemoryContext, because a batched run outlives its transactions.
  */
-#include "gate/door.h"
+#include "migrate/migrate.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

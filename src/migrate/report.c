@@ -2,7 +2,7 @@
  * report.c
  *	  Counts and errors of a run: collected, saved in the audit trail, and turned into a mako_migration_report.
  */
-#include "mako_migration.h"
+#include "migrate/migrate.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"

@@ -9,8 +9,7 @@
  *
  * A batch lives in a context that is reset for the next, below that of the call.
  */
-#include "migrate/dependent.h"
-#include "gate/door.h"
+#include "migrate/migrate.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"

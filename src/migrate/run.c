@@ -15,7 +15,6 @@
  * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
 #include "migrate/batched.h"
-#include "migrate/dependent.h"
 
 #include "access/xact.h"
 #include "utils/builtins.h"

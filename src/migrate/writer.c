@@ -9,9 +9,7 @@
  * Snapshots and heads go straight to their tables (table_write.c), and by a statement where somebody has given a table more to do. Either
  * way of the one goes with either way of the other, and is chosen at every flush.
  */
-#include "migrate/dependent.h"
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "migrate/migrate.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"

@@ -6,8 +6,7 @@
  * mako.stream and INSERT on mako.event only. The INSERT itself runs with the caller's rights, and the triggers of the store check it
  * like any other.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "process/process.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"

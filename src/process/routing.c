@@ -5,8 +5,7 @@
  * Keys belong to a tenant, and lead to streams of that tenant only. With the format version of a message, the dispatch policy of the
  * process's workflow is enforced. What is refused here, the store's tables refuse later, too; this says so before the message is handled.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "process/process.h"
 
 #include "access/detoast.h"
 #include "catalog/pg_type.h"

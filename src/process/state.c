@@ -7,7 +7,7 @@
  * state schema version, type and domain. So losing periodic snapshots, or keeping bad ones, changes no state. Everything is read with the
  * statement's snapshot: head, stored state and events are of one moment.
  */
-#include "gate/gate.h"
+#include "process/process.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"

@@ -5,7 +5,7 @@
  * They are cut from blocks, in steps of a few bytes, where a memory context would round them up to powers of two. A chunk that is free
  * starts with a pointer to the next one of its size. Large ones are the context's own. All of it ends with the context.
  */
-#include "mako_migration.h"
+#include "read/events.h"
 
 #include "utils/memutils.h"
 

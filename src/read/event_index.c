@@ -9,7 +9,7 @@
  * What is opened lives in the current memory context. It is closed in the (sub)transaction that opened it, or ends with it. Values point
  * into the table's pages and last until the next event is read.
  */
-#include "gate/door.h"
+#include "read/events.h"
 
 #include "access/genam.h"
 #include "access/relscan.h"

@@ -19,7 +19,7 @@
  * relation) belongs to a resource owner below that of the caller. All memory is in one context below the caller's: a chunk a stream, a
  * chunk an event (chunk.c), sets of stream numbers.
  */
-#include "gate/door.h"
+#include "read/events.h"
 
 #include "access/relscan.h"
 #include "access/table.h"

@@ -10,7 +10,7 @@
  *
  * It lives in the memory context that is current when it is taken.
  */
-#include "gate/door.h"
+#include "read/read.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"

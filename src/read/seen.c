@@ -5,7 +5,7 @@
  * A cursor that locks leaves out a row that the transaction itself has changed since it was opened, without a word. So what a pass has met
  * is kept, to tell what is left when there is reason to ask. It lives in the memory context in which it was made.
  */
-#include "mako_migration.h"
+#include "read/read.h"
 
 #include "lib/integerset.h"
 #include "utils/memutils.h"

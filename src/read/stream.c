@@ -8,8 +8,7 @@
  * come in the order of the heads, and within a stream in the order of the events. Where many streams match, heap_order.c has collected the
  * events, and a reader only hands them out.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "read/events.h"
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"

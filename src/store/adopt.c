@@ -5,8 +5,7 @@
  * An import of millions of events disables the trigger event_inserted and loads as fast as the disk allows. What the trigger would have
  * proved event by event is proved here for all of them at once, and the heads are set.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "store/store.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"

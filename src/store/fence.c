@@ -7,7 +7,7 @@
  * snapshot of now; whoever drains or retires the version holds the lock exclusively. So an old snapshot slips nothing through.
  * Whoever takes several locks takes those of versions before those of heads, which drain and retire never wait for.
  */
-#include "mako_migration.h"
+#include "store/store.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"

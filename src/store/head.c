@@ -6,7 +6,7 @@
  * would prepare every check constraint of the table, none of which is about what changes, and take a third of the time of appending an
  * event.
  */
-#include "mako_migration.h"
+#include "store/store.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"

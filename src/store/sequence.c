@@ -7,8 +7,7 @@
  * backwards, or have used it up. Sequences are found as what they are to their columns, whatever they are called, and are read and set as
  * the owner of the table.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "store/store.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"

@@ -2,12 +2,11 @@
  * store_check.c
  *	  The store as a whole: whether everything that mako_create_store() makes is there, as it makes it.
  *
- * The door (door.h) opens one table at a time, and looks at what C reads of it. Whether triggers, constraints
+ * The door (gate.h) opens one table at a time, and looks at what C reads of it. Whether triggers, constraints
  * and the layout version are those of the list in mako_store_object() is found out here, once until something
  * changes.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "store/store.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

@@ -15,8 +15,7 @@
  * What is opened lives in the current memory context. It is closed in the (sub)transaction that opened it,
  * or ends with it.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "store/store.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"

@@ -8,8 +8,7 @@
  *
  * Everything else that the tables refuse, mako_guard() refuses, unless one of our own statements is being executed.
  */
-#include "gate/door.h"
-#include "gate/gate.h"
+#include "store/store.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"

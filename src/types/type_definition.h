@@ -1,11 +1,11 @@
 /*
  * type_definition.h
- *	  A compiled JSON Type Definition, and how both of its files walk a jsonb value. For type_definition.c and type_check.c only.
+ *	  A compiled JSON Type Definition, and how both of its files walk a jsonb value.
  */
 #ifndef MAKO_TYPE_DEFINITION_H
 #define MAKO_TYPE_DEFINITION_H
 
-#include "mako_migration.h"
+#include "types/types.h"
 
 #include "utils/numeric.h"
 

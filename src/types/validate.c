@@ -2,7 +2,7 @@
  * validate.c
  *	  Type definitions for everybody: mako_is_valid() and mako_validate().
  */
-#include "mako_migration.h"
+#include "types/types.h"
 
 #include "utils/builtins.h"
 #include "utils/memutils.h"

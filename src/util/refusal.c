@@ -7,7 +7,7 @@
  * and a subtransaction, which cost as much as folding some streams. Only the first refusal of a program counts, and whatever the
  * program still raises does not count beside it. What is taken down lives in the memory context of the evaluation, a stream's.
  */
-#include "mako_migration.h"
+#include "util/util.h"
 
 #include "catalog/pg_type.h"
 #include "utils/array.h"

@@ -2,7 +2,7 @@
  * rowset.c
  *	  What functions have in common at their borders: arguments that must not be null, and rows as a result.
  */
-#include "mako_migration.h"
+#include "util/util.h"
 
 #include "funcapi.h"
 #include "miscadmin.h"

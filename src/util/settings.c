@@ -2,7 +2,7 @@
  * settings.c
  *	  The settings that the extension defines.
  */
-#include "mako_migration.h"
+#include "util/util.h"
 
 #include "utils/guc.h"
 

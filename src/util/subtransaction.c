@@ -5,7 +5,7 @@
  * Which errors concern the whole run is told by their class, where the server has raised them: a function of a user may raise any class,
  * and so may a trigger or another server, but what they say is about the stream.
  */
-#include "mako_migration.h"
+#include "util/util.h"
 
 #include "access/xact.h"
 #include "utils/memutils.h"

@@ -1,18 +1,32 @@
 /*
- * json_value.h
- *	  The expanded JSON value: what a jsonb looks like while programs work on it. For json_value.c and the drop-ins (json_functions.h).
+ * json.h
+ *	  Room json/: jsonb values without serializing. It knows neither functions of users nor tables.
  *
+ *	  json_value.c      a value where it lies: flat, or expanded (MakoJson)
+ *	  json_argument.c   how drop-ins read their arguments: texts, paths
+ *	  json_read.c, json_build.c, json_edit.c
+ *	                    drop-ins for the server's jsonb functions (drop_in.h)
+ *	  drop_in_list.c    which functions have a drop-in
+ *	  merge_patch.c     the difference of two values (RFC 7396)
+ *
+ * Nothing changes once it is made. A value points into what it was made of, so it lives as long as that: all of them are in the memory
+ * of one stream. What a drop-in caches for a place in an expression lives as long as the expression.
+ */
+#ifndef MAKO_JSON_H
+#define MAKO_JSON_H
+
+#include "util/util.h"
+
+#include "utils/expandeddatum.h"
+#include "utils/numeric.h"
+
+/* ---- json_value.c ----------------------------------------------------------------------------------------------- */
+
+/*
  * A value is two words: what it is, and where. Scalars and whole stored containers stay where they are, in the bytes of a payload, a
  * state or a constant; an object or array that a function has made is a tree of such values. As a datum, a value travels in a MakoJson,
  * which every function of the server takes for a jsonb: it detoasts it, and gets the flat form.
  */
-#ifndef MAKO_EXPANDED_JSON_H
-#define MAKO_EXPANDED_JSON_H
-
-#include "mako_migration.h"
-
-#include "utils/expandeddatum.h"
-#include "utils/numeric.h"
 
 typedef enum MakoJsonKind
 {
@@ -187,4 +201,19 @@ mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_l
 	return memcmp(a, b, a_length);
 }
 
-#endif							/* MAKO_EXPANDED_JSON_H */
+/* ---- drop_in_list.c, json_argument.c ---------------------------------------------------------------------------- */
+
+extern bool mako_json_function_is_native(Oid function);
+extern Oid	mako_json_call(const Node *node, List **arguments);
+extern bool mako_json_function_is_lookup(Oid function);
+extern bool mako_json_function_compares_texts(Oid function, bool *is_negated);
+extern bool mako_json_is_field(const Node *node, bool *is_text);
+extern PGFunction mako_json_drop_in(PGFunction function);
+extern bool mako_json_may_refuse(PGFunction drop_in);
+extern text *mako_json_to_text(const MakoJsonValue *value);
+
+/* ---- merge_patch.c ---------------------------------------------------------------------------------------------- */
+
+extern Jsonb *mako_merge_patch_between(Jsonb *source, Jsonb *target);
+
+#endif							/* MAKO_JSON_H */

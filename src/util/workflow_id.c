@@ -2,7 +2,7 @@
  * workflow_id.c
  *	  Parsing and checking format versions (FV2025-10-01) and workflow ids (name@FV2025-10-01). Pure: text in, verdict out.
  */
-#include "mako_migration.h"
+#include "util/util.h"
 
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"

@@ -1,11 +1,20 @@
 /*
- * check.h
- *	  What the two files of mako_check() share: check.c and check_values.c. For them only.
+ * inspect.h
+ *	  Room inspect/: planning, checking, proving and telling, without a change. No other room calls it.
+ *
+ *	  plan.c          mako_plan(): what a migration would need, and what stands against it
+ *	  dry_run.c       mako_dry_run(): moves streams, and writes nothing
+ *	  check.c         mako_check(): what is wrong with definitions and store   (MakoDiagnosis)
+ *	  check_values.c  ... by values that definitions allow or that are stored
+ *	  verify.c        mako_verify(): computes what is stored again
+ *	  transitions.c   mako_transitions(): which states follow which
  */
-#ifndef MAKO_DIAGNOSE_H
-#define MAKO_DIAGNOSE_H
+#ifndef MAKO_INSPECT_H
+#define MAKO_INSPECT_H
 
-#include "mako_migration.h"
+#include "migrate/migrate.h"
+
+/* ---- check.c, check_values.c ------------------------------------------------------------------------------------ */
 
 /* In the order of the rows. */
 typedef enum MakoSeverity
@@ -49,4 +58,4 @@ extern void mako_diagnose_add(MakoDiagnosis *diagnosis, MakoSeverity severity, c
 extern char *mako_diagnose_text(const ErrorData *error);
 extern void mako_probe_definitions(MakoDiagnosis *diagnosis, const List *definitions, int64 sample);
 
-#endif							/* MAKO_DIAGNOSE_H */
+#endif							/* MAKO_INSPECT_H */

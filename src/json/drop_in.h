@@ -1,6 +1,6 @@
 /*
- * json_functions.h
- *	  What the drop-ins for the server's jsonb functions share. For json_argument.c, drop_in_list.c, json_read.c, json_build.c and json_edit.c.
+ * drop_in.h
+ *	  What the drop-ins for the server's jsonb functions share.
  *
  * A drop-in native_f() does what the server's f() does, but copies nothing and serializes nothing: it looks into the value where it
  * is, and answers with one that points there. Whatever is rare, and every error, it leaves to f() itself, which takes expanded values
@@ -8,10 +8,10 @@
  * the tests. What is made lives in the current memory context; what is cached for a place in an expression, in that of its evaluation
  * state.
  */
-#ifndef MAKO_JSON_FUNCTIONS_H
-#define MAKO_JSON_FUNCTIONS_H
+#ifndef MAKO_DROP_IN_H
+#define MAKO_DROP_IN_H
 
-#include "json/json_value.h"
+#include "json/json.h"
 
 #include "utils/fmgrprotos.h"
 
@@ -60,7 +60,6 @@ extern Found mako_json_follow_path(MakoJsonValue *value, const Path *path);
 extern bool mako_json_has_key(const MakoJsonValue *value, const char *key, uint32 length);
 
 /* json_read.c */
-extern text *mako_json_to_text(const MakoJsonValue *value);
 extern Datum native_jsonb_object_field(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_object_field_text(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_array_element(PG_FUNCTION_ARGS);
@@ -105,4 +104,4 @@ extern Datum native_jsonb_set(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_insert(PG_FUNCTION_ARGS);
 extern Datum native_jsonb_strip_nulls(PG_FUNCTION_ARGS);
 
-#endif							/* MAKO_JSON_FUNCTIONS_H */
+#endif							/* MAKO_DROP_IN_H */

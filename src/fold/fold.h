@@ -1,0 +1,224 @@
+/*
+ * fold.h
+ *	  Room fold/: from events to a state. It reads and writes nothing by itself, and knows no run.
+ *
+ *	  fold.c        upcast, apply, migrate, check: one event, one state      (MakoFold)
+ *	  fold_cache.c  compiled folds, kept for the session
+ *	  replay.c      a stream, from what it starts from to its head           (MakoReplay)
+ *	  batch.c       many streams in few subtransactions                      (MakoBatch)
+ *	  streams.c     the streams of a workflow in passing                     (MakoSurvey)
+ *	  history.c     states computed again through recorded moves             (MakoRetrace)
+ *	  author.c      the SQL functions that fold events of the caller
+ *
+ * A fold has two contexts for the stream at hand, which are reset for each one, and one for the evaluation state of its programs, which
+ * is reset after an error. A state is an expanded value while its stream is folded. It lies in the stream's context, and points into
+ * payloads, stored states and constants of the programs. A fold copies the state that it begins with before it resets anything: the
+ * state may be its own. A cached fold has a context of its own, below its borrower's.
+ */
+#ifndef MAKO_FOLD_H
+#define MAKO_FOLD_H
+
+#include "define/define.h"
+#include "read/read.h"
+
+/* ---- fold.c: upcast, apply, migrate and check, one stream at a time --------------------------------------------- */
+
+typedef struct MakoFold
+{
+	const MakoPlan *plan;
+	const MakoWorkflow *workflow;	/* the plan's first, of the streams that are folded */
+	ParamListInfo parameters;
+	MakoProgram *upcast;		/* NULL where the workflow has none, like the next two */
+	MakoProgram *apply;
+	MakoProgram *in_flight;
+	MakoProgram *state_check;	/* the source's state domain; NULL where it has none */
+	MakoProgram **migrate;		/* by step; NULL for identity */
+	MakoProgram **check;		/* by step: the target's state domain; NULL where it has none */
+	MemoryContext program_context;	/* evaluation state of the programs; reset after an error */
+	ExprContext *expression_context;	/* there */
+	MemoryContext stream_context;	/* state and payloads of the stream at hand */
+	MemoryContext spare_context;	/* takes over when stream_context has grown */
+	Datum		state;			/* jsonb in stream_context, flat or expanded */
+	bool		takes_refusals; /* down in refusal, instead of raising them */
+	MakoRefusal refusal;		/* of the stream at hand */
+	MemoryContext context;		/* of a cached fold: its own; see fold_cache.c, like the next */
+	uint64		generation;		/* of what it was compiled from */
+	bool		native;			/* compiled with mako_native_evaluation */
+	MakoPhase	phase;			/* where the fold is; read by the handler of an error */
+	int64		sequence_number;	/* of the event at hand or folded last */
+} MakoFold;
+
+extern MakoFold *mako_fold_create(const MakoPlan *plan);
+extern void mako_fold_recover(MakoFold *fold);
+extern void mako_fold_release(MakoFold *fold);
+extern void mako_fold_require_apply(const MakoFold *fold);
+extern void mako_fold_context(void *argument);
+extern void mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number);
+extern bool mako_fold_event(MakoFold *fold, const MakoEvent *event);
+extern void mako_fold_check_domain(MakoFold *fold);
+extern bool mako_fold_is_in_flight(MakoFold *fold);
+extern bool mako_fold_migrate(MakoFold *fold);
+
+/* ---- fold_cache.c: compiled folds, kept for the session --------------------------------------------------------- */
+
+extern MakoFold *mako_fold_borrow(const char *workflow_id);
+extern void mako_fold_return(MakoFold *fold);
+
+/* ---- replay.c: the state of a stream, from what it starts from to its head -------------------------------------- */
+
+/* One point in the history of a stream: what it looks like after an event, or after it moved to another workflow. */
+typedef struct MakoMoment
+{
+	int64		sequence_number;	/* of the event, or of the last one before the move */
+	Datum		event_type;		/* (Datum) 0 for a move */
+	int64		run_id;			/* of a move; 0 where its snapshot is missing */
+	const char *workflow_id;	/* the state belongs to */
+	Datum		state;
+} MakoMoment;
+
+typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
+
+/* What replaying needs beside the fold at hand; lives in the context in which it was created. */
+typedef struct MakoReplay
+{
+	MemoryContext context;
+	List	   *folds;			/* of its own, compiled when they are met; they raise refusals */
+	int64		rebuilt;		/* streams whose migration snapshot is missing */
+	MakoMomentCallback tell;	/* what mako_replay_stream() starts from, and folds; or NULL */
+	void	   *argument;
+} MakoReplay;
+
+extern void mako_replay_check_next(const MakoStream *stream, int64 expected, const MakoEvent *event);
+extern void mako_replay_check_end(const MakoStream *stream, int64 expected);
+extern bool mako_replay_written_under(const MakoEvent *event, const char *workflow_id);
+extern bool mako_replay_may_have_returned(const char *workflow_id, const char *other);
+extern MakoReplay *mako_replay_create(void);
+extern MakoFold *mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_wf);
+extern void mako_replay_recover(MakoReplay *replay);
+extern void mako_replay_warn(const MakoReplay *replay, const char *stream_id);
+extern void mako_replay_check_schema_version(const MakoWorkflow *workflow, const MakoStream *stream);
+extern bool mako_replay_is_needed(const MakoStream *stream);
+extern void mako_replay_stored(MakoFold *fold, const MakoStream *stream);
+extern void mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader);
+extern bool mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader);
+extern Datum mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback callback, void *argument);
+
+/* ---- batch.c: some streams in as few subtransactions as possible ------------------------------------------------ */
+
+typedef struct MakoBatch
+{
+	MakoStream *streams;		/* with the states that they start from */
+	int			count;
+	bool		gathered;		/* with their events */
+	MakoFold  **folds;			/* by the source of a stream: from the workflow that it runs under */
+	MakoReplay **replays;		/* the same */
+	int			sources;
+	/* Takes a stream, which may fail; false asks for a pause. The reader is NULL where the workflow has no apply. */
+	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
+	void		(*pause) (void *argument);	/* between subtransactions; or NULL */
+	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
+	void	   *argument;
+	List	   *refused;		/* streams that were refused in the subtransaction at hand */
+	int			begin;			/* where the subtransaction at hand began */
+	int			next;			/* the stream at hand */
+	int			end;			/* where the subtransaction stops */
+} MakoBatch;
+
+extern void mako_batch_run(MakoBatch *batch);
+
+/* ---- streams.c: the streams of a workflow in passing ------------------------------------------------------------ */
+
+typedef struct MakoSurvey
+{
+	MakoFold   *fold;			/* from the workflow whose streams these are */
+	MakoReplay *replay;
+	const pg_uuid_t *tenant_id; /* NULL: all */
+	int64		sample;			/* so many streams, with names; -1: all */
+	int64		seed;			/* the same seed, the same sample */
+	bool		with_names;
+	bool		periodic_too;	/* streams may start from periodic snapshots */
+	/* Like those of a batch. */
+	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
+	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
+	void	   *argument;
+} MakoSurvey;
+
+extern void mako_survey_run(const MakoSurvey *survey);
+
+/* ---- history.c: the states of a stream, computed again through its recorded moves ------------------------------- */
+
+/* What is recorded of a run; lives in its archive's context. */
+typedef struct MakoRun
+{
+	int64		run_id;
+	char	   *kind;
+	char	   *source_wf;
+	char	   *target_wf;
+	bool		update_registry;
+	bool		finished;
+	bool		warned;			/* that the definitions are others now */
+	char	   *fingerprint;
+	int64		migrated;
+} MakoRun;
+
+/* The runs that have been met. */
+typedef struct MakoArchive
+{
+	List	   *runs;
+	MemoryContext context;
+} MakoArchive;
+
+/* What a run has left with a stream, unless it was reverted: a snapshot, or a row in mako.repointed. */
+typedef struct MakoMark
+{
+	int64		sequence_number;
+	int64		run_id;
+	MakoRun    *run;			/* NULL where it is not recorded */
+	bool		repoints;		/* the stream moved without a snapshot of its last event */
+	bool		is_copy;		/* the snapshot that it took along then: no move by itself */
+	char	   *workflow_id;	/* of the snapshot, like the next two */
+	int			state_schema_version;
+	Datum		state;			/* as it is stored; (Datum) 0 where nobody asked for it */
+} MakoMark;
+
+/* The marks of some streams, in the order of sequence numbers and runs. */
+typedef struct MakoMarks
+{
+	MakoMark   *marks;
+	int		   *first;			/* of each stream, and one more */
+} MakoMarks;
+
+typedef struct MakoRetrace MakoRetrace;
+
+/* One stream on its way; the first part is for the caller to fill in, the second for him to read. */
+struct MakoRetrace
+{
+	MakoReplay *replay;			/* has all folds */
+	MakoFold   *main;			/* of the workflow that most of it is about, or from there */
+	const MakoStream *stream;
+	const MakoMark *marks;
+	int			mark_count;
+	int64		before_run;		/* only these runs have moved the stream yet */
+	const char *final_wf;		/* where they have taken it */
+	bool		trusts_moves;	/* the states are those of the marks */
+	void		(*visit) (void *argument, const MakoRetrace *trace);	/* or NULL */
+	void	   *argument;
+
+	int64		sequence_number;
+	const char *workflow_id;	/* NULL before the first event */
+	bool		known;			/* is its state */
+	MakoFold   *fold;			/* whose state it is, if it is known */
+	bool		is_source;		/* the last event was written under final_wf */
+	int			next_mark;
+};
+
+extern MakoArchive *mako_retrace_archive(void);
+extern MakoRun *mako_retrace_run(MakoArchive *archive, int64 run_id);
+extern void mako_retrace_warn(MakoRun *run, const MakoPlan *plan);
+extern MakoMarks mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id);
+extern void mako_retrace_begin(MakoRetrace *trace, const MakoMark *from);
+extern bool mako_retrace_until(MakoRetrace *trace, MakoReader *reader, int64 sequence_number);
+extern bool mako_retrace_finish(MakoRetrace *trace);
+extern bool mako_retrace_migrate(MakoRetrace *trace);
+
+#endif							/* MAKO_FOLD_H */

@@ -1,0 +1,51 @@
+/*
+ * events.h
+ *	  What the files that read events share.
+ */
+#ifndef MAKO_EVENTS_H
+#define MAKO_EVENTS_H
+
+#include "read/read.h"
+
+/* ---- chunk.c: memory in small chunks ---------------------------------------------------------------------------- */
+
+#define MAKO_CHUNK_STEP 32		/* bytes: sizes are multiples of it */
+#define MAKO_CHUNK_LIMIT 1024	/* bytes: larger ones are the context's own */
+
+/* Zero but for the context, to begin with. */
+typedef struct MakoChunks
+{
+	MemoryContext context;
+	void	   *free[MAKO_CHUNK_LIMIT / MAKO_CHUNK_STEP + 1];	/* by size */
+	char	   *block;			/* what is left of the last block */
+	Size		left;
+	Size		blocks;			/* memory of all blocks */
+	Size		used;			/* by chunks */
+} MakoChunks;
+
+/* Asks the processor for memory that will be used soon; nothing happens where there is none. */
+static inline void
+mako_prefetch(const void *start, Size size)
+{
+	const char *bytes = start;
+
+	for (Size offset = 0; bytes != NULL && offset < size; offset += 64)
+		__builtin_prefetch(bytes + offset);
+}
+
+extern void *mako_chunk_allocate(MakoChunks *chunks, Size size);
+extern void mako_chunk_free(MakoChunks *chunks, void *chunk, Size size);
+
+/* ---- event_index.c: the events of one stream after another, from an index --------------------------------------- */
+
+typedef struct MakoLookup MakoLookup;
+
+#define MAKO_EVENT_COLUMNS 6		/* stream_no, sequence_number, workflow_id, event_type, schema_version, payload */
+
+extern bool mako_lookup_is_possible(void);
+extern MakoLookup *mako_lookup_open(void);
+extern void mako_lookup_stream(MakoLookup *lookup, int64 stream_no, int64 start);
+extern bool mako_lookup_next(MakoLookup *lookup, Datum *values, bool *nulls);
+extern void mako_lookup_close(MakoLookup *lookup);
+
+#endif							/* MAKO_EVENTS_H */

@@ -1,0 +1,130 @@
+/*
+ * read.h
+ *	  Room read/: heads, boundaries and events, as they are read. It knows neither functions nor states: of a workflow it is told only
+ *	  whether events are folded at all.
+ *
+ *	  match.c        how many streams run under which workflow; which match, if they are few  (MakoCensus)
+ *	  seen.c         which ones a pass has met                                                (MakoSeen)
+ *	  stream.c       heads in stream_no order, locked; boundaries; events in key order        (MakoStream, MakoEvent)
+ *	  event_index.c  ... of few streams from their index, without a statement                 (MakoLookup: events.h)
+ *	  heap_order.c   events of many streams in heap order, until a stream has all             (MakoGather)
+ *	  chunk.c        ... in small chunks of memory                                            (MakoChunks: events.h)
+ *
+ * Heads and boundaries live in the caller's batch context. An event is valid until the next one, unless it says that it lasts. What is
+ * gathered lives in chunks that are free for others when the stream is folded or left, within seven eighths of the setting max_memory.
+ */
+#ifndef MAKO_READ_H
+#define MAKO_READ_H
+
+#include "store/store.h"
+
+/* ---- match.c: how many streams run under which workflow --------------------------------------------------------- */
+
+typedef struct MakoCensus MakoCensus;
+
+extern MakoCensus *mako_census_take(const char *const *sources, int source_count, const pg_uuid_t *tenant_id);
+extern MakoCensus *mako_census_repeat(const pg_uuid_t *tenant_id, bool by_workflow);
+extern double mako_census_all(const MakoCensus *census);
+extern int64 mako_census_under(const MakoCensus *census, const char *workflow_id);
+extern int64 mako_census_scope(const MakoCensus *census, const char *workflow_id);
+extern const int64 *mako_census_found(const MakoCensus *census, int *count);
+
+/* ---- seen.c: which streams a pass has met ----------------------------------------------------------------------- */
+
+typedef struct MakoSeen MakoSeen;
+
+extern MakoSeen *mako_seen_create(void);
+extern void mako_seen_add(MakoSeen *seen, int64 number);
+extern bool mako_seen_has(const MakoSeen *seen, int64 number);
+extern int64 mako_seen_count(const MakoSeen *seen);
+
+/* ---- stream.c: heads, boundaries, events ------------------------------------------------------------------------ */
+
+/* One event as it is read; points into the reader's memory, valid until the next one. */
+typedef struct MakoEvent
+{
+	int64		stream_no;
+	int64		sequence_number;
+	Datum		workflow_id;	/* the event was written under */
+	Datum		event_type;
+	int32		schema_version;
+	bool		lasts;			/* longer than the next one: as long as its stream is folded */
+	Datum		payload;		/* possibly toasted */
+} MakoEvent;
+
+/* An event that has been gathered; lives as long as its stream is being gathered. */
+typedef struct MakoGathered
+{
+	struct MakoGathered *next;	/* of the stream; NULL for the last one */
+	Size		size;			/* with what the event points to */
+	MakoEvent	event;
+} MakoGathered;
+
+/* A stream: its head and where folding starts. Those of a run are locked and live in the batch context. */
+typedef struct MakoStream
+{
+	int64		stream_no;
+	char	   *stream_id;		/* NULL where nobody needs names, like tenant_id and process_id */
+	const char *workflow_id;	/* what it runs under */
+	int			source;			/* in a pass: which of its workflows that is */
+	ItemPointerData tid;		/* of a head that is locked; invalid where it is not known */
+	pg_uuid_t  *tenant_id;		/* NULL where the stream has none, like process_id */
+	pg_uuid_t  *process_id;
+	int64		version;		/* last sequence number */
+	int64		start;			/* sequence number of the stored state, 0 without one */
+	Datum		start_state;	/* jsonb, possibly toasted */
+	int			start_schema_version;
+	bool		boundary_missing;	/* the newest migration snapshot is of another workflow */
+	bool		periodic_too;	/* it may start from a periodic snapshot */
+	const MakoGathered *gathered;	/* its events in order, where they have been gathered */
+} MakoStream;
+
+typedef struct MakoReader MakoReader;
+
+extern void mako_stream_find(Datum stream_id, MakoStream *stream);
+extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
+extern MakoCursor *mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names);
+extern MakoCursor *mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed);
+extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found,
+											int found_count, bool with_names);
+extern int64 *mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 run_id,
+							   bool but_not_failed, int *count);
+extern int64 *mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count);
+extern char *mako_stream_id(int64 stream_no);
+extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams,
+									int capacity);
+extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count,
+										  MakoStream *streams);
+extern void mako_stream_load_states(MakoStream *streams, int count);
+extern MakoRows mako_stream_find_beyond(int64 first, int64 last);
+extern void mako_stream_rehearse(void);
+extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count, const bool *has_apply);
+extern MakoReader *mako_stream_open_gathered(const MakoStream *streams, int count);
+extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_no);
+extern const char *mako_stream_folding_workflow(MakoReader *reader);
+extern void mako_stream_close_events(MakoReader *reader);
+
+/* ---- heap_order.c: events in heap order, for many streams at once ----------------------------------------------- */
+
+typedef struct MakoGather MakoGather;
+
+/* What gathering needs next. */
+typedef enum MakoGatherNeed
+{
+	MAKO_GATHER_HEADS,			/* more heads: mako_gather_expect() */
+	MAKO_GATHER_TAKE,			/* that streams that are complete are taken: mako_gather_take() */
+	MAKO_GATHER_END,			/* nothing more: mako_gather_close() */
+} MakoGatherNeed;
+
+extern bool mako_gather_is_possible(const char **why_not);
+extern MakoGather *mako_gather_open(int sources);
+extern MakoGatherNeed mako_gather_advance(MakoGather *gather);
+extern void mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, const bool *has_apply);
+extern MakoStream *mako_gather_take(MakoGather *gather, int *count);
+extern void mako_gather_release(MakoGather *gather);
+extern void mako_gather_forget(MakoGather *gather, int64 stream_no);
+extern const int64 *mako_gather_doubtful(MakoGather *gather, int *count);
+extern void mako_gather_leave(MakoGather *gather, int64 stream_no);
+extern int64 *mako_gather_close(MakoGather *gather, int *count);
+
+#endif							/* MAKO_READ_H */

@@ -1,0 +1,87 @@
+/*
+ * store.h
+ *	  Room store/: what keeps the tables of schema mako whole. It knows neither functions nor folds.
+ *
+ *	  store_check.c  the store as a whole: is everything there that mako_create_store() makes
+ *	  fence.c        the fence around a format version, and the locks of runs
+ *	  table_write.c  writes rows without a statement                          (MakoDirect)
+ *	  head.c         advances heads                                           (MakoHead)
+ *	  sequence.c     the numbers of streams and runs
+ *	  triggers.c     the triggers of the tables
+ *	  adopt.c        heads for imported events
+ *
+ * Locks live as long as the transaction; those of a batched run's source as long as the session or until it releases them.
+ */
+#ifndef MAKO_STORE_H
+#define MAKO_STORE_H
+
+#include "gate/gate.h"
+
+/* ---- store_check.c: the store as a whole ------------------------------------------------------------------------ */
+
+extern bool mako_store_is_whole(void);
+extern const char *mako_store_problems(void);
+extern void mako_store_check(void);
+extern void mako_store_check_for_run(void);
+
+/* ---- fence.c: the fence around a format version ----------------------------------------------------------------- */
+
+/* What a transaction is about to do under a version; a retired version refuses more than a draining one. */
+typedef enum MakoFence
+{
+	MAKO_FENCE_ENTER,			/* append events, move streams here: not when retired */
+	MAKO_FENCE_START,			/* start processes: not when draining either */
+} MakoFence;
+
+extern void mako_fence_init(void);
+extern void mako_fence_lock_source(const char *workflow_id);
+extern bool mako_fence_source_is_locked(const char *workflow_id);
+extern void mako_fence_hold_source(const char *workflow_id);
+extern void mako_fence_release_sources(void);
+extern void mako_fence_lock(const char *workflow_id);
+extern void mako_fence_check(const char *workflow_id, MakoFence fence);
+extern void mako_fence_pass(const char *workflow_id, MakoFence fence);
+extern void mako_fence_close(const char *format_version);
+extern const char *mako_fence_status(const char *format_version);
+extern const char *mako_fence_closed(const char *format_version);
+
+/* ---- table_write.c: writing rows without a statement ------------------------------------------------------------ */
+
+typedef struct MakoDirect MakoDirect;
+
+extern MakoDirect *mako_direct_open(const char *table, CmdType command, const char *const *columns, int count);
+extern void mako_direct_insert(MakoDirect *direct, const Datum *values);
+extern bool mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value);
+extern void mako_direct_close(MakoDirect *direct);
+
+/* ---- head.c: changes heads -------------------------------------------------------------------------------------- */
+
+/* A head that is locked, as it is now. */
+typedef struct MakoHead
+{
+	int64		stream_no;
+	const char *stream_id;
+	const char *workflow_id;
+	int64		version;		/* last sequence number */
+	ItemPointerData tid;
+} MakoHead;
+
+extern bool mako_head_advance(const ItemPointerData *tid, int64 version);
+extern MakoDirect *mako_head_open(void);
+
+/* ---- sequence.c: the numbers of streams and runs ---------------------------------------------------------------- */
+
+extern const char *mako_sequence_problems(void);
+extern void mako_sequence_catch_up(void);
+extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
+
+/* ---- triggers.c: the store's triggers --------------------------------------------------------------------------- */
+
+extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
+extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls);
+extern uint64 mako_invariants_advances(void);
+extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoHead *head);
+pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
+													const char *detail);
+
+#endif							/* MAKO_STORE_H */
