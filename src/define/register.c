@@ -94,7 +94,7 @@ mako_register_begin(const char *function)
 
 	mako_gate_require_change(function);
 	connection = mako_sql_connect();
-	LockRelationOid(get_relname_relid("mako_workflow", mako_sql_extension_schema()), ShareRowExclusiveLock);
+	LockRelationOid(get_relname_relid("mako_workflow", mako_extension_schema()), ShareRowExclusiveLock);
 	return connection;
 }
 
@@ -102,7 +102,7 @@ mako_register_begin(const char *function)
 uint64
 mako_register_write(MakoStatement *statement, Datum *values, const char *nulls)
 {
-	MakoGate	gate = mako_gate_enter(mako_sql_extension_owner());
+	MakoGate	gate = mako_gate_enter(mako_extension_owner());
 	uint64		written = mako_sql_execute(statement, values, nulls);
 
 	mako_gate_leave(&gate);
@@ -143,7 +143,7 @@ mako_register_require(MakoStatement *select, Datum *key, const char *kind, const
 	owners = mako_definition_owners(&rows, 0, 3);
 	mako_rows_free(&rows);
 	if ((OidIsValid(role) && has_privs_of_role(GetUserId(), role)) || mako_owners_are_callers(&owners) ||
-		has_privs_of_role(GetUserId(), mako_sql_extension_owner()))
+		has_privs_of_role(GetUserId(), mako_extension_owner()))
 		return true;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

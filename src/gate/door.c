@@ -236,7 +236,7 @@ is_trusted(Oid owner)
 {
 	Oid			user = GetUserId();
 
-	return owner == user || superuser_arg(owner) || owner == mako_sql_extension_owner() ||
+	return owner == user || superuser_arg(owner) || owner == mako_extension_owner() ||
 		is_member_of_role_nosuper(user, owner);
 }
 
@@ -346,7 +346,7 @@ column_problem(Relation relation, const Column *column)
 static bool
 acts_for(Oid role, Oid owner)
 {
-	return role == owner || role == mako_sql_extension_owner() || has_privs_of_role(role, owner);
+	return role == owner || role == mako_extension_owner() || has_privs_of_role(role, owner);
 }
 
 /* Returns true if a trigger of a relation calls a function of a role that cannot act for the owner of the table. */

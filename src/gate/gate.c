@@ -6,7 +6,6 @@
  * puts them back when an error ends it. Nothing here is caught.
  */
 #include "gate/gate.h"
-#include "json/json.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -226,6 +225,15 @@ require_gate(void)
 		elog(ERROR, "code of others was about to run outside of the gate");	/* cannot happen */
 }
 
+/* Called when the library is loaded. */
+void
+mako_gate_init(void)
+{
+	mako_extension_init();
+	mako_temporary_init();
+	RegisterXactCallback(forget_evaluation, NULL);
+}
+
 /* ---- settings ------------------------------------------------------------------------------- */
 
 /*
@@ -309,197 +317,6 @@ mako_gate_settings_text(void)
 	for (size_t i = 0; i < lengthof(fixed_settings); i++)
 		appendStringInfo(&text, "%s%s = %s", i > 0 ? ", " : "", fixed_settings[i].name, fixed_settings[i].value);
 	return text.data;
-}
-
-/* ---- search paths --------------------------------------------------------------------------- */
-
-/* What is known of the extension's schema, as long as nothing changes that it is known from. */
-typedef struct ExtensionSchema
-{
-	uint64		generation;		/* when it was found out; 0 for never */
-	Oid			schema;
-	bool		may_create;		/* others may, or have created something */
-	char		why_open[NAMEDATALEN * 3 + 100];	/* empty for a closed one */
-	char		function_path[NAMEDATALEN * 2 + 40];
-} ExtensionSchema;
-
-static ExtensionSchema extension_schema;
-
-/* Grows with every change. */
-static uint64 schema_generation = 1;
-
-/* Something has changed: a schema, role, function or operator. */
-static void
-forget_schema(Datum argument, int cacheid, uint32 hash)
-{
-	schema_generation++;
-}
-
-/* Called when the library is loaded. */
-void
-mako_gate_init(void)
-{
-	mako_temporary_init();
-	RegisterXactCallback(forget_evaluation, NULL);
-	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_schema, (Datum) 0);
-	CacheRegisterSyscacheCallback(DATABASEOID, forget_schema, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHOID, forget_schema, (Datum) 0);
-	CacheRegisterSyscacheCallback(PROCOID, forget_schema, (Datum) 0);
-	CacheRegisterSyscacheCallback(OPEROID, forget_schema, (Datum) 0);
-}
-
-/* The owner of the database. */
-static Oid
-database_owner(void)
-{
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for database %u", MyDatabaseId);	/* cannot happen */
-	owner = ((Form_pg_database) GETSTRUCT(tuple))->datdba;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-/* Returns true if a role can do everything anyway, or is the extension's owner. */
-static bool
-is_trusted(Oid role, Oid extension_owner)
-{
-	if (role == MAKO_ROLE_DATABASE_OWNER)
-		role = database_owner();
-	return role == extension_owner || superuser_arg(role);
-}
-
-/* Returns the role that may create in a schema and is not trusted; ACL_ID_PUBLIC for everybody; -1 for none. */
-static int64
-untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid extension_owner)
-{
-	int64		creator = -1;
-	Acl		   *acl;
-	const AclItem *items;
-
-	if (!is_trusted(form->nspowner, extension_owner))
-		return form->nspowner;
-	if (!has_acl)
-		return -1;
-	acl = DatumGetAclPCopy(acl_datum);
-	items = (const AclItem *) ((char *) acl + ARR_OVERHEAD_NONULLS(ARR_NDIM(acl)));	/* no element is null */
-	for (int i = 0; i < ACL_NUM(acl) && creator < 0; i++)
-	{
-		const AclItem *item = &items[i];
-
-		if ((ACLITEM_GET_PRIVS(*item) & ACL_CREATE) != 0 &&
-			(item->ai_grantee == ACL_ID_PUBLIC || !is_trusted(item->ai_grantee, extension_owner)))
-			creator = item->ai_grantee;
-	}
-	pfree(acl);
-	return creator;
-}
-
-/* Describes a function or operator in a schema whose owner is not trusted, unless something is described already. */
-static void
-find_foreign_object(ExtensionSchema *found, Oid catalog, AttrNumber schema_column, AttrNumber owner_column,
-					AttrNumber name_column, const char *kind, Oid extension_owner)
-{
-	Relation	relation = table_open(catalog, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple;
-
-	while (found->why_open[0] == '\0' && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		TupleDesc	tupdesc = RelationGetDescr(relation);
-		bool		isnull;
-		Oid			owner;
-
-		if (DatumGetObjectId(heap_getattr(tuple, schema_column, tupdesc, &isnull)) != found->schema)
-			continue;
-		owner = DatumGetObjectId(heap_getattr(tuple, owner_column, tupdesc, &isnull));
-		if (!is_trusted(owner, extension_owner))
-			snprintf(found->why_open, sizeof(found->why_open), "role \"%s\" has created %s \"%s\" in it",
-					 GetUserNameFromId(owner, true), kind,
-					 NameStr(*DatumGetName(heap_getattr(tuple, name_column, tupdesc, &isnull))));
-	}
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-}
-
-/*
- * Finds out whether others can capture calls of the extension's functions. Nothing is known before all is: it may be
- * cancelled, or memory may end, anywhere.
- */
-static void
-know_schema(Oid schema)
-{
-	/* Of the time before it is looked through, so that a change meanwhile makes it unknown again. */
-	ExtensionSchema found = {.generation = schema_generation, .schema = schema};
-	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
-	Oid			extension_owner = mako_sql_extension_owner();
-	bool		no_acl;
-	Datum		acl;
-	int64		creator;
-	const char *name;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for schema %u", schema);	/* cannot happen */
-	acl = SysCacheGetAttr(NAMESPACEOID, tuple, Anum_pg_namespace_nspacl, &no_acl);
-	creator = untrusted_creator((Form_pg_namespace) GETSTRUCT(tuple), acl, !no_acl, extension_owner);
-	ReleaseSysCache(tuple);
-
-	if (creator == ACL_ID_PUBLIC)
-		snprintf(found.why_open, sizeof(found.why_open), "everybody may create in it");
-	else if (creator > 0)
-		snprintf(found.why_open, sizeof(found.why_open), "role \"%s\" may create in it",
-				 GetUserNameFromId((Oid) creator, true));
-	found.may_create = creator >= 0;
-	find_foreign_object(&found, ProcedureRelationId, Anum_pg_proc_pronamespace, Anum_pg_proc_proowner, Anum_pg_proc_proname,
-						"function", extension_owner);
-	find_foreign_object(&found, OperatorRelationId, Anum_pg_operator_oprnamespace, Anum_pg_operator_oprowner,
-						Anum_pg_operator_oprname, "operator", extension_owner);
-
-	name = quote_identifier(get_namespace_name(schema));
-	if (found.why_open[0] == '\0')
-		snprintf(found.function_path, sizeof(found.function_path), "pg_catalog, %s, pg_temp", name);
-	else
-		snprintf(found.function_path, sizeof(found.function_path), "%s", mako_gate_own_path());
-	extension_schema = found;
-}
-
-/* Sees to it that the extension's schema is known. */
-static void
-require_schema(void)
-{
-	Oid			schema = mako_sql_extension_schema();
-
-	if (extension_schema.generation != schema_generation || extension_schema.schema != schema)
-		know_schema(schema);
-}
-
-/* The path of the extension's own statements, which name everything else with its schema. */
-const char *
-mako_gate_own_path(void)
-{
-	return "pg_catalog, pg_temp";
-}
-
-/*
- * The path of users' functions. The extension's schema is on it, for mako_reject() and the like,
- * unless others could put a better match there.
- */
-const char *
-mako_gate_function_path(void)
-{
-	require_schema();
-	return extension_schema.function_path;
-}
-
-/* Says why the extension's schema is left out of that path, and whether others may still create in it; NULL if it is not. */
-const char *
-mako_gate_schema_is_open(bool *may_create)
-{
-	require_schema();
-	*may_create = extension_schema.may_create;
-	return extension_schema.why_open[0] == '\0' ? NULL : extension_schema.why_open;
 }
 
 /* ---- parsing, planning, preparing ----------------------------------------------------------- */
@@ -708,109 +525,4 @@ mako_gate_find_signature(const char *signature)
 	fcinfo->args[0].isnull = false;
 	function = to_regprocedure(fcinfo);
 	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(function);
-}
-
-/* ---- what is known to be harmless ----------------------------------------------------------- */
-
-/*
- * Functions of the server's own that are not immutable and yet neither run code of others nor
- * change a setting, given that no argument is of a foreign type. Results of those that are about
- * dates and times depend on fixed settings only.
- */
-static const char *const harmless_functions[] = {
-	"anytextcat", "array_out", "array_to_string", "concat", "concat_ws", "date", "date_in", "date_out", "date_part",
-	"date_trunc", "extract", "format", "interval_in", "interval_out", "json_build_array", "json_build_object", "jsonb_build_array",
-	"jsonb_build_object", "now", "quote_literal", "textanycat", "time_in", "time_out", "timestamp", "timestamp_in", "timestamp_out",
-	"timestamptz", "timestamptz_in", "timestamptz_out", "timetz_in", "timetz_out", "timezone", "to_char",
-	"to_date", "to_json", "to_jsonb", "to_number", "to_timestamp",
-};
-
-/* Returns true if a name is among those. */
-static bool
-is_listed(const char *name)
-{
-	for (size_t i = 0; i < lengthof(harmless_functions); i++)
-		if (strcmp(name, harmless_functions[i]) == 0)
-			return true;
-	return false;
-}
-
-/* A check_functions_in_node() callback: returns true for a function that is not known to be harmless. */
-static bool
-is_suspicious_function(Oid function, void *argument)
-{
-	HeapTuple	tuple;
-	Form_pg_proc form;
-	bool		is_harmless;
-
-	if (mako_json_function_is_native(function))
-		return false;
-	if (function >= FirstNormalObjectId)
-		return true;
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	if (!HeapTupleIsValid(tuple))
-		return true;
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	is_harmless = form->prolang == INTERNALlanguageId && !form->proretset &&
-		(form->provolatile == PROVOLATILE_IMMUTABLE || is_listed(NameStr(form->proname)));
-	ReleaseSysCache(tuple);
-	return !is_harmless;
-}
-
-/* Returns true for a node that calls nothing but the functions that it names. */
-static bool
-is_known_node(const Node *node)
-{
-	switch (nodeTag(node))
-	{
-		case T_List:
-		case T_CaseWhen:
-			return true;
-		case T_Const:
-		case T_Param:
-		case T_Var:
-		case T_FuncExpr:
-		case T_OpExpr:
-		case T_DistinctExpr:
-		case T_NullIfExpr:
-		case T_ScalarArrayOpExpr:
-		case T_BoolExpr:
-		case T_CaseExpr:
-		case T_CaseTestExpr:
-		case T_CoalesceExpr:
-		case T_MinMaxExpr:
-		case T_NullTest:
-		case T_BooleanTest:
-		case T_RelabelType:
-		case T_CollateExpr:
-		case T_CoerceViaIO:
-		case T_ArrayCoerceExpr:
-		case T_ArrayExpr:
-		case T_RowExpr:
-		case T_FieldSelect:
-		case T_SubscriptingRef:
-			/* To a type belong the functions that are called for it: casts, comparisons, checks. */
-			return exprType(node) < FirstNormalObjectId;
-		default:
-			return false;
-	}
-}
-
-/* Finds what is not known to be harmless. */
-static bool
-find_suspicious(Node *node, void *argument)
-{
-	return node != NULL &&
-		(!is_known_node(node) || check_functions_in_node(node, is_suspicious_function, NULL) ||
-		 expression_tree_walker(node, find_suspicious, argument));
-}
-
-/*
- * Returns true if evaluating a planned expression can change no setting, run no code of others and
- * look up no name: then only the role need be the owner's, and nothing has to be put back but that.
- */
-bool
-mako_gate_is_harmless(Node *expression)
-{
-	return !find_suspicious(expression, NULL);
 }

@@ -2,6 +2,8 @@
  * gate.h
  *	  Room gate/: the only ways to the code and the tables of others. It knows neither workflows nor streams.
  *
+ *	  extension.c  the extension's schema, owner and version, and the paths on which code runs
+ *	  harmless.c   expressions that are known to be harmless
  *	  gate.c       the gate: what others wrote is parsed, planned, prepared and evaluated here
  *	  temporary.c  temporary objects of the session that code of another role could take for its own
  *	  door.c       the door: opens tables of schema mako
@@ -20,6 +22,16 @@
 #include "nodes/pg_list.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
+
+/* ---- extension.c ------------------------------------------------------------------------------------------------ */
+
+extern void mako_extension_init(void);
+extern Oid	mako_extension_schema(void);
+extern Oid	mako_extension_owner(void);
+extern const char *mako_extension_version(void);
+extern const char *mako_extension_own_path(void);
+extern const char *mako_extension_function_path(void);
+extern const char *mako_extension_schema_is_open(bool *may_create);
 
 /* ---- sql.c: statements, connections, rows, cursors -------------------------------------------------------------- */
 
@@ -69,9 +81,6 @@ typedef struct MakoConnection
 
 typedef struct MakoCursor MakoCursor;
 
-extern Oid	mako_sql_extension_schema(void);
-extern Oid	mako_sql_extension_owner(void);
-extern const char *mako_sql_extension_version(void);
 extern MakoConnection mako_sql_connect(void);
 extern MakoConnection mako_sql_connect_visible(void);
 extern MakoConnection mako_sql_connect_own(void);
@@ -113,7 +122,7 @@ extern char *mako_identity(Oid object);
 extern Oid	mako_role_find(const char *name, const char *identity);
 extern bool mako_role_is(Oid now, const char *name, const char *identity);
 
-/* ---- gate.c, temporary.c ---------------------------------------------------------------------------------------- */
+/* ---- gate.c, temporary.c, harmless.c ---------------------------------------------------------------------------------------- */
 
 /*
  * The gate: the only way in which what others wrote is parsed, planned, prepared or evaluated.
@@ -171,10 +180,7 @@ extern void mako_gate_delegate(bool begins);
 extern bool mako_gate_is_delegated(void);
 extern void mako_gate_fix_settings(bool row_security_hides);
 extern void mako_gate_fix_path(const char *path);
-extern const char *mako_gate_own_path(void);
-extern const char *mako_gate_function_path(void);
 extern char *mako_gate_settings_text(void);
-extern const char *mako_gate_schema_is_open(bool *may_create);
 
 /*
  * The gate around an evaluation that is known to be harmless (mako_gate_is_harmless()): only the role is put

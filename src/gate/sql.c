@@ -53,57 +53,6 @@ struct MakoCursor
 	Oid			owner;			/* executes it; InvalidOid: the caller */
 };
 
-/* Reads one column of the extension's row in pg_extension. */
-static Datum
-extension_attribute(int column, const char **version)
-{
-	Relation	relation = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Datum		value;
-	bool		isnull;
-
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("mako_migration"));
-	scan = systable_beginscan(relation, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension \"%s\" is not installed in this database", "mako_migration"),
-				 errhint("Use CREATE EXTENSION mako_migration.")));
-	value = heap_getattr(tuple, column, RelationGetDescr(relation), &isnull);
-	if (version != NULL)
-		*version = TextDatumGetCString(value);
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return value;
-}
-
-/* The schema that CREATE EXTENSION chose. */
-Oid
-mako_sql_extension_schema(void)
-{
-	return DatumGetObjectId(extension_attribute(Anum_pg_extension_extnamespace, NULL));
-}
-
-/* The owner of the extension. */
-Oid
-mako_sql_extension_owner(void)
-{
-	return DatumGetObjectId(extension_attribute(Anum_pg_extension_extowner, NULL));
-}
-
-/* The installed version of the extension. */
-const char *
-mako_sql_extension_version(void)
-{
-	const char *version;
-
-	(void) extension_attribute(Anum_pg_extension_extversion, &version);
-	return version;
-}
-
 /* Changes a setting while a connection lasts. */
 void
 mako_sql_set(MakoConnection connection, const char *name, const char *value)
@@ -130,7 +79,7 @@ connect_for_functions(bool row_security_hides)
 	MakoConnection connection = {NewGUCNestLevel()};
 
 	mako_gate_fix_settings(row_security_hides);
-	mako_gate_fix_path(mako_gate_function_path());
+	mako_gate_fix_path(mako_extension_function_path());
 	connect_spi();
 	return connection;
 }
@@ -158,7 +107,7 @@ mako_sql_connect_own(void)
 {
 	MakoConnection connection = {NewGUCNestLevel()};
 
-	mako_gate_fix_path(mako_gate_own_path());
+	mako_gate_fix_path(mako_extension_own_path());
 	connect_spi();
 	return connection;
 }
@@ -275,7 +224,7 @@ is_executing(const MakoStatement *statement)
 static SPIPlanPtr
 plan_of(MakoStatement *statement)
 {
-	Oid			schema = statement->names_schema ? mako_sql_extension_schema() : InvalidOid;
+	Oid			schema = statement->names_schema ? mako_extension_schema() : InvalidOid;
 
 	if (statement->plan != NULL && (statement->schema != schema || !SPI_plan_is_valid((SPIPlanPtr) statement->plan)))
 	{
@@ -534,7 +483,7 @@ act_as(Oid owner, bool may_defer)
 		gate.guc_level = NewGUCNestLevel();
 		mako_gate_restrict_caller(&gate);
 	}
-	mako_gate_fix_path(mako_gate_own_path());
+	mako_gate_fix_path(mako_extension_own_path());
 	return gate;
 }
 

@@ -76,7 +76,7 @@ mako_temporary_init(void)
 static bool
 is_trusted(Oid maker, Oid role)
 {
-	return maker == mako_sql_extension_owner() || has_privs_of_role(maker, role);
+	return maker == mako_extension_owner() || has_privs_of_role(maker, role);
 }
 
 /* The owner of a type, and its kind. */

@@ -171,12 +171,12 @@ static void
 check_extension_schema(MakoDiagnosis *diagnosis)
 {
 	bool		may_create;
-	const char *why = mako_gate_schema_is_open(&may_create);
+	const char *why = mako_extension_schema_is_open(&may_create);
 
 	if (why == NULL)
 		return;
 	mako_diagnose_add(diagnosis, may_create ? MAKO_ERROR : MAKO_WARNING, "schema_open",
-					  get_namespace_name(mako_sql_extension_schema()),
+					  get_namespace_name(mako_extension_schema()),
 					  psprintf("the extension is in a schema that is open to others: %s", why),
 					  may_create ? "REVOKE CREATE on it, or create the extension in a schema of its own." :
 					  "Registered functions do not have it on their path. Create the extension in a schema of its own.");

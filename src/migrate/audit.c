@@ -98,7 +98,7 @@ mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz s
 		CStringGetTextDatum(request->source_wf), CStringGetTextDatum(request->target_wf), mako_plan_path(plan),
 		UUIDPGetDatum(request->tenant_id), BoolGetDatum(request->update_registry), BoolGetDatum(request->in_flight_only),
 		Int64GetDatum(request->max_errors), PointerGetDatum(request->reason), CStringGetTextDatum(plan->fingerprint),
-		mako_plan_definitions(plan), CStringGetTextDatum(mako_sql_extension_version()), TimestampTzGetDatum(started_at),
+		mako_plan_definitions(plan), CStringGetTextDatum(mako_extension_version()), TimestampTzGetDatum(started_at),
 		CStringGetTextDatum(request->batch_size > 0 ? "batched" : "single"), Int32GetDatum(request->batch_size),
 		Int64GetDatum(through_stream_no), caller_name()
 	};

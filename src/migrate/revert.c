@@ -362,7 +362,7 @@ static int64
 start_run(const Revert *revert)
 {
 	Datum		values[] = {
-		Int64GetDatum(revert->run_id), PointerGetDatum(revert->reason), CStringGetTextDatum(mako_sql_extension_version()),
+		Int64GetDatum(revert->run_id), PointerGetDatum(revert->reason), CStringGetTextDatum(mako_extension_version()),
 		TimestampTzGetDatum(revert->report->started_at), CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))
 	};
 	MakoRows	rows = mako_invariants_query(&insert_run, values, revert->reason == NULL ? " n   " : NULL);

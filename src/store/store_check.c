@@ -257,7 +257,7 @@ Datum
 mako_open_schema(PG_FUNCTION_ARGS)
 {
 	bool		may_create;
-	const char *why = mako_gate_schema_is_open(&may_create);
+	const char *why = mako_extension_schema_is_open(&may_create);
 
 	if (why == NULL || !may_create)
 		PG_RETURN_NULL();
@@ -281,7 +281,7 @@ mako_grant_triggers(PG_FUNCTION_ARGS)
 	Datum		role = ObjectIdGetDatum(GetUserId());
 	MakoConnection connection = mako_sql_connect_own();
 	MakoRows	rows = mako_sql_query(&may_create_store, &role, NULL);
-	const char *schema = quote_identifier(get_namespace_name(mako_sql_extension_schema()));
+	const char *schema = quote_identifier(get_namespace_name(mako_extension_schema()));
 	MakoStatement grant = {.transient = true,.verbatim = true};
 	MakoGate	gate;
 
@@ -290,7 +290,7 @@ mako_grant_triggers(PG_FUNCTION_ARGS)
 		grant.text = psprintf("GRANT EXECUTE ON FUNCTION %s.mako_stream_inserted(), %s.mako_event_inserted(),"
 							  " %s.mako_snapshot_saved(), %s.mako_guard() TO %s", schema, schema, schema, schema,
 							  quote_identifier(GetUserNameFromId(GetUserId(), false)));
-		gate = mako_gate_enter(mako_sql_extension_owner());
+		gate = mako_gate_enter(mako_extension_owner());
 		(void) mako_sql_execute(&grant, NULL, NULL);
 		mako_gate_leave(&gate);
 	}
