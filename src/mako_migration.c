@@ -16,7 +16,7 @@ _PG_init(void)
 	mako_settings_init();
 	mako_gate_init();
 	mako_door_init();
-	mako_fingerprint_init();
+	mako_generation_init();
 	mako_fence_init();
 	mako_call_init();
 }

@@ -2,6 +2,8 @@
  * define.h
  *	  Room define/: what is registered, and what it is now. It knows no stream.
  *
+ *	  generation.c      when definitions may have changed
+ *	  function_body.c   the parse trees of a function
  *	  names.c           what the names in a function's text mean
  *	  describe.c, describe_kinds.c
  *	                    what a function's results depend on, as text           (describe.h)
@@ -20,14 +22,19 @@
 #include "evaluate/evaluate.h"
 #include "types/types.h"
 
+/* ---- generation.c: when definitions may have changed ------------------------------------------------------------ */
+
+extern void mako_generation_init(void);
+extern uint64 mako_generation(void);
+
+/* ---- function_body.c ------------------------------------------------------------------------------------------- */
+
+extern bool mako_function_body(Oid function, FuncExpr *call, List *columns, List **trees);
+
 /* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------- */
 
-extern void mako_fingerprint_init(void);
-extern uint64 mako_fingerprint_generation(void);
 extern List *mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
-extern void mako_fingerprint_watch(Oid relation);
-extern bool mako_fingerprint_body(Oid function, FuncExpr *call, List *columns, List **trees);
 
 /* ---- definition.c: what is registered --------------------------------------------------------------------------- */
 

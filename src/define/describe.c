@@ -370,7 +370,7 @@ describe_call(MakoDescription *description, MakoItem *item)
 													  mako_describe_name(CollationRelationId, column->paramcollid)));
 		mako_describe_note_type(description, column->paramtype);
 	}
-	if (mako_fingerprint_body(item->object, make_call(item->object, item->arguments), item->columns, &trees))
+	if (mako_function_body(item->object, make_call(item->object, item->arguments), item->columns, &trees))
 		mako_describe_tree(description, item, (Node *) trees);
 }
 

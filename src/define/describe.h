@@ -13,6 +13,10 @@
 #include "access/tupdesc.h"
 #include "nodes/primnodes.h"
 
+/* ---- function_body.c, generation.c -------------------------------------------------------------- */
+
+extern void mako_generation_watch(Oid relation);
+
 /* ---- names.c: what a parse tree names ---------------------------------------------------------- */
 
 /* Takes an object that a tree names, in the order of the tree; a function with the node that calls it. */

@@ -280,7 +280,7 @@ describe_function(MakoDescription *description, MakoItem *item, const MakoRow *r
 	else
 	{
 		add_source(item, row);
-		if (mako_fingerprint_body(item->object, NULL, NIL, &trees))
+		if (mako_function_body(item->object, NULL, NIL, &trees))
 			mako_describe_tree(description, item, (Node *) trees);
 		else
 			item->is_unseen = true;
@@ -701,7 +701,7 @@ describe_relation(MakoDescription *description, MakoItem *item, const MakoRow *r
 {
 	Form_pg_class form = (Form_pg_class) GETSTRUCT(row->tuple);
 
-	mako_fingerprint_watch(item->object);
+	mako_generation_watch(item->object);
 	for (AttrNumber number = 1; number <= form->relnatts; number++)
 	{
 		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(item->object), Int16GetDatum(number));

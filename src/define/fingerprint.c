@@ -12,18 +12,8 @@
  */
 #include "define/describe.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "executor/executor.h"
-#include "executor/functions.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "parser/analyze.h"
-#include "parser/parse_node.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
@@ -47,124 +37,6 @@ static struct
 	Oid			user;			/* who may look into the schemas */
 } kept;
 
-static uint64 generation = 0;
-static List *watched = NIL;		/* relations (OIDs) that definitions name; in TopMemoryContext */
-
-/* Can a function's body be parsed, as a call sees it or, without one, by itself? */
-static bool
-is_visible(HeapTuple tuple, const FuncExpr *call)
-{
-	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang != SQLlanguageId)
-		return false;
-#ifdef MAKO_SQL_BODY
-	if (!heap_attisnull(tuple, Anum_pg_proc_prosqlbody, NULL))
-		return true;
-#endif
-	return call != NULL || !mako_sql_body_is_polymorphic(tuple);
-}
-
-/* Converts what a body gives into what its function returns, as the server does when it is called. */
-static void
-coerce_result(HeapTuple tuple, List *body, FuncExpr *call, List *columns)
-{
-	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
-	TupleDesc	rowtype = NULL;
-	Oid			type;
-
-	/* Procedures are not called. */
-	if (form->prokind != PROKIND_FUNCTION)
-		return;
-	if (call == NULL)
-		(void) get_func_result_type(form->oid, &type, &rowtype);
-	else
-		(void) get_expr_result_type((Node *) call, &type, &rowtype);
-	if (type == RECORDOID && columns != NIL)
-		rowtype = ExecTypeFromExprList(columns);
-	mako_gate_coerce_result(tuple, body, type, rowtype);
-}
-
-/*
- * The parse trees of the body of a function that is visible, parsed as its owner: it may have changed
- * since its caller relied on it.
- */
-static List *
-body_of(HeapTuple tuple, FuncExpr *call, List *columns)
-{
-	MakoGate	gate = mako_gate_enter(((Form_pg_proc) GETSTRUCT(tuple))->proowner);
-	List	   *body = mako_gate_parse_body(tuple, call, false);
-
-	coerce_result(tuple, body, call, columns);
-	mako_gate_leave(&gate);
-	return body;
-}
-
-/*
- * The parse trees of a function's body, as a call sees it or, without one, by itself; false where it cannot be seen. What it gives is
- * converted to what the function returns, for a record to what the call takes it for: columns like these expressions, NIL for none. Raises
- * where a name in it is not found.
- */
-bool
-mako_fingerprint_body(Oid function, FuncExpr *call, List *columns, List **trees)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	bool		visible = HeapTupleIsValid(tuple) && is_visible(tuple, call);
-
-	if (visible)
-		*trees = body_of(tuple, call, columns);
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	return visible;
-}
-
-/* ---- descriptions that are kept --------------------------------------------------------------------------------------------- */
-
-/* Something that a definition may be made of has changed. */
-static void
-invalidate(Datum argument, int cacheid, uint32 hash)
-{
-	generation++;
-}
-
-/* The same, where it concerns a relation that definitions name; an invalid one stands for all. */
-static void
-invalidate_relation(Datum argument, Oid relation)
-{
-	if (!OidIsValid(relation) || list_member_oid(watched, relation))
-		generation++;
-}
-
-/* Called when the library is loaded. */
-void
-mako_fingerprint_init(void)
-{
-	/* One of each catalog; what is made together with a row of another one, such as an aggregate, needs none of its own. */
-	static const int caches[] = {
-		PROCOID, TYPEOID, ENUMOID, CONSTROID, AUTHOID, NAMESPACEOID, OPEROID, AMOPOPID, AMPROCNUM, CLAOID, CASTSOURCETARGET,
-		COLLOID, LANGOID, ATTNUM, TRFOID, TSCONFIGMAP, TSDICTOID
-	};
-
-	for (size_t i = 0; i < lengthof(caches); i++)
-		CacheRegisterSyscacheCallback(caches[i], invalidate, (Datum) 0);
-	CacheRegisterRelcacheCallback(invalidate_relation, (Datum) 0);
-}
-
-/* A change of this relation is a change of a definition from now on. */
-void
-mako_fingerprint_watch(Oid relation)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-	watched = list_append_unique_oid(watched, relation);
-	MemoryContextSwitchTo(old);
-}
-
-/* Another number when something has changed that definitions, and what is compiled from them, may be made of. */
-uint64
-mako_fingerprint_generation(void)
-{
-	return generation;
-}
-
 /* Forgets what was kept, with its context. */
 static void
 forget(void *argument)
@@ -180,7 +52,7 @@ recall(Oid function)
 	ListCell   *cell;
 
 	AcceptInvalidationMessages();
-	if (kept.context != NULL && (kept.generation != generation || kept.user != GetUserId()))
+	if (kept.context != NULL && (kept.generation != mako_generation() || kept.user != GetUserId()))
 		MemoryContextDelete(kept.context);
 	foreach(cell, kept.list)
 	{
@@ -199,7 +71,7 @@ keep(Oid function, const char *text, const List *helpers, uint64 begun)
 	MemoryContext old;
 	Described  *described;
 
-	if (begun != generation)
+	if (begun != mako_generation())
 		return;
 	if (kept.context == NULL)
 	{
@@ -230,7 +102,7 @@ List *
 mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen)
 {
 	const Described *known = tell_unseen ? NULL : recall(function->oid);
-	uint64		begun = generation;
+	uint64		begun = mako_generation();
 	StringInfoData description;
 	MakoGate	gate;
 	List	   *helpers;

@@ -26,7 +26,7 @@ take(const char *workflow_id)
 	for (int i = list_length(cache) - 1; i >= 0; i--)
 	{
 		MakoFold   *fold = list_nth(cache, i);
-		bool		old = fold->generation != mako_fingerprint_generation() || fold->native != mako_native_evaluation;
+		bool		old = fold->generation != mako_generation() || fold->native != mako_native_evaluation;
 
 		if (!old && strcmp(fold->workflow->workflow_id, workflow_id) != 0)
 			continue;
@@ -43,7 +43,7 @@ take(const char *workflow_id)
 		fingerprint = mako_definition_fingerprint(workflow_id);
 	}
 	/* Asking for the fingerprint may have let invalidations in. */
-	return fingerprint != NULL && found->generation == mako_fingerprint_generation() &&
+	return fingerprint != NULL && found->generation == mako_generation() &&
 		strcmp(fingerprint, found->workflow->fingerprint) == 0 ? found : NULL;
 }
 
@@ -54,7 +54,7 @@ mako_fold_borrow(const char *workflow_id)
 	MakoFold   *fold = take(workflow_id);
 	MemoryContext context;
 	MemoryContext old;
-	uint64		started = mako_fingerprint_generation();
+	uint64		started = mako_generation();
 
 	if (fold != NULL)
 	{
@@ -76,7 +76,7 @@ mako_fold_return(MakoFold *fold)
 {
 	MemoryContext old;
 
-	if (fold->generation != mako_fingerprint_generation())
+	if (fold->generation != mako_generation())
 	{
 		MemoryContextDelete(fold->context);
 		return;

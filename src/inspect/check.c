@@ -9,29 +9,15 @@
  */
 #include "inspect/inspect.h"
 
-#include "access/htup_details.h"
-#include "access/transam.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_language.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
-
-static const char *const severity_name[] = {
-	[MAKO_ERROR] = "error",
-	[MAKO_WARNING] = "warning",
-	[MAKO_INFO] = "info",
-};
 
 static MakoStatement select_store_problems = {
 	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint', 'sequence') FROM %s.mako_store_problem()"
@@ -68,64 +54,6 @@ static MakoStatement select_definitions = {
 };
 
 static const MakoRole definition_roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT, MAKO_ROLE_MIGRATE};
-
-/* ---- findings --------------------------------------------------------------------------------------------------------------- */
-
-/* Adds a finding, copied; the same twice is one. */
-void
-mako_diagnose_add(MakoDiagnosis *diagnosis, MakoSeverity severity, const char *code, const char *subject, const char *message,
-				  const char *hint)
-{
-	MemoryContext old = MemoryContextSwitchTo(diagnosis->context);
-	MakoFinding *finding = palloc(sizeof(MakoFinding));
-
-	finding->severity = severity;
-	finding->code = pstrdup(code);
-	finding->subject = pstrdup(subject);
-	finding->message = pstrdup(message);
-	finding->hint = hint == NULL ? NULL : pstrdup(hint);
-	diagnosis->findings = lappend(diagnosis->findings, finding);
-	MemoryContextSwitchTo(old);
-}
-
-/* What an error says, with its detail. */
-char *
-mako_diagnose_text(const ErrorData *error)
-{
-	return error->detail == NULL ? pstrdup(error->message) : psprintf("%s: %s", error->message, error->detail);
-}
-
-/* Adds the rows of a query. */
-static void
-add_rows(MakoDiagnosis *diagnosis, MakoRows rows)
-{
-	for (uint64 row = 0; row < rows.count; row++)
-	{
-		const char *severity = mako_row_text(&rows, row, 1);
-		MakoSeverity rank = MAKO_ERROR;
-
-		while (strcmp(severity_name[rank], severity) != 0)
-			rank++;
-		mako_diagnose_add(diagnosis, rank, mako_row_text(&rows, row, 2), mako_row_text(&rows, row, 3),
-						  mako_row_text(&rows, row, 4), mako_row_text(&rows, row, 5));
-	}
-	mako_rows_free(&rows);
-}
-
-/* The order of the rows: what is worst first, then by bytes. */
-static int
-compare_findings(const ListCell *a, const ListCell *b)
-{
-	const MakoFinding *x = lfirst(a);
-	const MakoFinding *y = lfirst(b);
-	int			order = (int) x->severity - (int) y->severity;
-
-	if (order == 0)
-		order = strcmp(x->code, y->code);
-	if (order == 0)
-		order = strcmp(x->subject, y->subject);
-	return order != 0 ? order : strcmp(x->message, y->message);
-}
 
 /* ---- the store -------------------------------------------------------------------------------------------------------------- */
 
@@ -243,179 +171,6 @@ check_left_behind(MakoDiagnosis *diagnosis)
 	mako_rows_free(&rows);
 }
 
-/* ---- the body of a function ------------------------------------------------------------------------------------------------- */
-
-/* A registered function being looked through, with its helpers. */
-typedef struct Inspection
-{
-	MakoDiagnosis *diagnosis;
-	Oid			owner;			/* who runs all of it */
-	List	   *functions;		/* looked through or about to be */
-	Oid			function;		/* the one at hand */
-	List	   *trees;			/* its body */
-	bool		visible;
-} Inspection;
-
-/* Adds a finding about the function at hand. */
-static void
-add_about_body(Inspection *inspection, const char *code, const char *message, const char *hint)
-{
-	mako_diagnose_add(inspection->diagnosis, MAKO_WARNING, code, format_procedure_qualified(inspection->function), message, hint);
-}
-
-/*
- * Returns true if the result of a function of the server depends on the caller, the time or the
- * session. The function is not immutable. Texts of dates, times and numbers do not depend on the
- * session: a registered function runs under settings that are the same everywhere.
- */
-static bool
-depends_on_session(Form_pg_proc form)
-{
-	const char *name = NameStr(form->proname);
-	size_t		length = strlen(name);
-
-	if (form->provolatile == PROVOLATILE_VOLATILE || form->pronargs == 0)
-		return true;
-	return strcmp(name, "current_setting") == 0 || strcmp(name, "current_schemas") == 0 || strcmp(name, "pg_has_role") == 0 ||
-		(strcmp(name, "age") == 0 && form->pronargs == 1) ||
-		(strncmp(name, "has_", 4) == 0 && length > 10 && strcmp(name + length - 10, "_privilege") == 0);
-}
-
-/* Judges a function that is called in the body at hand; a callback of check_functions_in_node(). */
-static bool
-judge_function(Oid function, void *context)
-{
-	Inspection *inspection = context;
-	HeapTuple	tuple = mako_function_tuple(function);
-	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
-	const char *name = format_procedure(function);
-
-	if (function >= FirstNormalObjectId && !inspection->diagnosis->skip_owner_check &&
-		MakoFunctionAclCheck(function, inspection->owner) != ACLCHECK_OK)
-		mako_diagnose_add(inspection->diagnosis, MAKO_ERROR, "not_executable", format_procedure_qualified(inspection->function),
-						  psprintf("calls %s, which role \"%s\" may not execute", name, GetUserNameFromId(inspection->owner, false)),
-						  "A registered function runs as its owner: GRANT EXECUTE to that role.");
-	if (function >= FirstNormalObjectId)
-	{
-		inspection->functions = list_append_unique_oid(inspection->functions, function);
-		if (form->provolatile == PROVOLATILE_VOLATILE)
-			add_about_body(inspection, "calls_volatile", psprintf("calls %s, which is volatile", name),
-						   "If its result depends on its arguments only, declare it STABLE.");
-	}
-	else if (form->provolatile != PROVOLATILE_IMMUTABLE && depends_on_session(form))
-		add_about_body(inspection, "not_repeatable", psprintf("calls %s, whose result is another one next time", name),
-					   "Take what changes from the event: a state must be the same whenever it is computed.");
-	ReleaseSysCache(tuple);
-	return false;
-}
-
-/* Judges a relation that is read in the body at hand. */
-static void
-judge_relation(Inspection *inspection, Oid relation)
-{
-	const char *kind = get_rel_relkind(relation) == RELKIND_VIEW ? "view" : "table";
-
-	add_about_body(inspection, "reads_table",
-				   psprintf("reads %s %s.%s", kind, quote_identifier(get_namespace_name(get_rel_namespace(relation))),
-							quote_identifier(get_rel_name(relation))),
-				   "Put what is read into the event or the function: a state must be the same whenever it is computed.");
-}
-
-/* Judges everything in a body. */
-static bool
-judge_tree(Node *node, void *context)
-{
-	Inspection *inspection = context;
-	ListCell   *cell;
-
-	if (node == NULL)
-		return false;
-	(void) check_functions_in_node(node, judge_function, context);
-	if (IsA(node, SQLValueFunction))
-		add_about_body(inspection, "not_repeatable", "uses CURRENT_DATE, CURRENT_TIMESTAMP, CURRENT_USER or the like",
-					   "Take what changes from the event: a state must be the same whenever it is computed.");
-	if (IsA(node, NextValueExpr))
-		add_about_body(inspection, "calls_volatile", "takes the next value of a sequence", "Take the value from the event.");
-	if (IsA(node, Query))
-	{
-		foreach(cell, ((Query *) node)->rtable)
-			if (lfirst_node(RangeTblEntry, cell)->rtekind == RTE_RELATION)
-				judge_relation(inspection, lfirst_node(RangeTblEntry, cell)->relid);
-		return query_tree_walker((Query *) node, judge_tree, context, 0);
-	}
-	return expression_tree_walker(node, judge_tree, context);
-}
-
-/* Looks through the body of the function at hand. */
-static void
-inspect_body(void *argument)
-{
-	Inspection *inspection = argument;
-
-	inspection->visible = mako_fingerprint_body(inspection->function, NULL, NIL, &inspection->trees);
-	if (inspection->visible)
-		(void) judge_tree((Node *) inspection->trees, inspection);
-}
-
-/* Explains the function at hand. */
-static void
-inspect_speed(void *argument)
-{
-	Inspection *inspection = argument;
-	ListCell   *cell;
-
-	foreach(cell, mako_explain_called(inspection->function))
-	{
-		const MakoCalled *called = lfirst(cell);
-
-		mako_diagnose_add(inspection->diagnosis, MAKO_INFO, "not_inlined", format_procedure_qualified(inspection->function),
-						  called->reason == NULL ? psprintf("%s is called for every event or state", called->call) :
-						  psprintf("%s is called for every event or state: %s", called->call, called->reason),
-						  called->hint);
-	}
-}
-
-/* Is a function written in SQL? */
-static bool
-is_sql(Oid function)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	bool		is_sql = HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
-
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	return is_sql;
-}
-
-/* Looks through a registered function and its helpers. */
-static void
-check_function(MakoDiagnosis *diagnosis, const MakoFunction *function)
-{
-	Inspection	inspection = {diagnosis, function->owner, list_make1_oid(function->oid)};
-	Oid			extension = get_extension_oid("mako_migration", false);
-
-	if (list_member_oid(diagnosis->functions, function->oid))
-		return;
-	diagnosis->functions = lappend_oid(diagnosis->functions, function->oid);
-	diagnosis->skip_owner_check = superuser_arg(function->owner);
-
-	/* The list grows while it is read. */
-	for (int i = 0; i < list_length(inspection.functions); i++)
-	{
-		inspection.function = list_nth_oid(inspection.functions, i);
-		if (getExtensionOfObject(ProcedureRelationId, inspection.function) == extension)
-			continue;
-		/* What is not found in a body is a finding of the definition. */
-		if (mako_isolation_run(inspect_body, &inspection) == NULL && !inspection.visible)
-			mako_diagnose_add(diagnosis, MAKO_INFO, "body_unseen", format_procedure_qualified(inspection.function),
-							  is_sql(inspection.function) ? "its argument types are polymorphic, so its body cannot be looked through by itself" :
-							  "its body cannot be looked through, so a change of what it calls goes unnoticed",
-							  "Write it in SQL, with arguments of definite types.");
-	}
-	inspection.function = function->oid;
-	(void) mako_isolation_run(inspect_speed, &inspection);
-}
-
 /* ---- definitions ------------------------------------------------------------------------------------------------------------ */
 
 /* A function being looked up. */
@@ -516,7 +271,7 @@ check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const Mak
 							  "It would run with other rights. Register it again with replace => true.");
 			definition->usable = false;
 		}
-		check_function(diagnosis, lookup.function);
+		mako_diagnose_function(diagnosis, lookup.function);
 		if (definition->target_wf == NULL && definition_roles[i] == MAKO_ROLE_APPLY)
 			definition->has_apply = true;
 	}
@@ -621,28 +376,28 @@ mako_check(PG_FUNCTION_ARGS)
 
 		retired = PointerGetDatum(DatumGetArrayTypePCopy(mako_row_array(&versions, 0, 1, TEXTARRAYOID)));
 		mako_rows_free(&versions);
-		add_rows(&diagnosis, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
+		mako_diagnose_add_rows(&diagnosis, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
 		check_dependents(&diagnosis);
 		check_left_behind(&diagnosis);
 	}
 	definitions = check_definitions(&diagnosis);
-	add_rows(&diagnosis, mako_sql_query_snapshot(&select_step_findings, &retired, NULL));
+	mako_diagnose_add_rows(&diagnosis, mako_sql_query_snapshot(&select_step_findings, &retired, NULL));
 	check_ways(&diagnosis, definitions);
 	mako_probe_definitions(&diagnosis, definitions, PG_GETARG_INT32(0));
 
-	list_sort(diagnosis.findings, compare_findings);
+	list_sort(diagnosis.findings, mako_diagnose_compare);
 	foreach(cell, diagnosis.findings)
 	{
 		const MakoFinding *finding = lfirst(cell);
 		Datum		values[] = {
-			CStringGetTextDatum(severity_name[finding->severity]), CStringGetTextDatum(finding->code),
+			CStringGetTextDatum(mako_severity_name[finding->severity]), CStringGetTextDatum(finding->code),
 			CStringGetTextDatum(finding->subject), CStringGetTextDatum(finding->message),
 			finding->hint == NULL ? (Datum) 0 : CStringGetTextDatum(finding->hint)
 		};
 		bool		nulls[] = {false, false, false, false, finding->hint == NULL};
 
 		/* What several definitions share is found with each of them. */
-		if (last == NULL || compare_findings(cell, &(ListCell) {.ptr_value = unconstify(MakoFinding *, last)}) != 0)
+		if (last == NULL || mako_diagnose_compare(cell, &(ListCell) {.ptr_value = unconstify(MakoFinding *, last)}) != 0)
 			mako_rowset_add(rows, values, nulls);
 		last = finding;
 	}

@@ -5,6 +5,8 @@
  *	  plan.c          mako_plan(): what a migration would need, and what stands against it
  *	  dry_run.c       mako_dry_run(): moves streams, and writes nothing
  *	  check.c         mako_check(): what is wrong with definitions and store   (MakoDiagnosis)
+ *	  finding.c       ... one finding
+ *	  check_body.c    ... in the bodies of functions
  *	  check_values.c  ... by values that definitions allow or that are stored
  *	  verify.c        mako_verify(): computes what is stored again
  *	  transitions.c   mako_transitions(): which states follow which
@@ -14,7 +16,7 @@
 
 #include "migrate/migrate.h"
 
-/* ---- check.c, check_values.c ------------------------------------------------------------------------------------ */
+/* ---- finding.c, check_body.c, check_values.c ------------------------------------------------------------------------------------ */
 
 /* In the order of the rows. */
 typedef enum MakoSeverity
@@ -23,6 +25,8 @@ typedef enum MakoSeverity
 	MAKO_WARNING,				/* something may fail */
 	MAKO_INFO,
 } MakoSeverity;
+
+extern const char *const mako_severity_name[];
 
 /* A row of the result. */
 typedef struct MakoFinding
@@ -56,6 +60,9 @@ typedef struct MakoDefinition
 extern void mako_diagnose_add(MakoDiagnosis *diagnosis, MakoSeverity severity, const char *code, const char *subject,
 							  const char *message, const char *hint);
 extern char *mako_diagnose_text(const ErrorData *error);
+extern void mako_diagnose_add_rows(MakoDiagnosis *diagnosis, MakoRows rows);
+extern int	mako_diagnose_compare(const ListCell *a, const ListCell *b);
+extern void mako_diagnose_function(MakoDiagnosis *diagnosis, const MakoFunction *function);
 extern void mako_probe_definitions(MakoDiagnosis *diagnosis, const List *definitions, int64 sample);
 
 #endif							/* MAKO_INSPECT_H */
