@@ -101,11 +101,13 @@ take_streams(void *argument)
 	{
 		MakoFold   *fold = begin_stream(batch);
 		bool		has_apply = fold->workflow->apply != NULL;
+		bool		accepted;
 
 		CHECK_FOR_INTERRUPTS();
-		go_on = batch->take(batch->argument, &batch->streams[batch->next], has_apply ? reader : NULL);
-		if (fold->refusal.sqlerrcode != 0)
+		accepted = batch->take(batch->argument, &batch->streams[batch->next], has_apply ? reader : NULL);
+		if (!accepted)
 			note_refused(batch, fold);
+		go_on = batch->wants_pause == NULL || !batch->wants_pause(batch->argument, accepted);
 		batch->next++;
 	}
 	if (reader != NULL)

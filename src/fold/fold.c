@@ -251,21 +251,26 @@ mako_fold_check_domain(MakoFold *fold)
 		(void) mako_program_evaluate(fold->state_check, NULL, &isnull);
 }
 
-/* Is the process in flight, as its workflow's own predicate says? Without a predicate, or if it refuses, it is. */
+/*
+ * Asks the predicate of the workflow whether the process is in flight; without one, it is. Returns false if the predicate refuses the
+ * state.
+ */
 bool
-mako_fold_is_in_flight(MakoFold *fold)
+mako_fold_is_in_flight(MakoFold *fold, bool *in_flight)
 {
 	MemoryContext old;
-	Datum		in_flight;
+	Datum		result = BoolGetDatum(true);
+	bool		accepted = true;
 
-	if (fold->in_flight == NULL)
-		return true;
-	old = MemoryContextSwitchTo(fold->stream_context);
-	if (!call(fold, MAKO_PHASE_STATE, fold->in_flight, fold->workflow->in_flight,
-			  "The predicate must be true or false for every state.", &in_flight))
-		in_flight = BoolGetDatum(true);
-	MemoryContextSwitchTo(old);
-	return DatumGetBool(in_flight);
+	if (fold->in_flight != NULL)
+	{
+		old = MemoryContextSwitchTo(fold->stream_context);
+		accepted = call(fold, MAKO_PHASE_STATE, fold->in_flight, fold->workflow->in_flight,
+						"The predicate must be true or false for every state.", &result);
+		MemoryContextSwitchTo(old);
+	}
+	*in_flight = accepted && DatumGetBool(result);
+	return accepted;
 }
 
 /* Takes the state through one step of the plan, and checks it; false when it is refused. */
@@ -304,7 +309,7 @@ bool
 mako_fold_migrate(MakoFold *fold)
 {
 	MemoryContext old = MemoryContextSwitchTo(fold->stream_context);
-	bool		accepted = fold->refusal.sqlerrcode == 0;
+	bool		accepted = true;
 
 	for (int i = 0; i < fold->plan->steps && accepted; i++)
 		accepted = migrate_step(fold, i);

@@ -56,7 +56,7 @@ extern void mako_fold_context(void *argument);
 extern void mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number);
 extern bool mako_fold_event(MakoFold *fold, const MakoEvent *event);
 extern void mako_fold_check_domain(MakoFold *fold);
-extern bool mako_fold_is_in_flight(MakoFold *fold);
+extern bool mako_fold_is_in_flight(MakoFold *fold, bool *in_flight);
 extern bool mako_fold_migrate(MakoFold *fold);
 
 /* ---- fold_cache.c: compiled folds, kept for the session --------------------------------------------------------- */
@@ -113,8 +113,10 @@ typedef struct MakoBatch
 	MakoFold  **folds;			/* by the source of a stream: from the workflow that it runs under */
 	MakoReplay **replays;		/* the same */
 	int			sources;
-	/* Takes a stream, which may fail; false asks for a pause. The reader is NULL where the workflow has no apply. */
+	/* Takes a stream, which may fail; false when its fold refuses it. The reader is NULL where the workflow has no apply. */
 	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
+	/* After a stream: true ends the subtransaction there. NULL: never. */
+	bool		(*wants_pause) (void *argument, bool accepted);
 	void		(*pause) (void *argument);	/* between subtransactions; or NULL */
 	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
 	void	   *argument;
@@ -139,6 +141,7 @@ typedef struct MakoSurvey
 	bool		periodic_too;	/* streams may start from periodic snapshots */
 	/* Like those of a batch. */
 	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
+	bool		(*wants_pause) (void *argument, bool accepted);
 	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
 	void	   *argument;
 } MakoSurvey;

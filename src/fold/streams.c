@@ -20,7 +20,7 @@ mako_survey_run(const MakoSurvey *survey)
 	MakoFold   *fold = survey->fold;
 	MakoReplay *replay = survey->replay;
 	const char *workflow_id = fold->workflow->workflow_id;
-	MakoBatch	batch = {.folds = &fold,.replays = &replay,.sources = 1,.take = survey->take,.fail = survey->fail,
+	MakoBatch	batch = {.folds = &fold,.replays = &replay,.sources = 1,.take = survey->take,.wants_pause = survey->wants_pause,.fail = survey->fail,
 	.argument = survey->argument};
 	MakoCursor *heads = survey->sample < 0 ? mako_stream_open_heads(&workflow_id, 1, survey->tenant_id, survey->with_names) :
 		mako_stream_open_sample(workflow_id, survey->tenant_id, survey->sample, survey->seed);

@@ -460,9 +460,10 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	Sampling   *sampling = argument;
 	MakoMove	move;
 
-	(void) mako_mover_take(&sampling->mover, sampling->fold, sampling->replay, stream, reader, &move);
+	if (!mako_mover_take(&sampling->mover, sampling->fold, sampling->replay, stream, reader, &move))
+		return false;
 	/* One that fails is counted where that is noted: it may be taken twice before. */
-	sampling->streams += sampling->fold->refusal.sqlerrcode == 0;
+	sampling->streams++;
 	return true;
 }
 

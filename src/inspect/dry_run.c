@@ -57,14 +57,16 @@ add_move(DryRun *run, const MakoStream *stream, const MakoMove *move)
 	mako_rowset_add(run->rows, values, nulls);
 }
 
-/* Takes a stream; false when it is refused, which is told in the pause. */
+/* Takes a stream; see MakoSurvey. */
 static bool
 take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	DryRun	   *run = argument;
 	MakoMove	move;
 
-	if (mako_mover_take(&run->mover, run->fold, run->replay, stream, reader, &move))
+	if (!mako_mover_take(&run->mover, run->fold, run->replay, stream, reader, &move))
+		return false;
+	if (move.moves)
 	{
 		MemoryContext old;
 
@@ -73,7 +75,14 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 		add_move(run, stream, &move);
 		MemoryContextSwitchTo(old);
 	}
-	return run->fold->refusal.sqlerrcode == 0;
+	return true;
+}
+
+/* Returns true for a stream that is refused: its row comes before those of later streams. */
+static bool
+tells_refusal(void *argument, bool accepted)
+{
+	return !accepted;
 }
 
 /* Adds the row of a stream that would fail. */
@@ -129,6 +138,7 @@ rehearse(MakoSurvey *survey, const char *source_wf, const char *target_wf, bool 
 	survey->replay = run.replay;
 	survey->periodic_too = run.mover.periodic_too;
 	survey->take = take_stream;
+	survey->wants_pause = tells_refusal;
 	survey->fail = fail_stream;
 	survey->argument = &run;
 	mako_survey_run(survey);

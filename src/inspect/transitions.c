@@ -221,12 +221,8 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 		mako_replay_empty(machine->fold, stream, reader);
 		return true;
 	}
-	if (!mako_replay_stream(machine->replay, machine->fold, stream, reader))
-		return true;
-	in_flight = mako_fold_is_in_flight(machine->fold);
-	/* One that is refused counts as a failure. */
-	if (machine->fold->refusal.sqlerrcode != 0)
-		return true;
+	if (!mako_replay_stream(machine->replay, machine->fold, stream, reader) || !mako_fold_is_in_flight(machine->fold, &in_flight))
+		return false;
 	foreach(cell, machine->path)
 		((Transition *) lfirst(cell))->count++;
 	if (in_flight && machine->path != NIL)

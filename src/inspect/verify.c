@@ -363,15 +363,19 @@ visit_earlier(void *argument, const MakoRetrace *trace)
 	}
 }
 
-/* The first sequence number at which a stream's stored states part from the computed ones, if it is before the snapshot's. */
-static int64
-find_difference(const Proof *proof, const MakoStream *stream, const Member *member)
+/*
+ * Finds the first sequence number at which a stream's stored states part from the computed ones; if none is before the snapshot's, it is
+ * that. Returns false if the stream is refused.
+ */
+static bool
+find_difference(const Proof *proof, const MakoStream *stream, Member *member)
 {
 	int64		last = member->snapshot->sequence_number;
 	Datum		values[] = {Int64GetDatum(stream->stream_no), Int64GetDatum(last), Int64GetDatum(proof->run->run_id)};
 	MakoRows	rows = mako_sql_query_snapshot(&select_earlier, values, NULL);
 	Earlier		earlier = {proof, palloc0(sizeof(Saved) * (rows.count + 1)), (int) rows.count};
 	MakoRetrace trace = retrace_of(proof, stream, member);
+	bool		accepted = true;
 
 	for (int i = 0; i < earlier.count; i++)
 	{
@@ -388,11 +392,12 @@ find_difference(const Proof *proof, const MakoStream *stream, const Member *memb
 		trace.visit = visit_earlier;
 		trace.argument = &earlier;
 		mako_retrace_begin(&trace, NULL);
-		(void) mako_retrace_until(&trace, reader, last);
+		accepted = mako_retrace_until(&trace, reader, last);
 		mako_stream_close_events(reader);
 	}
 	mako_rows_free(&rows);
-	return earlier.differs_from != 0 ? earlier.differs_from : last;
+	member->differs_from = earlier.differs_from != 0 ? earlier.differs_from : last;
+	return accepted;
 }
 
 /* Computes the snapshot of a run again and compares it; false when that is refused. */
@@ -404,9 +409,8 @@ check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, Mak
 	/* A copy of the boundary went along as it was. */
 	if (member->repointing == NULL && !mako_retrace_migrate(trace))
 		return false;
-	if (compare_state(proof, member, member->snapshot->sequence_number, member->snapshot->state, trace->fold->state) != NULL)
-		member->differs_from = find_difference(proof, stream, member);
-	return true;
+	return compare_state(proof, member, member->snapshot->sequence_number, member->snapshot->state, trace->fold->state) == NULL ||
+		find_difference(proof, stream, member);
 }
 
 /* Reads on to the event behind the move, and checks under which workflows the events there were written. */
@@ -432,18 +436,19 @@ check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 	check_sides(proof, member, before, event == NULL || mako_replay_written_under(event, proof->run->target_wf));
 }
 
-/* Checks what a run has left with a stream. */
-static void
+/* Checks what a run has left with a stream; false when that is refused. */
+static bool
 check_moved(const Proof *proof, const MakoStream *stream, Member *member, MakoReader *reader)
 {
 	MakoRetrace trace = retrace_of(proof, stream, member);
 
 	if (!check_marks(proof, stream, member))
-		return;
+		return true;
 	mako_retrace_begin(&trace, NULL);
 	if (member->snapshot != NULL && !check_snapshot(proof, stream, member, &trace, reader))
-		return;
+		return false;
 	check_place(proof, stream, member, &trace, reader);
+	return true;
 }
 
 /* Checks the sides of a move whose stream has failed before its events were read that far. */
@@ -494,8 +499,8 @@ visit_saved(void *argument, const MakoRetrace *trace)
 	}
 }
 
-/* Checks what an application has saved of a stream. */
-static void
+/* Checks what an application has saved of a stream; false when that is refused. */
+static bool
 check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoReader *reader)
 {
 	const MakoFold *fold = proof->fold;
@@ -522,10 +527,11 @@ check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 	trace.argument = &visit;
 	mako_retrace_begin(&trace, member->start);
 	if (!mako_retrace_until(&trace, reader, last))
-		return;
+		return false;
 	for (int i = 0; i < member->saved_count; i++)
 		if (!member->saved[i].met)
 			note(proof, member, member->saved[i].sequence_number, NEVER_THERE, (Datum) 0, (Datum) 0);
+	return true;
 }
 
 /* ---- batches ---------------------------------------------------------------------------------------------------------------- */
@@ -537,6 +543,7 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	const Proof *proof = argument;
 	Member	   *member = &proof->members[stream - proof->streams];
 	MakoReader *own = reader != NULL ? NULL : mako_stream_open_events(stream, 1, NULL);
+	bool		accepted;
 
 	/* It may be the second time, after another stream's error. */
 	member->findings = NIL;
@@ -544,14 +551,14 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	member->sides_known = false;
 	MemoryContextReset(proof->scratch);
 	if (proof->run != NULL)
-		check_moved(proof, stream, member, own != NULL ? own : reader);
+		accepted = check_moved(proof, stream, member, own != NULL ? own : reader);
 	else
-		check_saved(proof, stream, member, own != NULL ? own : reader);
+		accepted = check_saved(proof, stream, member, own != NULL ? own : reader);
 	if (own != NULL)
 		mako_stream_close_events(own);
-	if (proof->fold->refusal.sqlerrcode == 0)
+	if (accepted)
 		add_findings(proof, stream, member);
-	return true;
+	return accepted;
 }
 
 /* The number that the error of a stream is shown with: that of the first state that could not be told. */

@@ -59,21 +59,20 @@ count_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	Count	   *count = argument;
 	MakoFold   *fold = count->fold;
 	const MakoWorkflow *workflow = fold->workflow;
-
-	bool		in_flight;
+	bool		in_flight = true;
 
 	if (stream->version > 0 && reader != NULL)
 	{
 		if (!mako_replay_stream(count->replay, fold, stream, reader))
-			return true;
+			return false;
 	}
 	else if (stream->version > 0)
 		mako_replay_stored(fold, stream);
 	else if (workflow->initial_state != NULL)
 		mako_fold_begin(fold, JsonbPGetDatum(workflow->initial_state), 0);
-	in_flight = (stream->version == 0 && workflow->initial_state == NULL) || mako_fold_is_in_flight(fold);
-	/* One that is refused counts as a failure. */
-	count->in_flight += in_flight && fold->refusal.sqlerrcode == 0;
+	if ((stream->version > 0 || workflow->initial_state != NULL) && !mako_fold_is_in_flight(fold, &in_flight))
+		return false;
+	count->in_flight += in_flight;
 	return true;
 }
 

@@ -99,6 +99,7 @@ typedef struct MakoMove
 	Datum		old_state;		/* jsonb, flat or expanded; (Datum) 0: it moves without a state, like the next */
 	Datum		new_state;
 	bool		counts;			/* as migrated; a stream without events is skipped */
+	bool		moves;			/* false: it is not in flight, so it stays where it is */
 } MakoMove;
 
 extern MakoMover mako_mover(const MakoPlan *plan, bool in_flight_only);

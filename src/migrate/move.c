@@ -28,13 +28,13 @@ fold_to_head(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const M
 }
 
 /*
- * Takes one stream from its events to its move; false when it does not move: it is refused (the fold knows), or not in flight. States
- * are in the fold's memory and last until its next stream.
+ * Takes one stream from its events to its move. Returns false if the fold refuses it. States are in the fold's memory and last until its
+ * next stream.
  */
 bool
 mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader, MakoMove *move)
 {
-	*move = (MakoMove) {.sequence_number = stream->version,.counts = true};
+	*move = (MakoMove) {.sequence_number = stream->version,.counts = true,.moves = true};
 	if (stream->version == 0)
 	{
 		/* Nothing happened yet, so there is no state to migrate; the stream moves, so that nothing is left behind. */
@@ -54,8 +54,12 @@ mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, cons
 		}
 		return true;
 	}
-	if (!fold_to_head(mover, fold, replay, stream, reader) || (mover->in_flight_only && !mako_fold_is_in_flight(fold)))
+	if (!fold_to_head(mover, fold, replay, stream, reader))
 		return false;
+	if (mover->in_flight_only && !mako_fold_is_in_flight(fold, &move->moves))
+		return false;
+	if (!move->moves)
+		return true;
 	move->old_state = fold->state;
 	if (!mako_fold_migrate(fold))
 		return false;

@@ -62,7 +62,7 @@ typedef struct Pass
 
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
 
-/* Migrates a stream; false when the results so far must be written first. */
+/* Migrates a stream; see MakoBatch. */
 static bool
 take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
@@ -70,11 +70,21 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	const Run  *run = &pass->runs[stream->source];
 	MakoMove	move;
 
-	if (mako_mover_take(&run->mover, pass->folds[stream->source], pass->replays[stream->source], stream, reader, &move))
+	if (!mako_mover_take(&run->mover, pass->folds[stream->source], pass->replays[stream->source], stream, reader, &move))
+		return false;
+	if (move.moves)
 		mako_writer_add(pass->writer, stream, move.sequence_number, move.new_state, move.counts);
-	if (pass->folds[stream->source]->refusal.sqlerrcode == 0)
-		mako_progress_advance(pass->tally.failed);
-	return !mako_writer_is_full(pass->writer);
+	mako_progress_advance(pass->tally.failed);
+	return true;
+}
+
+/* Returns true if the results so far must be written first. */
+static bool
+wants_to_write(void *argument, bool accepted)
+{
+	const Pass *pass = argument;
+
+	return mako_writer_is_full(pass->writer);
 }
 
 /* Writes what waits, when it is time to. */
@@ -105,7 +115,7 @@ take_batch(Pass *pass, MakoStream *streams, int count, bool gathered)
 {
 	MakoBatch	batch = {
 		.streams = streams,.count = count,.gathered = gathered,.folds = pass->folds,.replays = pass->replays,.sources = pass->count,
-		.take = take_stream,.pause = write_results,.fail = fail_stream,.argument = pass
+		.take = take_stream,.wants_pause = wants_to_write,.pause = write_results,.fail = fail_stream,.argument = pass
 	};
 
 	CommandCounterIncrement();
