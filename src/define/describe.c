@@ -66,7 +66,7 @@ mako_describe_name(Oid catalog, Oid object)
 	return identity;
 }
 
-/* Is an object in a schema of temporary objects? */
+/* Returns true if an object is in a schema of temporary objects. */
 static bool
 is_temporary(Oid catalog, Oid object)
 {
@@ -223,7 +223,10 @@ mako_describe_note_type(MakoDescription *description, Oid type)
 	(void) mako_describe_note(description, TypeRelationId, type);
 }
 
-/* Is a function one whose body depends on the call: on the types of its arguments, or on what the call takes a record for? */
+/*
+ * Returns true if the body of a function depends on the call: on the types of its arguments, or on
+ * what the call takes a record for.
+ */
 static bool
 depends_on_call(Oid function, const List *columns)
 {
@@ -237,7 +240,7 @@ depends_on_call(Oid function, const List *columns)
 	return depends;
 }
 
-/* Are these the types of all arguments of a function, each a definite one? */
+/* Returns true if these are the types of all arguments of a function, and each is definite. */
 static bool
 is_complete(Oid function, const List *arguments)
 {
@@ -402,7 +405,7 @@ describe_item(MakoDescription *description, MakoItem *item)
 		describe_row(description, item);
 }
 
-/* Is the body of a function described with a call of it? */
+/* Returns true if the body of a function is described with a call of it. */
 static bool
 has_call(const MakoDescription *description, Oid function)
 {

@@ -306,7 +306,10 @@ describe_transform(MakoDescription *description, MakoItem *item, const MakoRow *
 
 /* ---- operators --------------------------------------------------------------------------------- */
 
-/* Is a member of a family listed? Of a family of the server's, only what users have added. */
+/*
+ * Returns true if a member of a family is listed. Of a family of the server's, only what users
+ * have added is.
+ */
 static bool
 is_listed(Oid family, Oid member)
 {
@@ -425,7 +428,10 @@ note_hidden_cast(MakoDescription *description, Oid source, Oid target)
 	ReleaseSysCache(tuple);
 }
 
-/* Did users make the operator class of a family with which values of a type are compared? Its first function tells. */
+/*
+ * Returns true if users made the operator class of a family with which values of a type are
+ * compared. Its first function tells.
+ */
 static bool
 is_class_of_users(Oid family, Oid type)
 {
@@ -801,7 +807,7 @@ find_kind(Oid catalog)
 	return NULL;
 }
 
-/* Are the objects in a catalog described? */
+/* Returns true if the objects in a catalog are described. */
 bool
 mako_describe_has_kind(Oid catalog)
 {

@@ -12,7 +12,7 @@
 #include "funcapi.h"
 #include "utils/syscache.h"
 
-/* Can a function's body be parsed, as a call sees it or, without one, by itself? */
+/* Returns true if a function's body can be parsed, as a call sees it or, without one, by itself. */
 static bool
 is_visible(HeapTuple tuple, const FuncExpr *call)
 {

@@ -110,7 +110,7 @@ ways_out(const Graph *graph)
 	return text.len > 0 ? psprintf("Registered steps from it lead to %s.", text.data) : "No step is registered from it.";
 }
 
-/* Does a chain of registered steps lead from one workflow to another? */
+/* Returns true if a chain of registered steps leads from one workflow to another. */
 bool
 mako_plan_leads(const char *source_wf, const char *target_wf)
 {

@@ -325,7 +325,7 @@ types_of(const List *expressions)
 	return types;
 }
 
-/* Are there all arguments of a function, in its order? */
+/* Returns true if all arguments of a function are there, in its order. */
 static bool
 are_in_order(Oid function, const List *arguments)
 {

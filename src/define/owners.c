@@ -120,7 +120,9 @@ mako_actors_find_other(const MakoOwners *owners, const List *actors, int *number
 	return NULL;
 }
 
-/* Has the caller the privileges of all of these roles, and are there any? */
+/*
+ * Returns true if the caller has the privileges of all of these roles, and there is at least one.
+ */
 bool
 mako_owners_are_callers(const MakoOwners *owners)
 {

@@ -109,7 +109,7 @@ mako_register_write(MakoStatement *statement, Datum *values, const char *nulls)
 	return written;
 }
 
-/* Does the store hold anything that depends on a definition? */
+/* Returns true if the store holds anything that depends on a definition. */
 bool
 mako_register_is_used(MakoStatement *statement, Datum *values)
 {

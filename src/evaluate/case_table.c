@@ -144,7 +144,10 @@ reference_to(MakoProgram *program, MakoChoice *choice, const Node *node)
 
 /* ---- comparisons ------------------------------------------------------------------------------------------------------------ */
 
-/* Does a comparison of texts mean that of their bytes, and may the current role make it? */
+/*
+ * Returns true if a comparison of texts means that of their bytes, and the current role may make
+ * it.
+ */
 static bool
 compares_bytes(Oid function, Oid collation, bool *is_negated)
 {

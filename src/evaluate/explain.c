@@ -87,7 +87,7 @@ add_row(Explanation *explanation, const char *call, bool is_first, Evaluation ev
 	explanation->rows = lappend(explanation->rows, row);
 }
 
-/* Is this a JSON type, or a domain over one? */
+/* Returns true if this is a JSON type, or a domain over one. */
 static bool
 is_json(Oid type)
 {
@@ -239,7 +239,7 @@ add_calls(Node *node, void *context)
 	return expression_tree_walker(node, add_calls, context);
 }
 
-/* Is a call part of the expression, where these functions are? */
+/* Returns true if a call is part of the expression in which these functions are. */
 static bool
 is_inlined(const Explanation *explanation, const MakoInlineNote *note, const List *inlined)
 {

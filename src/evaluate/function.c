@@ -36,7 +36,7 @@ static const RoleSignature role_signature[] = {
 	[MAKO_ROLE_IN_FLIGHT] = {"in_flight", 1, {JSONBOID}, BOOLOID, "(state jsonb) RETURNS boolean"},
 };
 
-/* Do these argument types fit the role, where a domain fits its base type? */
+/* Returns true if these argument types fit the role. A domain fits its base type. */
 static bool
 arguments_fit(const RoleSignature *wanted, int nargs, const Oid *argtypes)
 {

@@ -103,7 +103,7 @@ static Node *substitute(Node *node, void *context);
 
 static needs_fmgr_hook_type other_hook;	/* while ours stands in its place */
 
-/* Is this a function in SQL? */
+/* Returns true if this is a function in SQL. */
 static bool
 is_sql_function(Oid oid)
 {
@@ -122,7 +122,7 @@ keep_call(Oid oid)
 	return is_sql_function(oid) || (other_hook != NULL && other_hook(oid));
 }
 
-/* Does somebody else want to see this function called? */
+/* Returns true if another extension wants to see the calls of this function. */
 static bool
 is_watched(Oid oid)
 {
@@ -184,7 +184,10 @@ finish(Inliner *inliner, Node *expression)
 
 /* ---- values ---- */
 
-/* Does evaluating this cost nothing, so that it can stand anywhere, as often as it is used? */
+/*
+ * Returns true if evaluating this costs nothing, so that it can stand anywhere, as often as it is
+ * used.
+ */
 static bool
 is_free(const Node *node)
 {
@@ -383,7 +386,7 @@ depends_on_context(Node *node, void *context)
 	return expression_tree_walker(node, depends_on_context, context);
 }
 
-/* Does a part of an expression belong to another one around it? */
+/* Returns true if a part of an expression belongs to another one around it. */
 bool
 mako_depends_on_context(Node *node)
 {

@@ -29,7 +29,7 @@ typedef struct Sharing
 	bool		changed;
 } Sharing;
 
-/* Is this a lookup with the simplest arguments? */
+/* Returns true if this is a lookup with the simplest arguments. */
 static bool
 is_lookup(const Node *node)
 {

@@ -36,7 +36,7 @@ mako_obstruct(MakoObstacle *obstacle, const char *reason, const char *hint)
 	return false;
 }
 
-/* Do the types of a function's arguments depend on the call? */
+/* Returns true if the types of a function's arguments depend on the call. */
 bool
 mako_sql_body_is_polymorphic(HeapTuple tuple)
 {
@@ -48,7 +48,7 @@ mako_sql_body_is_polymorphic(HeapTuple tuple)
 	return false;
 }
 
-/* Is a condition missing, or true? */
+/* Returns true if a condition is missing, or is true. */
 static bool
 is_true(const Node *condition)
 {
@@ -57,7 +57,7 @@ is_true(const Node *condition)
 	return condition == NULL || (IsA(condition, Const) && !constant->constisnull && DatumGetBool(constant->constvalue));
 }
 
-/* Is a function in FROM one value, so that it is like a column? */
+/* Returns true if a function in FROM is one value, so that it is like a column. */
 static bool
 is_one_value(const RangeTblEntry *entry)
 {

@@ -168,7 +168,7 @@ mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, in
 
 /* ---- one stream ------------------------------------------------------------------------------------------------------------- */
 
-/* Did the stream move here, as far as this retrace is concerned? */
+/* Returns true if the stream moved here, as far as this retrace is concerned. */
 static bool
 is_move(const MakoRetrace *trace, const MakoMark *mark)
 {

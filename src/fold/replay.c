@@ -27,7 +27,7 @@ static MakoStatement select_moves = {
 	1, {INT8OID}
 };
 
-/* Have runs taken streams from one workflow to another and back? */
+/* Whether runs have taken streams from one workflow to another and back. */
 static MakoStatement select_return = {
 	"SELECT pg_catalog.count(DISTINCT r.source_wf) OPERATOR(pg_catalog.=) 2 FROM mako.migration_run r"
 	" WHERE r.update_registry AND r.migrated OPERATOR(pg_catalog.>) 0 AND r.kind OPERATOR(pg_catalog.<>) 'revert'"
@@ -172,7 +172,7 @@ mako_replay_check_schema_version(const MakoWorkflow *workflow, const MakoStream 
 						   workflow->workflow_id, workflow->state_schema_version)));
 }
 
-/* Was an event written under this workflow? */
+/* Returns true if an event was written under this workflow. */
 bool
 mako_replay_written_under(const MakoEvent *event, const char *workflow_id)
 {
@@ -182,7 +182,7 @@ mako_replay_written_under(const MakoEvent *event, const char *workflow_id)
 	return VARSIZE_ANY_EXHDR(actual) == length && memcmp(VARDATA_ANY(actual), workflow_id, length) == 0;
 }
 
-/* Can a stream have left a workflow for another one and come back? */
+/* Returns true if a stream can have left a workflow for another one and come back. */
 bool
 mako_replay_may_have_returned(const char *workflow_id, const char *other)
 {
@@ -195,7 +195,7 @@ mako_replay_may_have_returned(const char *workflow_id, const char *other)
 }
 
 /*
- * Does an event behind the start of a stream tell that a migration snapshot is missing? It does if another workflow folds it than the
+ * Returns true if an event after the start of a stream tells that a migration snapshot is missing: another workflow folds it than the
  * one that the stream runs under.
  */
 static bool
@@ -211,8 +211,8 @@ is_foreign(const MakoEvent *event, const MakoStream *stream, MakoReader *reader)
 }
 
 /*
- * Is the state of a stream not to be had from where it starts and the events behind, because a migration snapshot is missing? Raises
- * when the events do not run to the head.
+ * Returns true if the state of a stream does not follow from where it starts and the events after that, because a migration snapshot is
+ * missing. Raises if the events do not run to the head.
  */
 bool
 mako_replay_is_needed(const MakoStream *stream)

@@ -30,7 +30,7 @@ mako_role_find(const char *name, const char *identity)
 	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(oid)) ? oid : InvalidOid;
 }
 
-/* Is a role the one that is remembered? */
+/* Returns true if a role is the one that is remembered. */
 bool
 mako_role_is(Oid now, const char *name, const char *identity)
 {

@@ -148,7 +148,7 @@ inspect_speed(void *argument)
 	}
 }
 
-/* Is a function written in SQL? */
+/* Returns true if a function is written in SQL. */
 static bool
 is_sql(Oid function)
 {

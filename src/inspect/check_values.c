@@ -1,6 +1,6 @@
 /*
  * check_values.c
- *	  Do apply and migrate take everything that they may meet? Tried with generated instances, and with a sample of the store.
+ *	  Whether apply and migrate take everything that they may meet: tried with generated instances, and with a sample of the store.
  *
  * A workflow's states are those that its events reach from the initial state, and those that are generated from its state type definition.
  * An event type that none of them accepts is a finding, and so is a state that a step refuses or takes to something that the target's
@@ -83,7 +83,7 @@ typedef struct Attempt
 
 /* ---- causes ----------------------------------------------------------------------------------------------------------------- */
 
-/* Are two messages the same but for digits? */
+/* Returns true if two messages are the same but for digits. */
 static bool
 is_same_message(const char *a, const char *b)
 {
@@ -260,7 +260,7 @@ variants_of(const MakoWorkflow *workflow)
 	return variants;
 }
 
-/* Is a state among these? */
+/* Returns true if a state is among these. */
 static bool
 is_known(const List *states, Jsonb *state)
 {
@@ -338,7 +338,10 @@ try_stored_events(Probe *probe, Variant *variant, const MakoRows *rows, Jsonb *s
 	}
 }
 
-/* Is a type of events accepted in one of the generated states, or as it is in the store? */
+/*
+ * Returns true if a type of events is accepted in one of the generated states, or as it is in the
+ * store.
+ */
 static bool
 is_accepted_after_all(Probe *probe, Variant *variant)
 {
@@ -534,7 +537,7 @@ begin_workflow(void *argument)
 	probe->fold->upcast = NULL;
 }
 
-/* Is a workflow what was registered? */
+/* Returns true if a workflow is what was registered. */
 static bool
 is_usable(const List *definitions, const char *workflow_id)
 {

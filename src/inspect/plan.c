@@ -118,7 +118,7 @@ ask_fence(void *argument)
 	mako_fence_check(((const Attempt *) argument)->source_wf, MAKO_FENCE_ENTER);
 }
 
-/* Does a callback succeed? Adds what it raises. */
+/* Returns true if a callback succeeds. Adds what it raises. */
 static bool
 passes(Preview *preview, void (*callback) (void *argument), const char *source_wf, const char *target_wf)
 {

@@ -87,7 +87,7 @@ name_of(const char *tag, Datum state)
 	return NULL;
 }
 
-/* Are two names the same? */
+/* Returns true if two names are the same. */
 static bool
 same_name(const char *a, const char *b)
 {
@@ -308,7 +308,7 @@ typedef struct StateNode
 	bool		rests;			/* some stream is there and in flight */
 } StateNode;
 
-/* Can Mermaid take a name as it is? Its own words are none. */
+/* Returns true if Mermaid can take a name as it is. Its own words are no names. */
 static bool
 is_plain(const char *name)
 {

@@ -206,7 +206,7 @@ add_findings(const Proof *proof, const MakoStream *stream, Member *member)
 }
 
 /*
- * Is a state as it is stored the same as one that was computed? Nearly always their bytes are, which is told fastest. Gives both as flat
+ * Returns true if a stored state is the same as a computed one. Nearly always their bytes are, which is found out fastest. Gives both as flat
  * values in the scratch context.
  */
 static bool
@@ -253,7 +253,7 @@ number_of(const Member *member)
 	return member->snapshot != NULL ? member->snapshot->sequence_number : member->repointing->sequence_number;
 }
 
-/* Has the stream moved by another run, before this one or later, at the same place? */
+/* Returns true if another run, before this one or later, has moved the stream at the same place. */
 static bool
 has_neighbour(const Proof *proof, const Member *member, bool later)
 {
@@ -268,7 +268,7 @@ has_neighbour(const Proof *proof, const Member *member, bool later)
 	return false;
 }
 
-/* Has the stream moved on since? */
+/* Returns true if the stream has moved on since. */
 static bool
 has_moved_on(const Proof *proof, const Member *member)
 {

@@ -110,7 +110,7 @@ address_of(Oid function)
 	return info.fn_addr;
 }
 
-/* Has a function a drop-in? */
+/* Returns true if a function has a drop-in. */
 bool
 mako_json_function_is_native(Oid function)
 {
@@ -119,7 +119,10 @@ mako_json_function_is_native(Oid function)
 	return mako_json_drop_in(address) != address;
 }
 
-/* Does a function just look into a value, whatever it is, so that it may as well do that once? */
+/*
+ * Returns true if a function only looks into a value, whatever that is, so that it may as well do
+ * so once.
+ */
 bool
 mako_json_function_is_lookup(Oid function)
 {
@@ -135,7 +138,7 @@ mako_json_function_is_lookup(Oid function)
 	return false;
 }
 
-/* Is this a field of a parameter, jsonb -> 'key' or, as text, jsonb ->> 'key'? */
+/* Returns true if this is a field of a parameter, jsonb -> 'key' or, as text, jsonb ->> 'key'. */
 bool
 mako_json_is_field(const Node *node, bool *is_text)
 {
@@ -152,7 +155,7 @@ mako_json_is_field(const Node *node, bool *is_text)
 	return *is_text || address == jsonb_object_field;
 }
 
-/* Does a function compare texts? If it is negated, it says whether they differ. */
+/* Returns true if a function compares texts. A negated one says whether they differ. */
 bool
 mako_json_function_compares_texts(Oid function, bool *is_negated)
 {

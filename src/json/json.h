@@ -84,7 +84,10 @@ typedef struct MakoJsonMembers
 	uint32		count;
 } MakoJsonMembers;
 
-/* Are so many bytes the same? Keys are short: a call of memcmp() takes longer than the comparison. */
+/*
+ * Returns true if so many bytes are the same. Keys are short: a call of memcmp() takes longer than
+ * the comparison.
+ */
 static inline bool
 mako_json_same_bytes(const char *a, const char *b, uint32 length)
 {
@@ -178,14 +181,14 @@ mako_json_take_out(Datum datum)
 	return value.kind == MAKO_JSON_OBJECT || value.kind == MAKO_JSON_ARRAY ? datum : mako_json_datum(&value);
 }
 
-/* Is it an object? */
+/* Returns true for an object. */
 static inline bool
 mako_json_is_object(const MakoJsonValue *value)
 {
 	return value->kind == MAKO_JSON_OBJECT || (value->kind == MAKO_JSON_STORED && JsonContainerIsObject(value->at.stored));
 }
 
-/* Is it an array? */
+/* Returns true for an array. */
 static inline bool
 mako_json_is_array(const MakoJsonValue *value)
 {

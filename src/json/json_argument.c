@@ -39,7 +39,7 @@ mako_json_call_arguments(FunctionCallInfo fcinfo)
 	return arguments;
 }
 
-/* Is an argument the same in every call? */
+/* Returns true if an argument is the same in every call. */
 static bool
 is_constant(FunctionCallInfo fcinfo, int argument)
 {
@@ -60,7 +60,10 @@ mako_json_argument_text(FunctionCallInfo fcinfo, int argument, uint32 *length)
 
 /* ---- paths ------------------------------------------------------------------------------------------------------------------ */
 
-/* Is a step a plain whole number? Odd ones ("+1", " 1", ten digits and more) are the server's. */
+/*
+ * Returns true if a step is a plain whole number. Odd ones ("+1", " 1", ten digits and more) are
+ * the server's.
+ */
 static bool
 read_number(const Step *step, int *number)
 {

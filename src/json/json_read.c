@@ -194,7 +194,10 @@ native_jsonb_array_length(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(mako_json_count(&value));
 }
 
-/* Does a value have this key, or this string as an element? A string is an array of itself here. */
+/*
+ * Returns true if a value has this key, or this string as an element. A string is an array of
+ * itself here.
+ */
 bool
 mako_json_has_key(const MakoJsonValue *value, const char *key, uint32 length)
 {
@@ -213,7 +216,7 @@ mako_json_has_key(const MakoJsonValue *value, const char *key, uint32 length)
 	return false;
 }
 
-/* jsonb ? text */
+/* jsonb_exists(). */
 Datum
 native_jsonb_exists(PG_FUNCTION_ARGS)
 {
@@ -224,7 +227,7 @@ native_jsonb_exists(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(mako_json_has_key(&value, key, length));
 }
 
-/* jsonb ?| text[] */
+/* jsonb_exists_any(). */
 Datum
 native_jsonb_exists_any(PG_FUNCTION_ARGS)
 {
@@ -239,7 +242,7 @@ native_jsonb_exists_any(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(false);
 }
 
-/* jsonb ?& text[] */
+/* jsonb_exists_all(). */
 Datum
 native_jsonb_exists_all(PG_FUNCTION_ARGS)
 {
@@ -277,7 +280,7 @@ container_of(const MakoJsonValue *value)
 	return value->kind == MAKO_JSON_STORED ? value->at.stored : &mako_json_flatten(value)->root;
 }
 
-/* Are two values equal? */
+/* Returns true if two values are equal. */
 static bool
 equals(const MakoJsonValue *a, const MakoJsonValue *b)
 {
@@ -339,7 +342,7 @@ native_jsonb_ne(PG_FUNCTION_ARGS)
 }
 
 /*
- * Are two texts to be compared byte by byte, and at hand? So are those of most comparisons: with what ->> has just made, or with a
+ * Returns true if two texts are compared byte by byte, and lie in memory. So do those of most comparisons: with what ->> has made, or with a
  * constant. The server cannot know, and asks collations and compression each time.
  */
 static bool
@@ -357,7 +360,7 @@ are_plain_texts(FunctionCallInfo fcinfo)
 	return true;
 }
 
-/* Are two such texts equal? */
+/* Returns true if two such texts are equal. */
 static bool
 texts_are_equal(FunctionCallInfo fcinfo)
 {
@@ -385,7 +388,7 @@ native_textne(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(!texts_are_equal(fcinfo));
 }
 
-/* Does a value contain another? */
+/* Returns true if a value contains another. */
 static bool
 contains(const MakoJsonValue *value, const MakoJsonValue *part)
 {

@@ -43,7 +43,7 @@ first_member(JsonbContainer *object)
 	return members;
 }
 
-/* In which order do keys stand in a jsonb? By length, then by bytes. */
+/* Compares keys in the order in which they stand in a jsonb: by length, then by bytes. */
 static int
 compare_keys(const JsonbValue *a, const JsonbValue *b)
 {
@@ -61,14 +61,14 @@ compare_members(const Members *a, const Members *b)
 	return compare_keys(&a->key, &b->key);
 }
 
-/* Is a value an object? */
+/* Returns true if a value is an object. */
 static bool
 is_object(const JsonbValue *value)
 {
 	return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
 }
 
-/* Are two values equal, as jsonb compares them? */
+/* Returns true if two values are equal, as jsonb compares them. */
 static bool
 values_equal(JsonbValue *a, JsonbValue *b)
 {

@@ -164,7 +164,7 @@ mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const cha
 
 /* ---- batched runs ----------------------------------------------------------------------------------------------------------- */
 
-/* Is this tenant, or all of them, that of a request? */
+/* Whether this tenant, or all of them, is that of a request. */
 static bool
 same_tenant(const MakoRequest *request, const pg_uuid_t *tenant_id)
 {

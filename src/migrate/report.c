@@ -173,7 +173,7 @@ raise_too_many_errors(const MakoTally *tally)
 }
 
 /*
- * Does an error stand before another one? What cannot be folded comes before what cannot be written, each in the order of the streams,
+ * Returns true if an error stands before another one. What cannot be folded comes before what cannot be written, each in the order of the streams,
  * whichever was met first.
  */
 static bool
@@ -348,7 +348,7 @@ mako_report_load_errors(MakoReport *report)
 	mako_rows_free(&rows);
 }
 
-/* Has one of the runs recorded an error of this stream? */
+/* Returns true if one of the runs has recorded an error of this stream. */
 bool
 mako_report_has(const MakoTally *tally, int64 stream_no)
 {

@@ -37,7 +37,7 @@ static MakoStatement insert_run = {
 	5, {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}
 };
 
-/* Is a workflow registered, and can its states be folded? */
+/* Whether a workflow is registered, and its states can be folded. */
 static MakoStatement select_workflow = {
 	"SELECT w.apply IS NOT NULL FROM %s.mako_workflow w WHERE w.workflow_id::pg_catalog.text OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
 };
@@ -127,7 +127,7 @@ refuse(char *message, char *detail, char *hint)
 	return error;
 }
 
-/* Is a workflow registered? Tells, too, whether it has an apply. */
+/* Returns true if a workflow is registered. Says, too, whether it has an apply. */
 static bool
 is_registered(const char *workflow_id, bool *has_apply)
 {

@@ -245,7 +245,7 @@ count_matching(const Pass *pass)
 }
 
 /*
- * May the cursor have left out heads? It skips a row that this transaction has changed since the cursor was opened, as a trigger does that
+ * Returns true if the cursor may have left out heads. It skips a row that this transaction has changed since the cursor was opened, as a trigger does that
  * appends an event to another stream. Heads that others have brought meanwhile must not make up for it.
  */
 static bool
@@ -395,7 +395,10 @@ migrate_in_heap_order(Pass *pass)
 	migrate_in_key_order(pass);
 }
 
-/* Is it better to read all events in heap order, for the sources that have an apply? Says why. */
+/*
+ * Returns true if it is better to read all events in heap order, for the sources that have an
+ * apply. Says why.
+ */
 bool
 mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why)
 {
@@ -420,7 +423,7 @@ mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, 
 	return matching >= all * HEAP_ORDER_SHARE;
 }
 
-/* Is it better to read all events of a pass in heap order? */
+/* Returns true if it is better to read all events of a pass in heap order. */
 static bool
 choose_heap_order(const Pass *pass)
 {

@@ -95,7 +95,7 @@ open_snapshots(void)
 	return mako_direct_open("snapshot", CMD_INSERT, columns, lengthof(columns));
 }
 
-/* Can rows go straight to this table? Closes it. */
+/* Returns true if rows can go straight to this table. Closes it. */
 static bool
 is_direct(MakoDirect *table)
 {
@@ -185,7 +185,7 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 }
 
 /*
- * Is it time to write the results? They may take an eighth of the memory of a pass, because the rest may be needed for what is
+ * Returns true if it is time to write the results. They may take an eighth of the memory of a pass, because the rest may be needed for what is
  * gathered. A statement needs the states twice more, as an array and as rows; the table itself takes them as they are, but a few at once.
  */
 bool
@@ -210,7 +210,7 @@ typedef struct Part
 	MakoPhase	phase;			/* reached so far, for the handler of an error */
 } Part;
 
-/* Does a statement want this result? */
+/* Which of the results a statement wants. */
 typedef enum Which
 {
 	WITH_STATE,					/* the snapshots */
@@ -221,7 +221,7 @@ typedef enum Which
 	ALL,
 } Which;
 
-/* Does it? */
+/* Returns true if a result has what a statement wants. */
 static bool
 wants(Which which, const MakoResult *result)
 {

@@ -72,7 +72,7 @@ check_domain(void *fold)
 	mako_fold_check_domain(fold);
 }
 
-/* Is a stored state one that its workflow can have? */
+/* Returns true if a stored state is one that its workflow can have. */
 static bool
 is_valid(MakoFold *fold, Datum state)
 {
@@ -369,7 +369,9 @@ save(const MakoStream *stream, int64 sequence_number, const char *workflow_id, i
 		mako_sql_raise_swallowed("snapshot", 1);
 }
 
-/* Is there a periodic snapshot at the stream's version that it had under another workflow? */
+/*
+ * Whether there is a periodic snapshot at the stream's version that it had under another workflow.
+ */
 static bool
 has_older(const MakoStream *stream)
 {

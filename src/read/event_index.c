@@ -39,7 +39,7 @@ struct MakoLookup
 	AttrNumber	last_attribute;
 };
 
-/* Does an index hold every event by stream and sequence number, ascending? */
+/* Returns true if an index holds every event by stream and sequence number, ascending. */
 static bool
 is_by_number(Relation index, const AttrNumber *attributes)
 {
@@ -91,7 +91,10 @@ open_relations(MakoLookup *lookup)
 	return lookup->index != NULL;
 }
 
-/* Can events be looked up without a statement, and may the caller read all of them? */
+/*
+ * Returns true if events can be looked up without a statement, and the caller may read all of
+ * them.
+ */
 bool
 mako_lookup_is_possible(void)
 {

@@ -186,7 +186,10 @@ used_memory(const MakoGather *gather)
 	return gather->chunks.used + gather->sets;
 }
 
-/* Is it time to hand out what is complete, or to leave streams? Chunks of sizes that nobody needs any more count too, in the end. */
+/*
+ * Returns true if it is time to hand out what is complete, or to leave streams. Chunks of sizes
+ * that are not needed any more count too, in the end.
+ */
 static bool
 is_full(const MakoGather *gather)
 {
@@ -196,7 +199,7 @@ is_full(const MakoGather *gather)
 /* ---- can it be done --------------------------------------------------------------------------------------------------------- */
 
 /*
- * Can events be read in heap order: is mako.event a plain table, and may the caller read all of it? A statement that meets the
+ * Returns true if events can be read in heap order: mako.event is a plain table, and the caller may read all of it. A statement that meets the
  * privileges has been rehearsed.
  */
 bool
@@ -580,7 +583,7 @@ sort_events(MakoGathered *first, int64 count)
 	return first;
 }
 
-/* Are these the events that the head of their stream speaks of? */
+/* Returns true if these are the events that the head of their stream speaks of. */
 static bool
 is_without_gap(const MakoGathered *events, int64 expected)
 {

@@ -52,7 +52,7 @@ mako_seen_add(MakoSeen *seen, int64 number)
 	seen->count++;
 }
 
-/* Has this number been met? */
+/* Returns true if this number has been met. */
 bool
 mako_seen_has(const MakoSeen *seen, int64 number)
 {

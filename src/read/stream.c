@@ -397,7 +397,7 @@ mako_stream_lock(Datum stream_id, MakoStream *stream)
 		mako_gate_leave(&gate);
 }
 
-/* Which of some workflows, in the order of their names, is the one in a row? */
+/* Finds which of some workflows, in the order of their names, is the one in a row. */
 static int
 find_source(const MakoRows *rows, uint64 row, int column, const char *const *sources, int count)
 {

@@ -28,7 +28,7 @@ static MakoStatement select_closed = {
 	1, {TEXTOID}
 };
 
-/* Does another session, or a prepared transaction, hold a lock exclusively? */
+/* Whether another session, or a prepared transaction, holds a lock exclusively. */
 static MakoStatement select_holder = {
 	"SELECT FROM pg_catalog.pg_locks l WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'"
 	" AND l.database OPERATOR(pg_catalog.=) $1 AND l.classid OPERATOR(pg_catalog.=) $2 AND l.objid OPERATOR(pg_catalog.=) $3"
@@ -157,7 +157,7 @@ mako_source_lock(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64((int64) key_of("batched", TextDatumGetCString(PG_GETARG_DATUM(0))));
 }
 
-/* Does somebody else migrate a source right now? Asks without taking the lock. */
+/* Returns true if another session migrates a source now. Does not take the lock. */
 bool
 mako_fence_source_is_locked(const char *workflow_id)
 {

@@ -138,7 +138,7 @@ advance(Oid sequence, int64 number)
 	UnlockRelationOid(sequence, ShareUpdateExclusiveLock);
 }
 
-/* Does a column have a default of its owner's? */
+/* Returns true if a column has a default of its owner's. */
 static bool
 has_default(Relation relation, const char *column)
 {

@@ -70,9 +70,9 @@ struct MakoDirect
 	MemoryContext row_context;	/* they live here; reset when they are inserted */
 };
 
-/* ---- may it be done? -------------------------------------------------------------------------------------------------------- */
+/* ---- what may be done -------------------------------------------------------------------------------------------------------- */
 
-/* Is this name among those? */
+/* Returns true if this name is among those. */
 static bool
 is_among(const char *name, const char *const *names, int count)
 {
@@ -119,7 +119,7 @@ has_own_triggers_only(const TriggerDesc *triggers, CmdType command)
 	return true;
 }
 
-/* May the current role write these columns, and see every row? */
+/* Returns true if the current role may write these columns, and sees every row. */
 static bool
 is_permitted(const MakoDirect *direct, CmdType command)
 {
@@ -136,7 +136,7 @@ is_permitted(const MakoDirect *direct, CmdType command)
 	return true;
 }
 
-/* Would a statement do nothing but write these columns? */
+/* Returns true if a statement would do nothing but write these columns. */
 static bool
 is_plain(const MakoDirect *direct, CmdType command)
 {
@@ -316,7 +316,10 @@ mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value)
 
 /* ---- the table -------------------------------------------------------------------------------------------------------------- */
 
-/* Is one of the columns in an index? Then an update would need entries, and whatever the index forbids would have to be checked. */
+/*
+ * Returns true if one of the columns is in an index. Then an update would need entries, and
+ * whatever the index forbids would have to be checked.
+ */
 static bool
 is_indexed(const MakoDirect *direct)
 {

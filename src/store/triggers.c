@@ -374,7 +374,7 @@ mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *
 }
 
 /*
- * May a role know what is in the heads, which are read for it as their owner? Otherwise errors tell nothing but what it has written itself,
+ * Returns true if a role may know what is in the heads, which are read for it as their owner. Otherwise errors tell nothing but what it has written itself,
  * as those of foreign keys do. InvalidOid is one that has found the head at hand with its own rights.
  */
 static bool

@@ -32,7 +32,7 @@ report_error(Check *check, const MakoPath *instance_path, const MakoPath *schema
 	return true;
 }
 
-/* Is a number whole? */
+/* Returns true if a number is whole. */
 static bool
 is_whole(Datum number)
 {
@@ -47,7 +47,7 @@ is_whole(Datum number)
 	return whole;
 }
 
-/* Is a number whole and within the range of the schema's type? */
+/* Returns true if a number is whole and within the range of the schema's type. */
 static bool
 integer_fits(const Schema *schema, Numeric number)
 {
@@ -83,7 +83,10 @@ pass(const char **text, const char *end, char a, char b)
 	return true;
 }
 
-/* Is a text a timestamp by RFC 3339? A leap second is one only in the last minute of a day in UTC. */
+/*
+ * Returns true if a text is a timestamp by RFC 3339. A leap second is one only in the last minute
+ * of a day in UTC.
+ */
 static bool
 is_timestamp(const char *text, int length)
 {
@@ -121,7 +124,7 @@ is_timestamp(const char *text, int length)
 	return second < 60 || (hour * 60 + minute - offset + 2 * 24 * 60) % (24 * 60) == 24 * 60 - 1;
 }
 
-/* Does a value have the schema's type? */
+/* Returns true if a value has the schema's type. */
 static bool
 scalar_fits(const Schema *schema, const JsonbValue *value)
 {
@@ -333,7 +336,10 @@ mako_type_definition_check(const MakoTypeDefinition *definition, const Jsonb *do
 	return check.valid;
 }
 
-/* Does a variant belong to an event type: by its metadata, or by its name where it has none? */
+/*
+ * Returns true if a variant belongs to an event type: by its metadata, or by its name where it has
+ * none.
+ */
 static bool
 variant_has_event_type(const Member *variant, const text *event_type)
 {

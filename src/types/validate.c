@@ -44,7 +44,7 @@ compile(FunctionCallInfo fcinfo, Jsonb *source)
 MAKO_FUNCTION(mako_is_valid);
 MAKO_FUNCTION(mako_validate);
 
-/* Does an instance match a type definition? */
+/* Returns true if an instance matches a type definition. */
 Datum
 mako_is_valid(PG_FUNCTION_ARGS)
 {

@@ -39,7 +39,10 @@ format_version_fault(const char *value, int length)
 	return NULL;
 }
 
-/* Is this character white space or a control character of ASCII or, in a UTF-8 database, of Unicode? */
+/*
+ * Returns true if this character is white space or a control character of ASCII or, in a UTF-8
+ * database, of Unicode.
+ */
 static bool
 is_space_or_control(const char *c)
 {
@@ -149,7 +152,7 @@ mako_workflow_id_at(const char *workflow_id, const char *format_version)
 	return psprintf("%.*s@%s", (int) (strchr(workflow_id, '@') - workflow_id), workflow_id, format_version);
 }
 
-/* Do two workflow ids name two versions of one workflow? */
+/* Returns true if two workflow ids name two versions of one workflow. */
 bool
 mako_workflow_id_same_name(const char *a, const char *b)
 {
