@@ -86,13 +86,13 @@ for my $call (@calls)
 	my $session = open_session($node, 'store');
 	my ($error, @kb) = ('');
 
-	# Its caches are full after the first of three parts.
-	for my $part (1 .. 3)
+	# Its caches are full after the first part, but for what another session's change empties later: a leak grows in every part.
+	for my $part (0 .. 3)
 	{
 		$error .= ask($session, "CALL call_often(\$sql\$$sql\$sql\$, $times)");
 		push @kb, ask($session, $used);
 	}
-	my $growth = $kb[2] - $kb[1];
+	my ($growth) = sort { $a <=> $b } map { $kb[$_] - $kb[ $_ - 1 ] } 2, 3;
 	is($error || ($growth < 4 ? 'none' : "$growth kB"), 'none',
 		"growth in $times times " . $sql =~ s/\s+/ /gr);
 	close_session($session);
