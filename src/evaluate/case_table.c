@@ -344,7 +344,7 @@ choose(Node *node, void *context)
 
 /* Puts choices into a program and its bindings. */
 void
-mako_choose(MakoProgram *program)
+mako_case_tables(MakoProgram *program)
 {
 	ListCell   *cell;
 

@@ -538,7 +538,7 @@ plan_arguments(Attempt *attempt)
 	return false;
 }
 
-/* Inlines a call; states a reason where it cannot be. A callback of mako_isolation_run(). */
+/* Inlines a call; states a reason where it cannot be. A callback of mako_subtransaction_run(). */
 static void
 inline_call(void *argument)
 {
@@ -613,7 +613,7 @@ try_call(Inliner *inliner, FuncExpr *call, bool arguments_changed)
 		elog(ERROR, "cache lookup failed for function %u", call->funcid);	/* cannot happen */
 	if (check_function(inliner, call, attempt.tuple))
 	{
-		error = mako_isolation_run(inline_call, &attempt);
+		error = mako_subtransaction_run(inline_call, &attempt);
 		if (error != NULL)
 			mako_obstruct(&inliner->obstacle, psprintf("error: %s", error->message), NULL);
 	}

@@ -38,7 +38,7 @@ extern bool mako_depends_on_context(Node *node);
 
 /* ---- shared_lookup.c: lookups that an expression repeats --------------------------------------------------------------------------- */
 
-extern void mako_share(Expr **expression, List **bindings);
+extern void mako_share_lookups(Expr **expression, List **bindings);
 
 /* ---- drop_in.c ---------------------------------------------------------------------------------------------------------------- */
 

@@ -78,7 +78,7 @@ struct MakoChoice
 extern void mako_binding_plan(MakoBinding *binding, List *bindings);
 extern Datum mako_binding_value(MakoBinding *binding, ExprContext *context, bool *isnull);
 extern const char *mako_binding_bytes(MakoBinding *binding, ExprContext *context, uint32 *length);
-extern void mako_choose(MakoProgram *program);
+extern void mako_case_tables(MakoProgram *program);
 extern Datum mako_operand_value(const MakoOperand *operand, ExprContext *context, bool *isnull);
 extern Datum mako_choice_value(const MakoChoice *choice, ExprContext *context, bool *isnull);
 

@@ -167,7 +167,7 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 
 			binding->expression = mako_drop_in_rewrite(binding->expression);
 		}
-		mako_share(&program->expression, &program->bindings);
+		mako_share_lookups(&program->expression, &program->bindings);
 	}
 	program->is_json = getBaseType(exprType((Node *) program->expression)) == JSONBOID;
 	program->plain = mako_gate_is_harmless((Node *) program->expression);
@@ -183,7 +183,7 @@ mako_program_plan(Expr *expression, Oid owner, List **notes)
 	program->operand = palloc0(sizeof(MakoOperand));
 	program->operand->expression = program->expression;
 	if (mako_native_evaluation)
-		mako_choose(program);
+		mako_case_tables(program);
 	mako_gate_leave(&gate);
 	return program;
 }

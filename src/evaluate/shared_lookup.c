@@ -162,7 +162,7 @@ share_once(Expr **expression, List **bindings)
 
 /* Lets an expression and its bindings do every lookup once: innermost first, because a lookup in a lookup is one in a binding then. */
 void
-mako_share(Expr **expression, List **bindings)
+mako_share_lookups(Expr **expression, List **bindings)
 {
 	while (share_once(expression, bindings))
 		;

@@ -156,7 +156,7 @@ mako_batch_run(MakoBatch *batch)
 
 		batch->begin = batch->next;
 		batch->end = alone ? batch->next + 1 : batch->count;
-		error = mako_isolation_run(take_streams, batch);
+		error = mako_subtransaction_run(take_streams, batch);
 		if (error == NULL)
 		{
 			alone = false;

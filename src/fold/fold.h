@@ -6,8 +6,8 @@
  *	  fold_cache.c  compiled folds, kept for the session
  *	  replay.c      a stream, from what it starts from to its head           (MakoReplay)
  *	  batch.c       many streams in few subtransactions                      (MakoBatch)
- *	  streams.c     the streams of a workflow in passing                     (MakoSurvey)
- *	  history.c     states computed again through recorded moves             (MakoRetrace)
+ *	  streams.c     the streams of a workflow in passing                     (MakoStreamsWalk)
+ *	  history.c     states computed again through recorded moves             (MakoHistory)
  *	  author.c      the SQL functions that fold events of the caller
  *
  * A fold has two contexts for the stream at hand, which are reset for each one, and one for the evaluation state of its programs, which
@@ -130,7 +130,7 @@ extern void mako_batch_run(MakoBatch *batch);
 
 /* ---- streams.c: the streams of a workflow in passing ------------------------------------------------------------ */
 
-typedef struct MakoSurvey
+typedef struct MakoStreamsWalk
 {
 	MakoFold   *fold;			/* from the workflow whose streams these are */
 	MakoReplay *replay;
@@ -144,14 +144,14 @@ typedef struct MakoSurvey
 	bool		(*wants_pause) (void *argument, bool accepted);
 	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
 	void	   *argument;
-} MakoSurvey;
+} MakoStreamsWalk;
 
-extern void mako_survey_run(const MakoSurvey *survey);
+extern void mako_streams_walk(const MakoStreamsWalk *walk);
 
 /* ---- history.c: the states of a stream, computed again through its recorded moves ------------------------------- */
 
 /* What is recorded of a run; lives in its archive's context. */
-typedef struct MakoRun
+typedef struct MakoRunRow
 {
 	int64		run_id;
 	char	   *kind;
@@ -162,7 +162,7 @@ typedef struct MakoRun
 	bool		warned;			/* that the definitions are others now */
 	char	   *fingerprint;
 	int64		migrated;
-} MakoRun;
+} MakoRunRow;
 
 /* The runs that have been met. */
 typedef struct MakoArchive
@@ -172,39 +172,39 @@ typedef struct MakoArchive
 } MakoArchive;
 
 /* What a run has left with a stream, unless it was reverted: a snapshot, or a row in mako.repointed. */
-typedef struct MakoMark
+typedef struct MakoRecordedMove
 {
 	int64		sequence_number;
 	int64		run_id;
-	MakoRun    *run;			/* NULL where it is not recorded */
+	MakoRunRow    *run;			/* NULL where it is not recorded */
 	bool		repoints;		/* the stream moved without a snapshot of its last event */
 	bool		is_copy;		/* the snapshot that it took along then: no move by itself */
 	char	   *workflow_id;	/* of the snapshot, like the next two */
 	int			state_schema_version;
 	Datum		state;			/* as it is stored; (Datum) 0 where nobody asked for it */
-} MakoMark;
+} MakoRecordedMove;
 
 /* The marks of some streams, in the order of sequence numbers and runs. */
-typedef struct MakoMarks
+typedef struct MakoRecordedMoves
 {
-	MakoMark   *marks;
+	MakoRecordedMove   *marks;
 	int		   *first;			/* of each stream, and one more */
-} MakoMarks;
+} MakoRecordedMoves;
 
-typedef struct MakoRetrace MakoRetrace;
+typedef struct MakoHistory MakoHistory;
 
 /* One stream on its way; the first part is for the caller to fill in, the second for him to read. */
-struct MakoRetrace
+struct MakoHistory
 {
 	MakoReplay *replay;			/* has all folds */
 	MakoFold   *main;			/* of the workflow that most of it is about, or from there */
 	const MakoStream *stream;
-	const MakoMark *marks;
+	const MakoRecordedMove *marks;
 	int			mark_count;
 	int64		before_run;		/* only these runs have moved the stream yet */
 	const char *final_wf;		/* where they have taken it */
 	bool		trusts_moves;	/* the states are those of the marks */
-	void		(*visit) (void *argument, const MakoRetrace *trace);	/* or NULL */
+	void		(*visit) (void *argument, const MakoHistory *history);	/* or NULL */
 	void	   *argument;
 
 	int64		sequence_number;
@@ -215,13 +215,13 @@ struct MakoRetrace
 	int			next_mark;
 };
 
-extern MakoArchive *mako_retrace_archive(void);
-extern MakoRun *mako_retrace_run(MakoArchive *archive, int64 run_id);
-extern void mako_retrace_warn(MakoRun *run, const MakoPlan *plan);
-extern MakoMarks mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id);
-extern void mako_retrace_begin(MakoRetrace *trace, const MakoMark *from);
-extern bool mako_retrace_until(MakoRetrace *trace, MakoReader *reader, int64 sequence_number);
-extern bool mako_retrace_finish(MakoRetrace *trace);
-extern bool mako_retrace_migrate(MakoRetrace *trace);
+extern MakoArchive *mako_history_archive(void);
+extern MakoRunRow *mako_history_run(MakoArchive *archive, int64 run_id);
+extern void mako_history_warn(MakoRunRow *run, const MakoPlan *plan);
+extern MakoRecordedMoves mako_history_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id);
+extern void mako_history_begin(MakoHistory *history, const MakoRecordedMove *from);
+extern bool mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_number);
+extern bool mako_history_finish(MakoHistory *history);
+extern bool mako_history_migrate(MakoHistory *history);
 
 #endif							/* MAKO_FOLD_H */

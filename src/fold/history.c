@@ -46,16 +46,16 @@ static MakoStatement select_stored = {
 /* ---- runs and moves --------------------------------------------------------------------------------------------------------- */
 
 /* What is recorded of a run, in the context of the archive; NULL where there is none. */
-MakoRun *
-mako_retrace_run(MakoArchive *archive, int64 run_id)
+MakoRunRow *
+mako_history_run(MakoArchive *archive, int64 run_id)
 {
 	Datum		value = Int64GetDatum(run_id);
 	ListCell   *cell;
 	MakoRows	rows;
-	MakoRun    *run = NULL;
+	MakoRunRow    *run = NULL;
 
 	foreach(cell, archive->runs)
-		if (((MakoRun *) lfirst(cell))->run_id == run_id)
+		if (((MakoRunRow *) lfirst(cell))->run_id == run_id)
 			return lfirst(cell);
 
 	rows = mako_sql_query_snapshot(&select_run, &value, NULL);
@@ -63,7 +63,7 @@ mako_retrace_run(MakoArchive *archive, int64 run_id)
 	{
 		MemoryContext old = MemoryContextSwitchTo(archive->context);
 
-		run = palloc0(sizeof(MakoRun));
+		run = palloc0(sizeof(MakoRunRow));
 		run->run_id = run_id;
 		run->kind = mako_row_text(&rows, 0, 1);
 		run->source_wf = mako_row_text(&rows, 0, 2);
@@ -81,7 +81,7 @@ mako_retrace_run(MakoArchive *archive, int64 run_id)
 
 /* An archive of runs, in the current memory context. */
 MakoArchive *
-mako_retrace_archive(void)
+mako_history_archive(void)
 {
 	MakoArchive *archive = palloc0(sizeof(MakoArchive));
 
@@ -91,7 +91,7 @@ mako_retrace_archive(void)
 
 /* Warns, once a run, that what is proven is not what ran. */
 void
-mako_retrace_warn(MakoRun *run, const MakoPlan *plan)
+mako_history_warn(MakoRunRow *run, const MakoPlan *plan)
 {
 	if (run->warned || strcmp(plan->fingerprint, run->fingerprint) == 0)
 		return;
@@ -116,12 +116,12 @@ copy_stored(Datum value)
  * Reads the moves of some streams, which are in stream_no order, with the active snapshot; with the stored states of a run, and of a
  * workflow where one is given. Returns where the moves of each begin; there is one more at the end.
  */
-MakoMarks
-mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
+MakoRecordedMoves
+mako_history_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
 {
 	Datum	   *numbers = palloc(sizeof(Datum) * (count + 1));
 	Datum		values[] = {(Datum) 0, Int64GetDatum(run_id), workflow_id == NULL ? (Datum) 0 : CStringGetTextDatum(workflow_id)};
-	MakoMarks	marks;
+	MakoRecordedMoves	marks;
 	MakoRows	rows;
 	int			stream = 0;
 
@@ -129,12 +129,12 @@ mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, in
 		numbers[i] = Int64GetDatum(streams[i].stream_no);
 	values[0] = PointerGetDatum(construct_array(numbers, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	rows = mako_sql_query_snapshot(&select_marks, values, workflow_id == NULL ? "  n" : NULL);
-	marks.marks = palloc0(sizeof(MakoMark) * (rows.count + 1));
+	marks.marks = palloc0(sizeof(MakoRecordedMove) * (rows.count + 1));
 	marks.first = palloc0(sizeof(int) * (count + 1));
 
 	for (int i = 0; i < (int) rows.count; i++)
 	{
-		MakoMark   *mark = &marks.marks[i];
+		MakoRecordedMove   *mark = &marks.marks[i];
 		int64		stream_no;
 		bool		isnull;
 		Datum		schema_version;
@@ -151,7 +151,7 @@ mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, in
 		mark->state_schema_version = isnull ? 0 : DatumGetInt32(schema_version);
 		state = mako_row_value(&rows, i, 6, JSONBOID, &isnull);
 		mark->state = isnull ? (Datum) 0 : copy_stored(state);
-		mark->run = mako_retrace_run(archive, mark->run_id);
+		mark->run = mako_history_run(archive, mark->run_id);
 	}
 	while (stream < count)
 		marks.first[++stream] = (int) rows.count;
@@ -170,20 +170,20 @@ mako_retrace_load(MakoArchive *archive, const MakoStream *streams, int count, in
 
 /* Returns true if the stream moved here, as far as this retrace is concerned. */
 static bool
-is_move(const MakoRetrace *trace, const MakoMark *mark)
+is_move(const MakoHistory *history, const MakoRecordedMove *mark)
 {
-	return mark->run != NULL && mark->run->update_registry && !mark->is_copy && mark->run_id < trace->before_run;
+	return mark->run != NULL && mark->run->update_registry && !mark->is_copy && mark->run_id < history->before_run;
 }
 
 /* The workflow that an event of this one is folded under: where the stream went from there without a snapshot. */
 static const char *
-folding_workflow(const MakoRetrace *trace, const char *workflow_id, int64 sequence_number)
+folding_workflow(const MakoHistory *history, const char *workflow_id, int64 sequence_number)
 {
-	for (int i = 0; i < trace->mark_count; i++)
+	for (int i = 0; i < history->mark_count; i++)
 	{
-		const MakoMark *mark = &trace->marks[i];
+		const MakoRecordedMove *mark = &history->marks[i];
 
-		if (mark->repoints && is_move(trace, mark) && mark->sequence_number >= sequence_number &&
+		if (mark->repoints && is_move(history, mark) && mark->sequence_number >= sequence_number &&
 			strcmp(mark->run->source_wf, workflow_id) == 0)
 			workflow_id = mark->run->target_wf;
 	}
@@ -192,58 +192,58 @@ folding_workflow(const MakoRetrace *trace, const char *workflow_id, int64 sequen
 
 /* The workflow that the stream ran under when it moved with a snapshot next, or in the end. */
 static const char *
-workflow_to_come(const MakoRetrace *trace, int64 sequence_number)
+workflow_to_come(const MakoHistory *history, int64 sequence_number)
 {
-	for (int i = 0; i < trace->mark_count; i++)
-		if (!trace->marks[i].repoints && is_move(trace, &trace->marks[i]) && trace->marks[i].sequence_number >= sequence_number)
-			return trace->marks[i].run->source_wf;
-	return trace->final_wf;
+	for (int i = 0; i < history->mark_count; i++)
+		if (!history->marks[i].repoints && is_move(history, &history->marks[i]) && history->marks[i].sequence_number >= sequence_number)
+			return history->marks[i].run->source_wf;
+	return history->final_wf;
 }
 
 /* The fold for the events of a workflow. */
 static MakoFold *
-fold_of(const MakoRetrace *trace, const char *workflow_id)
+fold_of(const MakoHistory *history, const char *workflow_id)
 {
-	return strcmp(trace->main->workflow->workflow_id, workflow_id) == 0 ? trace->main :
-		mako_replay_fold(trace->replay, workflow_id, workflow_id);
+	return strcmp(history->main->workflow->workflow_id, workflow_id) == 0 ? history->main :
+		mako_replay_fold(history->replay, workflow_id, workflow_id);
 }
 
 /* Goes on under a workflow, from a state or from an unknown one: (Datum) 0. A workflow whose states are unknown need not be registered. */
 static void
-enter(MakoRetrace *trace, const char *workflow_id, Datum state)
+enter(MakoHistory *history, const char *workflow_id, Datum state)
 {
-	MakoFold   *fold = state == (Datum) 0 ? NULL : fold_of(trace, workflow_id);
+	MakoFold   *fold = state == (Datum) 0 ? NULL : fold_of(history, workflow_id);
 
-	trace->workflow_id = workflow_id;
-	trace->known = fold != NULL;
-	trace->fold = fold;
+	history->workflow_id = workflow_id;
+	history->known = fold != NULL;
+	history->fold = fold;
 	if (fold != NULL)
-		mako_fold_begin(fold, state, trace->sequence_number);
+		mako_fold_begin(fold, state, history->sequence_number);
 }
 
 /* Raises that nothing tells a state. */
 static void
-raise_unknown(const MakoRetrace *trace)
+raise_unknown(const MakoHistory *history)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("workflow \"%s\" has no apply function, and its application's snapshot at sequence number " INT64_FORMAT
 					" is not there",
-					trace->workflow_id, trace->sequence_number)));
+					history->workflow_id, history->sequence_number)));
 }
 
 /* Takes the state along the registered path to another workflow; false when it is refused. */
 static bool
-migrate(MakoRetrace *trace, const char *target_wf, MakoRun *run)
+migrate(MakoHistory *history, const char *target_wf, MakoRunRow *run)
 {
-	MakoFold   *steps = mako_replay_fold(trace->replay, trace->workflow_id, target_wf);
+	MakoFold   *steps = mako_replay_fold(history->replay, history->workflow_id, target_wf);
 
 	if (run != NULL)
-		mako_retrace_warn(run, steps->plan);
-	if (steps != trace->fold)
+		mako_history_warn(run, steps->plan);
+	if (steps != history->fold)
 	{
-		mako_fold_begin(steps, trace->fold->state, trace->sequence_number);
-		trace->fold = steps;
+		mako_fold_begin(steps, history->fold->state, history->sequence_number);
+		history->fold = steps;
 	}
 	return mako_fold_migrate(steps);
 }
@@ -253,33 +253,33 @@ migrate(MakoRetrace *trace, const char *target_wf, MakoRun *run)
  * one of those refuses the state.
  */
 static bool
-go_to(MakoRetrace *trace, const char *workflow_id)
+go_to(MakoHistory *history, const char *workflow_id)
 {
-	if (trace->workflow_id != NULL && strcmp(trace->workflow_id, workflow_id) == 0)
+	if (history->workflow_id != NULL && strcmp(history->workflow_id, workflow_id) == 0)
 		return true;
-	if (trace->workflow_id == NULL)
+	if (history->workflow_id == NULL)
 	{
-		const MakoFold *fold = fold_of(trace, workflow_id);
+		const MakoFold *fold = fold_of(history, workflow_id);
 
-		enter(trace, workflow_id, fold->apply == NULL ? (Datum) 0 : JsonbPGetDatum(fold->workflow->initial_state));
+		enter(history, workflow_id, fold->apply == NULL ? (Datum) 0 : JsonbPGetDatum(fold->workflow->initial_state));
 	}
-	else if (!trace->known)
-		enter(trace, workflow_id, (Datum) 0);
+	else if (!history->known)
+		enter(history, workflow_id, (Datum) 0);
 	else
 	{
-		if (strcmp(folding_workflow(trace, trace->workflow_id, 0), workflow_id) != 0 && !migrate(trace, workflow_id, NULL))
+		if (strcmp(folding_workflow(history, history->workflow_id, 0), workflow_id) != 0 && !migrate(history, workflow_id, NULL))
 			return false;
-		enter(trace, workflow_id, trace->fold->state);
+		enter(history, workflow_id, history->fold->state);
 	}
 	return true;
 }
 
 /* A stored state under a workflow at this point: the application's, or that of a run; (Datum) 0 without one. */
 static Datum
-read_stored(const MakoRetrace *trace, const char *workflow_id, int64 run_id)
+read_stored(const MakoHistory *history, const char *workflow_id, int64 run_id)
 {
 	Datum		values[] = {
-		Int64GetDatum(trace->stream->stream_no), Int64GetDatum(trace->sequence_number), Int64GetDatum(run_id),
+		Int64GetDatum(history->stream->stream_no), Int64GetDatum(history->sequence_number), Int64GetDatum(run_id),
 		CStringGetTextDatum(workflow_id)
 	};
 	MakoRows	rows = mako_sql_query_snapshot(&select_stored, values, NULL);
@@ -293,78 +293,78 @@ read_stored(const MakoRetrace *trace, const char *workflow_id, int64 run_id)
 
 /* Follows one recorded move with a snapshot; false when the state is refused. */
 static bool
-follow(MakoRetrace *trace, const MakoMark *mark)
+follow(MakoHistory *history, const MakoRecordedMove *mark)
 {
-	MakoRun    *run = mark->run;
+	MakoRunRow    *run = mark->run;
 
-	if (trace->trusts_moves)
+	if (history->trusts_moves)
 	{
 		/* Only the states under one workflow are wanted, and those are at hand. */
-		enter(trace, run->target_wf, mark->state);
+		enter(history, run->target_wf, mark->state);
 		return true;
 	}
-	if (!go_to(trace, run->source_wf))
+	if (!go_to(history, run->source_wf))
 		return false;
-	if (!trace->known)
-		enter(trace, run->source_wf, read_stored(trace, run->source_wf, 0));
-	if (trace->known)
+	if (!history->known)
+		enter(history, run->source_wf, read_stored(history, run->source_wf, 0));
+	if (history->known)
 	{
-		if (!migrate(trace, run->target_wf, run))
+		if (!migrate(history, run->target_wf, run))
 			return false;
-		enter(trace, run->target_wf, trace->fold->state);
+		enter(history, run->target_wf, history->fold->state);
 		return true;
 	}
 	/* Nothing but the application could compute the state, and its own is gone: what the run made of it is all that there is. */
-	enter(trace, run->target_wf, read_stored(trace, run->target_wf, run->run_id));
+	enter(history, run->target_wf, read_stored(history, run->target_wf, run->run_id));
 	return true;
 }
 
-/* Begins with a stream from its first event, or behind a stored state; see MakoRetrace. */
+/* Begins with a stream from its first event, or behind a stored state; see MakoHistory. */
 void
-mako_retrace_begin(MakoRetrace *trace, const MakoMark *from)
+mako_history_begin(MakoHistory *history, const MakoRecordedMove *from)
 {
-	trace->sequence_number = from == NULL ? 0 : from->sequence_number;
-	trace->next_mark = from == NULL ? 0 : (int) (from - trace->marks) + 1;
-	trace->workflow_id = NULL;
-	trace->fold = NULL;
-	trace->known = false;
+	history->sequence_number = from == NULL ? 0 : from->sequence_number;
+	history->next_mark = from == NULL ? 0 : (int) (from - history->marks) + 1;
+	history->workflow_id = NULL;
+	history->fold = NULL;
+	history->known = false;
 	if (from != NULL)
-		enter(trace, from->workflow_id, from->state);
+		enter(history, from->workflow_id, from->state);
 }
 
 /* Tells what the stream looks like now. */
 static void
-tell(const MakoRetrace *trace)
+tell(const MakoHistory *history)
 {
-	if (trace->visit != NULL)
-		trace->visit(trace->argument, trace);
+	if (history->visit != NULL)
+		history->visit(history->argument, history);
 }
 
 /* Folds the next event; false when it is refused. */
 static bool
-take_event(MakoRetrace *trace, const MakoEvent *event)
+take_event(MakoHistory *history, const MakoEvent *event)
 {
 	const char *written_under = NULL;
 	const char *workflow_id;
 
 	/* Before the stream goes anywhere: the state is none behind a gap. */
-	mako_replay_check_next(trace->stream, trace->sequence_number + 1, event);
+	mako_replay_check_next(history->stream, history->sequence_number + 1, event);
 	/* Nearly always it is the workflow at hand, which no text has to be made for. */
-	if (trace->workflow_id == NULL || !mako_replay_written_under(event, trace->workflow_id))
+	if (history->workflow_id == NULL || !mako_replay_written_under(event, history->workflow_id))
 		written_under = TextDatumGetCString(event->workflow_id);
-	workflow_id = folding_workflow(trace, written_under != NULL ? written_under : trace->workflow_id, event->sequence_number);
-	if ((trace->workflow_id == NULL ||
-		 (workflow_id != trace->workflow_id && strcmp(workflow_id, trace->workflow_id) != 0 &&
-		  (strcmp(trace->workflow_id, workflow_to_come(trace, event->sequence_number)) != 0 ||
-		   mako_replay_may_have_returned(trace->workflow_id, workflow_id)))) &&
-		!go_to(trace, workflow_id))
+	workflow_id = folding_workflow(history, written_under != NULL ? written_under : history->workflow_id, event->sequence_number);
+	if ((history->workflow_id == NULL ||
+		 (workflow_id != history->workflow_id && strcmp(workflow_id, history->workflow_id) != 0 &&
+		  (strcmp(history->workflow_id, workflow_to_come(history, event->sequence_number)) != 0 ||
+		   mako_replay_may_have_returned(history->workflow_id, workflow_id)))) &&
+		!go_to(history, workflow_id))
 		return false;
 
-	trace->known = trace->known && trace->fold->apply != NULL;
-	if (trace->known && !mako_fold_event(trace->fold, event))
+	history->known = history->known && history->fold->apply != NULL;
+	if (history->known && !mako_fold_event(history->fold, event))
 		return false;
-	trace->main->phase = MAKO_PHASE_LOAD;
-	trace->sequence_number = event->sequence_number;
+	history->main->phase = MAKO_PHASE_LOAD;
+	history->sequence_number = event->sequence_number;
 	return true;
 }
 
@@ -373,33 +373,33 @@ take_event(MakoRetrace *trace, const MakoEvent *event)
  * The reader is at the event behind the one folded last. Calls back after every event and every move, and at the beginning.
  */
 bool
-mako_retrace_until(MakoRetrace *trace, MakoReader *reader, int64 sequence_number)
+mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_number)
 {
 	for (;;)
 	{
 		const MakoEvent *event;
 
-		tell(trace);
-		while (trace->next_mark < trace->mark_count && trace->marks[trace->next_mark].sequence_number <= trace->sequence_number)
+		tell(history);
+		while (history->next_mark < history->mark_count && history->marks[history->next_mark].sequence_number <= history->sequence_number)
 		{
-			const MakoMark *mark = &trace->marks[trace->next_mark++];
+			const MakoRecordedMove *mark = &history->marks[history->next_mark++];
 
-			if (mark->repoints || !is_move(trace, mark))
+			if (mark->repoints || !is_move(history, mark))
 				continue;
-			if (!follow(trace, mark))
+			if (!follow(history, mark))
 				return false;
-			tell(trace);
+			tell(history);
 		}
-		if (trace->sequence_number >= sequence_number)
+		if (history->sequence_number >= sequence_number)
 			return true;
 
 		CHECK_FOR_INTERRUPTS();
-		event = mako_stream_next_event(reader, trace->stream->stream_no);
+		event = mako_stream_next_event(reader, history->stream->stream_no);
 		if (event == NULL)
-			mako_replay_check_end(trace->stream, trace->sequence_number + 1);
-		trace->main->sequence_number = event->sequence_number;
-		trace->is_source = mako_replay_written_under(event, trace->final_wf);
-		if (!take_event(trace, event))
+			mako_replay_check_end(history->stream, history->sequence_number + 1);
+		history->main->sequence_number = event->sequence_number;
+		history->is_source = mako_replay_written_under(event, history->final_wf);
+		if (!take_event(history, event))
 			return false;
 	}
 }
@@ -409,22 +409,22 @@ mako_retrace_until(MakoRetrace *trace, MakoReader *reader, int64 sequence_number
  * when a step on the way refuses the state.
  */
 bool
-mako_retrace_finish(MakoRetrace *trace)
+mako_history_finish(MakoHistory *history)
 {
-	if (!go_to(trace, trace->final_wf))
+	if (!go_to(history, history->final_wf))
 		return false;
-	if (!trace->known)
-		enter(trace, trace->final_wf, read_stored(trace, trace->final_wf, 0));
-	if (!trace->known)
-		raise_unknown(trace);
+	if (!history->known)
+		enter(history, history->final_wf, read_stored(history, history->final_wf, 0));
+	if (!history->known)
+		raise_unknown(history);
 	return true;
 }
 
 /* Takes the state to the target of the main fold; false when it is refused. */
 bool
-mako_retrace_migrate(MakoRetrace *trace)
+mako_history_migrate(MakoHistory *history)
 {
-	if (trace->fold != trace->main)
-		enter(trace, trace->final_wf, trace->fold->state);
-	return mako_fold_migrate(trace->main);
+	if (history->fold != history->main)
+		enter(history, history->final_wf, history->fold->state);
+	return mako_fold_migrate(history->main);
 }

@@ -12,18 +12,18 @@
 
 /* Takes the streams of a workflow one after the other; what fails alone is handed over. */
 void
-mako_survey_run(const MakoSurvey *survey)
+mako_streams_walk(const MakoStreamsWalk *walk)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako survey", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	MemoryContext batch_context = AllocSetContextCreate(context, "mako batch", ALLOCSET_DEFAULT_SIZES);
-	MakoFold   *fold = survey->fold;
-	MakoReplay *replay = survey->replay;
+	MakoFold   *fold = walk->fold;
+	MakoReplay *replay = walk->replay;
 	const char *workflow_id = fold->workflow->workflow_id;
-	MakoBatch	batch = {.folds = &fold,.replays = &replay,.sources = 1,.take = survey->take,.wants_pause = survey->wants_pause,.fail = survey->fail,
-	.argument = survey->argument};
-	MakoCursor *heads = survey->sample < 0 ? mako_stream_open_heads(&workflow_id, 1, survey->tenant_id, survey->with_names) :
-		mako_stream_open_sample(workflow_id, survey->tenant_id, survey->sample, survey->seed);
+	MakoBatch	batch = {.folds = &fold,.replays = &replay,.sources = 1,.take = walk->take,.wants_pause = walk->wants_pause,.fail = walk->fail,
+	.argument = walk->argument};
+	MakoCursor *heads = walk->sample < 0 ? mako_stream_open_heads(&workflow_id, 1, walk->tenant_id, walk->with_names) :
+		mako_stream_open_sample(workflow_id, walk->tenant_id, walk->sample, walk->seed);
 
 	do
 	{
@@ -34,7 +34,7 @@ mako_survey_run(const MakoSurvey *survey)
 		if (batch.count > 0)
 		{
 			for (int i = 0; i < batch.count; i++)
-				batch.streams[i].periodic_too = survey->periodic_too;
+				batch.streams[i].periodic_too = walk->periodic_too;
 			mako_stream_load_states(batch.streams, batch.count);
 			mako_batch_run(&batch);
 		}

@@ -539,7 +539,7 @@ begin(MakoStatement *statement)
 static void
 hide_row(void *argument)
 {
-	if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION && mako_isolation_is_servers_error(argument))
+	if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION && mako_subtransaction_is_servers_error(argument))
 		errdetail("The row is shown to roles that may select all columns of the table.");
 }
 

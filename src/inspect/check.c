@@ -59,7 +59,7 @@ static const MakoRole definition_roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, M
 
 /* Looks at the store's objects; true when its tables can be read. */
 static bool
-check_store(MakoDiagnosis *diagnosis)
+check_store(MakoCheck *check)
 {
 	MakoRows	rows;
 	bool		readable = true;
@@ -67,14 +67,14 @@ check_store(MakoDiagnosis *diagnosis)
 
 	if (!mako_door_exists())
 	{
-		mako_diagnose_add(diagnosis, MAKO_INFO, "store_missing", "mako", "there is no store in this database",
+		mako_check_add(check, MAKO_INFO, "store_missing", "mako", "there is no store in this database",
 						  "Use SELECT mako_create_store(), unless only definitions are kept here.");
 		return false;
 	}
 	owner = mako_door_untrusted_owner();
 	if (owner != NULL)
 	{
-		mako_diagnose_add(diagnosis, MAKO_ERROR, "store_owner", "mako",
+		mako_check_add(check, MAKO_ERROR, "store_owner", "mako",
 						  psprintf("the store belongs to role \"%s\", of which role \"%s\" is not a member by grant", owner,
 								   GetUserNameFromId(GetUserId(), false)),
 						  psprintf("Its tables do what that role wants, so they are not looked at. Use SET ROLE %s.", quote_identifier(owner)));
@@ -85,7 +85,7 @@ check_store(MakoDiagnosis *diagnosis)
 	{
 
 		readable = readable && mako_row_boolean(&rows, row, 4);
-		mako_diagnose_add(diagnosis, MAKO_ERROR, "store_damaged", mako_row_text(&rows, row, 1),
+		mako_check_add(check, MAKO_ERROR, "store_damaged", mako_row_text(&rows, row, 1),
 						  psprintf("%s %s", mako_row_text(&rows, row, 1), mako_row_text(&rows, row, 2)),
 						  mako_row_boolean(&rows, row, 3) ?
 						  "Repair the store with SELECT mako_create_store()." : "Restore the store from a backup.");
@@ -96,14 +96,14 @@ check_store(MakoDiagnosis *diagnosis)
 
 /* Finds what is wrong with the schema of the extension. */
 static void
-check_extension_schema(MakoDiagnosis *diagnosis)
+check_extension_schema(MakoCheck *check)
 {
 	bool		may_create;
 	const char *why = mako_extension_schema_is_open(&may_create);
 
 	if (why == NULL)
 		return;
-	mako_diagnose_add(diagnosis, may_create ? MAKO_ERROR : MAKO_WARNING, "schema_open",
+	mako_check_add(check, may_create ? MAKO_ERROR : MAKO_WARNING, "schema_open",
 					  get_namespace_name(mako_extension_schema()),
 					  psprintf("the extension is in a schema that is open to others: %s", why),
 					  may_create ? "REVOKE CREATE on it, or create the extension in a schema of its own." :
@@ -112,7 +112,7 @@ check_extension_schema(MakoDiagnosis *diagnosis)
 
 /* Finds dependents that cannot follow. */
 static void
-check_dependents(MakoDiagnosis *diagnosis)
+check_dependents(MakoCheck *check)
 {
 	ListCell   *cell;
 
@@ -121,7 +121,7 @@ check_dependents(MakoDiagnosis *diagnosis)
 		const MakoDependent *dependent = lfirst(cell);
 
 		if (dependent->problem != NULL)
-			mako_diagnose_add(diagnosis, MAKO_ERROR, dependent->is_missing ? "dependent_missing" : "dependent_unusable", dependent->name,
+			mako_check_add(check, MAKO_ERROR, dependent->is_missing ? "dependent_missing" : "dependent_unusable", dependent->name,
 							  psprintf("it cannot follow its processes: %s", dependent->problem),
 							  "Mend it and add it again, or use mako_remove_dependent(): migrations fail until then.");
 	}
@@ -129,7 +129,7 @@ check_dependents(MakoDiagnosis *diagnosis)
 		const char *shared = mako_dependent_shared_process();
 
 		if (shared != NULL)
-			mako_diagnose_add(diagnosis, MAKO_ERROR, "dependent_ambiguous", "mako.dependent", shared,
+			mako_check_add(check, MAKO_ERROR, "dependent_ambiguous", "mako.dependent", shared,
 							  "Add it again with its tenant column, or with a column of stream ids or stream numbers.");
 	}
 }
@@ -152,7 +152,7 @@ count_in_flight(void *argument)
 
 /* Finds what is in flight on retired versions. */
 static void
-check_left_behind(MakoDiagnosis *diagnosis)
+check_left_behind(MakoCheck *check)
 {
 	MakoRows	rows = mako_sql_query_snapshot(&select_left_behind, NULL, NULL);
 
@@ -161,10 +161,10 @@ check_left_behind(MakoDiagnosis *diagnosis)
 		LeftBehind	left = {mako_row_text(&rows, row, 1), mako_row_bigint(&rows, row, 2)};
 
 		/* A definition that is broken has findings of its own. */
-		if (mako_row_boolean(&rows, row, 3) && mako_isolation_run(count_in_flight, &left) != NULL)
+		if (mako_row_boolean(&rows, row, 3) && mako_subtransaction_run(count_in_flight, &left) != NULL)
 			continue;
 		if (left.in_flight > 0)
-			mako_diagnose_add(diagnosis, MAKO_ERROR, "in_flight_on_retired", left.workflow_id,
+			mako_check_add(check, MAKO_ERROR, "in_flight_on_retired", left.workflow_id,
 							  psprintf(INT64_FORMAT " streams are in flight on a retired version", left.in_flight),
 							  "Reactivate the version with mako_reactivate(), then migrate them or exempt the workflow.");
 	}
@@ -205,7 +205,7 @@ verify(void *argument)
 
 /* Adds what an error means that a function was not found with. */
 static void
-add_lookup_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData *error)
+add_lookup_error(MakoCheck *check, const char *name, const ErrorData *error)
 {
 	const char *code = "function_unusable";
 
@@ -214,13 +214,13 @@ add_lookup_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData *er
 		code = "function_missing";
 	else if (error->sqlerrcode == ERRCODE_INVALID_OBJECT_DEFINITION)
 		code = "function_volatile";
-	mako_diagnose_add(diagnosis, MAKO_ERROR, code, name, mako_diagnose_text(error),
+	mako_check_add(check, MAKO_ERROR, code, name, mako_check_text(error),
 					  error->hint != NULL ? error->hint : "Restore it, or register another one with replace => true.");
 }
 
 /* Adds what an error means that a definition was not verified with. */
 static void
-add_definition_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData *error)
+add_definition_error(MakoCheck *check, const char *name, const ErrorData *error)
 {
 	const char *code = "definition_broken";
 
@@ -231,16 +231,16 @@ add_definition_error(MakoDiagnosis *diagnosis, const char *name, const ErrorData
 	else if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
 			 error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 		code = "name_not_found";
-	mako_diagnose_add(diagnosis, MAKO_ERROR, code, name,
+	mako_check_add(check, MAKO_ERROR, code, name,
 					  error->context == NULL || strcmp(code, "definition_changed") == 0 || strcmp(code, "owner_changed") == 0 ?
-					  mako_diagnose_text(error) :
-					  psprintf("%s (%s)", mako_diagnose_text(error), pnstrdup(error->context, strcspn(error->context, "\n"))),
+					  mako_check_text(error) :
+					  psprintf("%s (%s)", mako_check_text(error), pnstrdup(error->context, strcspn(error->context, "\n"))),
 					  strcmp(code, "name_not_found") == 0 ? "Qualify the names in the body: it runs on a path of its own." : error->hint);
 }
 
 /* Checks a definition and its functions; notes it when it can be used. */
 static void
-check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const MakoRows *rows, uint64 row)
+check_definition(MakoCheck *check, MakoDefinition *definition, const MakoRows *rows, uint64 row)
 {
 	MakoOwners	owners = mako_definition_owners(rows, row, 7);
 	int			owner = 0;
@@ -255,39 +255,39 @@ check_definition(MakoDiagnosis *diagnosis, MakoDefinition *definition, const Mak
 		if (lookup.signature == NULL)
 			continue;
 		number = owner++;
-		error = mako_isolation_run(look_up, &lookup);
+		error = mako_subtransaction_run(look_up, &lookup);
 		if (error != NULL)
 		{
-			add_lookup_error(diagnosis, definition->name, error);
+			add_lookup_error(check, definition->name, error);
 			definition->usable = false;
 			continue;
 		}
 		if (number >= owners.count || !mako_role_is(lookup.function->owner, owners.name[number], owners.identity[number]))
 		{
-			mako_diagnose_add(diagnosis, MAKO_ERROR, "owner_changed", definition->name,
+			mako_check_add(check, MAKO_ERROR, "owner_changed", definition->name,
 							  psprintf("function %s belongs to role \"%s\", but belonged to \"%s\" when it was registered",
 									   lookup.signature, GetUserNameFromId(lookup.function->owner, false),
 									   number < owners.count ? owners.name[number] : ""),
 							  "It would run with other rights. Register it again with replace => true.");
 			definition->usable = false;
 		}
-		mako_diagnose_function(diagnosis, lookup.function);
+		mako_check_body(check, lookup.function);
 		if (definition->target_wf == NULL && definition_roles[i] == MAKO_ROLE_APPLY)
 			definition->has_apply = true;
 	}
 	if (!definition->usable)
 		return;
-	error = mako_isolation_run(verify, definition);
+	error = mako_subtransaction_run(verify, definition);
 	if (error != NULL)
 	{
-		add_definition_error(diagnosis, definition->name, error);
+		add_definition_error(check, definition->name, error);
 		definition->usable = false;
 	}
 }
 
 /* Checks all definitions, and returns them. */
 static List *
-check_definitions(MakoDiagnosis *diagnosis)
+check_definitions(MakoCheck *check)
 {
 	MakoRows	rows = mako_sql_query_snapshot(&select_definitions, NULL, NULL);
 	List	   *definitions = NIL;
@@ -301,7 +301,7 @@ check_definitions(MakoDiagnosis *diagnosis)
 		definition->target_wf = mako_row_text(&rows, row, 2);
 		definition->name = definition->target_wf == NULL ? definition->source_wf :
 			psprintf("%s -> %s", definition->source_wf, definition->target_wf);
-		check_definition(diagnosis, definition, &rows, row);
+		check_definition(check, definition, &rows, row);
 		definitions = lappend(definitions, definition);
 	}
 	mako_rows_free(&rows);
@@ -310,7 +310,7 @@ check_definitions(MakoDiagnosis *diagnosis)
 
 /* Finds pairs that cannot be migrated in one call, because there are two ways. */
 static void
-check_ways(MakoDiagnosis *diagnosis, const List *definitions)
+check_ways(MakoCheck *check, const List *definitions)
 {
 	ListCell   *cell;
 
@@ -322,7 +322,7 @@ check_ways(MakoDiagnosis *diagnosis, const List *definitions)
 		if (definition->target_wf != NULL)
 			continue;
 		foreach(junction, mako_plan_junctions(definition->source_wf))
-			mako_diagnose_add(diagnosis, MAKO_WARNING, "ambiguous_path",
+			mako_check_add(check, MAKO_WARNING, "ambiguous_path",
 							  psprintf("%s -> %s", definition->source_wf, (const char *) lfirst(junction)),
 							  "more than one shortest path leads there", "Migrate step by step, or register a direct step.");
 	}
@@ -352,7 +352,7 @@ mako_check(PG_FUNCTION_ARGS)
 {
 	MakoRowSet *rows;
 	MakoConnection connection;
-	MakoDiagnosis diagnosis = {.context = CurrentMemoryContext};
+	MakoCheck check = {.context = CurrentMemoryContext};
 	const MakoFinding *last = NULL;
 	Datum		retired;
 	List	   *definitions;
@@ -368,25 +368,25 @@ mako_check(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect();
 	retired = PointerGetDatum(construct_empty_array(TEXTOID));
 
-	check_extension_schema(&diagnosis);
-	diagnosis.has_store = check_store(&diagnosis);
-	if (diagnosis.has_store)
+	check_extension_schema(&check);
+	check.has_store = check_store(&check);
+	if (check.has_store)
 	{
 		MakoRows	versions = mako_sql_query_snapshot(&select_retired, NULL, NULL);
 
 		retired = PointerGetDatum(DatumGetArrayTypePCopy(mako_row_array(&versions, 0, 1, TEXTARRAYOID)));
 		mako_rows_free(&versions);
-		mako_diagnose_add_rows(&diagnosis, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
-		check_dependents(&diagnosis);
-		check_left_behind(&diagnosis);
+		mako_check_add_rows(&check, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
+		check_dependents(&check);
+		check_left_behind(&check);
 	}
-	definitions = check_definitions(&diagnosis);
-	mako_diagnose_add_rows(&diagnosis, mako_sql_query_snapshot(&select_step_findings, &retired, NULL));
-	check_ways(&diagnosis, definitions);
-	mako_probe_definitions(&diagnosis, definitions, PG_GETARG_INT32(0));
+	definitions = check_definitions(&check);
+	mako_check_add_rows(&check, mako_sql_query_snapshot(&select_step_findings, &retired, NULL));
+	check_ways(&check, definitions);
+	mako_check_values(&check, definitions, PG_GETARG_INT32(0));
 
-	list_sort(diagnosis.findings, mako_diagnose_compare);
-	foreach(cell, diagnosis.findings)
+	list_sort(check.findings, mako_check_compare);
+	foreach(cell, check.findings)
 	{
 		const MakoFinding *finding = lfirst(cell);
 		Datum		values[] = {
@@ -397,7 +397,7 @@ mako_check(PG_FUNCTION_ARGS)
 		bool		nulls[] = {false, false, false, false, finding->hint == NULL};
 
 		/* What several definitions share is found with each of them. */
-		if (last == NULL || mako_diagnose_compare(cell, &(ListCell) {.ptr_value = unconstify(MakoFinding *, last)}) != 0)
+		if (last == NULL || mako_check_compare(cell, &(ListCell) {.ptr_value = unconstify(MakoFinding *, last)}) != 0)
 			mako_rowset_add(rows, values, nulls);
 		last = finding;
 	}

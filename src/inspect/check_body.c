@@ -21,7 +21,7 @@
 /* A registered function being looked through, with its helpers. */
 typedef struct Inspection
 {
-	MakoDiagnosis *diagnosis;
+	MakoCheck *check;
 	Oid			owner;			/* who runs all of it */
 	List	   *functions;		/* looked through or about to be */
 	Oid			function;		/* the one at hand */
@@ -33,7 +33,7 @@ typedef struct Inspection
 static void
 add_about_body(Inspection *inspection, const char *code, const char *message, const char *hint)
 {
-	mako_diagnose_add(inspection->diagnosis, MAKO_WARNING, code, format_procedure_qualified(inspection->function), message, hint);
+	mako_check_add(inspection->check, MAKO_WARNING, code, format_procedure_qualified(inspection->function), message, hint);
 }
 
 /*
@@ -63,9 +63,9 @@ judge_function(Oid function, void *context)
 	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(tuple);
 	const char *name = format_procedure(function);
 
-	if (function >= FirstNormalObjectId && !inspection->diagnosis->skip_owner_check &&
+	if (function >= FirstNormalObjectId && !inspection->check->skip_owner_check &&
 		MakoFunctionAclCheck(function, inspection->owner) != ACLCHECK_OK)
-		mako_diagnose_add(inspection->diagnosis, MAKO_ERROR, "not_executable", format_procedure_qualified(inspection->function),
+		mako_check_add(inspection->check, MAKO_ERROR, "not_executable", format_procedure_qualified(inspection->function),
 						  psprintf("calls %s, which role \"%s\" may not execute", name, GetUserNameFromId(inspection->owner, false)),
 						  "A registered function runs as its owner: GRANT EXECUTE to that role.");
 	if (function >= FirstNormalObjectId)
@@ -141,7 +141,7 @@ inspect_speed(void *argument)
 	{
 		const MakoCalled *called = lfirst(cell);
 
-		mako_diagnose_add(inspection->diagnosis, MAKO_INFO, "not_inlined", format_procedure_qualified(inspection->function),
+		mako_check_add(inspection->check, MAKO_INFO, "not_inlined", format_procedure_qualified(inspection->function),
 						  called->reason == NULL ? psprintf("%s is called for every event or state", called->call) :
 						  psprintf("%s is called for every event or state: %s", called->call, called->reason),
 						  called->hint);
@@ -162,15 +162,15 @@ is_sql(Oid function)
 
 /* Looks through a registered function and its helpers. */
 void
-mako_diagnose_function(MakoDiagnosis *diagnosis, const MakoFunction *function)
+mako_check_body(MakoCheck *check, const MakoFunction *function)
 {
-	Inspection	inspection = {diagnosis, function->owner, list_make1_oid(function->oid)};
+	Inspection	inspection = {check, function->owner, list_make1_oid(function->oid)};
 	Oid			extension = get_extension_oid("mako_migration", false);
 
-	if (list_member_oid(diagnosis->functions, function->oid))
+	if (list_member_oid(check->functions, function->oid))
 		return;
-	diagnosis->functions = lappend_oid(diagnosis->functions, function->oid);
-	diagnosis->skip_owner_check = superuser_arg(function->owner);
+	check->functions = lappend_oid(check->functions, function->oid);
+	check->skip_owner_check = superuser_arg(function->owner);
 
 	/* The list grows while it is read. */
 	for (int i = 0; i < list_length(inspection.functions); i++)
@@ -179,12 +179,12 @@ mako_diagnose_function(MakoDiagnosis *diagnosis, const MakoFunction *function)
 		if (getExtensionOfObject(ProcedureRelationId, inspection.function) == extension)
 			continue;
 		/* What is not found in a body is a finding of the definition. */
-		if (mako_isolation_run(inspect_body, &inspection) == NULL && !inspection.visible)
-			mako_diagnose_add(diagnosis, MAKO_INFO, "body_unseen", format_procedure_qualified(inspection.function),
+		if (mako_subtransaction_run(inspect_body, &inspection) == NULL && !inspection.visible)
+			mako_check_add(check, MAKO_INFO, "body_unseen", format_procedure_qualified(inspection.function),
 							  is_sql(inspection.function) ? "its argument types are polymorphic, so its body cannot be looked through by itself" :
 							  "its body cannot be looked through, so a change of what it calls goes unnoticed",
 							  "Write it in SQL, with arguments of definite types.");
 	}
 	inspection.function = function->oid;
-	(void) mako_isolation_run(inspect_speed, &inspection);
+	(void) mako_subtransaction_run(inspect_speed, &inspection);
 }

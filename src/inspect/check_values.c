@@ -57,7 +57,7 @@ typedef struct Variant
 /* A workflow at hand. */
 typedef struct Probe
 {
-	MakoDiagnosis *diagnosis;
+	MakoCheck *check;
 	const char *source_wf;
 	const char *target_wf;		/* the workflow itself, or where the step at hand leads */
 	MakoFold   *fold;			/* from source to target */
@@ -146,7 +146,7 @@ count_cause(List *causes, const Cause *found, const char *variant)
 
 /* Adds causes as findings; what was tried is states or streams. */
 static void
-add_causes(MakoDiagnosis *diagnosis, const char *subject, List *causes, int64 tried, const char *what)
+add_causes(MakoCheck *check, const char *subject, List *causes, int64 tried, const char *what)
 {
 	ListCell   *cell;
 
@@ -163,7 +163,7 @@ add_causes(MakoDiagnosis *diagnosis, const char *subject, List *causes, int64 tr
 			appendStringInfoString(&text, ": ");
 		appendStringInfo(&text, "%s (" INT64_FORMAT " of " INT64_FORMAT " %s, such as %s)", cause->message, cause->count, tried, what,
 						 cause->example);
-		mako_diagnose_add(diagnosis, cause->severity, cause->code, subject, text.data, cause->hint);
+		mako_check_add(check, cause->severity, cause->code, subject, text.data, cause->hint);
 	}
 }
 
@@ -208,19 +208,19 @@ try(Probe *probe, Attempt *attempt)
 	MemoryContextReset(probe->attempt_context);
 	old = MemoryContextSwitchTo(probe->attempt_context);
 	attempt->fold = probe->fold;
-	error = mako_isolation_run(take, attempt);
+	error = mako_subtransaction_run(take, attempt);
 	if (error != NULL)
 	{
 		attempt->accepted = false;
 		attempt->sqlerrcode = error->sqlerrcode;
-		attempt->message = mako_diagnose_text(error);
+		attempt->message = mako_check_text(error);
 		attempt->hint = error->hint;
 		mako_fold_recover(probe->fold);
 	}
 	MemoryContextSwitchTo(old);
 }
 
-/* Compiles what leads from source to target; a callback of mako_isolation_run(). */
+/* Compiles what leads from source to target; a callback of mako_subtransaction_run(). */
 static void
 compile(void *argument)
 {
@@ -352,7 +352,7 @@ is_accepted_after_all(Probe *probe, Variant *variant)
 	foreach(cell, probe->generated)
 		if (!variant->accepted)
 			try_events(probe, variant, ((MakoInstance *) lfirst(cell))->value, LAST_PAYLOADS);
-	if (variant->accepted || !probe->diagnosis->has_store)
+	if (variant->accepted || !probe->check->has_store)
 		return variant->accepted;
 	rows = mako_sql_query_snapshot(&select_payloads, values, NULL);
 	probe->fold->upcast = probe->upcast;
@@ -382,7 +382,7 @@ probe_events(Probe *probe)
 		Variant    *variant = lfirst(cell);
 
 		if (!is_accepted_after_all(probe, variant))
-			mako_diagnose_add(probe->diagnosis, MAKO_WARNING, "event_not_accepted", probe->source_wf,
+			mako_check_add(probe->check, MAKO_WARNING, "event_not_accepted", probe->source_wf,
 							  psprintf("apply accepts event type \"%s\" in none of %d states: %s", text_to_cstring(variant->event_type),
 									   list_length(all_states(probe)), variant->message),
 							  "Handle it, or take it out of the event type definition."
@@ -429,7 +429,7 @@ probe_step(Probe *probe, const char *subject)
 			causes = count_cause(causes, &cause, state->variant);
 		}
 	}
-	add_causes(probe->diagnosis, subject, causes, list_length(states), "states");
+	add_causes(probe->check, subject, causes, list_length(states), "states");
 }
 
 /* ---- the store -------------------------------------------------------------------------------------------------------------- */
@@ -476,7 +476,7 @@ note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 se
 {
 	Sampling   *sampling = argument;
 	bool		migrates = phase == MAKO_PHASE_MIGRATE || (phase == MAKO_PHASE_STATE && sampling->fold->plan->steps > 0);
-	Cause		cause = {MAKO_WARNING, migrates ? "stream_not_migrated" : "stream_not_folded", NIL, mako_diagnose_text(error),
+	Cause		cause = {MAKO_WARNING, migrates ? "stream_not_migrated" : "stream_not_folded", NIL, mako_check_text(error),
 	error->hint, psprintf("\"%s\"", stream->stream_id)};
 	MemoryContext old;
 
@@ -497,23 +497,23 @@ static void
 probe_streams(Probe *probe, const char *subject, int64 sample, bool tell_not_folded)
 {
 	Sampling	sampling = {.probe = probe,.replay = mako_replay_create()};
-	MakoSurvey	survey = {.replay = sampling.replay,.sample = sample,.with_names = true,.take = take_stream,.fail = note_failure,
+	MakoStreamsWalk	walk = {.replay = sampling.replay,.sample = sample,.with_names = true,.take = take_stream,.fail = note_failure,
 	.argument = &sampling};
 
 	/* What cannot be compiled was found elsewhere. */
-	if (mako_isolation_run(compile_sampling, &sampling) != NULL)
+	if (mako_subtransaction_run(compile_sampling, &sampling) != NULL)
 		return;
-	survey.fold = sampling.fold;
-	survey.periodic_too = sampling.mover.periodic_too;
-	mako_survey_run(&survey);
+	walk.fold = sampling.fold;
+	walk.periodic_too = sampling.mover.periodic_too;
+	mako_streams_walk(&walk);
 	if (tell_not_folded)
-		add_causes(probe->diagnosis, probe->source_wf, sampling.not_folded, sampling.streams, "streams of the sample");
-	add_causes(probe->diagnosis, subject, sampling.not_migrated, sampling.streams, "streams of the sample");
+		add_causes(probe->check, probe->source_wf, sampling.not_folded, sampling.streams, "streams of the sample");
+	add_causes(probe->check, subject, sampling.not_migrated, sampling.streams, "streams of the sample");
 }
 
 /* ---- a workflow ------------------------------------------------------------------------------------------------------------- */
 
-/* Compiles a workflow, and makes states and events; a callback of mako_isolation_run(). */
+/* Compiles a workflow, and makes states and events; a callback of mako_subtransaction_run(). */
 static void
 begin_workflow(void *argument)
 {
@@ -557,10 +557,10 @@ is_usable(const List *definitions, const char *workflow_id)
 static bool
 begin(Probe *probe, const char *name, void (*callback) (void *argument))
 {
-	ErrorData  *error = mako_isolation_run(callback, probe);
+	ErrorData  *error = mako_subtransaction_run(callback, probe);
 
 	if (error != NULL)
-		mako_diagnose_add(probe->diagnosis, MAKO_ERROR, "not_usable", name, mako_diagnose_text(error), error->hint);
+		mako_check_add(probe->check, MAKO_ERROR, "not_usable", name, mako_check_text(error), error->hint);
 	return error == NULL;
 }
 
@@ -588,18 +588,18 @@ probe_workflow(Probe *probe, const MakoDefinition *workflow, const List *definit
 		if (!is_usable(definitions, step->target_wf) || !begin(probe, step->name, compile))
 			continue;
 		probe_step(probe, step->name);
-		if (probe->diagnosis->has_store && sample > 0)
+		if (probe->check->has_store && sample > 0)
 			probe_streams(probe, step->name, sample, !sampled);
 		sampled = true;
 	}
 	probe->target_wf = workflow->source_wf;
-	if (!sampled && workflow->has_apply && probe->diagnosis->has_store && sample > 0)
+	if (!sampled && workflow->has_apply && probe->check->has_store && sample > 0)
 		probe_streams(probe, workflow->name, sample, true);
 }
 
 /* Tries all workflows and steps that are what was registered. */
 void
-mako_probe_definitions(MakoDiagnosis *diagnosis, const List *definitions, int64 sample)
+mako_check_values(MakoCheck *check, const List *definitions, int64 sample)
 {
 	ListCell   *cell;
 
@@ -608,7 +608,7 @@ mako_probe_definitions(MakoDiagnosis *diagnosis, const List *definitions, int64 
 		const MakoDefinition *definition = lfirst(cell);
 		MemoryContext context;
 		MemoryContext old;
-		Probe		probe = {.diagnosis = diagnosis};
+		Probe		probe = {.check = check};
 
 		if (definition->target_wf != NULL || !definition->usable)
 			continue;

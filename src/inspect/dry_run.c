@@ -57,7 +57,7 @@ add_move(DryRun *run, const MakoStream *stream, const MakoMove *move)
 	mako_rowset_add(run->rows, values, nulls);
 }
 
-/* Takes a stream; see MakoSurvey. */
+/* Takes a stream; see MakoStreamsWalk. */
 static bool
 take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
@@ -122,7 +122,7 @@ sample_argument(FunctionCallInfo fcinfo, int argument)
 
 /* Takes the streams of the source, or a sample of them. */
 static void
-rehearse(MakoSurvey *survey, const char *source_wf, const char *target_wf, bool in_flight_only, MakoRowSet *rows)
+rehearse(MakoStreamsWalk *walk, const char *source_wf, const char *target_wf, bool in_flight_only, MakoRowSet *rows)
 {
 	const MakoPlan *plan = mako_plan_create(source_wf, target_wf);
 	DryRun		run = {
@@ -134,14 +134,14 @@ rehearse(MakoSurvey *survey, const char *source_wf, const char *target_wf, bool 
 	/* What is refused to the caller ends the call here, instead of failing every stream. */
 	if (run.fold->apply != NULL)
 		mako_stream_rehearse();
-	survey->fold = run.fold;
-	survey->replay = run.replay;
-	survey->periodic_too = run.mover.periodic_too;
-	survey->take = take_stream;
-	survey->wants_pause = tells_refusal;
-	survey->fail = fail_stream;
-	survey->argument = &run;
-	mako_survey_run(survey);
+	walk->fold = run.fold;
+	walk->replay = run.replay;
+	walk->periodic_too = run.mover.periodic_too;
+	walk->take = take_stream;
+	walk->wants_pause = tells_refusal;
+	walk->fail = fail_stream;
+	walk->argument = &run;
+	mako_streams_walk(walk);
 	mako_replay_warn(run.replay, NULL);
 }
 
@@ -153,7 +153,7 @@ mako_dry_run(PG_FUNCTION_ARGS)
 {
 	static const char *const names[] = {"source_wf", "target_wf", NULL, "in_flight_only", NULL, "seed"};
 	MakoRowSet *rows = mako_rowset_begin(fcinfo);
-	MakoSurvey	survey = {.with_names = true};
+	MakoStreamsWalk	walk = {.with_names = true};
 	const char *source_wf;
 	const char *target_wf;
 	MemoryContext context;
@@ -165,15 +165,15 @@ mako_dry_run(PG_FUNCTION_ARGS)
 	source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
 	target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
 	mako_plan_require_pair(source_wf, target_wf);
-	survey.tenant_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
-	survey.sample = sample_argument(fcinfo, 4);
-	survey.seed = PG_GETARG_INT64(5);
+	walk.tenant_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
+	walk.sample = sample_argument(fcinfo, 4);
+	walk.seed = PG_GETARG_INT64(5);
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako dry run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	connection = mako_sql_connect();
 	mako_store_check();
-	rehearse(&survey, source_wf, target_wf, PG_GETARG_BOOL(3), rows);
+	rehearse(&walk, source_wf, target_wf, PG_GETARG_BOOL(3), rows);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

@@ -12,10 +12,10 @@ const char *const mako_severity_name[] = {
 
 /* Adds a finding, copied; the same twice is one. */
 void
-mako_diagnose_add(MakoDiagnosis *diagnosis, MakoSeverity severity, const char *code, const char *subject, const char *message,
+mako_check_add(MakoCheck *check, MakoSeverity severity, const char *code, const char *subject, const char *message,
 				  const char *hint)
 {
-	MemoryContext old = MemoryContextSwitchTo(diagnosis->context);
+	MemoryContext old = MemoryContextSwitchTo(check->context);
 	MakoFinding *finding = palloc(sizeof(MakoFinding));
 
 	finding->severity = severity;
@@ -23,20 +23,20 @@ mako_diagnose_add(MakoDiagnosis *diagnosis, MakoSeverity severity, const char *c
 	finding->subject = pstrdup(subject);
 	finding->message = pstrdup(message);
 	finding->hint = hint == NULL ? NULL : pstrdup(hint);
-	diagnosis->findings = lappend(diagnosis->findings, finding);
+	check->findings = lappend(check->findings, finding);
 	MemoryContextSwitchTo(old);
 }
 
 /* What an error says, with its detail. */
 char *
-mako_diagnose_text(const ErrorData *error)
+mako_check_text(const ErrorData *error)
 {
 	return error->detail == NULL ? pstrdup(error->message) : psprintf("%s: %s", error->message, error->detail);
 }
 
 /* Adds the rows of a query. */
 void
-mako_diagnose_add_rows(MakoDiagnosis *diagnosis, MakoRows rows)
+mako_check_add_rows(MakoCheck *check, MakoRows rows)
 {
 	for (uint64 row = 0; row < rows.count; row++)
 	{
@@ -45,7 +45,7 @@ mako_diagnose_add_rows(MakoDiagnosis *diagnosis, MakoRows rows)
 
 		while (strcmp(mako_severity_name[rank], severity) != 0)
 			rank++;
-		mako_diagnose_add(diagnosis, rank, mako_row_text(&rows, row, 2), mako_row_text(&rows, row, 3),
+		mako_check_add(check, rank, mako_row_text(&rows, row, 2), mako_row_text(&rows, row, 3),
 						  mako_row_text(&rows, row, 4), mako_row_text(&rows, row, 5));
 	}
 	mako_rows_free(&rows);
@@ -53,7 +53,7 @@ mako_diagnose_add_rows(MakoDiagnosis *diagnosis, MakoRows rows)
 
 /* The order of the rows: what is worst first, then by bytes. */
 int
-mako_diagnose_compare(const ListCell *a, const ListCell *b)
+mako_check_compare(const ListCell *a, const ListCell *b)
 {
 	const MakoFinding *x = lfirst(a);
 	const MakoFinding *y = lfirst(b);

@@ -4,7 +4,7 @@
  *
  *	  plan.c          mako_plan(): what a migration would need, and what stands against it
  *	  dry_run.c       mako_dry_run(): moves streams, and writes nothing
- *	  check.c         mako_check(): what is wrong with definitions and store   (MakoDiagnosis)
+ *	  check.c         mako_check(): what is wrong with definitions and store   (MakoCheck)
  *	  finding.c       ... one finding
  *	  check_body.c    ... in the bodies of functions
  *	  check_values.c  ... by values that definitions allow or that are stored
@@ -38,14 +38,14 @@ typedef struct MakoFinding
 	const char *hint;			/* may be NULL */
 } MakoFinding;
 
-typedef struct MakoDiagnosis
+typedef struct MakoCheck
 {
 	MemoryContext context;		/* of the findings */
 	List	   *findings;
 	bool		has_store;		/* whose tables can be read */
 	List	   *functions;		/* oids: looked through already */
 	bool		skip_owner_check;	/* the owner of the function at hand may call everything */
-} MakoDiagnosis;
+} MakoCheck;
 
 /* A registered workflow or step. */
 typedef struct MakoDefinition
@@ -57,12 +57,12 @@ typedef struct MakoDefinition
 	bool		usable;			/* it is what was registered */
 } MakoDefinition;
 
-extern void mako_diagnose_add(MakoDiagnosis *diagnosis, MakoSeverity severity, const char *code, const char *subject,
+extern void mako_check_add(MakoCheck *check, MakoSeverity severity, const char *code, const char *subject,
 							  const char *message, const char *hint);
-extern char *mako_diagnose_text(const ErrorData *error);
-extern void mako_diagnose_add_rows(MakoDiagnosis *diagnosis, MakoRows rows);
-extern int	mako_diagnose_compare(const ListCell *a, const ListCell *b);
-extern void mako_diagnose_function(MakoDiagnosis *diagnosis, const MakoFunction *function);
-extern void mako_probe_definitions(MakoDiagnosis *diagnosis, const List *definitions, int64 sample);
+extern char *mako_check_text(const ErrorData *error);
+extern void mako_check_add_rows(MakoCheck *check, MakoRows rows);
+extern int	mako_check_compare(const ListCell *a, const ListCell *b);
+extern void mako_check_body(MakoCheck *check, const MakoFunction *function);
+extern void mako_check_values(MakoCheck *check, const List *definitions, int64 sample);
 
 #endif							/* MAKO_INSPECT_H */

@@ -123,7 +123,7 @@ static bool
 passes(Preview *preview, void (*callback) (void *argument), const char *source_wf, const char *target_wf)
 {
 	Attempt		attempt = {.source_wf = source_wf,.target_wf = target_wf};
-	ErrorData  *error = mako_isolation_run(callback, &attempt);
+	ErrorData  *error = mako_subtransaction_run(callback, &attempt);
 
 	if (error != NULL)
 		block_error(preview, error);
@@ -233,7 +233,7 @@ add_row(const Preview *preview, int step, const char *kind, Attempt *attempt)
 	{
 		values[PLAN_FUNCTION] = CStringGetTextDatum(attempt->signature);
 		nulls[PLAN_FUNCTION] = false;
-		(void) mako_isolation_run(evaluate, attempt);
+		(void) mako_subtransaction_run(evaluate, attempt);
 		if (attempt->evaluation != NULL)
 		{
 			values[PLAN_EVALUATION] = CStringGetTextDatum(attempt->evaluation);
@@ -333,10 +333,10 @@ count_events(Preview *preview)
 
 /* The order in which a run would read events, and why. */
 static char *
-scan_order(const Preview *preview, const MakoCensus *census)
+scan_order(const Preview *preview, const MakoMatches *matches)
 {
 	const char *why;
-	bool		heap = mako_run_choose_heap_order(census, &preview->source_wf, preview->has_apply ? 1 : 0, &why);
+	bool		heap = mako_run_choose_heap_order(matches, &preview->source_wf, preview->has_apply ? 1 : 0, &why);
 
 	return psprintf("%s: %s", heap ? "heap" : "key", why);
 }
@@ -345,8 +345,8 @@ scan_order(const Preview *preview, const MakoCensus *census)
 static void
 add_total(Preview *preview)
 {
-	const MakoCensus *census = mako_census_take(&preview->source_wf, 1, preview->tenant_id);
-	int64		streams = mako_census_under(census, preview->source_wf);
+	const MakoMatches *matches = mako_matches_take(&preview->source_wf, 1, preview->tenant_id);
+	int64		streams = mako_matches_under(matches, preview->source_wf);
 	Datum		values[PLAN_COLUMNS] = {0};
 	bool		nulls[PLAN_COLUMNS] = {[PLAN_STEP] = true,[PLAN_FUNCTION] = true,[PLAN_EVALUATION] = true};
 	Datum	   *blockers;
@@ -367,7 +367,7 @@ add_total(Preview *preview)
 		values[PLAN_EVENTS] = Int64GetDatum(preview->events);
 		values[PLAN_FINGERPRINT] = CStringGetTextDatum(preview->plan->fingerprint);
 	}
-	values[PLAN_SCAN_ORDER] = CStringGetTextDatum(scan_order(preview, census));
+	values[PLAN_SCAN_ORDER] = CStringGetTextDatum(scan_order(preview, matches));
 	blockers = palloc(sizeof(Datum) * (list_length(preview->blockers) + 1));
 	foreach(cell, preview->blockers)
 		blockers[count++] = CStringGetTextDatum(lfirst(cell));

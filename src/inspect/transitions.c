@@ -207,7 +207,7 @@ follow(void *argument, const MakoMoment *moment)
 	MemoryContextSwitchTo(old);
 }
 
-/* Counts what a stream has gone through; see MakoSurvey. */
+/* Counts what a stream has gone through; see MakoStreamsWalk. */
 static bool
 take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
@@ -230,7 +230,7 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	return true;
 }
 
-/* Counts a stream whose states cannot be told; see MakoSurvey. */
+/* Counts a stream whose states cannot be told; see MakoStreamsWalk. */
 static void
 fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
 {
@@ -271,11 +271,11 @@ sort_transitions(const Machine *machine, int *count)
 
 /* Surveys the streams of a workflow, in the current memory context, with the active snapshot. */
 static Machine
-survey(const char *workflow_id, const char *tag)
+walk(const char *workflow_id, const char *tag)
 {
 	MakoReplay *replay = mako_replay_create();
 	Machine		machine = {mako_fold_create(mako_plan_create(workflow_id, workflow_id)), replay, tag};
-	MakoSurvey	survey = {.fold = machine.fold,.replay = replay,.sample = -1,.take = take_stream,.fail = fail_stream,.argument = &machine};
+	MakoStreamsWalk	walk = {.fold = machine.fold,.replay = replay,.sample = -1,.take = take_stream,.fail = fail_stream,.argument = &machine};
 	HASHCTL		control = {.keysize = sizeof(char *),.entrysize = sizeof(Transition),.hash = hash_key,.match = match_keys};
 
 	mako_fold_require_apply(machine.fold);
@@ -284,7 +284,7 @@ survey(const char *workflow_id, const char *tag)
 	machine.transitions = hash_create("mako transitions", 64, &control, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	replay->tell = follow;
 	replay->argument = &machine;
-	mako_survey_run(&survey);
+	mako_streams_walk(&walk);
 	replay->tell = NULL;
 	if (machine.failed > 0)
 		ereport(NOTICE,
@@ -459,7 +459,7 @@ mako_transitions(PG_FUNCTION_ARGS)
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
 	const char *tag = tag_argument(fcinfo);
 	MakoConnection connection = mako_sql_connect();
-	Machine		machine = survey(TextDatumGetCString(PG_GETARG_DATUM(0)), tag);
+	Machine		machine = walk(TextDatumGetCString(PG_GETARG_DATUM(0)), tag);
 	int			count;
 	Transition **transitions = sort_transitions(&machine, &count);
 
@@ -487,7 +487,7 @@ mako_state_diagram(PG_FUNCTION_ARGS)
 {
 	const char *tag = tag_argument(fcinfo);
 	MakoConnection connection = mako_sql_connect();
-	Machine		machine = survey(TextDatumGetCString(PG_GETARG_DATUM(0)), tag);
+	Machine		machine = walk(TextDatumGetCString(PG_GETARG_DATUM(0)), tag);
 	text	   *diagram = cstring_to_text(draw(&machine));
 
 	mako_sql_disconnect(connection);

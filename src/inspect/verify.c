@@ -107,11 +107,11 @@ typedef struct Saved
 /* What is at hand of a stream beside its head. */
 typedef struct Member
 {
-	const MakoMark *marks;
+	const MakoRecordedMove *marks;
 	int			mark_count;
-	const MakoMark *snapshot;	/* of the run; NULL without one, like the next two */
-	const MakoMark *repointing;
-	const MakoMark *start;		/* the moves before this one are taken as they are */
+	const MakoRecordedMove *snapshot;	/* of the run; NULL without one, like the next two */
+	const MakoRecordedMove *repointing;
+	const MakoRecordedMove *start;		/* the moves before this one are taken as they are */
 	Saved	   *saved;
 	int			saved_count;
 	List	   *findings;
@@ -124,7 +124,7 @@ typedef struct Proof
 {
 	MakoRowSet *rows;
 	MakoArchive *archive;
-	MakoRun    *run;			/* whose snapshots are proven; NULL: those of applications */
+	MakoRunRow    *run;			/* whose snapshots are proven; NULL: those of applications */
 	MakoReplay *replay;
 	MakoFold   *fold;			/* from the source of the run to its target, or of the workflow */
 	const char *workflow_id;	/* that it folds */
@@ -259,7 +259,7 @@ has_neighbour(const Proof *proof, const Member *member, bool later)
 {
 	for (int i = 0; i < member->mark_count; i++)
 	{
-		const MakoMark *mark = &member->marks[i];
+		const MakoRecordedMove *mark = &member->marks[i];
 
 		if (mark->run != NULL && mark->run->update_registry && !mark->is_copy && mark->sequence_number == place_of(member) &&
 			(later ? mark->run_id > proof->run->run_id : mark->run_id < proof->run->run_id))
@@ -285,7 +285,7 @@ has_moved_on(const Proof *proof, const Member *member)
 static void
 check_sides(const Proof *proof, Member *member, bool before, bool behind)
 {
-	const MakoRun *run = proof->run;
+	const MakoRunRow *run = proof->run;
 
 	member->sides_known = true;
 	before = before || place_of(member) == 0 || has_neighbour(proof, member, false);
@@ -298,9 +298,9 @@ check_sides(const Proof *proof, Member *member, bool before, bool behind)
 static bool
 check_marks(const Proof *proof, const MakoStream *stream, Member *member)
 {
-	const MakoRun *run = proof->run;
+	const MakoRunRow *run = proof->run;
 	const MakoWorkflow *target = proof->fold->plan->workflows[proof->fold->plan->steps];
-	const MakoMark *snapshot = member->snapshot;
+	const MakoRecordedMove *snapshot = member->snapshot;
 	/* Where it took a boundary along, the stream moved behind that; what is damaged may say otherwise. */
 	int64		last = Max(place_of(member), number_of(member));
 
@@ -324,17 +324,17 @@ check_marks(const Proof *proof, const MakoStream *stream, Member *member)
 }
 
 /* A retrace of a stream up to the run. */
-static MakoRetrace
+static MakoHistory
 retrace_of(const Proof *proof, const MakoStream *stream, const Member *member)
 {
-	MakoRetrace trace = {
+	MakoHistory history = {
 		.replay = proof->replay,.main = proof->fold,.stream = stream,.marks = member->marks,.mark_count = member->mark_count,
 		.before_run = proof->run != NULL ? proof->run->run_id : PG_INT64_MAX,
 		.final_wf = proof->run != NULL ? proof->run->source_wf : stream->workflow_id,
 		.trusts_moves = proof->run == NULL
 	};
 
-	return trace;
+	return history;
 }
 
 /* Earlier states of a stream, to be compared on its way. */
@@ -346,20 +346,20 @@ typedef struct Earlier
 	int64		differs_from;	/* 0: nothing differs */
 } Earlier;
 
-/* Compares the earlier states at this point; a MakoRetrace's visit. */
+/* Compares the earlier states at this point; a MakoHistory's visit. */
 static void
-visit_earlier(void *argument, const MakoRetrace *trace)
+visit_earlier(void *argument, const MakoHistory *history)
 {
 	Earlier    *earlier = argument;
 
-	for (int i = 0; i < earlier->count && trace->known && earlier->differs_from == 0; i++)
+	for (int i = 0; i < earlier->count && history->known && earlier->differs_from == 0; i++)
 	{
 		Datum		stored;
 		Datum		computed;
 
-		if (earlier->saved[i].sequence_number == trace->sequence_number && strcmp(earlier->saved[i].workflow_id, trace->workflow_id) == 0 &&
-			!is_same(earlier->proof, earlier->saved[i].state, trace->fold->state, &stored, &computed))
-			earlier->differs_from = trace->sequence_number;
+		if (earlier->saved[i].sequence_number == history->sequence_number && strcmp(earlier->saved[i].workflow_id, history->workflow_id) == 0 &&
+			!is_same(earlier->proof, earlier->saved[i].state, history->fold->state, &stored, &computed))
+			earlier->differs_from = history->sequence_number;
 	}
 }
 
@@ -374,7 +374,7 @@ find_difference(const Proof *proof, const MakoStream *stream, Member *member)
 	Datum		values[] = {Int64GetDatum(stream->stream_no), Int64GetDatum(last), Int64GetDatum(proof->run->run_id)};
 	MakoRows	rows = mako_sql_query_snapshot(&select_earlier, values, NULL);
 	Earlier		earlier = {proof, palloc0(sizeof(Saved) * (rows.count + 1)), (int) rows.count};
-	MakoRetrace trace = retrace_of(proof, stream, member);
+	MakoHistory history = retrace_of(proof, stream, member);
 	bool		accepted = true;
 
 	for (int i = 0; i < earlier.count; i++)
@@ -389,10 +389,10 @@ find_difference(const Proof *proof, const MakoStream *stream, Member *member)
 	{
 		MakoReader *reader = mako_stream_open_events(stream, 1, NULL);
 
-		trace.visit = visit_earlier;
-		trace.argument = &earlier;
-		mako_retrace_begin(&trace, NULL);
-		accepted = mako_retrace_until(&trace, reader, last);
+		history.visit = visit_earlier;
+		history.argument = &earlier;
+		mako_history_begin(&history, NULL);
+		accepted = mako_history_until(&history, reader, last);
 		mako_stream_close_events(reader);
 	}
 	mako_rows_free(&rows);
@@ -402,25 +402,25 @@ find_difference(const Proof *proof, const MakoStream *stream, Member *member)
 
 /* Computes the snapshot of a run again and compares it; false when that is refused. */
 static bool
-check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, MakoRetrace *trace, MakoReader *reader)
+check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, MakoHistory *history, MakoReader *reader)
 {
-	if (!mako_retrace_until(trace, reader, member->snapshot->sequence_number) || !mako_retrace_finish(trace))
+	if (!mako_history_until(history, reader, member->snapshot->sequence_number) || !mako_history_finish(history))
 		return false;
 	/* A copy of the boundary went along as it was. */
-	if (member->repointing == NULL && !mako_retrace_migrate(trace))
+	if (member->repointing == NULL && !mako_history_migrate(history))
 		return false;
-	return compare_state(proof, member, member->snapshot->sequence_number, member->snapshot->state, trace->fold->state) == NULL ||
+	return compare_state(proof, member, member->snapshot->sequence_number, member->snapshot->state, history->fold->state) == NULL ||
 		find_difference(proof, stream, member);
 }
 
 /* Reads on to the event behind the move, and checks under which workflows the events there were written. */
 static void
-check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoRetrace *trace, MakoReader *reader)
+check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoHistory *history, MakoReader *reader)
 {
 	int64		place = place_of(member);
-	int64		number = trace->sequence_number;
+	int64		number = history->sequence_number;
 	const MakoEvent *event;
-	bool		before = trace->is_source;
+	bool		before = history->is_source;
 
 	/* Nothing is folded on the way to a repointing: what the state is there, nobody has stored. */
 	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
@@ -440,14 +440,14 @@ check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 static bool
 check_moved(const Proof *proof, const MakoStream *stream, Member *member, MakoReader *reader)
 {
-	MakoRetrace trace = retrace_of(proof, stream, member);
+	MakoHistory history = retrace_of(proof, stream, member);
 
 	if (!check_marks(proof, stream, member))
 		return true;
-	mako_retrace_begin(&trace, NULL);
-	if (member->snapshot != NULL && !check_snapshot(proof, stream, member, &trace, reader))
+	mako_history_begin(&history, NULL);
+	if (member->snapshot != NULL && !check_snapshot(proof, stream, member, &history, reader))
 		return false;
-	check_place(proof, stream, member, &trace, reader);
+	check_place(proof, stream, member, &history, reader);
 	return true;
 }
 
@@ -475,27 +475,27 @@ typedef struct Visit
 } Visit;
 
 /*
- * Compares the saved states at this point; a MakoRetrace's visit. A stream that left the workflow and came back without an event in between
+ * Compares the saved states at this point; a MakoHistory's visit. A stream that left the workflow and came back without an event in between
  * had two states there, and nobody knows which of them was saved.
  */
 static void
-visit_saved(void *argument, const MakoRetrace *trace)
+visit_saved(void *argument, const MakoHistory *history)
 {
 	const Visit *visit = argument;
 	Member	   *member = visit->member;
 
-	if (!trace->known || strcmp(trace->workflow_id, visit->proof->workflow_id) != 0)
+	if (!history->known || strcmp(history->workflow_id, visit->proof->workflow_id) != 0)
 		return;
 	for (int i = 0; i < member->saved_count; i++)
 	{
 		Saved	   *saved = &member->saved[i];
 
-		if (saved->sequence_number != trace->sequence_number || (saved->met && saved->difference == NULL))
+		if (saved->sequence_number != history->sequence_number || (saved->met && saved->difference == NULL))
 			continue;
 		saved->met = true;
 		if (saved->difference != NULL)
 			member->findings = list_delete_ptr(member->findings, saved->difference);
-		saved->difference = compare_state(visit->proof, member, saved->sequence_number, saved->state, trace->fold->state);
+		saved->difference = compare_state(visit->proof, member, saved->sequence_number, saved->state, history->fold->state);
 	}
 }
 
@@ -506,7 +506,7 @@ check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 	const MakoFold *fold = proof->fold;
 	int			state_schema_version = fold->workflow->state_schema_version;
 	Visit		visit = {proof, member};
-	MakoRetrace trace = retrace_of(proof, stream, member);
+	MakoHistory history = retrace_of(proof, stream, member);
 	int64		last = 0;
 
 	for (int i = 0; i < member->saved_count; i++)
@@ -523,10 +523,10 @@ check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 			note(proof, member, saved->sequence_number, SCHEMA_VERSION_DIFFERS, json_number(saved->state_schema_version),
 				 json_number(state_schema_version));
 	}
-	trace.visit = visit_saved;
-	trace.argument = &visit;
-	mako_retrace_begin(&trace, member->start);
-	if (!mako_retrace_until(&trace, reader, last))
+	history.visit = visit_saved;
+	history.argument = &visit;
+	mako_history_begin(&history, member->start);
+	if (!mako_history_until(&history, reader, last))
 		return false;
 	for (int i = 0; i < member->saved_count; i++)
 		if (!member->saved[i].met)
@@ -609,15 +609,15 @@ find_marks_of_run(const Proof *proof, int count)
 }
 
 /* The move behind which everything is that an application has saved of a stream; NULL: from the first event on. */
-static const MakoMark *
+static const MakoRecordedMove *
 find_start(const Proof *proof, const Member *member)
 {
-	const MakoMark *start = NULL;
+	const MakoRecordedMove *start = NULL;
 	bool		was_there = false;	/* under the workflow, before it moved there */
 
 	for (int i = 0; i < member->mark_count; i++)
 	{
-		const MakoMark *mark = &member->marks[i];
+		const MakoRecordedMove *mark = &member->marks[i];
 
 		if (mark->run == NULL || !mark->run->update_registry)
 			continue;
@@ -676,11 +676,11 @@ prove_streams(Proof *proof, MakoStream *streams, int count)
 		.take = take_stream,.fail = fail_stream,.argument = proof
 	};
 	MemoryContext old;
-	MakoMarks	marks;
+	MakoRecordedMoves	marks;
 
 	MemoryContextReset(proof->batch_context);
 	old = MemoryContextSwitchTo(proof->batch_context);
-	marks = mako_retrace_load(proof->archive, streams, count, proof->run != NULL ? proof->run->run_id : 0,
+	marks = mako_history_load(proof->archive, streams, count, proof->run != NULL ? proof->run->run_id : 0,
 							  proof->run != NULL ? NULL : proof->workflow_id);
 	proof->streams = streams;
 	proof->members = palloc0(sizeof(Member) * count);
@@ -762,10 +762,10 @@ prove(Proof *proof, MakoCursor *cursor)
 /* ---- the calls -------------------------------------------------------------------------------------------------------------- */
 
 /* A run that can be proven. */
-static MakoRun *
+static MakoRunRow *
 find_run(MakoArchive *archive, int64 run_id)
 {
-	MakoRun    *run = mako_retrace_run(archive, run_id);
+	MakoRunRow    *run = mako_history_run(archive, run_id);
 
 	if (run == NULL)
 		mako_audit_raise_unknown(run_id);
@@ -786,7 +786,7 @@ find_run(MakoArchive *archive, int64 run_id)
 static void
 check_count(const Proof *proof)
 {
-	const MakoRun *run = proof->run;
+	const MakoRunRow *run = proof->run;
 	Datum		value = Int64GetDatum(run->run_id);
 	MakoRows	rows = mako_sql_query_snapshot(&count_moved, &value, NULL);
 	int64		found = mako_row_bigint(&rows, 0, 1);
@@ -807,7 +807,7 @@ begin_proof(FunctionCallInfo fcinfo)
 	Proof		proof = {.rows = mako_rowset_begin(fcinfo)};
 
 	MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext, "mako proof", ALLOCSET_DEFAULT_SIZES));
-	proof.archive = mako_retrace_archive();
+	proof.archive = mako_history_archive();
 	proof.replay = mako_replay_create();
 	return proof;
 }
@@ -831,7 +831,7 @@ mako_verify(PG_FUNCTION_ARGS)
 	proof.run = find_run(proof.archive, PG_GETARG_INT64(0));
 	proof.workflow_id = proof.run->source_wf;
 	proof.fold = mako_replay_fold(proof.replay, proof.run->source_wf, proof.run->target_wf);
-	mako_retrace_warn(proof.run, proof.fold->plan);
+	mako_history_warn(proof.run, proof.fold->plan);
 	/* Without an apply, a run that left the heads alone has left nothing of identity migrations. */
 	if (proof.run->update_registry || proof.fold->apply != NULL || !proof.fold->plan->identity)
 		check_count(&proof);

@@ -84,7 +84,7 @@ caller_name(void)
 static void
 write_row(MakoStatement *statement, const char *table, Datum *values, const char *nulls)
 {
-	if (mako_invariants_write(statement, values, nulls) != 1)
+	if (mako_store_write(statement, values, nulls) != 1)
 		mako_sql_raise_swallowed(table, 1);
 }
 
@@ -114,7 +114,7 @@ mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz s
 		nulls[7] = 'n';
 	if (request->batch_size == 0)
 		nulls[13] = nulls[14] = 'n';
-	rows = mako_invariants_query(&insert_run, values, nulls);
+	rows = mako_store_query(&insert_run, values, nulls);
 	if (rows.count != 1)
 		mako_sql_raise_swallowed("migration_run", 1);
 	run_id = mako_row_bigint(&rows, 0, 1);
@@ -156,7 +156,7 @@ mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const cha
 {
 	Datum		values[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp()), Int64GetDatum(closed_by)};
 
-	if (mako_invariants_write(&close_run, values, NULL) > 0)
+	if (mako_store_write(&close_run, values, NULL) > 0)
 		ereport(NOTICE,
 				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed", run_id, source_wf),
 				 errdetail_internal("%s", why)));

@@ -92,10 +92,10 @@ mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id)
 	MakoReplay *replay = mako_replay_create();
 	MakoFold   *fold = mako_fold_create(mako_plan_create(workflow_id, workflow_id));
 	Count		count = {fold, replay};
-	MakoSurvey	survey = {.fold = fold,.replay = replay,.tenant_id = tenant_id,.sample = -1,.periodic_too = fold->apply == NULL,
+	MakoStreamsWalk	walk = {.fold = fold,.replay = replay,.tenant_id = tenant_id,.sample = -1,.periodic_too = fold->apply == NULL,
 	.take = count_stream,.fail = count_failure,.argument = &count};
 
-	mako_survey_run(&survey);
+	mako_streams_walk(&walk);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 	return count.in_flight;
@@ -242,7 +242,7 @@ write_status(FunctionCallInfo fcinfo, const char *status, int reason, int messag
 	};
 	char		nulls[] = {' ', ' ', has_until ? ' ' : 'n', PG_ARGISNULL(reason) ? 'n' : ' ', '\0'};
 
-	if (mako_invariants_write(&set_status, values, nulls) != 1)
+	if (mako_store_write(&set_status, values, nulls) != 1)
 		mako_sql_raise_swallowed("format_version", 1);
 }
 

@@ -362,8 +362,8 @@ mako_add_dependent(PG_FUNCTION_ARGS)
 		};
 
 		/* It may be there under the name that it had. */
-		(void) mako_invariants_write(&delete_dependent, older, NULL);
-		(void) mako_invariants_write(&insert_dependent, values, PG_ARGISNULL(3) ? "    n   " : NULL);
+		(void) mako_store_write(&delete_dependent, older, NULL);
+		(void) mako_store_write(&insert_dependent, values, PG_ARGISNULL(3) ? "    n   " : NULL);
 	}
 	mako_rows_free(&rows);
 	mako_sql_disconnect(connection);
@@ -381,7 +381,7 @@ mako_remove_dependent(PG_FUNCTION_ARGS)
 	mako_gate_require_change("mako_remove_dependent()");
 	connection = mako_sql_connect();
 	mako_store_check();
-	removed = mako_invariants_write(&delete_dependent, values, NULL);
+	removed = mako_store_write(&delete_dependent, values, NULL);
 	mako_sql_disconnect(connection);
 	PG_RETURN_BOOL(removed > 0);
 }

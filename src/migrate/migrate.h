@@ -231,7 +231,7 @@ extern void mako_progress_end(void);
 #define MAKO_CHANGED_DEFINITIONS "the definitions have changed during the migration"
 
 extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected, const char *message);
-extern bool mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why);
+extern bool mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded, int count, const char **why);
 extern List *mako_run(const MakoRequest *requests, int count);
 
 /* ---- call_guard.c: not twice, and not inside another one -------------------------------------------------------- */

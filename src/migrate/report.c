@@ -313,7 +313,7 @@ mako_report_save_errors(MakoReport *report)
 	for (int column = 0; column < ERROR_COLUMNS; column++)
 		parameters[3 + column] = nullable_array(values[column], nulls[column], count,
 												column == ERROR_SEQUENCE_NUMBER ? INT8OID : TEXTOID);
-	if (mako_invariants_write(&insert_errors, parameters, NULL) != (uint64) count)
+	if (mako_store_write(&insert_errors, parameters, NULL) != (uint64) count)
 		mako_sql_raise_swallowed("migration_error", count);
 	report->saved += count;
 	MemoryContextSwitchTo(old);

@@ -326,8 +326,8 @@ take_all_back(Revert *revert)
 
 	revert->seen = mako_seen_create();
 	do
-		advances = mako_invariants_advances();
-	while (take_new_back(revert) > 0 && mako_invariants_advances() != advances);
+		advances = mako_store_advances();
+	while (take_new_back(revert) > 0 && mako_store_advances() != advances);
 	mako_report_save_errors(revert->report);
 }
 
@@ -365,7 +365,7 @@ start_run(const Revert *revert)
 		Int64GetDatum(revert->run_id), PointerGetDatum(revert->reason), CStringGetTextDatum(mako_extension_version()),
 		TimestampTzGetDatum(revert->report->started_at), CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))
 	};
-	MakoRows	rows = mako_invariants_query(&insert_run, values, revert->reason == NULL ? " n   " : NULL);
+	MakoRows	rows = mako_store_query(&insert_run, values, revert->reason == NULL ? " n   " : NULL);
 	int64		run_id;
 
 	if (rows.count != 1)

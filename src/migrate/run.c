@@ -46,18 +46,18 @@ typedef struct Pass
 	MakoWriter *writer;			/* of all runs */
 	MakoTally	tally;
 	const pg_uuid_t *tenant_id;
-	MakoCensus *census;			/* of the heads when it began; NULL in a batched run */
+	MakoMatches *matches;			/* of the heads when it began; NULL in a batched run */
 	const int64 *found;			/* numbers of the streams that match; NULL where only a snapshot knows them */
 	int			found_count;
 	Snapshot	snapshot;		/* that one, of when the cursor was opened */
-	uint64		advances;		/* mako_invariants_advances(), then */
+	uint64		advances;		/* mako_store_advances(), then */
 	MakoCursor *heads;
 	bool		heads_ended;
 	MakoSeen   *seen;			/* heads that it has brought */
 	MemoryContext batch_context;	/* heads and boundaries */
 	MakoStream *streams;		/* the batch at hand, there */
 	int			stream_count;
-	MakoGather *gather;			/* or NULL */
+	MakoHeapOrder *heap_order;			/* or NULL */
 } Pass;
 
 /* ---- one batch -------------------------------------------------------------------------------------------------------------- */
@@ -103,8 +103,8 @@ fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 seq
 {
 	Pass	   *pass = argument;
 
-	if (pass->gather != NULL)
-		mako_gather_forget(pass->gather, stream->stream_no);
+	if (pass->heap_order != NULL)
+		mako_heap_order_forget(pass->heap_order, stream->stream_no);
 	mako_report_error(pass->runs[stream->source].report, stream->stream_no, mako_stream_id(stream->stream_no), phase, sequence_number, error);
 	mako_progress_advance(pass->tally.failed);
 }
@@ -223,7 +223,7 @@ begin_heads(Pass *pass, const int64 *found, int found_count)
 {
 	pass->found = found;
 	pass->found_count = found == NULL ? 0 : found_count;
-	pass->advances = mako_invariants_advances();
+	pass->advances = mako_store_advances();
 	pass->seen = mako_seen_create();
 	open_heads(pass, found, found_count);
 	if (found != NULL)
@@ -240,7 +240,7 @@ count_matching(const Pass *pass)
 	int64		matching = 0;
 
 	for (int i = 0; i < pass->count; i++)
-		matching += mako_census_under(pass->census, pass->sources[i]);
+		matching += mako_matches_under(pass->matches, pass->sources[i]);
 	return matching;
 }
 
@@ -253,7 +253,7 @@ may_have_left_some(const Pass *pass)
 {
 	if (pass->found != NULL)
 		return mako_seen_count(pass->seen) < pass->found_count;
-	return mako_seen_count(pass->seen) < count_matching(pass) || mako_invariants_advances() != pass->advances;
+	return mako_seen_count(pass->seen) < count_matching(pass) || mako_store_advances() != pass->advances;
 }
 
 /* The numbers of the streams that matched when the cursor was opened, and that it has not brought. */
@@ -329,7 +329,7 @@ expect_batch(Pass *pass)
 
 	if (pass->stream_count > 0)
 		load_states(pass);
-	mako_gather_expect(pass->gather, pass->streams, pass->stream_count, pass->has_apply);
+	mako_heap_order_expect(pass->heap_order, pass->streams, pass->stream_count, pass->has_apply);
 	MemoryContextSwitchTo(old);
 }
 
@@ -339,10 +339,10 @@ take_complete(Pass *pass)
 {
 	MemoryContext old = MemoryContextSwitchTo(pass->batch_context);
 	int			count;
-	MakoStream *streams = mako_gather_take(pass->gather, &count);
+	MakoStream *streams = mako_heap_order_take(pass->heap_order, &count);
 
 	take_batch(pass, streams, count, true);
-	mako_gather_release(pass->gather);
+	mako_heap_order_release(pass->heap_order);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pass->batch_context);
 	pass->stream_count = 0;
@@ -360,26 +360,26 @@ withdraw_doubtful(Pass *pass)
 
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	stream_nos = mako_gather_doubtful(pass->gather, &count);
+	stream_nos = mako_heap_order_doubtful(pass->heap_order, &count);
 	PopActiveSnapshot();
 	for (int i = 0; i < count; i++)
 		if (mako_writer_withdraw(pass->writer, stream_nos[i]) || !mako_report_has(&pass->tally, stream_nos[i]))
-			mako_gather_leave(pass->gather, stream_nos[i]);
+			mako_heap_order_leave(pass->heap_order, stream_nos[i]);
 }
 
 /* Migrates the batch at hand and every one behind it while all events pass by once; then what that has left. */
 static void
 migrate_in_heap_order(Pass *pass)
 {
-	MakoGatherNeed need;
+	MakoHeapOrderNeed need;
 	int64	   *left;
 	int			count;
 
-	pass->gather = mako_gather_open(pass->count);
+	pass->heap_order = mako_heap_order_open(pass->count);
 	expect_batch(pass);
-	while ((need = mako_gather_advance(pass->gather)) != MAKO_GATHER_END)
+	while ((need = mako_heap_order_advance(pass->heap_order)) != MAKO_HEAP_ORDER_END)
 	{
-		if (need == MAKO_GATHER_TAKE)
+		if (need == MAKO_HEAP_ORDER_TAKE)
 			take_complete(pass);
 		else
 		{
@@ -388,8 +388,8 @@ migrate_in_heap_order(Pass *pass)
 		}
 	}
 	withdraw_doubtful(pass);
-	left = mako_gather_close(pass->gather, &count);
-	pass->gather = NULL;
+	left = mako_heap_order_close(pass->heap_order, &count);
+	pass->heap_order = NULL;
 	migrate_left(pass, left, count);
 	(void) fetch_batch(pass);
 	migrate_in_key_order(pass);
@@ -400,9 +400,9 @@ migrate_in_heap_order(Pass *pass)
  * apply. Says why.
  */
 bool
-mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, int count, const char **why)
+mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded, int count, const char **why)
 {
-	double		all = mako_census_all(census);
+	double		all = mako_matches_all(matches);
 	int64		matching = 0;
 
 	*why = "mako_migration.scan_order says so";
@@ -410,7 +410,7 @@ mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, 
 		*why = "without an apply function, no event is read";
 	if (count == 0 || mako_scan_order == MAKO_SCAN_KEY)
 		return false;
-	if (!mako_gather_is_possible(why))
+	if (!mako_heap_order_is_possible(why))
 		return false;
 	if (mako_scan_order == MAKO_SCAN_HEAP)
 	{
@@ -418,7 +418,7 @@ mako_run_choose_heap_order(const MakoCensus *census, const char *const *folded, 
 		return true;
 	}
 	for (int i = 0; i < count; i++)
-		matching += mako_census_under(census, folded[i]);
+		matching += mako_matches_under(matches, folded[i]);
 	*why = psprintf(INT64_FORMAT " of %.0f streams match, from %.0f on all events are read", matching, all, all * HEAP_ORDER_SHARE);
 	return matching >= all * HEAP_ORDER_SHARE;
 }
@@ -435,7 +435,7 @@ choose_heap_order(const Pass *pass)
 	for (int i = 0; i < pass->count; i++)
 		if (pass->has_apply[i])
 			folded[count++] = pass->sources[i];
-	heap = mako_run_choose_heap_order(pass->census, folded, count, &why);
+	heap = mako_run_choose_heap_order(pass->matches, folded, count, &why);
 	ereport(DEBUG1, (errmsg_internal("reading events in %s order: %s", heap ? "heap" : "key", why)));
 	return heap;
 }
@@ -446,7 +446,7 @@ migrate_all(Pass *pass)
 {
 	if (fetch_batch(pass))
 	{
-		if (pass->census != NULL && choose_heap_order(pass))
+		if (pass->matches != NULL && choose_heap_order(pass))
 			migrate_in_heap_order(pass);
 		else
 			migrate_in_key_order(pass);
@@ -483,13 +483,13 @@ static void
 count_skipped(const Pass *pass)
 {
 	bool		by_name = pass->runs[0].request->one_of_version;
-	const MakoCensus *census = mako_census_repeat(pass->tenant_id, by_name);
+	const MakoMatches *matches = mako_matches_repeat(pass->tenant_id, by_name);
 
 	for (int i = 0; i < pass->count; i++)
 	{
 		MakoReport *report = pass->runs[i].report;
 
-		report->skipped = mako_census_scope(census, by_name ? report->source_wf : NULL) - report->migrated - report->failed;
+		report->skipped = mako_matches_scope(matches, by_name ? report->source_wf : NULL) - report->migrated - report->failed;
 	}
 }
 
@@ -589,8 +589,8 @@ mako_run(const MakoRequest *requests, int count)
 	if (requests[0].update_registry)
 		mako_dependent_check_scope();
 	/* In this order: then the runs that have moved a stream to one of our sources before all have smaller numbers than ours. */
-	pass->census = mako_census_take(pass->sources, count, pass->tenant_id);
-	found = mako_census_found(pass->census, &found_count);
+	pass->matches = mako_matches_take(pass->sources, count, pass->tenant_id);
+	found = mako_matches_found(pass->matches, &found_count);
 	begin_heads(pass, found, found_count);
 	for (int i = 0; i < count; i++)
 		pass->runs[i].report->run_id = mako_audit_begin(pass->runs[i].request, pass->runs[i].plan, pass->runs[i].report->started_at, 0);
@@ -671,7 +671,7 @@ static bool
 lock_busy(Pass *pass, int64 stream_no, int milliseconds)
 {
 	Wait		wait = {stream_no, pass->sources[0], milliseconds};
-	ErrorData  *error = mako_isolation_run(wait_for_head, &wait);
+	ErrorData  *error = mako_subtransaction_run(wait_for_head, &wait);
 
 	if (error == NULL)
 		return wait.locked > 0;

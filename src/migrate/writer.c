@@ -85,23 +85,23 @@ static MakoStatement put_head_back = {
 };
 
 /* Opens the snapshots to insert some; NULL where only a statement can do it. */
-static MakoDirect *
+static MakoTableWrite *
 open_snapshots(void)
 {
 	static const char *const columns[] = {
 		"stream_no", "sequence_number", "run_id", "workflow_id", "state_schema_version", "state", "taken_at"
 	};
 
-	return mako_direct_open("snapshot", CMD_INSERT, columns, lengthof(columns));
+	return mako_table_write_open("snapshot", CMD_INSERT, columns, lengthof(columns));
 }
 
 /* Returns true if rows can go straight to this table. Closes it. */
 static bool
-is_direct(MakoDirect *table)
+is_direct(MakoTableWrite *table)
 {
 	if (table == NULL)
 		return false;
-	mako_direct_close(table);
+	mako_table_write_close(table);
 	return true;
 }
 
@@ -327,7 +327,7 @@ column_array(const Part *part, Which which, Column column, int *count)
 static void
 write_rows(MakoStatement *statement, Datum *values, int count, const char *table)
 {
-	if (count > 0 && mako_invariants_write(statement, values, NULL) != (uint64) count)
+	if (count > 0 && mako_store_write(statement, values, NULL) != (uint64) count)
 		mako_sql_raise_swallowed(table, count);
 }
 
@@ -338,7 +338,7 @@ static const Column snapshot_columns[] = {STREAM_NO, SEQUENCE_NUMBER, RUN_ID, TA
 
 /* Writes the snapshots of a part straight to their table. */
 static void
-insert_directly(const Part *part, MakoDirect *snapshots)
+insert_directly(const Part *part, MakoTableWrite *snapshots)
 {
 	const MakoWriter *writer = part->writer;
 
@@ -352,9 +352,9 @@ insert_directly(const Part *part, MakoDirect *snapshots)
 		for (size_t column = 0; column < SNAPSHOT_COLUMNS; column++)
 			values[column] = column_value(result, destination_of(writer, result), snapshot_columns[column]);
 		values[SNAPSHOT_COLUMNS] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-		mako_direct_insert(snapshots, values);
+		mako_table_write_insert(snapshots, values);
 	}
-	mako_direct_close(snapshots);
+	mako_table_write_close(snapshots);
 }
 
 /* Writes the snapshots of a part by a statement. */
@@ -373,7 +373,7 @@ insert_by_statement(const Part *part)
 static void
 write_snapshots(const Part *part)
 {
-	MakoDirect *snapshots = open_snapshots();
+	MakoTableWrite *snapshots = open_snapshots();
 
 	if (snapshots != NULL)
 		insert_directly(part, snapshots);
@@ -424,7 +424,7 @@ mark_undone(const Part *part)
 static void
 repoint_directly(const Part *part)
 {
-	MakoDirect *heads = mako_head_open();
+	MakoTableWrite *heads = mako_head_open();
 
 	for (int i = part->first; i < part->first + part->count; i++)
 	{
@@ -432,10 +432,10 @@ repoint_directly(const Part *part)
 		ItemPointerData tid = result->tid;
 
 		CHECK_FOR_INTERRUPTS();
-		result->repointed = heads != NULL && mako_direct_update(heads, &tid, destination_of(part->writer, result)->target_wf);
+		result->repointed = heads != NULL && mako_table_write_update(heads, &tid, destination_of(part->writer, result)->target_wf);
 	}
 	if (heads != NULL)
-		mako_direct_close(heads);
+		mako_table_write_close(heads);
 }
 
 /* Raises that a statement has not repointed every head: an event was appended while its stream moved, or a row was swallowed. */
@@ -470,7 +470,7 @@ write_heads(const Part *part)
 			Int64GetDatum(results[part->count - 1].stream_no),
 		};
 
-		if (count > 0 && mako_invariants_write(&update_heads, values, NULL) != (uint64) count)
+		if (count > 0 && mako_store_write(&update_heads, values, NULL) != (uint64) count)
 			raise_heads_left(values[0], values[2], count);
 	}
 }
@@ -543,7 +543,7 @@ static void
 flush_part(MakoWriter *writer, int first, int count)
 {
 	Part		part = {writer, first, count, MAKO_PHASE_SNAPSHOT};
-	ErrorData  *error = mako_isolation_run(write_part, &part);
+	ErrorData  *error = mako_subtransaction_run(write_part, &part);
 
 	if (error == NULL)
 		return;
@@ -612,7 +612,7 @@ static bool
 put_back(const MakoWriter *writer, const MakoDestination *destination, int64 stream_no)
 {
 	Datum		values[] = {Int64GetDatum(stream_no), destination->target_wf, destination->source_wf};
-	MakoRows	rows = mako_invariants_query(&put_head_back, values, NULL);
+	MakoRows	rows = mako_store_query(&put_head_back, values, NULL);
 	MakoStreamName name;
 	MakoResult	result = {.stream_no = stream_no,.name = &name};
 
@@ -646,7 +646,7 @@ delete_written(const MakoWriter *writer, const char *table, MakoStatement *state
 	Datum		values[] = {Int64GetDatum(stream_no), run_ids(writer)};
 	const MakoDestination *found = NULL;
 	MakoGate	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in(table)));
-	MakoRows	rows = mako_invariants_query(statement, values, NULL);
+	MakoRows	rows = mako_store_query(statement, values, NULL);
 
 	mako_gate_leave(&gate);
 	for (int i = 0; i < writer->destination_count && found == NULL && rows.count > 0; i++)

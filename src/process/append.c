@@ -239,7 +239,7 @@ static void
 check_head(const MakoStream *head, const Request *request)
 {
 	if (strcmp(head->workflow_id, request->workflow_id) != 0)
-		mako_invariants_raise_moved(head->stream_no, head->stream_id, head->workflow_id,
+		mako_store_raise_moved(head->stream_no, head->stream_id, head->workflow_id,
 									psprintf("The writer works under \"%s\".", request->workflow_id));
 	if (request->expected_version >= 0 && request->expected_version != head->version)
 		ereport(ERROR,
@@ -291,7 +291,7 @@ insert(const MakoStream *stream, const Request *request)
 
 	for (int column = 0; column < EVENT_COLUMNS; column++)
 		values[3 + column] = column_parameter(request, column, &nulls[3 + column]);
-	if (mako_invariants_append(request->count == 1 ? &insert_event : &insert_events, values, nulls, &head) !=
+	if (mako_store_append(request->count == 1 ? &insert_event : &insert_events, values, nulls, &head) !=
 		(uint64) request->count)
 		mako_sql_raise_swallowed("event", request->count);
 }

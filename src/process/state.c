@@ -84,7 +84,7 @@ is_valid(MakoFold *fold, Datum state)
 	if (fold->state_check == NULL)
 		return true;
 	mako_fold_begin(fold, state, 0);
-	error = mako_isolation_run(check_domain, fold);
+	error = mako_subtransaction_run(check_domain, fold);
 	if (error != NULL)
 		mako_fold_recover(fold);
 	return error == NULL;
@@ -420,7 +420,7 @@ check_snapshot(const MakoStream *stream, int64 sequence_number, const char *work
 	const MakoWorkflow *workflow;
 
 	if (strcmp(stream->workflow_id, workflow_id) != 0)
-		mako_invariants_raise_moved(stream->stream_no, stream->stream_id, stream->workflow_id,
+		mako_store_raise_moved(stream->stream_no, stream->stream_id, stream->workflow_id,
 									psprintf("The snapshot is of workflow \"%s\".", workflow_id));
 	if (sequence_number < 1 || sequence_number < stream->start || sequence_number > stream->version)
 		ereport(ERROR,

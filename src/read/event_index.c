@@ -29,7 +29,7 @@ static const char *const columns[MAKO_EVENT_COLUMNS] = {
 	"stream_no", "sequence_number", "workflow_id", "event_type", "schema_version", "payload"
 };
 
-struct MakoLookup
+struct MakoEventIndex
 {
 	Relation	relation;
 	Relation	index;
@@ -74,7 +74,7 @@ open_index(Relation relation, const AttrNumber *attributes)
 
 /* Opens table and index; false where a statement must read the events. */
 static bool
-open_relations(MakoLookup *lookup)
+open_relations(MakoEventIndex *lookup)
 {
 	Relation	relation = table_open(mako_door_table("event"), AccessShareLock);
 	bool		possible = mako_door_may_read_plainly(relation);
@@ -96,9 +96,9 @@ open_relations(MakoLookup *lookup)
  * them.
  */
 bool
-mako_lookup_is_possible(void)
+mako_event_index_is_possible(void)
 {
-	MakoLookup	lookup = {0};
+	MakoEventIndex	lookup = {0};
 
 	if (!open_relations(&lookup))
 		return false;
@@ -108,10 +108,10 @@ mako_lookup_is_possible(void)
 }
 
 /* Opens the events to look some up with the active snapshot, which lasts longer; NULL where a statement must do it. */
-MakoLookup *
-mako_lookup_open(void)
+MakoEventIndex *
+mako_event_index_open(void)
 {
-	MakoLookup *lookup = palloc0(sizeof(MakoLookup));
+	MakoEventIndex *lookup = palloc0(sizeof(MakoEventIndex));
 
 	if (!open_relations(lookup))
 	{
@@ -125,7 +125,7 @@ mako_lookup_open(void)
 
 /* Goes to the events of a stream behind a sequence number. */
 void
-mako_lookup_stream(MakoLookup *lookup, int64 stream_no, int64 start)
+mako_event_index_stream(MakoEventIndex *lookup, int64 stream_no, int64 start)
 {
 	ScanKeyData keys[2];
 
@@ -136,7 +136,7 @@ mako_lookup_stream(MakoLookup *lookup, int64 stream_no, int64 start)
 
 /* The next event's values, in the order of MAKO_EVENT_COLUMNS; false when there is none. */
 bool
-mako_lookup_next(MakoLookup *lookup, Datum *values, bool *nulls)
+mako_event_index_next(MakoEventIndex *lookup, Datum *values, bool *nulls)
 {
 	TupleTableSlot *slot = lookup->slot;
 
@@ -153,7 +153,7 @@ mako_lookup_next(MakoLookup *lookup, Datum *values, bool *nulls)
 
 /* Closes them. */
 void
-mako_lookup_close(MakoLookup *lookup)
+mako_event_index_close(MakoEventIndex *lookup)
 {
 	ExecDropSingleTupleTableSlot(lookup->slot);
 	index_endscan(lookup->scan);

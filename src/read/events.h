@@ -38,14 +38,14 @@ extern void mako_chunk_free(MakoChunks *chunks, void *chunk, Size size);
 
 /* ---- event_index.c: the events of one stream after another, from an index --------------------------------------- */
 
-typedef struct MakoLookup MakoLookup;
+typedef struct MakoEventIndex MakoEventIndex;
 
 #define MAKO_EVENT_COLUMNS 6		/* stream_no, sequence_number, workflow_id, event_type, schema_version, payload */
 
-extern bool mako_lookup_is_possible(void);
-extern MakoLookup *mako_lookup_open(void);
-extern void mako_lookup_stream(MakoLookup *lookup, int64 stream_no, int64 start);
-extern bool mako_lookup_next(MakoLookup *lookup, Datum *values, bool *nulls);
-extern void mako_lookup_close(MakoLookup *lookup);
+extern bool mako_event_index_is_possible(void);
+extern MakoEventIndex *mako_event_index_open(void);
+extern void mako_event_index_stream(MakoEventIndex *lookup, int64 stream_no, int64 start);
+extern bool mako_event_index_next(MakoEventIndex *lookup, Datum *values, bool *nulls);
+extern void mako_event_index_close(MakoEventIndex *lookup);
 
 #endif							/* MAKO_EVENTS_H */

@@ -135,7 +135,7 @@ typedef struct Numbers
 #define SHARED_TEXTS 256
 #define SHARED_LENGTH 256
 
-struct MakoGather
+struct MakoHeapOrder
 {
 	MemoryContext context;		/* of everything here */
 	ResourceOwner owner;		/* of what the scan holds */
@@ -149,7 +149,7 @@ struct MakoGather
 	bool		ended;			/* at the last event, or early */
 	bool		early;			/* because gathering is not worth its memory, or by an error */
 	bool		broken;			/* by an error */
-	MakoGatherNeed need;
+	MakoHeapOrderNeed need;
 
 	int64		covered;		/* heads up to this number are known */
 	int64		heads;			/* that wait for events, or waited */
@@ -181,9 +181,9 @@ struct MakoGather
 
 /* The memory of streams, events and sets. */
 static Size
-used_memory(const MakoGather *gather)
+used_memory(const MakoHeapOrder *heap_order)
 {
-	return gather->chunks.used + gather->sets;
+	return heap_order->chunks.used + heap_order->sets;
 }
 
 /*
@@ -191,9 +191,9 @@ used_memory(const MakoGather *gather)
  * that are not needed any more count too, in the end.
  */
 static bool
-is_full(const MakoGather *gather)
+is_full(const MakoHeapOrder *heap_order)
 {
-	return used_memory(gather) > GATHER_LIMIT || gather->chunks.blocks > GATHER_LIMIT / 4 * 5;
+	return used_memory(heap_order) > GATHER_LIMIT || heap_order->chunks.blocks > GATHER_LIMIT / 4 * 5;
 }
 
 /* ---- can it be done --------------------------------------------------------------------------------------------------------- */
@@ -203,7 +203,7 @@ is_full(const MakoGather *gather)
  * privileges has been rehearsed.
  */
 bool
-mako_gather_is_possible(const char **why_not)
+mako_heap_order_is_possible(const char **why_not)
 {
 	Oid			oid = mako_door_table("event");
 	Relation	relation = table_open(oid, AccessShareLock);
@@ -227,13 +227,13 @@ mako_gather_is_possible(const char **why_not)
 
 /* Adds a stream to such a list. */
 static void
-add_number(MakoGather *gather, Numbers *list, int64 stream_no)
+add_number(MakoHeapOrder *heap_order, Numbers *list, int64 stream_no)
 {
 	if (list->count == list->capacity)
 	{
-		gather->sets += sizeof(int64) * (Max(list->capacity * 2, 128) - list->capacity);
+		heap_order->sets += sizeof(int64) * (Max(list->capacity * 2, 128) - list->capacity);
 		list->capacity = Max(list->capacity * 2, 128);
-		list->numbers = list->numbers == NULL ? MemoryContextAlloc(gather->context, sizeof(int64) * list->capacity) :
+		list->numbers = list->numbers == NULL ? MemoryContextAlloc(heap_order->context, sizeof(int64) * list->capacity) :
 			repalloc_huge(list->numbers, sizeof(int64) * list->capacity);
 	}
 	list->numbers[list->count++] = stream_no;
@@ -251,7 +251,7 @@ compare_numbers(const void *a, const void *b)
 
 /* Remembers that a stream is complete, so that one more event of it is noticed. */
 static void
-add_complete(MakoGather *gather, const MakoStream *stream)
+add_complete(MakoHeapOrder *heap_order, const MakoStream *stream)
 {
 	int64		page_no = stream->stream_no / PAGE_STREAMS;
 	int			place = (int) (stream->stream_no - page_no * PAGE_STREAMS);
@@ -263,17 +263,17 @@ add_complete(MakoGather *gather, const MakoStream *stream)
 		page_no--;
 		place += PAGE_STREAMS;
 	}
-	page = complete_table_insert(gather->complete, page_no, &found);
+	page = complete_table_insert(heap_order->complete, page_no, &found);
 	if (!found)
 	{
 		memset(page->members, 0, sizeof(page->members));
 		page->starts = NULL;
-		gather->sets += sizeof(CompletePage) * 2;
+		heap_order->sets += sizeof(CompletePage) * 2;
 	}
 	if (stream->start > 0 && page->starts == NULL)
 	{
-		page->starts = MemoryContextAllocZero(gather->context, sizeof(uint32) * PAGE_STREAMS);
-		gather->sets += sizeof(uint32) * PAGE_STREAMS;
+		page->starts = MemoryContextAllocZero(heap_order->context, sizeof(uint32) * PAGE_STREAMS);
+		heap_order->sets += sizeof(uint32) * PAGE_STREAMS;
 	}
 	if (page->starts != NULL)
 		page->starts[place] = (uint32) Min(stream->start, (int64) PG_UINT32_MAX);
@@ -282,7 +282,7 @@ add_complete(MakoGather *gather, const MakoStream *stream)
 
 /* Where a stream started that was complete; -1 for another one. With forget it is another one from now on. */
 static int64
-start_of_complete(MakoGather *gather, int64 stream_no, bool forget)
+start_of_complete(MakoHeapOrder *heap_order, int64 stream_no, bool forget)
 {
 	int64		page_no = stream_no / PAGE_STREAMS;
 	int			place = (int) (stream_no - page_no * PAGE_STREAMS);
@@ -295,7 +295,7 @@ start_of_complete(MakoGather *gather, int64 stream_no, bool forget)
 		place += PAGE_STREAMS;
 	}
 	bit = UINT64CONST(1) << place % 64;
-	page = complete_table_lookup(gather->complete, page_no);
+	page = complete_table_lookup(heap_order->complete, page_no);
 	if (page == NULL || (page->members[place / 64] & bit) == 0)
 		return -1;
 	if (forget)
@@ -305,49 +305,49 @@ start_of_complete(MakoGather *gather, int64 stream_no, bool forget)
 
 /* Lets a stream go that was complete and has failed: whatever its other events are, they change nothing. */
 void
-mako_gather_forget(MakoGather *gather, int64 stream_no)
+mako_heap_order_forget(MakoHeapOrder *heap_order, int64 stream_no)
 {
-	(void) start_of_complete(gather, stream_no, true);
+	(void) start_of_complete(heap_order, stream_no, true);
 }
 
 /* ---- open streams ----------------------------------------------------------------------------------------------------------- */
 
 /* Frees events of a stream. */
 static void
-free_events(MakoGather *gather, MakoGathered *events)
+free_events(MakoHeapOrder *heap_order, MakoGathered *events)
 {
 	while (events != NULL)
 	{
 		MakoGathered *next = events->next;
 
-		mako_chunk_free(&gather->chunks, events, events->size);
+		mako_chunk_free(&heap_order->chunks, events, events->size);
 		events = next;
 	}
 }
 
 /* Leaves an open stream to be read in key order. */
 static void
-leave(MakoGather *gather, int64 stream_no)
+leave(MakoHeapOrder *heap_order, int64 stream_no)
 {
-	OpenEntry  *entry = open_table_lookup(gather->open, stream_no);
+	OpenEntry  *entry = open_table_lookup(heap_order->open, stream_no);
 
-	add_number(gather, &gather->left, stream_no);
-	free_events(gather, entry->events);
-	mako_chunk_free(&gather->chunks, entry->open, entry->open->size);
-	(void) open_table_delete(gather->open, stream_no);
+	add_number(heap_order, &heap_order->left, stream_no);
+	free_events(heap_order, entry->events);
+	mako_chunk_free(&heap_order->chunks, entry->open, entry->open->size);
+	(void) open_table_delete(heap_order->open, stream_no);
 }
 
 /* Hands out a stream that is complete. */
 static void
-add_ready(MakoGather *gather, OpenStream *open)
+add_ready(MakoHeapOrder *heap_order, OpenStream *open)
 {
-	if (gather->ready_count == gather->ready_capacity)
+	if (heap_order->ready_count == heap_order->ready_capacity)
 	{
-		gather->ready_capacity = Max(gather->ready_capacity * 2, 1024);
-		gather->ready = gather->ready == NULL ? MemoryContextAlloc(gather->context, sizeof(OpenStream *) * gather->ready_capacity) :
-			repalloc(gather->ready, sizeof(OpenStream *) * gather->ready_capacity);
+		heap_order->ready_capacity = Max(heap_order->ready_capacity * 2, 1024);
+		heap_order->ready = heap_order->ready == NULL ? MemoryContextAlloc(heap_order->context, sizeof(OpenStream *) * heap_order->ready_capacity) :
+			repalloc(heap_order->ready, sizeof(OpenStream *) * heap_order->ready_capacity);
 	}
-	gather->ready[gather->ready_count++] = open;
+	heap_order->ready[heap_order->ready_count++] = open;
 }
 
 /* Copies a value of variable length to a place, and moves the place on. */
@@ -363,13 +363,13 @@ put(char **place, const void *value, Size length)
 
 /* A copy of a stream in one chunk. */
 static OpenStream *
-copy_stream(MakoGather *gather, const MakoStream *stream)
+copy_stream(MakoHeapOrder *heap_order, const MakoStream *stream)
 {
 	struct varlena *state = (struct varlena *) DatumGetPointer(stream->start_state);
 	Size		id_size = stream->stream_id == NULL ? 0 : strlen(stream->stream_id) + 1;
 	Size		state_size = state == NULL ? 0 : VARSIZE_ANY(state);
 	Size		size = MAXALIGN(sizeof(OpenStream)) + MAXALIGN(state_size) + 2 * MAXALIGN(sizeof(pg_uuid_t)) + MAXALIGN(id_size);
-	OpenStream *open = mako_chunk_allocate(&gather->chunks, size);
+	OpenStream *open = mako_chunk_allocate(&heap_order->chunks, size);
 	char	   *place;
 
 	place = (char *) open + MAXALIGN(sizeof(OpenStream));
@@ -418,26 +418,26 @@ compare_needs(const void *a, const void *b)
 
 /* Leaves the open streams that need most until there is room again; gives the scan up when most streams had to be left. */
 static void
-make_room(MakoGather *gather)
+make_room(MakoHeapOrder *heap_order)
 {
-	Need	   *needs = MemoryContextAllocHuge(gather->context, sizeof(Need) * (gather->open->members + 1));
+	Need	   *needs = MemoryContextAllocHuge(heap_order->context, sizeof(Need) * (heap_order->open->members + 1));
 	open_table_iterator iterator;
 	OpenEntry  *entry;
 	int			count = 0;
 
-	open_table_start_iterate(gather->open, &iterator);
-	while ((entry = open_table_iterate(gather->open, &iterator)) != NULL)
+	open_table_start_iterate(heap_order->open, &iterator);
+	while ((entry = open_table_iterate(heap_order->open, &iterator)) != NULL)
 		needs[count++] = (Need) {entry->stream_no, need_of(entry)};
 	qsort(needs, count, sizeof(Need), compare_needs);
-	for (int i = 0; i < count && used_memory(gather) > GATHER_LIMIT / 4 * 3; i++)
-		leave(gather, needs[i].stream_no);
+	for (int i = 0; i < count && used_memory(heap_order) > GATHER_LIMIT / 4 * 3; i++)
+		leave(heap_order, needs[i].stream_no);
 	pfree(needs);
-	if (gather->left.count > gather->heads / 2 || is_full(gather))
+	if (heap_order->left.count > heap_order->heads / 2 || is_full(heap_order))
 	{
 		ereport(DEBUG1,
 				(errmsg_internal("stopped reading events in heap order: %d of " INT64_FORMAT " streams had no room",
-								 gather->left.count, gather->heads)));
-		gather->ended = gather->early = true;
+								 heap_order->left.count, heap_order->heads)));
+		heap_order->ended = heap_order->early = true;
 	}
 }
 
@@ -446,26 +446,26 @@ make_room(MakoGather *gather)
  * a workflow has an apply goes by the source of a stream. What waits for no event is complete at once.
  */
 void
-mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, const bool *has_apply)
+mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int count, const bool *has_apply)
 {
 	for (int i = 0; i < count; i++)
 	{
 		const MakoStream *stream = &streams[i];
-		OpenStream *open = copy_stream(gather, stream);
+		OpenStream *open = copy_stream(heap_order, stream);
 		OpenEntry  *entry;
 		bool		found;
 
 		if (!has_apply[stream->source] || stream->boundary_missing || stream->start > stream->version)
-			add_ready(gather, open);
+			add_ready(heap_order, open);
 		else if (stream->start == stream->version)
 		{
-			add_complete(gather, stream);
-			add_ready(gather, open);
+			add_complete(heap_order, stream);
+			add_ready(heap_order, open);
 		}
 		else
 		{
-			gather->heads++;
-			entry = open_table_insert(gather->open, stream->stream_no, &found);
+			heap_order->heads++;
+			entry = open_table_insert(heap_order->open, stream->stream_no, &found);
 			entry->start = stream->start;
 			entry->version = stream->version;
 			entry->missing = stream->version - stream->start;
@@ -475,45 +475,45 @@ mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, con
 			entry->in_order = true;
 		}
 	}
-	gather->covered = count == 0 ? PG_INT64_MAX : streams[count - 1].stream_no;
+	heap_order->covered = count == 0 ? PG_INT64_MAX : streams[count - 1].stream_no;
 }
 
 /* ---- events ----------------------------------------------------------------------------------------------------------------- */
 
 /* A text that many events have in common, kept for all of them; NULL when it is not one of those. */
 static struct varlena *
-share(MakoGather *gather, struct varlena *value, Size size)
+share(MakoHeapOrder *heap_order, struct varlena *value, Size size)
 {
 	struct varlena **place;
 
 	if (size > SHARED_LENGTH)
 		return NULL;
-	place = &gather->shared[hash_bytes((unsigned char *) value, (int) size) % SHARED_TEXTS];
+	place = &heap_order->shared[hash_bytes((unsigned char *) value, (int) size) % SHARED_TEXTS];
 	if (*place == NULL)
-		*place = memcpy(MemoryContextAlloc(gather->context, size), value, size);
+		*place = memcpy(MemoryContextAlloc(heap_order->context, size), value, size);
 	return VARSIZE_ANY(*place) == size && memcmp(*place, value, size) == 0 ? *place : NULL;
 }
 
 /* Like share(), for the workflow of an event, which is mostly that of the event before. */
 static struct varlena *
-share_workflow(MakoGather *gather, struct varlena *value, Size size)
+share_workflow(MakoHeapOrder *heap_order, struct varlena *value, Size size)
 {
-	struct varlena *before = gather->workflow;
+	struct varlena *before = heap_order->workflow;
 
 	if (before == NULL || VARSIZE_ANY(before) != size || memcmp(before, value, size) != 0)
 	{
-		before = share(gather, value, size);
+		before = share(heap_order, value, size);
 		if (before != NULL)
-			gather->workflow = before;
+			heap_order->workflow = before;
 	}
 	return before;
 }
 
 /* Adds the event in the slot to its stream; false when it lacks a value. Values are copied as they are stored. */
 static bool
-add_event(MakoGather *gather, OpenEntry *entry, int64 sequence_number)
+add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 {
-	TupleTableSlot *slot = gather->slot;
+	TupleTableSlot *slot = heap_order->slot;
 	struct varlena *values[COLUMNS] = {NULL};
 	struct varlena *kept[COLUMNS] = {NULL};
 	static const int variable[] = {PAYLOAD, WORKFLOW_ID, EVENT_TYPE};
@@ -521,23 +521,23 @@ add_event(MakoGather *gather, OpenEntry *entry, int64 sequence_number)
 	MakoGathered *gathered;
 	char	   *place;
 
-	slot_getsomeattrs(slot, gather->last_attribute);
+	slot_getsomeattrs(slot, heap_order->last_attribute);
 	for (int i = 0; i < COLUMNS; i++)
-		if (slot->tts_isnull[gather->attributes[i] - 1])
+		if (slot->tts_isnull[heap_order->attributes[i] - 1])
 			return false;
 	for (size_t i = 0; i < lengthof(variable); i++)
 	{
 		int			column = variable[i];
 
-		values[column] = (struct varlena *) DatumGetPointer(slot->tts_values[gather->attributes[column] - 1]);
+		values[column] = (struct varlena *) DatumGetPointer(slot->tts_values[heap_order->attributes[column] - 1]);
 		if (column == WORKFLOW_ID)
-			kept[column] = share_workflow(gather, values[column], VARSIZE_ANY(values[column]));
+			kept[column] = share_workflow(heap_order, values[column], VARSIZE_ANY(values[column]));
 		else if (column == EVENT_TYPE)
-			kept[column] = share(gather, values[column], VARSIZE_ANY(values[column]));
+			kept[column] = share(heap_order, values[column], VARSIZE_ANY(values[column]));
 		if (kept[column] == NULL)
 			size += MAXALIGN(VARSIZE_ANY(values[column]));
 	}
-	gathered = mako_chunk_allocate(&gather->chunks, size);
+	gathered = mako_chunk_allocate(&heap_order->chunks, size);
 	gathered->size = size;
 	place = (char *) gathered + MAXALIGN(sizeof(MakoGathered));
 	for (size_t i = 0; i < lengthof(variable); i++)
@@ -548,7 +548,7 @@ add_event(MakoGather *gather, OpenEntry *entry, int64 sequence_number)
 	gathered->event.sequence_number = sequence_number;
 	gathered->event.workflow_id = PointerGetDatum(kept[WORKFLOW_ID]);
 	gathered->event.event_type = PointerGetDatum(kept[EVENT_TYPE]);
-	gathered->event.schema_version = DatumGetInt32(slot->tts_values[gather->attributes[SCHEMA_VERSION] - 1]);
+	gathered->event.schema_version = DatumGetInt32(slot->tts_values[heap_order->attributes[SCHEMA_VERSION] - 1]);
 	gathered->event.payload = PointerGetDatum(kept[PAYLOAD]);
 	gathered->event.lasts = true;
 
@@ -595,7 +595,7 @@ is_without_gap(const MakoGathered *events, int64 expected)
 
 /* Closes a stream that has as many events as it should. If they came in order, they are those that its head speaks of. */
 static void
-complete_stream(MakoGather *gather, OpenEntry *entry)
+complete_stream(MakoHeapOrder *heap_order, OpenEntry *entry)
 {
 	OpenStream *open = entry->open;
 
@@ -604,111 +604,111 @@ complete_stream(MakoGather *gather, OpenEntry *entry)
 		entry->events = sort_events(entry->events, entry->version - entry->start);
 		if (!is_without_gap(entry->events, entry->start + 1))
 		{
-			leave(gather, entry->stream_no);
+			leave(heap_order, entry->stream_no);
 			return;
 		}
 	}
 	open->events = entry->events;
 	open->backwards = entry->in_order;
-	(void) open_table_delete(gather->open, entry->stream_no);
-	add_complete(gather, &open->stream);
-	add_ready(gather, open);
+	(void) open_table_delete(heap_order->open, entry->stream_no);
+	add_complete(heap_order, &open->stream);
+	add_ready(heap_order, open);
 }
 
 /* Takes the event in the slot; false when its head is not known yet. */
 static bool
-take_event(MakoGather *gather)
+take_event(MakoHeapOrder *heap_order)
 {
 	bool		isnull;
 	bool		number_isnull;
-	int64		stream_no = DatumGetInt64(slot_getattr(gather->slot, gather->attributes[STREAM_NO], &isnull));
+	int64		stream_no = DatumGetInt64(slot_getattr(heap_order->slot, heap_order->attributes[STREAM_NO], &isnull));
 	int64		sequence_number;
 	OpenEntry  *entry;
 
 	if (isnull)
 		return true;
-	if (stream_no > gather->covered)
+	if (stream_no > heap_order->covered)
 		return false;
-	entry = open_table_lookup(gather->open, stream_no);
-	sequence_number = DatumGetInt64(slot_getattr(gather->slot, gather->attributes[SEQUENCE_NUMBER], &number_isnull));
+	entry = open_table_lookup(heap_order->open, stream_no);
+	sequence_number = DatumGetInt64(slot_getattr(heap_order->slot, heap_order->attributes[SEQUENCE_NUMBER], &number_isnull));
 	if (entry == NULL)
 	{
-		int64		start = start_of_complete(gather, stream_no, false);
+		int64		start = start_of_complete(heap_order, stream_no, false);
 
 		if (start >= 0 && (number_isnull || sequence_number > start))
 		{
-			(void) start_of_complete(gather, stream_no, true);
-			add_number(gather, &gather->doubtful, stream_no);
+			(void) start_of_complete(heap_order, stream_no, true);
+			add_number(heap_order, &heap_order->doubtful, stream_no);
 		}
 	}
 	else if (number_isnull || sequence_number > entry->version ||
-			 (sequence_number > entry->start && !add_event(gather, entry, sequence_number)))
-		leave(gather, stream_no);
+			 (sequence_number > entry->start && !add_event(heap_order, entry, sequence_number)))
+		leave(heap_order, stream_no);
 	else if (entry->missing == 0)
-		complete_stream(gather, entry);
+		complete_stream(heap_order, entry);
 	return true;
 }
 
 /* ---- the scan --------------------------------------------------------------------------------------------------------------- */
 
 /* Starts the scan for the streams of some workflows, with a snapshot of now. */
-MakoGather *
-mako_gather_open(int sources)
+MakoHeapOrder *
+mako_heap_order_open(int sources)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako gather", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	ResourceOwner outer = CurrentResourceOwner;
-	MakoGather *gather = palloc0(sizeof(MakoGather));
+	MakoHeapOrder *heap_order = palloc0(sizeof(MakoHeapOrder));
 
-	gather->context = gather->chunks.context = context;
-	gather->take_streams = Max(TAKE_STREAMS, Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
-	gather->open = open_table_create(context, 1024, NULL);
-	gather->complete = complete_table_create(context, 128, NULL);
-	gather->covered = PG_INT64_MIN;
-	gather->owner = ResourceOwnerCreate(outer, "mako gather");
-	CurrentResourceOwner = gather->owner;
-	gather->relation = table_open(mako_door_table("event"), AccessShareLock);
+	heap_order->context = heap_order->chunks.context = context;
+	heap_order->take_streams = Max(TAKE_STREAMS, Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
+	heap_order->open = open_table_create(context, 1024, NULL);
+	heap_order->complete = complete_table_create(context, 128, NULL);
+	heap_order->covered = PG_INT64_MIN;
+	heap_order->owner = ResourceOwnerCreate(outer, "mako gather");
+	CurrentResourceOwner = heap_order->owner;
+	heap_order->relation = table_open(mako_door_table("event"), AccessShareLock);
 	for (int i = 0; i < COLUMNS; i++)
 	{
-		gather->attributes[i] = mako_door_column(gather->relation, columns[i]);
-		gather->last_attribute = Max(gather->last_attribute, gather->attributes[i]);
+		heap_order->attributes[i] = mako_door_column(heap_order->relation, columns[i]);
+		heap_order->last_attribute = Max(heap_order->last_attribute, heap_order->attributes[i]);
 	}
-	gather->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	heap_order->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	/* A synchronized scan could start in the middle of the table. */
-	gather->scan = table_beginscan_strat(gather->relation, gather->snapshot, 0, NULL, true, false);
-	gather->slot = table_slot_create(gather->relation, NULL);
+	heap_order->scan = table_beginscan_strat(heap_order->relation, heap_order->snapshot, 0, NULL, true, false);
+	heap_order->slot = table_slot_create(heap_order->relation, NULL);
 	CurrentResourceOwner = outer;
 	MemoryContextSwitchTo(old);
-	return gather;
+	return heap_order;
 }
 
 /* Reads on until something is needed; runs in a subtransaction. */
 static void
 scan(void *argument)
 {
-	MakoGather *gather = argument;
+	MakoHeapOrder *heap_order = argument;
 	ResourceOwner outer = CurrentResourceOwner;
-	MemoryContext old = MemoryContextSwitchTo(gather->context);
+	MemoryContext old = MemoryContextSwitchTo(heap_order->context);
 
-	CurrentResourceOwner = gather->owner;
+	CurrentResourceOwner = heap_order->owner;
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!gather->pending && !table_scan_getnextslot(gather->scan, ForwardScanDirection, gather->slot))
+		if (!heap_order->pending && !table_scan_getnextslot(heap_order->scan, ForwardScanDirection, heap_order->slot))
 		{
-			gather->ended = true;
-			gather->need = MAKO_GATHER_END;
+			heap_order->ended = true;
+			heap_order->need = MAKO_HEAP_ORDER_END;
 			break;
 		}
-		gather->pending = !take_event(gather);
-		if (gather->pending)
+		heap_order->pending = !take_event(heap_order);
+		if (heap_order->pending)
 		{
-			gather->need = MAKO_GATHER_HEADS;
+			heap_order->need = MAKO_HEAP_ORDER_HEADS;
 			break;
 		}
-		if (gather->ready_count >= gather->take_streams || is_full(gather))
+		if (heap_order->ready_count >= heap_order->take_streams || is_full(heap_order))
 		{
-			gather->need = MAKO_GATHER_TAKE;
+			heap_order->need = MAKO_HEAP_ORDER_TAKE;
 			break;
 		}
 	}
@@ -717,30 +717,30 @@ scan(void *argument)
 }
 
 /* Reads on, and tells what is needed before the next call. */
-MakoGatherNeed
-mako_gather_advance(MakoGather *gather)
+MakoHeapOrderNeed
+mako_heap_order_advance(MakoHeapOrder *heap_order)
 {
-	if (is_full(gather) && gather->ready_count == 0 && !gather->ended)
-		make_room(gather);
-	if (gather->ended)
-		gather->need = MAKO_GATHER_END;
-	else if (gather->ready_count >= gather->take_streams || is_full(gather))
-		gather->need = MAKO_GATHER_TAKE;
+	if (is_full(heap_order) && heap_order->ready_count == 0 && !heap_order->ended)
+		make_room(heap_order);
+	if (heap_order->ended)
+		heap_order->need = MAKO_HEAP_ORDER_END;
+	else if (heap_order->ready_count >= heap_order->take_streams || is_full(heap_order))
+		heap_order->need = MAKO_HEAP_ORDER_TAKE;
 	else
 	{
-		ErrorData  *error = mako_isolation_run(scan, gather);
+		ErrorData  *error = mako_subtransaction_run(scan, heap_order);
 
 		if (error != NULL)
 		{
 			ereport(DEBUG1, (errmsg_internal("stopped reading events in heap order: %s", error->message)));
 			FreeErrorData(error);
-			gather->ended = gather->early = gather->broken = true;
-			gather->need = MAKO_GATHER_END;
+			heap_order->ended = heap_order->early = heap_order->broken = true;
+			heap_order->need = MAKO_HEAP_ORDER_END;
 		}
 	}
-	if (gather->need == MAKO_GATHER_END && gather->ready_count > 0)
-		return MAKO_GATHER_TAKE;
-	return gather->need;
+	if (heap_order->need == MAKO_HEAP_ORDER_END && heap_order->ready_count > 0)
+		return MAKO_HEAP_ORDER_TAKE;
+	return heap_order->need;
 }
 
 /* For qsort(): the order of streams that are taken. */
@@ -758,14 +758,14 @@ compare_streams(const void *a, const void *b)
  * of the processor's cache: so this goes over the streams again and again, one event of each at a time, and asks for the next ones.
  */
 static void
-turn_events(MakoGather *gather)
+turn_events(MakoHeapOrder *heap_order)
 {
-	MakoGathered **rest = palloc(sizeof(MakoGathered *) * gather->ready_count);
+	MakoGathered **rest = palloc(sizeof(MakoGathered *) * heap_order->ready_count);
 	bool		more = true;
 
-	for (int i = 0; i < gather->ready_count; i++)
+	for (int i = 0; i < heap_order->ready_count; i++)
 	{
-		OpenStream *open = gather->ready[i];
+		OpenStream *open = heap_order->ready[i];
 
 		rest[i] = NULL;
 		if (!open->backwards)
@@ -776,7 +776,7 @@ turn_events(MakoGather *gather)
 	while (more)
 	{
 		more = false;
-		for (int i = 0; i < gather->ready_count; i++)
+		for (int i = 0; i < heap_order->ready_count; i++)
 		{
 			MakoGathered *event = rest[i];
 
@@ -784,8 +784,8 @@ turn_events(MakoGather *gather)
 				continue;
 			rest[i] = event->next;
 			mako_prefetch(event->next, sizeof(MakoGathered));
-			event->next = gather->ready[i]->events;
-			gather->ready[i]->events = event;
+			event->next = heap_order->ready[i]->events;
+			heap_order->ready[i]->events = event;
 			more = true;
 		}
 	}
@@ -794,37 +794,37 @@ turn_events(MakoGather *gather)
 
 /* The streams that are complete, by workflow and in the order of their numbers, as a batch that lives until it is released. */
 MakoStream *
-mako_gather_take(MakoGather *gather, int *count)
+mako_heap_order_take(MakoHeapOrder *heap_order, int *count)
 {
-	turn_events(gather);
-	qsort(gather->ready, gather->ready_count, sizeof(OpenStream *), compare_streams);
-	gather->taken = MemoryContextAlloc(gather->context, sizeof(MakoStream) * (gather->ready_count + 1));
-	for (int i = 0; i < gather->ready_count; i++)
+	turn_events(heap_order);
+	qsort(heap_order->ready, heap_order->ready_count, sizeof(OpenStream *), compare_streams);
+	heap_order->taken = MemoryContextAlloc(heap_order->context, sizeof(MakoStream) * (heap_order->ready_count + 1));
+	for (int i = 0; i < heap_order->ready_count; i++)
 	{
-		gather->taken[i] = gather->ready[i]->stream;
-		gather->taken[i].gathered = gather->ready[i]->events;
+		heap_order->taken[i] = heap_order->ready[i]->stream;
+		heap_order->taken[i].gathered = heap_order->ready[i]->events;
 	}
-	*count = gather->ready_count;
-	return gather->taken;
+	*count = heap_order->ready_count;
+	return heap_order->taken;
 }
 
 /* Frees a batch that was taken. */
 void
-mako_gather_release(MakoGather *gather)
+mako_heap_order_release(MakoHeapOrder *heap_order)
 {
-	for (int i = 0; i < gather->ready_count; i++)
+	for (int i = 0; i < heap_order->ready_count; i++)
 	{
 		/* Cold by now: what the next streams need is asked for before. */
-		if (i + 4 < gather->ready_count)
-			mako_prefetch(gather->ready[i + 4], sizeof(OpenStream));
-		if (i + 2 < gather->ready_count)
-			mako_prefetch(gather->ready[i + 2]->events, sizeof(MakoGathered));
-		free_events(gather, gather->ready[i]->events);
-		mako_chunk_free(&gather->chunks, gather->ready[i], gather->ready[i]->size);
+		if (i + 4 < heap_order->ready_count)
+			mako_prefetch(heap_order->ready[i + 4], sizeof(OpenStream));
+		if (i + 2 < heap_order->ready_count)
+			mako_prefetch(heap_order->ready[i + 2]->events, sizeof(MakoGathered));
+		free_events(heap_order, heap_order->ready[i]->events);
+		mako_chunk_free(&heap_order->chunks, heap_order->ready[i], heap_order->ready[i]->size);
 	}
-	gather->ready_count = 0;
-	pfree(gather->taken);
-	gather->taken = NULL;
+	heap_order->ready_count = 0;
+	pfree(heap_order->taken);
+	heap_order->taken = NULL;
 }
 
 /* A page of streams that were complete, and what is found about it. */
@@ -850,16 +850,16 @@ check_page(void *argument)
 
 /* Looks for more events of the streams that were complete before the scan ended early. What cannot be told of a page is doubtful. */
 static void
-check_complete(MakoGather *gather)
+check_complete(MakoHeapOrder *heap_order)
 {
 	complete_table_iterator iterator;
 	CompletePage *page;
 
-	complete_table_start_iterate(gather->complete, &iterator);
-	while ((page = complete_table_iterate(gather->complete, &iterator)) != NULL)
+	complete_table_start_iterate(heap_order->complete, &iterator);
+	while ((page = complete_table_iterate(heap_order->complete, &iterator)) != NULL)
 	{
 		Check		check = {page->page_no * PAGE_STREAMS};
-		ErrorData  *error = mako_isolation_run(check_page, &check);
+		ErrorData  *error = mako_subtransaction_run(check_page, &check);
 
 		CHECK_FOR_INTERRUPTS();
 		if (error != NULL)
@@ -869,73 +869,73 @@ check_complete(MakoGather *gather)
 				check.stream_nos[check.count] = check.first + check.count;
 		}
 		for (int i = 0; i < check.count; i++)
-			if (start_of_complete(gather, check.stream_nos[i], true) >= 0)
-				add_number(gather, &gather->doubtful, check.stream_nos[i]);
+			if (start_of_complete(heap_order, check.stream_nos[i], true) >= 0)
+				add_number(heap_order, &heap_order->doubtful, check.stream_nos[i]);
 	}
 }
 
 /* The streams that were complete before one more event of them came; reads with the active snapshot. */
 const int64 *
-mako_gather_doubtful(MakoGather *gather, int *count)
+mako_heap_order_doubtful(MakoHeapOrder *heap_order, int *count)
 {
-	if (gather->early)
-		check_complete(gather);
-	*count = gather->doubtful.count;
-	return gather->doubtful.numbers;
+	if (heap_order->early)
+		check_complete(heap_order);
+	*count = heap_order->doubtful.count;
+	return heap_order->doubtful.numbers;
 }
 
 /* Leaves a stream to be read in key order. */
 void
-mako_gather_leave(MakoGather *gather, int64 stream_no)
+mako_heap_order_leave(MakoHeapOrder *heap_order, int64 stream_no)
 {
-	add_number(gather, &gather->left, stream_no);
+	add_number(heap_order, &heap_order->left, stream_no);
 }
 
 /* Ends the scan. After an error nobody knows what it still holds, so that is just let go. */
 static void
-end_scan(MakoGather *gather)
+end_scan(MakoHeapOrder *heap_order)
 {
 	ResourceOwner outer = CurrentResourceOwner;
 
-	if (!gather->broken)
+	if (!heap_order->broken)
 	{
-		CurrentResourceOwner = gather->owner;
-		ExecDropSingleTupleTableSlot(gather->slot);
-		table_endscan(gather->scan);
-		UnregisterSnapshot(gather->snapshot);
-		table_close(gather->relation, NoLock);
+		CurrentResourceOwner = heap_order->owner;
+		ExecDropSingleTupleTableSlot(heap_order->slot);
+		table_endscan(heap_order->scan);
+		UnregisterSnapshot(heap_order->snapshot);
+		table_close(heap_order->relation, NoLock);
 		CurrentResourceOwner = outer;
 	}
-	ResourceOwnerRelease(gather->owner, RESOURCE_RELEASE_BEFORE_LOCKS, !gather->broken, false);
-	ResourceOwnerRelease(gather->owner, RESOURCE_RELEASE_LOCKS, !gather->broken, false);
-	ResourceOwnerRelease(gather->owner, RESOURCE_RELEASE_AFTER_LOCKS, !gather->broken, false);
+	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_BEFORE_LOCKS, !heap_order->broken, false);
+	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_LOCKS, !heap_order->broken, false);
+	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_AFTER_LOCKS, !heap_order->broken, false);
 	CurrentResourceOwner = outer;
-	ResourceOwnerDelete(gather->owner);
+	ResourceOwnerDelete(heap_order->owner);
 }
 
 /* Ends gathering. Returns the numbers of the streams that are left, in order, in the current memory context. */
 int64 *
-mako_gather_close(MakoGather *gather, int *count)
+mako_heap_order_close(MakoHeapOrder *heap_order, int *count)
 {
 	open_table_iterator iterator;
 	OpenEntry  *entry;
 	int64	   *left;
 
-	open_table_start_iterate(gather->open, &iterator);
-	while ((entry = open_table_iterate(gather->open, &iterator)) != NULL)
-		add_number(gather, &gather->left, entry->stream_no);
+	open_table_start_iterate(heap_order->open, &iterator);
+	while ((entry = open_table_iterate(heap_order->open, &iterator)) != NULL)
+		add_number(heap_order, &heap_order->left, entry->stream_no);
 	ereport(DEBUG1,
 			(errmsg_internal("read events of " INT64_FORMAT " streams in heap order, %d of them are read again in key order; %zu kB of chunks",
-							 gather->heads, gather->left.count, gather->chunks.blocks / 1024)));
-	*count = gather->left.count;
-	left = palloc_extended(sizeof(int64) * (gather->left.count + 1), MCXT_ALLOC_HUGE);
+							 heap_order->heads, heap_order->left.count, heap_order->chunks.blocks / 1024)));
+	*count = heap_order->left.count;
+	left = palloc_extended(sizeof(int64) * (heap_order->left.count + 1), MCXT_ALLOC_HUGE);
 	/* Where nothing is left, there is no list of it. */
-	if (gather->left.count > 0)
+	if (heap_order->left.count > 0)
 	{
-		qsort(gather->left.numbers, gather->left.count, sizeof(int64), compare_numbers);
-		memcpy(left, gather->left.numbers, sizeof(int64) * gather->left.count);
+		qsort(heap_order->left.numbers, heap_order->left.count, sizeof(int64), compare_numbers);
+		memcpy(left, heap_order->left.numbers, sizeof(int64) * heap_order->left.count);
 	}
-	end_scan(gather);
-	MemoryContextDelete(gather->context);
+	end_scan(heap_order);
+	MemoryContextDelete(heap_order->context);
 	return left;
 }

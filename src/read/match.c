@@ -62,7 +62,7 @@ typedef struct Workflow
 #define SH_DECLARE
 #include "lib/simplehash.h"
 
-struct MakoCensus
+struct MakoMatches
 {
 	workflow_table_hash *workflows;
 	int64		in_scope;		/* heads */
@@ -74,10 +74,10 @@ struct MakoCensus
 
 /* The entry of a workflow, which is added when it is new. */
 static Workflow *
-workflow_entry(MakoCensus *census, Id id)
+workflow_entry(MakoMatches *matches, Id id)
 {
 	bool		found;
-	Workflow   *workflow = workflow_table_insert(census->workflows, id, &found);
+	Workflow   *workflow = workflow_table_insert(matches->workflows, id, &found);
 
 	if (!found)
 	{
@@ -90,22 +90,22 @@ workflow_entry(MakoCensus *census, Id id)
 
 /* Remembers a stream that matches, unless there are too many. */
 static void
-add_found(MakoCensus *census, int64 stream_no)
+add_found(MakoMatches *matches, int64 stream_no)
 {
-	if (census->found == NULL)
+	if (matches->found == NULL)
 		return;
-	if (census->found_count == MOST_FEW)
+	if (matches->found_count == MOST_FEW)
 	{
-		pfree(census->found);
-		census->found = NULL;
+		pfree(matches->found);
+		matches->found = NULL;
 		return;
 	}
-	if (census->found_count == census->capacity)
+	if (matches->found_count == matches->capacity)
 	{
-		census->capacity *= 2;
-		census->found = repalloc(census->found, sizeof(int64) * census->capacity);
+		matches->capacity *= 2;
+		matches->found = repalloc(matches->found, sizeof(int64) * matches->capacity);
 	}
-	census->found[census->found_count++] = stream_no;
+	matches->found[matches->found_count++] = stream_no;
 }
 
 /*
@@ -113,7 +113,7 @@ add_found(MakoCensus *census, int64 stream_no)
  * do it.
  */
 static bool
-scan_heads(MakoCensus *census, Relation relation, bool by_workflow)
+scan_heads(MakoMatches *matches, Relation relation, bool by_workflow)
 {
 	AttrNumber	stream_no = mako_door_column(relation, "stream_no");
 	AttrNumber	workflow_id = mako_door_column(relation, "workflow_id");
@@ -135,7 +135,7 @@ scan_heads(MakoCensus *census, Relation relation, bool by_workflow)
 		Id			id;
 
 		CHECK_FOR_INTERRUPTS();
-		census->in_scope++;
+		matches->in_scope++;
 		if (!by_workflow)
 			continue;
 		value = heap_getattr(head, workflow_id, tupdesc, &isnull);
@@ -146,21 +146,21 @@ scan_heads(MakoCensus *census, Relation relation, bool by_workflow)
 		id.length = VARSIZE_ANY_EXHDR(text_value);
 		/* Most heads run under the workflow of the one before. */
 		if (workflow == NULL || workflow->id.length != id.length || memcmp(workflow->id.data, id.data, id.length) != 0)
-			workflow = workflow_entry(census, id);
+			workflow = workflow_entry(matches, id);
 		if (text_value != (text *) DatumGetPointer(value))
 			pfree(text_value);
 		workflow->streams++;
 		if (workflow->wanted)
-			add_found(census, DatumGetInt64(heap_getattr(head, stream_no, tupdesc, &isnull)));
+			add_found(matches, DatumGetInt64(heap_getattr(head, stream_no, tupdesc, &isnull)));
 	}
 	table_endscan(scan);
-	census->all = (double) census->in_scope;
+	matches->all = (double) matches->in_scope;
 	return true;
 }
 
 /* Counts with a statement. */
 static void
-query_heads(MakoCensus *census, const pg_uuid_t *tenant_id)
+query_heads(MakoMatches *matches, const pg_uuid_t *tenant_id)
 {
 	Datum		value = UUIDPGetDatum(tenant_id);
 	MakoRows	rows = mako_sql_query_snapshot(&count_heads, &value, tenant_id == NULL ? "n" : NULL);
@@ -170,88 +170,88 @@ query_heads(MakoCensus *census, const pg_uuid_t *tenant_id)
 		const char *workflow_id = mako_row_text(&rows, row, 1);
 		int64		streams = mako_row_bigint(&rows, row, 2);
 
-		census->in_scope += streams;
+		matches->in_scope += streams;
 		if (workflow_id != NULL)
-			workflow_entry(census, (Id) {workflow_id, (int) strlen(workflow_id)})->streams = streams;
+			workflow_entry(matches, (Id) {workflow_id, (int) strlen(workflow_id)})->streams = streams;
 	}
 	mako_rows_free(&rows);
-	census->all = tenant_id == NULL ? (double) census->in_scope : mako_sql_estimate(&select_all_heads, NULL, NULL);
+	matches->all = tenant_id == NULL ? (double) matches->in_scope : mako_sql_estimate(&select_all_heads, NULL, NULL);
 }
 
 /* Counts with a new snapshot. */
-static MakoCensus *
-count(MakoCensus *census, const pg_uuid_t *tenant_id, bool by_workflow)
+static MakoMatches *
+count(MakoMatches *matches, const pg_uuid_t *tenant_id, bool by_workflow)
 {
 	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
 	bool		scanned;
 
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	scanned = tenant_id == NULL && scan_heads(census, relation, by_workflow);
+	scanned = tenant_id == NULL && scan_heads(matches, relation, by_workflow);
 	if (!scanned)
-		query_heads(census, tenant_id);
+		query_heads(matches, tenant_id);
 	PopActiveSnapshot();
 	table_close(relation, NoLock);
-	if (census->found != NULL && (!scanned || census->found_count > census->all * FEW_SHARE))
+	if (matches->found != NULL && (!scanned || matches->found_count > matches->all * FEW_SHARE))
 	{
-		pfree(census->found);
-		census->found = NULL;
+		pfree(matches->found);
+		matches->found = NULL;
 	}
-	return census;
+	return matches;
 }
 
 /* Counts the heads of a tenant, or of all, by workflow, and finds those under these workflows if they are few. */
-MakoCensus *
-mako_census_take(const char *const *sources, int source_count, const pg_uuid_t *tenant_id)
+MakoMatches *
+mako_matches_take(const char *const *sources, int source_count, const pg_uuid_t *tenant_id)
 {
-	MakoCensus *census = palloc0(sizeof(MakoCensus));
+	MakoMatches *matches = palloc0(sizeof(MakoMatches));
 
-	census->workflows = workflow_table_create(CurrentMemoryContext, 2 * source_count, NULL);
+	matches->workflows = workflow_table_create(CurrentMemoryContext, 2 * source_count, NULL);
 	for (int i = 0; i < source_count; i++)
-		workflow_entry(census, (Id) {sources[i], (int) strlen(sources[i])})->wanted = true;
-	census->capacity = 1024;
-	census->found = palloc(sizeof(int64) * census->capacity);
-	return count(census, tenant_id, true);
+		workflow_entry(matches, (Id) {sources[i], (int) strlen(sources[i])})->wanted = true;
+	matches->capacity = 1024;
+	matches->found = palloc(sizeof(int64) * matches->capacity);
+	return count(matches, tenant_id, true);
 }
 
 /* Counts them once more; who does not want them by workflow gets them cheaper. */
-MakoCensus *
-mako_census_repeat(const pg_uuid_t *tenant_id, bool by_workflow)
+MakoMatches *
+mako_matches_repeat(const pg_uuid_t *tenant_id, bool by_workflow)
 {
-	MakoCensus *census = palloc0(sizeof(MakoCensus));
+	MakoMatches *matches = palloc0(sizeof(MakoMatches));
 
-	census->workflows = workflow_table_create(CurrentMemoryContext, 16, NULL);
-	return count(census, tenant_id, by_workflow);
+	matches->workflows = workflow_table_create(CurrentMemoryContext, 16, NULL);
+	return count(matches, tenant_id, by_workflow);
 }
 
 /* How many heads there are, of whichever tenant, if only roughly. */
 double
-mako_census_all(const MakoCensus *census)
+mako_matches_all(const MakoMatches *matches)
 {
-	return census->all;
+	return matches->all;
 }
 
 /* How many streams in scope run under a workflow. */
 int64
-mako_census_under(const MakoCensus *census, const char *workflow_id)
+mako_matches_under(const MakoMatches *matches, const char *workflow_id)
 {
-	const Workflow *workflow = workflow_table_lookup(census->workflows, (Id) {workflow_id, (int) strlen(workflow_id)});
+	const Workflow *workflow = workflow_table_lookup(matches->workflows, (Id) {workflow_id, (int) strlen(workflow_id)});
 
 	return workflow == NULL ? 0 : workflow->streams;
 }
 
 /* How many streams are in scope: of workflows with the same name, or of all where that is NULL. */
 int64
-mako_census_scope(const MakoCensus *census, const char *workflow_id)
+mako_matches_scope(const MakoMatches *matches, const char *workflow_id)
 {
 	workflow_table_iterator iterator;
 	const Workflow *workflow;
 	int64		streams = 0;
 
 	if (workflow_id == NULL)
-		return census->in_scope;
-	workflow_table_start_iterate(census->workflows, &iterator);
-	while ((workflow = workflow_table_iterate(census->workflows, &iterator)) != NULL)
+		return matches->in_scope;
+	workflow_table_start_iterate(matches->workflows, &iterator);
+	while ((workflow = workflow_table_iterate(matches->workflows, &iterator)) != NULL)
 		if (mako_workflow_id_same_name(workflow_id, workflow->id.data))
 			streams += workflow->streams;
 	return streams;
@@ -259,8 +259,8 @@ mako_census_scope(const MakoCensus *census, const char *workflow_id)
 
 /* The numbers of the streams that match, where they are few; NULL otherwise. */
 const int64 *
-mako_census_found(const MakoCensus *census, int *count)
+mako_matches_found(const MakoMatches *matches, int *count)
 {
-	*count = census->found_count;
-	return census->found;
+	*count = matches->found_count;
+	return matches->found;
 }

@@ -3,11 +3,11 @@
  *	  Room read/: heads, boundaries and events, as they are read. It knows neither functions nor states: of a workflow it is told only
  *	  whether events are folded at all.
  *
- *	  match.c        how many streams run under which workflow; which match, if they are few  (MakoCensus)
+ *	  match.c        how many streams run under which workflow; which match, if they are few  (MakoMatches)
  *	  seen.c         which ones a pass has met                                                (MakoSeen)
  *	  stream.c       heads in stream_no order, locked; boundaries; events in key order        (MakoStream, MakoEvent)
- *	  event_index.c  ... of few streams from their index, without a statement                 (MakoLookup: events.h)
- *	  heap_order.c   events of many streams in heap order, until a stream has all             (MakoGather)
+ *	  event_index.c  ... of few streams from their index, without a statement                 (MakoEventIndex: events.h)
+ *	  heap_order.c   events of many streams in heap order, until a stream has all             (MakoHeapOrder)
  *	  chunk.c        ... in small chunks of memory                                            (MakoChunks: events.h)
  *
  * Heads and boundaries live in the caller's batch context. An event is valid until the next one, unless it says that it lasts. What is
@@ -20,14 +20,14 @@
 
 /* ---- match.c: how many streams run under which workflow --------------------------------------------------------- */
 
-typedef struct MakoCensus MakoCensus;
+typedef struct MakoMatches MakoMatches;
 
-extern MakoCensus *mako_census_take(const char *const *sources, int source_count, const pg_uuid_t *tenant_id);
-extern MakoCensus *mako_census_repeat(const pg_uuid_t *tenant_id, bool by_workflow);
-extern double mako_census_all(const MakoCensus *census);
-extern int64 mako_census_under(const MakoCensus *census, const char *workflow_id);
-extern int64 mako_census_scope(const MakoCensus *census, const char *workflow_id);
-extern const int64 *mako_census_found(const MakoCensus *census, int *count);
+extern MakoMatches *mako_matches_take(const char *const *sources, int source_count, const pg_uuid_t *tenant_id);
+extern MakoMatches *mako_matches_repeat(const pg_uuid_t *tenant_id, bool by_workflow);
+extern double mako_matches_all(const MakoMatches *matches);
+extern int64 mako_matches_under(const MakoMatches *matches, const char *workflow_id);
+extern int64 mako_matches_scope(const MakoMatches *matches, const char *workflow_id);
+extern const int64 *mako_matches_found(const MakoMatches *matches, int *count);
 
 /* ---- seen.c: which streams a pass has met ----------------------------------------------------------------------- */
 
@@ -106,25 +106,25 @@ extern void mako_stream_close_events(MakoReader *reader);
 
 /* ---- heap_order.c: events in heap order, for many streams at once ----------------------------------------------- */
 
-typedef struct MakoGather MakoGather;
+typedef struct MakoHeapOrder MakoHeapOrder;
 
 /* What gathering needs next. */
-typedef enum MakoGatherNeed
+typedef enum MakoHeapOrderNeed
 {
-	MAKO_GATHER_HEADS,			/* more heads: mako_gather_expect() */
-	MAKO_GATHER_TAKE,			/* that streams that are complete are taken: mako_gather_take() */
-	MAKO_GATHER_END,			/* nothing more: mako_gather_close() */
-} MakoGatherNeed;
+	MAKO_HEAP_ORDER_HEADS,			/* more heads: mako_heap_order_expect() */
+	MAKO_HEAP_ORDER_TAKE,			/* that streams that are complete are taken: mako_heap_order_take() */
+	MAKO_HEAP_ORDER_END,			/* nothing more: mako_heap_order_close() */
+} MakoHeapOrderNeed;
 
-extern bool mako_gather_is_possible(const char **why_not);
-extern MakoGather *mako_gather_open(int sources);
-extern MakoGatherNeed mako_gather_advance(MakoGather *gather);
-extern void mako_gather_expect(MakoGather *gather, const MakoStream *streams, int count, const bool *has_apply);
-extern MakoStream *mako_gather_take(MakoGather *gather, int *count);
-extern void mako_gather_release(MakoGather *gather);
-extern void mako_gather_forget(MakoGather *gather, int64 stream_no);
-extern const int64 *mako_gather_doubtful(MakoGather *gather, int *count);
-extern void mako_gather_leave(MakoGather *gather, int64 stream_no);
-extern int64 *mako_gather_close(MakoGather *gather, int *count);
+extern bool mako_heap_order_is_possible(const char **why_not);
+extern MakoHeapOrder *mako_heap_order_open(int sources);
+extern MakoHeapOrderNeed mako_heap_order_advance(MakoHeapOrder *heap_order);
+extern void mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int count, const bool *has_apply);
+extern MakoStream *mako_heap_order_take(MakoHeapOrder *heap_order, int *count);
+extern void mako_heap_order_release(MakoHeapOrder *heap_order);
+extern void mako_heap_order_forget(MakoHeapOrder *heap_order, int64 stream_no);
+extern const int64 *mako_heap_order_doubtful(MakoHeapOrder *heap_order, int *count);
+extern void mako_heap_order_leave(MakoHeapOrder *heap_order, int64 stream_no);
+extern int64 *mako_heap_order_close(MakoHeapOrder *heap_order, int *count);
 
 #endif							/* MAKO_READ_H */

@@ -205,7 +205,7 @@ struct MakoReader
 	Repointing *repointings;	/* of all streams; NULL until somebody asks */
 	int			repointing_count;
 	MemoryContext context;
-	MakoLookup *lookup;			/* NULL where events are gathered, or where a statement reads them */
+	MakoEventIndex *lookup;			/* NULL where events are gathered, or where a statement reads them */
 	bool		looking_up;		/* the events of event.stream_no */
 	MakoCursor *cursor;			/* of that statement, or NULL */
 	MakoRows	rows;
@@ -551,7 +551,7 @@ mako_stream_find_beyond(int64 first, int64 last)
 void
 mako_stream_rehearse(void)
 {
-	if (!mako_lookup_is_possible())
+	if (!mako_event_index_is_possible())
 		mako_sql_check(&select_events);
 }
 
@@ -577,7 +577,7 @@ mako_stream_open_events(const MakoStream *streams, int count, const bool *has_ap
 {
 	MakoReader *reader = mako_stream_open_gathered(streams, count);
 
-	reader->lookup = mako_lookup_open();
+	reader->lookup = mako_event_index_open();
 	if (reader->lookup == NULL)
 	{
 		Datum		values[] = {bigint_parameter(streams, count, has_apply, offsetof(MakoStream, stream_no)),
@@ -676,12 +676,12 @@ next_looked_up(MakoReader *reader, int64 stream_no)
 	{
 		while (reader->streams[reader->at].stream_no != stream_no)
 			reader->at++;
-		mako_lookup_stream(reader->lookup, stream_no, reader->streams[reader->at].start);
+		mako_event_index_stream(reader->lookup, stream_no, reader->streams[reader->at].start);
 		event->stream_no = stream_no;
 		reader->looking_up = true;
 		reader->at_end = false;
 	}
-	if (reader->at_end || !mako_lookup_next(reader->lookup, values, nulls))
+	if (reader->at_end || !mako_event_index_next(reader->lookup, values, nulls))
 	{
 		reader->at_end = true;
 		return NULL;
@@ -796,7 +796,7 @@ void
 mako_stream_close_events(MakoReader *reader)
 {
 	if (reader->lookup != NULL)
-		mako_lookup_close(reader->lookup);
+		mako_event_index_close(reader->lookup);
 	if (reader->cursor != NULL)
 	{
 		mako_rows_free(&reader->rows);

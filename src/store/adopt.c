@@ -116,7 +116,7 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 	}
 	mako_rows_free(&rows);
 
-	rows = mako_invariants_query(&set_heads, NULL, NULL);
+	rows = mako_store_query(&set_heads, NULL, NULL);
 	for (uint64 row = 0; row < rows.count; row++)
 		mako_fence_pass(mako_row_text(&rows, row, 1), MAKO_FENCE_ENTER);
 	mako_rows_free(&rows);

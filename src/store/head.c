@@ -16,24 +16,24 @@ bool
 mako_head_advance(const ItemPointerData *tid, int64 version)
 {
 	static const char *const column = "version";
-	MakoDirect *heads = mako_direct_open("stream", CMD_UPDATE, &column, 1);
+	MakoTableWrite *heads = mako_table_write_open("stream", CMD_UPDATE, &column, 1);
 	ItemPointerData head = *tid;
 	bool		advanced;
 
 	if (heads == NULL)
 		return false;
-	advanced = mako_direct_update(heads, &head, Int64GetDatum(version));
-	mako_direct_close(heads);
+	advanced = mako_table_write_update(heads, &head, Int64GetDatum(version));
+	mako_table_write_close(heads);
 	if (advanced)
 		CommandCounterIncrement();
 	return advanced;
 }
 
 /* Opens the heads to change the workflows that they run under; NULL where only an UPDATE statement can do it. */
-MakoDirect *
+MakoTableWrite *
 mako_head_open(void)
 {
 	static const char *const column = "workflow_id";
 
-	return mako_direct_open("stream", CMD_UPDATE, &column, 1);
+	return mako_table_write_open("stream", CMD_UPDATE, &column, 1);
 }

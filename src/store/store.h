@@ -4,7 +4,7 @@
  *
  *	  store_check.c  the store as a whole: is everything there that mako_create_store() makes
  *	  fence.c        the fence around a format version, and the locks of runs
- *	  table_write.c  writes rows without a statement                          (MakoDirect)
+ *	  table_write.c  writes rows without a statement                          (MakoTableWrite)
  *	  head.c         advances heads                                           (MakoHead)
  *	  sequence.c     the numbers of streams and runs
  *	  triggers.c     the triggers of the tables
@@ -47,12 +47,12 @@ extern const char *mako_fence_closed(const char *format_version);
 
 /* ---- table_write.c: writing rows without a statement ------------------------------------------------------------ */
 
-typedef struct MakoDirect MakoDirect;
+typedef struct MakoTableWrite MakoTableWrite;
 
-extern MakoDirect *mako_direct_open(const char *table, CmdType command, const char *const *columns, int count);
-extern void mako_direct_insert(MakoDirect *direct, const Datum *values);
-extern bool mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value);
-extern void mako_direct_close(MakoDirect *direct);
+extern MakoTableWrite *mako_table_write_open(const char *table, CmdType command, const char *const *columns, int count);
+extern void mako_table_write_insert(MakoTableWrite *target, const Datum *values);
+extern bool mako_table_write_update(MakoTableWrite *target, ItemPointer tid, Datum value);
+extern void mako_table_write_close(MakoTableWrite *target);
 
 /* ---- head.c: changes heads -------------------------------------------------------------------------------------- */
 
@@ -67,7 +67,7 @@ typedef struct MakoHead
 } MakoHead;
 
 extern bool mako_head_advance(const ItemPointerData *tid, int64 version);
-extern MakoDirect *mako_head_open(void);
+extern MakoTableWrite *mako_head_open(void);
 
 /* ---- sequence.c: the numbers of streams and runs ---------------------------------------------------------------- */
 
@@ -77,11 +77,11 @@ extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
 
 /* ---- triggers.c: the store's triggers --------------------------------------------------------------------------- */
 
-extern MakoRows mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls);
-extern uint64 mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls);
-extern uint64 mako_invariants_advances(void);
-extern uint64 mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoHead *head);
-pg_noreturn extern void mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
+extern MakoRows mako_store_query(MakoStatement *statement, Datum *values, const char *nulls);
+extern uint64 mako_store_write(MakoStatement *statement, Datum *values, const char *nulls);
+extern uint64 mako_store_advances(void);
+extern uint64 mako_store_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoHead *head);
+pg_noreturn extern void mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 													const char *detail);
 
 #endif							/* MAKO_STORE_H */

@@ -53,7 +53,7 @@ typedef struct TableIndex
 	IndexInfo  *info;
 } TableIndex;
 
-struct MakoDirect
+struct MakoTableWrite
 {
 	Relation	relation;
 	int			count;			/* columns that are written */
@@ -121,43 +121,43 @@ has_own_triggers_only(const TriggerDesc *triggers, CmdType command)
 
 /* Returns true if the current role may write these columns, and sees every row. */
 static bool
-is_permitted(const MakoDirect *direct, CmdType command)
+is_permitted(const MakoTableWrite *target, CmdType command)
 {
-	Oid			table = RelationGetRelid(direct->relation);
+	Oid			table = RelationGetRelid(target->relation);
 	AclMode		mode = command == CMD_INSERT ? ACL_INSERT : ACL_UPDATE;
 
 	if (check_enable_rls(table, InvalidOid, true) == RLS_ENABLED || ExecutorCheckPerms_hook != NULL)
 		return false;
 	if (pg_class_aclcheck(table, GetUserId(), mode) == ACLCHECK_OK)
 		return true;
-	for (int i = 0; i < direct->count; i++)
-		if (pg_attribute_aclcheck(table, direct->attributes[i], GetUserId(), mode) != ACLCHECK_OK)
+	for (int i = 0; i < target->count; i++)
+		if (pg_attribute_aclcheck(table, target->attributes[i], GetUserId(), mode) != ACLCHECK_OK)
 			return false;
 	return true;
 }
 
 /* Returns true if a statement would do nothing but write these columns. */
 static bool
-is_plain(const MakoDirect *direct, CmdType command)
+is_plain(const MakoTableWrite *target, CmdType command)
 {
-	Relation	relation = direct->relation;
+	Relation	relation = target->relation;
 	const TupleConstr *constraints = RelationGetDescr(relation)->constr;
 
 	return relation->rd_rel->relkind == RELKIND_RELATION && relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
 		relation->rd_rules == NULL && !relation->rd_rel->relhassubclass && !relation->rd_rel->relispartition &&
 		(constraints == NULL || !MakoHasGenerated(constraints)) && has_own_checks_only(constraints) &&
-		has_own_triggers_only(relation->trigdesc, command) && is_permitted(direct, command) &&
+		has_own_triggers_only(relation->trigdesc, command) && is_permitted(target, command) &&
 		mako_store_is_whole();
 }
 
 /* Finds the columns. */
 static void
-find_columns(MakoDirect *direct, const char *const *columns, int count)
+find_columns(MakoTableWrite *target, const char *const *columns, int count)
 {
-	direct->count = count;
-	direct->attributes = palloc(sizeof(AttrNumber) * count);
+	target->count = count;
+	target->attributes = palloc(sizeof(AttrNumber) * count);
 	for (int i = 0; i < count; i++)
-		direct->attributes[i] = mako_door_column(direct->relation, columns[i]);
+		target->attributes[i] = mako_door_column(target->relation, columns[i]);
 }
 
 /* ---- indexes ---------------------------------------------------------------------------------------------------------------- */
@@ -172,12 +172,12 @@ is_plain_index(Relation index)
 
 /* Opens the indexes that take entries; false when a statement must make them. */
 static bool
-open_indexes(MakoDirect *direct)
+open_indexes(MakoTableWrite *target)
 {
-	List	   *oids = RelationGetIndexList(direct->relation);
+	List	   *oids = RelationGetIndexList(target->relation);
 	ListCell   *cell;
 
-	direct->indexes = palloc(sizeof(TableIndex) * (list_length(oids) + 1));
+	target->indexes = palloc(sizeof(TableIndex) * (list_length(oids) + 1));
 	foreach(cell, oids)
 	{
 		Relation	relation = index_open(lfirst_oid(cell), RowExclusiveLock);
@@ -191,25 +191,25 @@ open_indexes(MakoDirect *direct)
 			return false;
 		}
 		else
-			direct->indexes[direct->index_count++] = (TableIndex) {relation, BuildIndexInfo(relation)};
+			target->indexes[target->index_count++] = (TableIndex) {relation, BuildIndexInfo(relation)};
 	}
 	return true;
 }
 
 /* Adds the index entries of a row; is_update: it is the new version of one with the same keys. */
 static void
-insert_index_entries(MakoDirect *direct, TupleTableSlot *slot, bool is_update, bool only_summarizing)
+insert_index_entries(MakoTableWrite *target, TupleTableSlot *slot, bool is_update, bool only_summarizing)
 {
-	for (int i = 0; i < direct->index_count; i++)
+	for (int i = 0; i < target->index_count; i++)
 	{
-		TableIndex *index = &direct->indexes[i];
+		TableIndex *index = &target->indexes[i];
 		Datum		values[INDEX_MAX_KEYS];
 		bool		nulls[INDEX_MAX_KEYS];
 
 		if (only_summarizing && !MakoIsSummarizing(index->info))
 			continue;
 		FormIndexDatum(index->info, slot, NULL, values, nulls);
-		(void) MakoIndexInsert(index->relation, values, nulls, &slot->tts_tid, direct->relation,
+		(void) MakoIndexInsert(index->relation, values, nulls, &slot->tts_tid, target->relation,
 							   index->info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, is_update, index->info);
 	}
 }
@@ -218,20 +218,20 @@ insert_index_entries(MakoDirect *direct, TupleTableSlot *slot, bool is_update, b
 
 /* Prepares a row of nulls; false when a column that is not written has a default or cannot be null. */
 static bool
-prepare_row(MakoDirect *direct)
+prepare_row(MakoTableWrite *target)
 {
-	TupleDesc	tupdesc = RelationGetDescr(direct->relation);
+	TupleDesc	tupdesc = RelationGetDescr(target->relation);
 
-	direct->values = palloc0(sizeof(Datum) * tupdesc->natts);
-	direct->nulls = palloc(sizeof(bool) * tupdesc->natts);
-	memset(direct->nulls, true, sizeof(bool) * tupdesc->natts);
-	for (int i = 0; i < direct->count; i++)
-		direct->nulls[direct->attributes[i] - 1] = false;
+	target->values = palloc0(sizeof(Datum) * tupdesc->natts);
+	target->nulls = palloc(sizeof(bool) * tupdesc->natts);
+	memset(target->nulls, true, sizeof(bool) * tupdesc->natts);
+	for (int i = 0; i < target->count; i++)
+		target->nulls[target->attributes[i] - 1] = false;
 	for (int i = 0; i < tupdesc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(tupdesc, i);
 
-		if (!attribute->attisdropped && direct->nulls[i] &&
+		if (!attribute->attisdropped && target->nulls[i] &&
 			(attribute->atthasdef || attribute->attidentity != '\0' || attribute->attnotnull ||
 			 get_typtype(attribute->atttypid) == TYPTYPE_DOMAIN))
 			return false;
@@ -241,42 +241,42 @@ prepare_row(MakoDirect *direct)
 
 /* Inserts the rows that wait. */
 static void
-insert_rows(MakoDirect *direct)
+insert_rows(MakoTableWrite *target)
 {
-	MemoryContext old = MemoryContextSwitchTo(direct->row_context);
-	MakoGate	gate = mako_gate_enter(direct->relation->rd_rel->relowner);
+	MemoryContext old = MemoryContextSwitchTo(target->row_context);
+	MakoGate	gate = mako_gate_enter(target->relation->rd_rel->relowner);
 
 	CHECK_FOR_INTERRUPTS();
-	table_multi_insert(direct->relation, direct->rows, direct->row_count, GetCurrentCommandId(true), 0, NULL);
-	for (int i = 0; i < direct->row_count; i++)
+	table_multi_insert(target->relation, target->rows, target->row_count, GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < target->row_count; i++)
 	{
-		insert_index_entries(direct, direct->rows[i], false, false);
-		ExecClearTuple(direct->rows[i]);
+		insert_index_entries(target, target->rows[i], false, false);
+		ExecClearTuple(target->rows[i]);
 	}
 	mako_gate_leave(&gate);
 	MemoryContextSwitchTo(old);
-	MemoryContextReset(direct->row_context);
-	direct->row_count = 0;
-	direct->bytes = 0;
+	MemoryContextReset(target->row_context);
+	target->row_count = 0;
+	target->bytes = 0;
 }
 
 /* Inserts a row, now or before the table is closed; the values are those of the columns, and none is null. */
 void
-mako_direct_insert(MakoDirect *direct, const Datum *values)
+mako_table_write_insert(MakoTableWrite *target, const Datum *values)
 {
-	MemoryContext old = MemoryContextSwitchTo(direct->row_context);
+	MemoryContext old = MemoryContextSwitchTo(target->row_context);
 	HeapTuple	tuple;
 
-	for (int i = 0; i < direct->count; i++)
-		direct->values[direct->attributes[i] - 1] = values[i];
-	tuple = heap_form_tuple(RelationGetDescr(direct->relation), direct->values, direct->nulls);
+	for (int i = 0; i < target->count; i++)
+		target->values[target->attributes[i] - 1] = values[i];
+	tuple = heap_form_tuple(RelationGetDescr(target->relation), target->values, target->nulls);
 	MemoryContextSwitchTo(old);
-	if (direct->row_count == direct->slot_count)
-		direct->rows[direct->slot_count++] = MakeSingleTupleTableSlot(RelationGetDescr(direct->relation), &TTSOpsHeapTuple);
-	ExecStoreHeapTuple(tuple, direct->rows[direct->row_count++], true);
-	direct->bytes += tuple->t_len;
-	if (direct->row_count == ROWS_AT_ONCE || direct->bytes > BYTES_AT_ONCE)
-		insert_rows(direct);
+	if (target->row_count == target->slot_count)
+		target->rows[target->slot_count++] = MakeSingleTupleTableSlot(RelationGetDescr(target->relation), &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(tuple, target->rows[target->row_count++], true);
+	target->bytes += tuple->t_len;
+	if (target->row_count == ROWS_AT_ONCE || target->bytes > BYTES_AT_ONCE)
+		insert_rows(target);
 }
 
 /* ---- updating --------------------------------------------------------------------------------------------------------------- */
@@ -286,11 +286,11 @@ mako_direct_insert(MakoDirect *direct, const Datum *values)
  * transaction has updated it since. Where the row is now, *tid tells.
  */
 bool
-mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value)
+mako_table_write_update(MakoTableWrite *target, ItemPointer tid, Datum value)
 {
-	Relation	relation = direct->relation;
-	TupleTableSlot *slot = direct->slot;
-	int			column = direct->attributes[0];
+	Relation	relation = target->relation;
+	TupleTableSlot *slot = target->slot;
+	int			column = target->attributes[0];
 	bool		isnull = false;
 	bool		only_summarizing;
 	HeapTuple	tuple;
@@ -305,7 +305,7 @@ mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value)
 
 		ExecForceStoreHeapTuple(tuple, slot, false);
 		slot->tts_tid = tuple->t_self;
-		insert_index_entries(direct, slot, true, only_summarizing);
+		insert_index_entries(target, slot, true, only_summarizing);
 		mako_gate_leave(&gate);
 	}
 	*tid = tuple->t_self;
@@ -321,13 +321,13 @@ mako_direct_update(MakoDirect *direct, ItemPointer tid, Datum value)
  * whatever the index forbids would have to be checked.
  */
 static bool
-is_indexed(const MakoDirect *direct)
+is_indexed(const MakoTableWrite *target)
 {
-	Bitmapset  *indexed = MakoIndexedAttributes(direct->relation);
+	Bitmapset  *indexed = MakoIndexedAttributes(target->relation);
 	bool		found = false;
 
-	for (int i = 0; i < direct->count; i++)
-		found = found || bms_is_member(direct->attributes[i] - FirstLowInvalidHeapAttributeNumber, indexed);
+	for (int i = 0; i < target->count; i++)
+		found = found || bms_is_member(target->attributes[i] - FirstLowInvalidHeapAttributeNumber, indexed);
 	bms_free(indexed);
 	return found;
 }
@@ -336,49 +336,49 @@ is_indexed(const MakoDirect *direct)
  * Opens a table of the store to insert rows or to update a column with the rights of the current role; NULL where a statement must do
  * it. The caller has seen to it that the role may read what a statement would read.
  */
-MakoDirect *
-mako_direct_open(const char *table, CmdType command, const char *const *columns, int count)
+MakoTableWrite *
+mako_table_write_open(const char *table, CmdType command, const char *const *columns, int count)
 {
-	MakoDirect *direct = palloc0(sizeof(MakoDirect));
+	MakoTableWrite *target = palloc0(sizeof(MakoTableWrite));
 	bool		usable;
 
-	direct->relation = table_open(mako_door_table(table), RowExclusiveLock);
-	find_columns(direct, columns, count);
-	usable = is_plain(direct, command) && open_indexes(direct) &&
-		(command == CMD_INSERT ? prepare_row(direct) : !is_indexed(direct));
+	target->relation = table_open(mako_door_table(table), RowExclusiveLock);
+	find_columns(target, columns, count);
+	usable = is_plain(target, command) && open_indexes(target) &&
+		(command == CMD_INSERT ? prepare_row(target) : !is_indexed(target));
 	if (!usable)
 	{
-		mako_direct_close(direct);
+		mako_table_write_close(target);
 		return NULL;
 	}
-	CheckCmdReplicaIdentity(direct->relation, command);
+	CheckCmdReplicaIdentity(target->relation, command);
 	if (command == CMD_INSERT)
 	{
-		direct->rows = palloc(sizeof(TupleTableSlot *) * ROWS_AT_ONCE);
-		direct->row_context = AllocSetContextCreate(CurrentMemoryContext, "mako rows", ALLOCSET_DEFAULT_SIZES);
+		target->rows = palloc(sizeof(TupleTableSlot *) * ROWS_AT_ONCE);
+		target->row_context = AllocSetContextCreate(CurrentMemoryContext, "mako rows", ALLOCSET_DEFAULT_SIZES);
 	}
 	else
-		direct->slot = table_slot_create(direct->relation, NULL);
-	return direct;
+		target->slot = table_slot_create(target->relation, NULL);
+	return target;
 }
 
 /* Inserts what waits, and closes the table; what was written can be seen from the next command on. */
 void
-mako_direct_close(MakoDirect *direct)
+mako_table_write_close(MakoTableWrite *target)
 {
-	if (direct->row_count > 0)
-		insert_rows(direct);
-	for (int i = 0; i < direct->slot_count; i++)
-		ExecDropSingleTupleTableSlot(direct->rows[i]);
-	if (direct->slot != NULL)
-		ExecDropSingleTupleTableSlot(direct->slot);
-	for (int i = 0; i < direct->index_count; i++)
+	if (target->row_count > 0)
+		insert_rows(target);
+	for (int i = 0; i < target->slot_count; i++)
+		ExecDropSingleTupleTableSlot(target->rows[i]);
+	if (target->slot != NULL)
+		ExecDropSingleTupleTableSlot(target->slot);
+	for (int i = 0; i < target->index_count; i++)
 	{
-		MakoIndexInsertCleanup(direct->indexes[i].relation, direct->indexes[i].info);
-		index_close(direct->indexes[i].relation, NoLock);
+		MakoIndexInsertCleanup(target->indexes[i].relation, target->indexes[i].info);
+		index_close(target->indexes[i].relation, NoLock);
 	}
-	table_close(direct->relation, NoLock);
-	if (direct->row_context != NULL)
-		MemoryContextDelete(direct->row_context);
-	pfree(direct);
+	table_close(target->relation, NoLock);
+	if (target->row_context != NULL)
+		MemoryContextDelete(target->row_context);
+	pfree(target);
 }

@@ -94,7 +94,7 @@ static const MakoHead *held = NULL;
 
 /* A number that changes whenever this session advances heads. */
 uint64
-mako_invariants_advances(void)
+mako_store_advances(void)
 {
 	return advances;
 }
@@ -103,7 +103,7 @@ mako_invariants_advances(void)
 
 /* Inserts events of a stream whose version and head are locked; returns how many. The trigger checks them against this head. */
 uint64
-mako_invariants_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoHead *head)
+mako_store_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoHead *head)
 {
 	uint64		written = 0;
 
@@ -130,7 +130,7 @@ mako_invariants_append(MakoStatement *statement, Datum *values, const char *null
 
 /* Executes a statement that the store's guards refuse to everybody else, and returns its rows. */
 MakoRows
-mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls)
+mako_store_query(MakoStatement *statement, Datum *values, const char *nulls)
 {
 	bool		outer = writing;
 	MakoRows	rows = {0};
@@ -150,9 +150,9 @@ mako_invariants_query(MakoStatement *statement, Datum *values, const char *nulls
 
 /* The same without rows; returns how many were written. */
 uint64
-mako_invariants_write(MakoStatement *statement, Datum *values, const char *nulls)
+mako_store_write(MakoStatement *statement, Datum *values, const char *nulls)
 {
-	MakoRows	rows = mako_invariants_query(statement, values, nulls);
+	MakoRows	rows = mako_store_query(statement, values, nulls);
 	uint64		written = rows.count;
 
 	mako_rows_free(&rows);
@@ -356,7 +356,7 @@ owner_of_heads(void)
 
 /* Raises that a stream runs under another workflow than a writer or reader believes; detail says what that one is. */
 void
-mako_invariants_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id, const char *detail)
+mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id, const char *detail)
 {
 	Datum		values[] = {Int64GetDatum(stream_no), CStringGetTextDatum(workflow_id)};
 	MakoRows	rows;
@@ -395,7 +395,7 @@ raise_event_moved(const NewRow *row, const char *stream_id, const char *workflow
 	char	   *detail = psprintf("Event " INT64_FORMAT " was written under \"%s\".", row->number, row->workflow_id);
 
 	if (may_know_heads(role))
-		mako_invariants_raise_moved(row->stream_no, stream_id, workflow_id, detail);
+		mako_store_raise_moved(row->stream_no, stream_id, workflow_id, detail);
 	ereport(ERROR,
 			(errcode(MAKO_ERRCODE_STREAM_MOVED),
 			 errmsg("stream number " INT64_FORMAT " runs under another workflow", row->stream_no),
@@ -489,7 +489,7 @@ advance(const NewEvents *events, int count, Oid role)
 	held = NULL;				/* not where it was any more */
 	advances++;
 	if (count > 1 || !mako_head_advance(&tid, DatumGetInt64(values[1])))
-		(void) mako_invariants_write(count == 1 ? &advance_head : &advance_heads, values, NULL);
+		(void) mako_store_write(count == 1 ? &advance_head : &advance_heads, values, NULL);
 }
 
 /* After INSERT on mako.event: the events continue their streams, whose heads advance. */

@@ -54,7 +54,7 @@ is_of_server(const ErrorData *error)
 
 /* Returns true if the error that is being raised is the server's own; for callbacks that give an error its context, with memory to use. */
 bool
-mako_isolation_is_servers_error(MemoryContext context)
+mako_subtransaction_is_servers_error(MemoryContext context)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	ErrorData  *error = CopyErrorData();
@@ -98,7 +98,7 @@ fatal_code(const ErrorData *error, const Watch *watch)
 
 /* See mako_migration.h. */
 ErrorData *
-mako_isolation_run(void (*callback) (void *argument), void *argument)
+mako_subtransaction_run(void (*callback) (void *argument), void *argument)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;

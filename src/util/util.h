@@ -49,8 +49,8 @@ extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *n
  * Runs callback(argument) in a subtransaction. Returns NULL when it succeeded, else the error, in the current context, after
  * everything it did is rolled back. Errors that concern the whole run are raised again.
  */
-extern ErrorData *mako_isolation_run(void (*callback) (void *argument), void *argument);
-extern bool mako_isolation_is_servers_error(MemoryContext context);
+extern ErrorData *mako_subtransaction_run(void (*callback) (void *argument), void *argument);
+extern bool mako_subtransaction_is_servers_error(MemoryContext context);
 
 /* ---- refusal.c: how a function refuses a stream ----------------------------------------------------------------- */
 
