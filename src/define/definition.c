@@ -254,7 +254,7 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
 
 /* ---- comparison ------------------------------------------------------------------------------------------------------------- */
 
-/* Compares a definition with what is registered: its text, in the column behind those of the owners, and these. */
+/* Compares a definition with what is registered: its text, in the column after those of the owners, and these. */
 static MakoRegistered
 compare_registered(MakoStatement *existing, Datum *key, int owner_column, const char *fingerprint,
 				   const List *actors)

@@ -86,7 +86,7 @@ texts_of(const MakoRows *rows, uint64 row, int column, int *count)
 	return texts;
 }
 
-/* The registered owners of a definition's functions and helpers, from the column of their names and, behind it, that of their identities. */
+/* The registered owners of a definition's functions and helpers, from the column of their names and, after it, that of their identities. */
 MakoOwners
 mako_definition_owners(const MakoRows *rows, uint64 row, int column)
 {

@@ -2,12 +2,12 @@
  * register.c
  *	  The functions that register workflows and state migrations, and that change what is registered.
  *
- * Nobody may write the definition tables directly, because a row decides which function runs with its owner's rights. The
+ * No role may write the definition tables directly, because a row decides which function runs with its owner's rights. The
  * registration functions check that the caller has those rights himself and then write the row as the tables' owner, as referential
  * integrity does. That one statement is all that does not run with the caller's rights.
  *
  * A definition belongs to the role that registered it, whose privileges it takes to change it. The owners of its functions may, too:
- * they could change those anyway. The owners of helpers that are SECURITY DEFINER are remembered behind them, and may not.
+ * they could change those anyway. The owners of helpers that are SECURITY DEFINER are remembered after them, and may not.
  */
 #include "define/definition.h"
 

@@ -31,7 +31,7 @@ subscript_to_text(Node *subscript)
 	return (Node *) text;
 }
 
-/* Puts jsonb_extract_path() in the place of subscripts, which nobody could replace in a prepared expression. */
+/* Puts jsonb_extract_path() in the place of subscripts, which cannot be replaced in a prepared expression. */
 static Node *
 rewrite_subscripts(Node *node, void *context)
 {

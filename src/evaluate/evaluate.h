@@ -86,10 +86,10 @@ typedef struct MakoProgram
 	List	   *bindings;		/* of MakoBinding; $5 and so on */
 	List	   *choices;		/* of MakoChoice; $-1 and so on */
 	bool		is_json;		/* the result is a jsonb */
-	uint64		evaluation;		/* number of the one at hand */
+	uint64		evaluation;		/* number of the current one */
 	struct MakoOperand *operand;	/* the expression with choices in it, which is evaluated */
 	ExprContext *context;
-	MakoRefusalSink sink;		/* of the evaluation at hand */
+	MakoRefusalSink sink;		/* of the current evaluation */
 	Oid			owner;			/* evaluates it, in a security-restricted operation */
 	bool		plain;			/* calls nothing that could change a setting */
 } MakoProgram;

@@ -349,7 +349,7 @@ call_of(Oid function)
 	return (Expr *) call;
 }
 
-/* How a function will run: its rows, in order. Names are shown as they are visible on the path at hand. */
+/* How a function will run: its rows, in order. Names are shown as they are visible on the current path. */
 static List *
 explain(Oid function)
 {

@@ -57,7 +57,7 @@ typedef struct Inliner
 	List	   *notes;			/* of MakoInlineNote */
 	int			nodes;			/* in all expressions so far */
 	int			inlined;		/* calls, ever */
-	MakoObstacle obstacle;		/* why the call at hand cannot be inlined */
+	MakoObstacle obstacle;		/* why the current call cannot be inlined */
 } Inliner;
 
 /* A body that is being turned into an expression. */
@@ -68,7 +68,7 @@ typedef struct Body
 	Bitmapset  *used;			/* of these, from 0 */
 } Body;
 
-/* A column that somebody referred to. */
+/* A column that was referred to. */
 typedef struct Column
 {
 	Index		relation;
@@ -82,7 +82,7 @@ typedef struct Scope
 	Body	   *body;
 	struct Scope *outer;
 	const Query *query;
-	struct Scope **subqueries;	/* by range table index - 1; NULL where nobody has looked yet */
+	struct Scope **subqueries;	/* by range table index - 1; NULL until it is looked at */
 	List	   *columns;		/* of Column */
 } Scope;
 
@@ -115,7 +115,7 @@ is_sql_function(Oid oid)
 	return result;
 }
 
-/* A needs_fmgr_hook: the server does not inline what somebody wants to see called. */
+/* A needs_fmgr_hook: the server does not inline what another extension wants to see called. */
 static bool
 keep_call(Oid oid)
 {

@@ -123,7 +123,7 @@ mako_binding_value(MakoBinding *binding, ExprContext *context, bool *isnull)
 	{
 		check_stack_depth();
 		binding->value = ExecEvalExpr(binding->state, context, &binding->isnull);
-		/* Whoever may write to an expanded value would change it for the next user. */
+		/* Code that may write to an expanded value would change it for the next user. */
 		binding->value = MakeExpandedObjectReadOnly(binding->value, binding->isnull, binding->typlen);
 		binding->evaluation = binding->program->evaluation;
 	}

@@ -4,7 +4,7 @@
  *
  * The server's planner and inline.c turn the call f($1, $2, $4) into an expression, in which SQL functions are inlined; the executor
  * evaluates it, and parameters above the fold's own are bindings: what inline.c wants evaluated once. All of it happens as the
- * function's owner behind the gate (gate.h), so that nobody who runs a migration lends his rights to the author of a
+ * function's owner behind the gate (gate.h), so that a role that runs a migration lends its rights to no author of a
  * function. The planned expression lasts for the run; its evaluation state is made anew after an error, because a function that was
  * left in the middle has left its caches there too.
  */
@@ -296,7 +296,7 @@ prepare_choice(const MakoProgram *program, const Param *param, ParamListInfo par
 
 /*
  * Makes a program ready for evaluation, in the current memory context. Here the executor checks who may call the functions that are
- * left: the owner, not whoever runs a migration.
+ * left: the owner, not the role that runs a migration.
  */
 void
 mako_program_prepare(MakoProgram *program, ExprContext *context)
@@ -323,7 +323,7 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 
 /*
  * Evaluates a program with the parameters as they are; the result is in the current memory context. A refusal is taken down if
- * somebody wants it, and raised otherwise.
+ * that is wanted, and raised otherwise.
  */
 Datum
 mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)

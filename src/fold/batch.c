@@ -3,7 +3,7 @@
  *	  Some streams, one after the other, in as few subtransactions as possible.
  *
  * One subtransaction holds many streams. When one of them fails, those before it are done (nothing is written here), and the next
- * subtransaction starts behind it: what isolation costs grows with the number of failures only. A stream that a function refuses costs
+ * subtransaction starts after it: what isolation costs grows with the number of failures only. A stream that a function refuses costs
  * not even that. Errors are handed over outside the subtransactions, in the order of the streams. Where the events come from, a cursor
  * or memory, makes no difference.
  */
@@ -11,7 +11,7 @@
 
 #include "miscadmin.h"
 
-/* A stream that a function has refused, until the subtransaction at hand has ended. */
+/* A stream that a function has refused, until the current subtransaction has ended. */
 typedef struct Refused
 {
 	MakoStream *stream;
@@ -20,14 +20,14 @@ typedef struct Refused
 	ErrorData  *error;
 } Refused;
 
-/* The fold of the stream at hand. */
+/* The fold of the current stream. */
 static MakoFold *
 fold_at_hand(const MakoBatch *batch)
 {
 	return batch->folds[batch->streams[batch->next].source];
 }
 
-/* The fold of the stream at hand, which has not met an event yet. */
+/* The fold of the current stream, which has not met an event yet. */
 static MakoFold *
 begin_stream(const MakoBatch *batch)
 {
@@ -57,7 +57,7 @@ open_reader(const MakoBatch *batch)
 	return batch->gathered ? mako_stream_open_gathered(streams, count) : mako_stream_open_events(streams, count, has_apply);
 }
 
-/* Notes that the stream at hand was refused, in the batch's memory. */
+/* Notes that the current stream was refused, in the batch's memory. */
 static void
 note_refused(MakoBatch *batch, const MakoFold *fold)
 {
@@ -172,7 +172,7 @@ mako_batch_run(MakoBatch *batch)
 
 		/*
 		 * A reader with a cursor fetches some events ahead, so an error in loading may belong to a later stream: only alone does the
-		 * stream at hand fail. What a program raises after it has refused does not count.
+		 * current stream fail. What a program raises after it has refused does not count.
 		 */
 		fold = fold_at_hand(batch);
 		recover_folds(batch);

@@ -2,7 +2,7 @@
  * fold.c
  *	  Upcast, apply, migrate and check: one stream at a time.
  *
- * The fold owns two memory contexts for the stream at hand. States and payloads pile up in one of them; when it has grown, the state
+ * The fold owns two memory contexts for the current stream. States and payloads pile up in one of them; when it has grown, the state
  * moves to the other one and the first is emptied, so that a stream of any length folds in little memory. Nothing here knows of SQL
  * or transactions: what goes wrong is raised, or taken down if it is a refusal and the caller wants it so, and the caller reads the
  * phase and the event from the fold.

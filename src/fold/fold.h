@@ -10,7 +10,7 @@
  *	  history.c     states computed again through recorded moves             (MakoHistory)
  *	  author.c      the SQL functions that fold events of the caller
  *
- * A fold has two contexts for the stream at hand, which are reset for each one, and one for the evaluation state of its programs, which
+ * A fold has two contexts for the current stream, which are reset for each one, and one for the evaluation state of its programs, which
  * is reset after an error. A state is an expanded value while its stream is folded. It lies in the stream's context, and points into
  * payloads, stored states and constants of the programs. A fold copies the state that it begins with before it resets anything: the
  * state may be its own. A cached fold has a context of its own, below its borrower's.
@@ -36,16 +36,16 @@ typedef struct MakoFold
 	MakoProgram **check;		/* by step: the target's state domain; NULL where it has none */
 	MemoryContext program_context;	/* evaluation state of the programs; reset after an error */
 	ExprContext *expression_context;	/* there */
-	MemoryContext stream_context;	/* state and payloads of the stream at hand */
+	MemoryContext stream_context;	/* state and payloads of the current stream */
 	MemoryContext spare_context;	/* takes over when stream_context has grown */
 	Datum		state;			/* jsonb in stream_context, flat or expanded */
 	bool		takes_refusals; /* down in refusal, instead of raising them */
-	MakoRefusal refusal;		/* of the stream at hand */
+	MakoRefusal refusal;		/* of the current stream */
 	MemoryContext context;		/* of a cached fold: its own; see fold_cache.c, like the next */
 	uint64		generation;		/* of what it was compiled from */
 	bool		native;			/* compiled with mako_native_evaluation */
 	MakoPhase	phase;			/* where the fold is; read by the handler of an error */
-	int64		sequence_number;	/* of the event at hand or folded last */
+	int64		sequence_number;	/* of the current event or folded last */
 } MakoFold;
 
 extern MakoFold *mako_fold_create(const MakoPlan *plan);
@@ -78,7 +78,7 @@ typedef struct MakoMoment
 
 typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
 
-/* What replaying needs beside the fold at hand; lives in the context in which it was created. */
+/* What replaying needs beside the current fold; lives in the context in which it was created. */
 typedef struct MakoReplay
 {
 	MemoryContext context;
@@ -120,9 +120,9 @@ typedef struct MakoBatch
 	void		(*pause) (void *argument);	/* between subtransactions; or NULL */
 	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
 	void	   *argument;
-	List	   *refused;		/* streams that were refused in the subtransaction at hand */
-	int			begin;			/* where the subtransaction at hand began */
-	int			next;			/* the stream at hand */
+	List	   *refused;		/* streams that were refused in the current subtransaction */
+	int			begin;			/* where the current subtransaction began */
+	int			next;			/* the current stream */
 	int			end;			/* where the subtransaction stops */
 } MakoBatch;
 
@@ -181,7 +181,7 @@ typedef struct MakoRecordedMove
 	bool		is_copy;		/* the snapshot that it took along then: no move by itself */
 	char	   *workflow_id;	/* of the snapshot, like the next two */
 	int			state_schema_version;
-	Datum		state;			/* as it is stored; (Datum) 0 where nobody asked for it */
+	Datum		state;			/* as it is stored; (Datum) 0 where it was not asked for */
 } MakoRecordedMove;
 
 /* The marks of some streams, in the order of sequence numbers and runs. */

@@ -3,11 +3,11 @@
  *	  The states of a stream, computed again: from its events, and through its recorded moves.
  *
  * This is what a migration did, told a second time and without trusting what the first time left behind: at a recorded move the state is
- * folded under the source and taken along the registered path, or, where only what came behind the moves is in question, it is the one
+ * folded under the source and taken along the registered path, or, where only what came after the moves is in question, it is the one
  * that the move has stored. Which workflow folds an event, and what becomes of a move that was never recorded, is as in replay.c.
  *
  * Moves are read for many streams at once and live in the current memory context, with the stored states that the caller asks for. A
- * retrace belongs to one stream; its state is in the memory of the fold at hand.
+ * retrace belongs to one stream; its state is in the memory of the current fold.
  */
 #include "fold/fold.h"
 
@@ -157,7 +157,7 @@ mako_history_load(MakoArchive *archive, const MakoStream *streams, int count, in
 		marks.first[++stream] = (int) rows.count;
 	mako_rows_free(&rows);
 
-	/* A snapshot beside a repointing is a copy of the boundary: the stream moved behind it. */
+	/* A snapshot beside a repointing is a copy of the boundary: the stream moved after it. */
 	for (int i = 0; i < count; i++)
 		for (int k = marks.first[i]; k < marks.first[i + 1]; k++)
 			for (int j = marks.first[i]; j < k; j++)
@@ -299,7 +299,7 @@ follow(MakoHistory *history, const MakoRecordedMove *mark)
 
 	if (history->trusts_moves)
 	{
-		/* Only the states under one workflow are wanted, and those are at hand. */
+		/* Only the states under one workflow are wanted, and those are known. */
 		enter(history, run->target_wf, mark->state);
 		return true;
 	}
@@ -319,7 +319,7 @@ follow(MakoHistory *history, const MakoRecordedMove *mark)
 	return true;
 }
 
-/* Begins with a stream from its first event, or behind a stored state; see MakoHistory. */
+/* Begins with a stream from its first event, or after a stored state; see MakoHistory. */
 void
 mako_history_begin(MakoHistory *history, const MakoRecordedMove *from)
 {
@@ -347,9 +347,9 @@ take_event(MakoHistory *history, const MakoEvent *event)
 	const char *written_under = NULL;
 	const char *workflow_id;
 
-	/* Before the stream goes anywhere: the state is none behind a gap. */
+	/* Before the stream goes anywhere: the state is none after a gap. */
 	mako_replay_check_next(history->stream, history->sequence_number + 1, event);
-	/* Nearly always it is the workflow at hand, which no text has to be made for. */
+	/* Nearly always it is the current workflow, which no text has to be made for. */
 	if (history->workflow_id == NULL || !mako_replay_written_under(event, history->workflow_id))
 		written_under = TextDatumGetCString(event->workflow_id);
 	workflow_id = folding_workflow(history, written_under != NULL ? written_under : history->workflow_id, event->sequence_number);
@@ -370,7 +370,7 @@ take_event(MakoHistory *history, const MakoEvent *event)
 
 /*
  * Goes on to a sequence number, and through the moves there; false when something on the way is refused, which the main fold knows then.
- * The reader is at the event behind the one folded last. Calls back after every event and every move, and at the beginning.
+ * The reader is at the event after the one folded last. Calls back after every event and every move, and at the beginning.
  */
 bool
 mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_number)

@@ -4,12 +4,12 @@
  *
  * A stream starts from its boundary or from the initial state, and its events from there on were written under the workflow that it
  * runs under. There are two exceptions. A stream that moved without a snapshot (mako.repointed) has older events of its former
- * workflow, which belong to the same state. And where a migration snapshot is missing, because a history was imported or somebody
- * disabled a trigger, the history is replayed from the first event: under each workflow in turn, and through the registered steps in
+ * workflow, which belong to the same state. And where a migration snapshot is missing, because a history was imported or a
+ * trigger was disabled, the history is replayed from the first event: under each workflow in turn, and through the registered steps in
  * between. So every state can be computed again, and no snapshot's loss goes unnoticed.
  *
- * An event of another workflow in the middle of a stream that neither left its workflow nor came back is just mislabelled, by somebody
- * who got past the triggers: what a stream runs under, its head decides.
+ * An event of another workflow in the middle of a stream that neither left its workflow nor came back is just mislabelled, by a write
+ * that got past the triggers: what a stream runs under, its head decides.
  */
 #include "fold/fold.h"
 
@@ -286,7 +286,7 @@ tell_fold(const MakoReplay *replay, const MakoFold *fold, Datum event_type)
 
 /*
  * Folds a stream's events to its head, from where it starts: stream->start, or the initial state. The fold's source is the workflow
- * that the stream runs under, and the reader is at the stream's first event behind the start. False when the stream is refused.
+ * that the stream runs under, and the reader is at the stream's first event after the start. False when the stream is refused.
  */
 bool
 mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader)

@@ -1,6 +1,6 @@
 /*
  * streams.c
- *	  The streams of a workflow in passing: read, folded by somebody and forgotten. No locks, no writes, so it works in read-only
+ *	  The streams of a workflow in passing: read, folded by a caller and forgotten. No locks, no writes, so it works in read-only
  *	  transactions and on a standby.
  *
  * Heads come from one cursor with the active snapshot, in stream_no order, the events of a batch from another one, in key order. A survey's

@@ -135,7 +135,7 @@ is_trusted(Oid role, Oid extension_owner)
 	return role == extension_owner || superuser_arg(role);
 }
 
-/* Returns the role that may create in a schema and is not trusted; ACL_ID_PUBLIC for everybody; -1 for none. */
+/* Returns the role that may create in a schema and is not trusted; ACL_ID_PUBLIC for all; -1 for none. */
 static int64
 untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid extension_owner)
 {

@@ -84,7 +84,7 @@ mako_gate_enter(Oid owner)
 
 /*
  * The same for a trigger of the store, as the owner of its table. What a superuser or the caller himself wrote
- * lends nobody rights; so it need not be restricted, and constraints may be deferred. A caller after SET ROLE or
+ * lends no rights; so it need not be restricted, and constraints may be deferred. A caller after SET ROLE or
  * SET SESSION AUTHORIZATION is not himself: what he leaves behind could go on after RESET.
  */
 MakoGate
@@ -152,7 +152,7 @@ end_computation(const MakoComputation *computation)
 
 /*
  * Enters the gate to evaluate a registered function. A policy that would hide rows from its owner
- * raises: a state must not depend on which rows somebody may see.
+ * raises: a state must not depend on which rows a role may see.
  */
 MakoEvaluation
 mako_gate_begin_evaluation(Oid owner)
@@ -241,7 +241,7 @@ mako_gate_init(void)
  * styles and lc_* decide how values are read and printed, the others what a text in a body means.
  * Dates must be unambiguous: with YMD, 01/02/2024 is an error instead of a guess. A function can
  * catch an error and read its message, and reports keep messages: hence lc_messages. The settings
- * of PL/pgSQL exist once its library is loaded, or once somebody has set them: fix_setting().
+ * of PL/pgSQL exist once its library is loaded, or once they have been set: fix_setting().
  */
 static const struct
 {
@@ -276,7 +276,7 @@ static const struct
  * Gives a setting a value in the current level, unless it has that value already. The setting of a
  * library that is not loaded does not exist, and will begin with the server's default, unless it has
  * been set nevertheless: what holds that value until then gets ours on top, and the library takes
- * over both. Some settings are a superuser's to change; nobody chooses these values.
+ * over both. Some settings are a superuser's to change; these values are no choice of a user's.
  */
 static void
 fix_setting(const char *name, const char *value)

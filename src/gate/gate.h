@@ -49,7 +49,7 @@ typedef struct MakoStatement
 	bool		may_defer;		/* constraints of what it writes may be checked when the transaction ends */
 	bool		verbatim;		/* the text has names of others: %s and mako. in it stand for themselves */
 	const char *needs;			/* "mako.x mako.y": tables that functions in it read for the caller; or NULL */
-	Oid			relation;		/* somebody's relation that it is about; InvalidOid: ours */
+	Oid			relation;		/* a relation of another owner that it is about; InvalidOid: ours */
 	/* Private to sql.c, as is the plan. */
 	bool		is_known;		/* what it names: the next two */
 	bool		names_schema;

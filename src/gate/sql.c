@@ -9,8 +9,8 @@
  * have been checked. A caller whom a policy of a table concerns executes the statement himself, as
  * he would without the extension: the policy asks who he is.
  *
- * Results are freed by whoever asked for them; in a long run a forgotten tuptable is a leak that nobody
- * sees until it is a gigabyte. Values are read with the type that the reader expects, which is checked.
+ * The caller that asked for results frees them; in a long run a forgotten tuptable is a leak that is not
+ * seen until it is a gigabyte. Values are read with the type that the reader expects, which is checked.
  * SPI leaves its own memory context as the current one, which lasts as long as the connection; every
  * function here puts the caller's back.
  */
@@ -353,7 +353,7 @@ make_constraints_immediate(const List *written)
 /*
  * Makes all deferrable constraints immediate, until mako_sql_defer_again() or the end of the transaction: what a trigger of a dependent or of the
  * store writes may lead to any table. What the caller's transaction has deferred so far is checked at once, as the caller, whose settings must be
- * the current ones. Nobody can tell from outside whose event a deferred one is, so it could not be told from a run's.
+ * the current ones. From outside it cannot be told whose event a deferred one is, so it could not be told from a run's.
  */
 void
 mako_sql_check_deferred(void)
@@ -594,7 +594,7 @@ take_rows(void)
 	return rows;
 }
 
-/* Executes a statement whose rows nobody wants; returns how many rows it was about. */
+/* Executes a statement whose rows are not wanted; returns how many rows it was about. */
 uint64
 mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls)
 {
@@ -678,7 +678,7 @@ mako_sql_execute_together(const List *statements, Datum *values)
 	pfree(executors);
 }
 
-/* Raises that a statement wrote fewer rows than it should have: a trigger or rule of somebody else's has swallowed some. */
+/* Raises that a statement wrote fewer rows than it should have: a trigger or rule of another owner has swallowed some. */
 void
 mako_sql_raise_swallowed(const char *table, uint64 expected)
 {

@@ -4,7 +4,7 @@
  *
  * The server looks for relations and types in the session's temporary schema, too: first of all, where a
  * path does not name it, and last, where it does. A function that names a table or type without its
- * schema may find one that somebody else made. In an ordinary call, that does no harm: the function runs
+ * schema may find one that another role made. In an ordinary call, that does no harm: the function runs
  * as its caller, who made it. Behind the gate it runs as its owner, and so would what the temporary object
  * evaluates: a domain's check, a view, a default. So nothing is run as a role while an object that
  * evaluates something is there and belongs to a role without the rights of that one. A plain temporary

@@ -24,12 +24,12 @@ typedef struct Inspection
 	MakoCheck *check;
 	Oid			owner;			/* who runs all of it */
 	List	   *functions;		/* looked through or about to be */
-	Oid			function;		/* the one at hand */
+	Oid			function;		/* the current one */
 	List	   *trees;			/* its body */
 	bool		visible;
 } Inspection;
 
-/* Adds a finding about the function at hand. */
+/* Adds a finding about the current function. */
 static void
 add_about_body(Inspection *inspection, const char *code, const char *message, const char *hint)
 {
@@ -54,7 +54,7 @@ depends_on_session(Form_pg_proc form)
 		(strncmp(name, "has_", 4) == 0 && length > 10 && strcmp(name + length - 10, "_privilege") == 0);
 }
 
-/* Judges a function that is called in the body at hand; a callback of check_functions_in_node(). */
+/* Judges a function that is called in the current body; a callback of check_functions_in_node(). */
 static bool
 judge_function(Oid function, void *context)
 {
@@ -82,7 +82,7 @@ judge_function(Oid function, void *context)
 	return false;
 }
 
-/* Judges a relation that is read in the body at hand. */
+/* Judges a relation that is read in the current body. */
 static void
 judge_relation(Inspection *inspection, Oid relation)
 {
@@ -119,7 +119,7 @@ judge_tree(Node *node, void *context)
 	return expression_tree_walker(node, judge_tree, context);
 }
 
-/* Looks through the body of the function at hand. */
+/* Looks through the body of the current function. */
 static void
 inspect_body(void *argument)
 {
@@ -130,7 +130,7 @@ inspect_body(void *argument)
 		(void) judge_tree((Node *) inspection->trees, inspection);
 }
 
-/* Explains the function at hand. */
+/* Explains the current function. */
 static void
 inspect_speed(void *argument)
 {

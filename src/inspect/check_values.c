@@ -54,12 +54,12 @@ typedef struct Variant
 	const char *message;		/* of the first refusal */
 } Variant;
 
-/* A workflow at hand. */
+/* The current workflow. */
 typedef struct Probe
 {
 	MakoCheck *check;
 	const char *source_wf;
-	const char *target_wf;		/* the workflow itself, or where the step at hand leads */
+	const char *target_wf;		/* the workflow itself, or where the current step leads */
 	MakoFold   *fold;			/* from source to target */
 	List	   *reached;		/* of MakoInstance: states that events lead to */
 	List	   *generated;		/* the same, from the state type definition */
@@ -272,7 +272,7 @@ is_known(const List *states, Jsonb *state)
 	return false;
 }
 
-/* All states of the workflow at hand. */
+/* All states of the current workflow. */
 static List *
 all_states(const Probe *probe)
 {
@@ -408,7 +408,7 @@ cause_of(const Attempt *attempt, const MakoInstance *state)
 	return cause;
 }
 
-/* Takes every state through the step at hand. */
+/* Takes every state through the current step. */
 static void
 probe_step(Probe *probe, const char *subject)
 {
@@ -492,7 +492,7 @@ note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 se
 	MemoryContextSwitchTo(old);
 }
 
-/* Takes a sample of the workflow's streams to the target at hand; says what cannot be folded only where it was not said before. */
+/* Takes a sample of the workflow's streams to the current target; says what cannot be folded only where it was not said before. */
 static void
 probe_streams(Probe *probe, const char *subject, int64 sample, bool tell_not_folded)
 {

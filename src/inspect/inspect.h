@@ -44,7 +44,7 @@ typedef struct MakoCheck
 	List	   *findings;
 	bool		has_store;		/* whose tables can be read */
 	List	   *functions;		/* oids: looked through already */
-	bool		skip_owner_check;	/* the owner of the function at hand may call everything */
+	bool		skip_owner_check;	/* the owner of the current function may call everything */
 } MakoCheck;
 
 /* A registered workflow or step. */

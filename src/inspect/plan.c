@@ -65,7 +65,7 @@ typedef struct Preview
 	bool		has_apply;		/* the source, like the next one */
 	bool		has_predicate;
 	List	   *blockers;		/* of char *, a sentence each */
-	int64		events;			/* behind the boundaries, of the streams that match */
+	int64		events;			/* after the boundaries, of the streams that match */
 	int64		without_state;	/* streams of a workflow without apply that have no snapshot at their version */
 } Preview;
 

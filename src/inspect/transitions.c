@@ -27,7 +27,7 @@ typedef struct Transition
 	bool		rests;			/* some stream is there now and in flight */
 } Transition;
 
-/* The counts of a workflow, and the stream at hand. */
+/* The counts of a workflow, and the current stream. */
 typedef struct Machine
 {
 	MakoFold   *fold;
@@ -36,7 +36,7 @@ typedef struct Machine
 	HTAB	   *transitions;
 	MemoryContext context;		/* of the transitions */
 	int64		failed;			/* streams */
-	List	   *path;			/* of the stream at hand */
+	List	   *path;			/* of the current stream */
 	char	   *at;				/* its state; NULL without a name */
 	int64		sequence_number;	/* of its last event */
 	MemoryContext stream_context;	/* of these; reset for each stream */
@@ -432,7 +432,7 @@ draw(const Machine *machine)
 	{
 		const StateNode *node = lfirst(cell);
 
-		/* Without a predicate nobody says what is in flight. */
+		/* Without a predicate it is not known what is in flight. */
 		if (node->is_reached && !node->leads_on && !(has_predicate && node->rests))
 			appendStringInfo(&out, "    %s --> [*]\n", node->id);
 	}

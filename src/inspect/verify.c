@@ -61,7 +61,7 @@ static MakoStatement select_earlier = {
 	3, {INT8OID, INT8OID, INT8OID}
 };
 
-/* Under which workflows the events before and behind a move were written. */
+/* Under which workflows the events before and after a move were written. */
 static MakoStatement select_sides = {
 	"SELECT (SELECT v.workflow_id FROM mako.event v WHERE v.stream_no OPERATOR(pg_catalog.=) $1"
 	"  AND v.sequence_number OPERATOR(pg_catalog.=) $2),"
@@ -70,7 +70,7 @@ static MakoStatement select_sides = {
 	2, {INT8OID, INT8OID}
 };
 
-/* What may be wrong, as users see it; errors follow behind a colon. */
+/* What may be wrong, as users see it; errors follow a colon. */
 #define STATE_DIFFERS "state differs"
 #define SCHEMA_VERSION_DIFFERS "state schema version differs"
 #define WORKFLOW_DIFFERS "workflow differs"
@@ -104,7 +104,7 @@ typedef struct Saved
 	Finding    *difference;		/* noted; NULL while there is none */
 } Saved;
 
-/* What is at hand of a stream beside its head. */
+/* What is known of a stream beside its head. */
 typedef struct Member
 {
 	const MakoRecordedMove *marks;
@@ -130,7 +130,7 @@ typedef struct Proof
 	const char *workflow_id;	/* that it folds */
 	MemoryContext batch_context;	/* marks, states, findings */
 	MemoryContext scratch;		/* flat states; reset for each stream */
-	MakoStream *streams;		/* the batch at hand */
+	MakoStream *streams;		/* the current batch */
 	Member	   *members;		/* as many */
 } Proof;
 
@@ -279,18 +279,18 @@ has_moved_on(const Proof *proof, const Member *member)
 }
 
 /*
- * Notes a move that is not where the workflow changed; before and behind tell whether the event before it is the source's, and the one
- * behind it the target's.
+ * Notes a move that is not where the workflow changed; before and after tell whether the event before it is the source's, and the one
+ * after it the target's.
  */
 static void
-check_sides(const Proof *proof, Member *member, bool before, bool behind)
+check_sides(const Proof *proof, Member *member, bool before, bool after)
 {
 	const MakoRunRow *run = proof->run;
 
 	member->sides_known = true;
 	before = before || place_of(member) == 0 || has_neighbour(proof, member, false);
-	behind = behind || !run->update_registry || has_neighbour(proof, member, true);
-	if (!before || !behind)
+	after = after || !run->update_registry || has_neighbour(proof, member, true);
+	if (!before || !after)
 		note(proof, member, number_of(member), MISPLACED, (Datum) 0, (Datum) 0);
 }
 
@@ -301,7 +301,7 @@ check_marks(const Proof *proof, const MakoStream *stream, Member *member)
 	const MakoRunRow *run = proof->run;
 	const MakoWorkflow *target = proof->fold->plan->workflows[proof->fold->plan->steps];
 	const MakoRecordedMove *snapshot = member->snapshot;
-	/* Where it took a boundary along, the stream moved behind that; what is damaged may say otherwise. */
+	/* Where it took a boundary along, the stream moved after that; what is damaged may say otherwise. */
 	int64		last = Max(place_of(member), number_of(member));
 
 	if (last > stream->version)
@@ -413,7 +413,7 @@ check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, Mak
 		find_difference(proof, stream, member);
 }
 
-/* Reads on to the event behind the move, and checks under which workflows the events there were written. */
+/* Reads on to the event after the move, and checks under which workflows the events there were written. */
 static void
 check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoHistory *history, MakoReader *reader)
 {
@@ -422,7 +422,7 @@ check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoHi
 	const MakoEvent *event;
 	bool		before = history->is_source;
 
-	/* Nothing is folded on the way to a repointing: what the state is there, nobody has stored. */
+	/* Nothing is folded on the way to a repointing: the state there is not stored. */
 	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -458,10 +458,10 @@ check_unread_sides(const Proof *proof, const MakoStream *stream, Member *member)
 	Datum		values[] = {Int64GetDatum(stream->stream_no), Int64GetDatum(place_of(member))};
 	MakoRows	rows = mako_sql_query_snapshot(&select_sides, values, NULL);
 	const char *before = mako_row_text(&rows, 0, 1);
-	const char *behind = mako_row_text(&rows, 0, 2);
+	const char *after = mako_row_text(&rows, 0, 2);
 
 	check_sides(proof, member, before == NULL || strcmp(before, proof->run->source_wf) == 0,
-				behind == NULL || strcmp(behind, proof->run->target_wf) == 0);
+				after == NULL || strcmp(after, proof->run->target_wf) == 0);
 	mako_rows_free(&rows);
 }
 
@@ -476,7 +476,7 @@ typedef struct Visit
 
 /*
  * Compares the saved states at this point; a MakoHistory's visit. A stream that left the workflow and came back without an event in between
- * had two states there, and nobody knows which of them was saved.
+ * had two states there, and it is not known which of them was saved.
  */
 static void
 visit_saved(void *argument, const MakoHistory *history)
@@ -588,7 +588,7 @@ fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 seq
 	add_row(proof, stream->stream_id, &failure, sequence_number);
 }
 
-/* Finds the marks of the run, of each stream at hand. */
+/* Finds the marks of the run, of each stream of the batch. */
 static void
 find_marks_of_run(const Proof *proof, int count)
 {
@@ -608,7 +608,7 @@ find_marks_of_run(const Proof *proof, int count)
 	}
 }
 
-/* The move behind which everything is that an application has saved of a stream; NULL: from the first event on. */
+/* The move after which everything is that an application has saved of a stream; NULL: from the first event on. */
 static const MakoRecordedMove *
 find_start(const Proof *proof, const Member *member)
 {
@@ -630,7 +630,7 @@ find_start(const Proof *proof, const Member *member)
 	return start;
 }
 
-/* Reads what applications have saved of the streams at hand, and finds the moves from which on that has to be computed again. */
+/* Reads what applications have saved of the streams of the batch, and finds the moves from which on that has to be computed again. */
 static void
 load_saved(const Proof *proof, int count)
 {

@@ -66,7 +66,7 @@ typedef struct MakoJsonMember
 
 /*
  * Lives in the memory context in which it was made. Only read-only pointers to it are handed out, and it changes no more, unless it is a
- * box: that gets another value when nobody can need the one before (mako_json_put_into()).
+ * box: that gets another value when the one before cannot be needed any more (mako_json_put_into()).
  */
 struct MakoJson
 {
@@ -169,7 +169,7 @@ mako_json_read(Datum datum)
 	return value;
 }
 
-/* A jsonb datum that is not in somebody's box: the same one, unless it is in one. */
+/* A jsonb datum that is not in a box of another value: the same one, unless it is in one. */
 static inline Datum
 mako_json_take_out(Datum datum)
 {

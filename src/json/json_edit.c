@@ -21,7 +21,7 @@ copy_tree(const MakoJsonValue *value, uint32 more)
 	return tree;
 }
 
-/* Removes a member of a tree that nobody else has seen. */
+/* Removes a member of a tree that no other code has seen. */
 static void
 remove_member(MakoJson *tree, uint32 index)
 {

@@ -161,7 +161,7 @@ native_jsonb_extract_path_text(PG_FUNCTION_ARGS)
 	}
 }
 
-/* jsonb_typeof(): the answers are texts that nobody has to allocate. */
+/* jsonb_typeof(): the answers are texts that need not be allocated. */
 Datum
 native_jsonb_typeof(PG_FUNCTION_ARGS)
 {

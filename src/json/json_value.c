@@ -20,7 +20,7 @@ const ExpandedObjectMethods mako_json_methods = {flat_size, flatten_into};
 
 /* ---- from the format of jsonb ----------------------------------------------------------------------------------------------- */
 
-/* Where the data of a container begin: behind its entries. */
+/* Where the data of a container begin: after its entries. */
 static inline const char *
 data_of(const JsonbContainer *container)
 {
@@ -29,7 +29,7 @@ data_of(const JsonbContainer *container)
 	return (const char *) &container->children[JsonContainerIsObject(container) ? 2 * entries : entries];
 }
 
-/* Where the data of the entry behind an entry begin, which itself begins at an offset. */
+/* Where the data of the entry after an entry begin, which itself begins at an offset. */
 static inline uint32
 entry_end(JEntry entry, uint32 offset)
 {
@@ -134,7 +134,7 @@ set_from_index(MakoJsonValue *value, const JsonbContainer *container, const char
 	set_from_entry(value, entry, data, offset, entry_end(entry, offset));
 }
 
-/* The value of a jsonb datum that takes more than a look: toasted, a scalar, or expanded by somebody else. */
+/* The value of a jsonb datum that takes more than a look: toasted, a scalar, or expanded by other code. */
 void
 mako_json_read_any(Datum datum, MakoJsonValue *value)
 {
@@ -167,7 +167,7 @@ find_in_few(const JsonbContainer *container, const char *data, const char *key, 
 	const JEntry *entries = container->children;
 	uint32		offset = 0;
 
-	/* Keys have lengths in all entries: the first one's end is its length, and the next end would come behind the last key. */
+	/* Keys have lengths in all entries: the first one's end is its length, and the next end would come after the last key. */
 	for (uint32 i = 0; i < count; i++)
 	{
 		uint32		key_length = JBE_OFFLENFLD(entries[i]);
@@ -273,7 +273,7 @@ mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, Mak
 	return mako_json_field_near(object, key, length, field, &number);
 }
 
-/* Finds a field by the number of its member in a stored object; false when it is another one, or too far behind. */
+/* Finds a field by the number of its member in a stored object; false when it is another one, or too far away. */
 static inline bool
 guess_field(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field, uint32 number)
 {
@@ -453,7 +453,7 @@ mako_json_box(void)
 	return new_header(0);
 }
 
-/* A value as a jsonb datum in a box, which whoever owns the box uses again when nobody needs the datum any more. */
+/* A value as a jsonb datum in a box, which the owner of the box uses again when the datum is not needed any more. */
 Datum
 mako_json_put_into(MakoJson *box, const MakoJsonValue *value)
 {
@@ -532,7 +532,7 @@ put_value(char *base, Size offset, const MakoJsonValue *value, uint32 *entry_typ
 	return offset;
 }
 
-/* Puts the entry of this number, whose data lie between two offsets behind the start of all data. */
+/* Puts the entry of this number, whose data lie between two offsets after the start of all data. */
 static inline void
 put_entry(char *base, JEntry *entries, uint32 index, uint32 type, Size start, Size end)
 {

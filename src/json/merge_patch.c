@@ -5,7 +5,7 @@
  * Members that are gone are null in the patch, members that are new or different have their new value, objects on both sides are
  * compared member by member, and everything else, arrays too, is replaced as a whole. Since null means gone, RFC 7396 cannot express a
  * member that is set to null. Such a member stands in the patch as null, like one that is gone: a reader sees that it has changed, and
- * whoever applies the patch gets the new document without that member.
+ * a program that applies the patch gets the new document without that member.
  *
  * The patch is made in the current memory context.
  */

@@ -3,7 +3,7 @@
  *	  The runs in the audit trail: begun, counted batch by batch, ended, or closed because another one takes their place.
  *
  * A row of mako.migration_run is final once its run has ended. That of a batched run is, with its batches, all that a later call needs to
- * go on with it; of each source at most one is unfinished. A trigger of somebody's that swallows a row of the trail ends the run.
+ * go on with it; of each source at most one is unfinished. A trigger of another owner that swallows a row of the trail ends the run.
  */
 #include "migrate/batched.h"
 
@@ -64,7 +64,7 @@ static MakoStatement insert_batch = {
 	9, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
 };
 
-/* What there is to do for a run: the last stream, how many there are, and how many of them behind the one that it has come to. */
+/* What there is to do for a run: the last stream, how many there are, and how many of them after the one that it has come to. */
 static MakoStatement select_population = {
 	"SELECT COALESCE(pg_catalog.max(s.stream_no), 0), pg_catalog.count(*),"
 	" pg_catalog.count(*) FILTER (WHERE s.stream_no OPERATOR(pg_catalog.>) $3)"
@@ -148,7 +148,7 @@ mako_audit_end(MakoReport *report)
 }
 
 /*
- * Closes a batched run that nobody is going to finish, on behalf of the run that is begun instead. Its batches count what they have done,
+ * Closes a batched run that is not going to be finished, on behalf of the run that is begun instead. Its batches count what they have done,
  * so its counts are right; what it skips is never counted.
  */
 void

@@ -42,12 +42,12 @@ typedef struct Call
 	int			lock_timeout;	/* ms */
 	MemoryContext context;
 	MemoryContext batch_context;
-	MakoConnection connection;	/* of the transaction at hand */
+	MakoConnection connection;	/* of the current transaction */
 } Call;
 
 /* ---- transactions ----------------------------------------------------------------------------------------------------------- */
 
-/* Begins to work in the transaction at hand, in the context of a batch. */
+/* Begins to work in the current transaction, in the context of a batch. */
 static void
 begin(Call *call)
 {
@@ -85,7 +85,7 @@ pause_batches(const Call *call)
 		ResetLatch(MyLatch);
 	}
 	if (call->pause > 0)
-		mako_sql_commit();		/* the transaction at hand is as old as the pause, and now() is what its rows tell */
+		mako_sql_commit();		/* the current transaction is as old as the pause, and now() is what its rows tell */
 }
 
 /* ---- the batches ------------------------------------------------------------------------------------------------------------ */
@@ -116,7 +116,7 @@ migrate_busy(Call *call, MakoBatchedRun *run, const int64 *busy, int count)
 	}
 }
 
-/* Goes through the streams of a run in the order of their numbers; the second time around, through those that are left, behind position. */
+/* Goes through the streams of a run in the order of their numbers; the second time around, through those that are left, after position. */
 static void
 migrate_in_batches(Call *call, MakoBatchedRun *run, bool again, int64 position)
 {
@@ -245,7 +245,7 @@ reports_to_datum(Call *call, List *reports, Oid type)
 	return PointerGetDatum(array);
 }
 
-/* Makes the runs of a call, in the transaction at hand: one, or one a workflow of a version. */
+/* Makes the runs of a call, in the current transaction: one, or one a workflow of a version. */
 static void
 make_runs(Call *call, const MakoRequest *request, bool whole_version)
 {
@@ -276,7 +276,7 @@ run_call(Call *call, const MakoRequest *request, bool whole_version, Oid report_
 	Datum		array;
 
 	mako_sql_connect_procedure();
-	mako_sql_commit();			/* the transaction at hand has a snapshot already, so it cannot become READ COMMITTED */
+	mako_sql_commit();			/* the current transaction has a snapshot already, so it cannot become READ COMMITTED */
 	begin(call);
 	make_runs(call, request, whole_version);
 	for (int i = 0; i < call->count; i++)

@@ -3,7 +3,7 @@
  *	  What is left on a format version, and the ways in which a version ends: drain, retire, reactivate.
  *
  * Whether a process is in flight is told by its workflow's own predicate over its state, so its events are folded. What cannot be folded
- * counts as in flight: nobody can say that it is finished.
+ * counts as in flight: it cannot be told that it is finished.
  */
 #include "migrate/migrate.h"
 
@@ -217,7 +217,7 @@ mako_coverage(PG_FUNCTION_ARGS)
 
 /* ---- drain, retire, reactivate ---------------------------------------------------------------------------------------------- */
 
-/* Connects, and keeps everybody out who would write under the version until the transaction ends. */
+/* Connects, and keeps out all that would write under the version until the transaction ends. */
 static MakoConnection
 close_version(const char *format_version, const char *function)
 {

@@ -47,7 +47,7 @@ typedef struct MakoTally
 {
 	int64		max_errors;		/* -1: any number */
 	int64		failed;			/* in all runs */
-	bool		in_batches;		/* something is committed already; by the run at hand: */
+	bool		in_batches;		/* something is committed already; by the current run: */
 	int64		committed_migrated;
 	int64		committed_failed;
 	List	   *reports;		/* in the order of the runs */
@@ -109,7 +109,7 @@ extern bool mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *
 /* ---- dependent.c: the tables that follow ------------------------------------------------------------------------ */
 
 /*
- * A dependent belongs to somebody else than the store. Whatever the server runs because of the change (its triggers, rules, defaults,
+ * A dependent belongs to another owner than the store. Whatever the server runs because of the change (its triggers, rules, defaults,
  * policies) runs as its owner, who is recorded when it is added.
  */
 

@@ -45,7 +45,7 @@ mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, cons
 	}
 	if (reader == NULL && !mover->needs_state && !stream->boundary_missing)
 	{
-		/* A boundary holds for the target too: the events behind it belong to the same state as before. */
+		/* A boundary holds for the target too: the events after it belong to the same state as before. */
 		if (stream->start > 0)
 		{
 			mako_replay_check_schema_version(mover->plan->workflows[0], stream);

@@ -3,7 +3,7 @@
  *	  mako_revert(): undoes a run, stream by stream, where nothing came after it.
  *
  * The streams of the run come from one cursor, a batch at a time, in stream_no order, and their heads are locked. What stands against a
- * stream is looked for behind the locks, so that nothing is missed that others committed while we waited. The others wait in a writer,
+ * stream is looked for after the locks, so that nothing is missed that others committed while we waited. The others wait in a writer,
  * which marks their snapshots instead of writing some and repoints heads and dependents as it does for a migration the other way. The
  * run itself holds the locks of such a migration, so neither overtakes the other.
  *
@@ -396,7 +396,7 @@ work(void *argument)
 	read_run(revert);
 	revert->tally.max_errors = -1;
 	revert->report = mako_report_create(revert->target_wf, revert->source_wf, &revert->tally);
-	/* Whoever is at a batched run holds its source; once we do, it can only have come to its end. */
+	/* The session that is at a batched run holds its source; once we do, the run can only have come to its end. */
 	if (!revert->finished)
 		mako_fence_lock_source(revert->source_wf);
 	mako_fence_lock_source(revert->target_wf);

@@ -55,7 +55,7 @@ typedef struct Pass
 	bool		heads_ended;
 	MakoSeen   *seen;			/* heads that it has brought */
 	MemoryContext batch_context;	/* heads and boundaries */
-	MakoStream *streams;		/* the batch at hand, there */
+	MakoStream *streams;		/* the current batch, there */
 	int			stream_count;
 	MakoHeapOrder *heap_order;			/* or NULL */
 } Pass;
@@ -124,7 +124,7 @@ take_batch(Pass *pass, MakoStream *streams, int count, bool gathered)
 	PopActiveSnapshot();
 }
 
-/* Finds the states that the batch at hand starts from, with a snapshot of after the locks. */
+/* Finds the states that the current batch starts from, with a snapshot of after the locks. */
 static void
 load_states(Pass *pass)
 {
@@ -159,7 +159,7 @@ fetch_batch(Pass *pass)
 
 /* ---- key order -------------------------------------------------------------------------------------------------------------- */
 
-/* Migrates the batch at hand, whose heads are locked. */
+/* Migrates the current batch, whose heads are locked. */
 static void
 migrate_batch(Pass *pass)
 {
@@ -170,7 +170,7 @@ migrate_batch(Pass *pass)
 	MemoryContextSwitchTo(old);
 }
 
-/* Migrates the batch at hand and every one behind it. */
+/* Migrates the current batch and every one after it. */
 static void
 migrate_in_key_order(Pass *pass)
 {
@@ -215,7 +215,7 @@ open_heads(Pass *pass, const int64 *found, int found_count)
 }
 
 /*
- * Opens it for the first time, and remembers what it is about to go through. The snapshot is taken behind the cursor's, so that it knows
+ * Opens it for the first time, and remembers what it is about to go through. The snapshot is taken after the cursor's, so that it knows
  * every head that the cursor does.
  */
 static void
@@ -321,7 +321,7 @@ migrate_left_out(Pass *pass)
 
 /* ---- heap order ------------------------------------------------------------------------------------------------------------- */
 
-/* Gives the batch at hand to the scan, whose next events may be of its streams. */
+/* Gives the current batch to the scan, whose next events may be of its streams. */
 static void
 expect_batch(Pass *pass)
 {
@@ -367,7 +367,7 @@ withdraw_doubtful(Pass *pass)
 			mako_heap_order_leave(pass->heap_order, stream_nos[i]);
 }
 
-/* Migrates the batch at hand and every one behind it while all events pass by once; then what that has left. */
+/* Migrates the current batch and every one after it while all events pass by once; then what that has left. */
 static void
 migrate_in_heap_order(Pass *pass)
 {
@@ -657,7 +657,7 @@ typedef struct Wait
 	int			locked;			/* 1, or 0 when the stream has gone elsewhere */
 } Wait;
 
-/* Locks a head that somebody else has. */
+/* Locks a head that another transaction has. */
 static void
 wait_for_head(void *argument)
 {
@@ -685,9 +685,9 @@ lock_busy(Pass *pass, int64 stream_no, int milliseconds)
 }
 
 /*
- * Migrates some streams of a batched run, in the order of their numbers, in the transaction at hand, which the caller commits. Those that
- * somebody else has locked are left out and returned in busy, which has room for all; or, where wait says how many milliseconds (it is not
- * negative), waited for, in which case there is only one stream: no head is held while another one is waited for, so that nobody can
+ * Migrates some streams of a batched run, in the order of their numbers, in the current transaction, which the caller commits. Those that
+ * another transaction has locked are left out and returned in busy, which has room for all; or, where wait says how many milliseconds (it is not
+ * negative), waited for, in which case there is only one stream: no head is held while another one is waited for, so that no two can
  * wait for us the other way round. The counts of the run are right once the transaction is committed; an error ends the call.
  */
 void

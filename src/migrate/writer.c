@@ -6,7 +6,7 @@
  * fails is it halved, again and again, until the stream that cannot be written stands alone. So a pass over a million streams has some
  * dozens of writing subtransactions, not a million, however many workflows they belong to.
  *
- * Snapshots and heads go straight to their tables (table_write.c), and by a statement where somebody has given a table more to do. Either
+ * Snapshots and heads go straight to their tables (table_write.c), and by a statement where its owner has given a table more to do. Either
  * way of the one goes with either way of the other, and is chosen at every flush.
  */
 #include "migrate/migrate.h"

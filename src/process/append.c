@@ -101,7 +101,7 @@ typedef struct Request
 
 /* ---- starting --------------------------------------------------------------------------------------------------------------- */
 
-/* Raises why the head of a new process was not inserted: it is there already, under whatever tenant, or somebody's trigger has swallowed it. */
+/* Raises why the head of a new process was not inserted: it is there already, under whatever tenant, or a trigger of another owner has swallowed it. */
 static void
 raise_not_inserted(Datum stream_id)
 {
@@ -279,7 +279,7 @@ column_parameter(const Request *request, int column, char *null)
 											  event_column_type[column], length, by_value, align));
 }
 
-/* Inserts the events behind the head, with the caller's rights. */
+/* Inserts the events after the head, with the caller's rights. */
 static void
 insert(const MakoStream *stream, const Request *request)
 {

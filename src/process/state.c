@@ -2,8 +2,8 @@
  * state.c
  *	  Reading a process: its state, what an engine resumes from, its events, its history; and its periodic snapshots.
  *
- * The state of a stream is its newest valid snapshot and the events behind it. Migration snapshots are final; a periodic one is only a
- * cache: it counts if it lies behind the boundary, belongs to the workflow that the stream runs under now and fits that workflow's
+ * The state of a stream is its newest valid snapshot and the events after it. Migration snapshots are final; a periodic one is only a
+ * cache: it counts if it lies after the boundary, belongs to the workflow that the stream runs under now and fits that workflow's
  * state schema version, type and domain. So losing periodic snapshots, or keeping bad ones, changes no state. Everything is read with the
  * statement's snapshot: head, stored state and events are of one moment.
  */
@@ -91,7 +91,7 @@ is_valid(MakoFold *fold, Datum state)
 }
 
 /*
- * Finds the stored state that a stream starts from: the newest valid periodic snapshot behind the boundary, or the boundary. The fold is
+ * Finds the stored state that a stream starts from: the newest valid periodic snapshot after the boundary, or the boundary. The fold is
  * NULL where the workflow is not registered: then nothing is known that a snapshot would have to fit.
  */
 static void
@@ -101,7 +101,7 @@ find_start(MakoStream *stream, MakoFold *fold)
 	int64		newest = stream->version;
 
 	mako_stream_load_states(stream, 1);
-	/* A boundary is never ignored, whatever lies behind it. */
+	/* A boundary is never ignored, whatever lies after it. */
 	if (workflow != NULL && stream->start > 0 && !stream->boundary_missing)
 		mako_replay_check_schema_version(workflow, stream);
 	for (;;)
@@ -223,7 +223,7 @@ mako_state(PG_FUNCTION_ARGS)
 
 /* ---- events ----------------------------------------------------------------------------------------------------------------- */
 
-/* Adds the events of a stream behind a sequence number; column says where each of their columns goes in the row. */
+/* Adds the events of a stream after a sequence number; column says where each of their columns goes in the row. */
 static void
 add_events(MakoRowSet *result, const MakoStream *stream, int64 after, const int *column)
 {
@@ -251,7 +251,7 @@ add_events(MakoRowSet *result, const MakoStream *stream, int64 after, const int 
 	mako_cursor_close(cursor);
 }
 
-/* The events of a stream behind a sequence number. */
+/* The events of a stream after a sequence number. */
 Datum
 mako_load(PG_FUNCTION_ARGS)
 {
@@ -275,7 +275,7 @@ fold_if_registered(const char *workflow_id)
 	return mako_definition_fingerprint(workflow_id) == NULL ? NULL : mako_fold_borrow(workflow_id);
 }
 
-/* What an engine that folds itself goes on from: a row with a state, and the events behind it. */
+/* What an engine that folds itself goes on from: a row with a state, and the events after it. */
 Datum
 mako_resume(PG_FUNCTION_ARGS)
 {

@@ -123,7 +123,7 @@ mako_event_index_open(void)
 	return lookup;
 }
 
-/* Goes to the events of a stream behind a sequence number. */
+/* Goes to the events of a stream after a sequence number. */
 void
 mako_event_index_stream(MakoEventIndex *lookup, int64 stream_no, int64 start)
 {

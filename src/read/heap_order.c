@@ -2,9 +2,9 @@
  * heap_order.c
  *	  Many matches: one pass over the events in heap order, which collects them until a stream has all of them.
  *
- * A stream is open from the moment its head is locked until there are as many events behind its start as its head's version says; then
+ * A stream is open from the moment its head is locked until there are as many events after its start as its head's version says; then
  * it is complete, is handed out to be folded like any other, and its memory is freed. Heads come in stream_no order, whenever an event
- * of a stream behind the last one arrives: numbers are given in the order of the first events, so that the open streams are a window
+ * of a stream after the last one arrives: numbers are given in the order of the first events, so that the open streams are a window
  * that moves over the table. Events may lie in any order; that costs memory, and then time.
  *
  * Whatever is out of the ordinary is not judged here. A stream whose events are not exactly those that its head speaks of, that is
@@ -169,8 +169,8 @@ struct MakoHeapOrder
 };
 
 /*
- * How many streams are handed out together: few enough for the processor to have their events at hand, enough for a subtransaction; and
- * enough of each workflow, one after the other, for the processor to have its program at hand, which is larger than many a stream.
+ * How many streams are handed out together: few enough for the processor to keep their events in its cache, enough for a subtransaction; and
+ * enough of each workflow, one after the other, for the processor to keep its program in its cache, which is larger than many a stream.
  */
 #define TAKE_STREAMS 128
 #define TAKE_STREAMS_OF_ONE 32
@@ -891,7 +891,7 @@ mako_heap_order_leave(MakoHeapOrder *heap_order, int64 stream_no)
 	add_number(heap_order, &heap_order->left, stream_no);
 }
 
-/* Ends the scan. After an error nobody knows what it still holds, so that is just let go. */
+/* Ends the scan. After an error it is not known what it still holds, so that is just let go. */
 static void
 end_scan(MakoHeapOrder *heap_order)
 {

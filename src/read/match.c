@@ -109,7 +109,7 @@ add_found(MakoMatches *matches, int64 stream_no)
 }
 
 /*
- * Counts all heads in the table itself, by workflow if somebody asks for that, which costs most of it; false where only a statement can
+ * Counts all heads in the table itself, by workflow if that is asked for, which costs most of it; false where only a statement can
  * do it.
  */
 static bool

@@ -64,7 +64,7 @@ typedef struct MakoGathered
 typedef struct MakoStream
 {
 	int64		stream_no;
-	char	   *stream_id;		/* NULL where nobody needs names, like tenant_id and process_id */
+	char	   *stream_id;		/* NULL where names are not needed, like tenant_id and process_id */
 	const char *workflow_id;	/* what it runs under */
 	int			source;			/* in a pass: which of its workflows that is */
 	ItemPointerData tid;		/* of a head that is locked; invalid where it is not known */

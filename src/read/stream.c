@@ -98,7 +98,7 @@ static MakoStatement select_next[2] = {
 	6, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID}, true},
 };
 
-/* Those of some streams that nobody else has locked, or all of them. */
+/* Those of some streams that no other transaction has locked, or all of them. */
 #define LOCK_SOME \
 	"SELECT s.stream_no FROM mako.stream s" \
 	" WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND s.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY s.stream_no FOR NO KEY UPDATE"
@@ -202,7 +202,7 @@ struct MakoReader
 	int			count;
 	int			at;				/* the stream that was asked for last, where there is no cursor */
 	const MakoGathered *gathered;	/* its next event */
-	Repointing *repointings;	/* of all streams; NULL until somebody asks */
+	Repointing *repointings;	/* of all streams; NULL until they are asked for */
 	int			repointing_count;
 	MemoryContext context;
 	MakoEventIndex *lookup;			/* NULL where events are gathered, or where a statement reads them */
@@ -287,7 +287,7 @@ mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 afte
 }
 
 /*
- * Locks those of some heads that run under a workflow, with a new snapshot, and tells which. Whoever has one is waited for so many
+ * Locks those of some heads that run under a workflow, with a new snapshot, and tells which. A transaction that has one is waited for so many
  * milliseconds, which then is error 55P03; or it is left out, where that is negative.
  */
 int64 *
@@ -569,7 +569,7 @@ mako_stream_open_gathered(const MakoStream *streams, int count)
 }
 
 /*
- * Opens a reader of the events of these streams behind the states that they start from, with the active snapshot. Where
+ * Opens a reader of the events of these streams after the states that they start from, with the active snapshot. Where
  * has_apply is given, by the source of a stream, streams whose workflow has no apply are left out.
  */
 MakoReader *
@@ -588,7 +588,7 @@ mako_stream_open_events(const MakoStream *streams, int count, const bool *has_ap
 	return reader;
 }
 
-/* Raises when a value of the event at hand is null, which it may be only if mako.event is not the table that it should be. */
+/* Raises when a value of the current event is null, which it may be only if mako.event is not the table that it should be. */
 static void
 require_value(const MakoReader *reader, bool isnull, const char *name)
 {
@@ -749,7 +749,7 @@ load_repointings(MakoReader *reader)
 	MemoryContextSwitchTo(old);
 }
 
-/* The first move of a stream, or of one behind it. */
+/* The first move of a stream, or of one after it. */
 static int
 first_repointing(const MakoReader *reader, int64 stream_no)
 {
@@ -769,7 +769,7 @@ first_repointing(const MakoReader *reader, int64 stream_no)
 }
 
 /*
- * The workflow whose apply folds the event at hand: the one that it was written under, or the last one that its stream moved to since
+ * The workflow whose apply folds the current event: the one that it was written under, or the last one that its stream moved to since
  * without a snapshot.
  */
 const char *

@@ -3,9 +3,9 @@
  *	  The fence around a format version, and the lock that lets one migration of a source run at a time, which a batched one holds from
  *	  one transaction to the next.
  *
- * Whoever writes under a version holds a shared lock for it until the transaction ends, and then reads the version's status with a
- * snapshot of now; whoever drains or retires the version holds the lock exclusively. So an old snapshot slips nothing through.
- * Whoever takes several locks takes those of versions before those of heads, which drain and retire never wait for.
+ * A transaction that writes under a version holds a shared lock for it until it ends, and then reads the version's status with a
+ * snapshot of now. One that drains or retires the version holds the lock exclusively. So an old snapshot slips nothing through.
+ * A transaction that takes several locks takes those of versions before those of heads, which drain and retire never wait for.
  */
 #include "store/store.h"
 
@@ -51,7 +51,7 @@ key_of(const char *kind, const char *name)
 	return key;
 }
 
-/* The advisory lock on a name. The functions for advisory locks have 1 and 2 in the last place: nobody can take these locks with them. */
+/* The advisory lock on a name. The functions for advisory locks have 1 and 2 in the last place: these locks cannot be taken with them. */
 static LOCKTAG
 tag_of(const char *kind, const char *name)
 {
@@ -71,7 +71,7 @@ lock_name(const char *kind, const char *name, LOCKMODE mode, bool wait)
 	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Raises that somebody else migrates from here. */
+/* Raises that another session migrates from here. */
 static void
 raise_source_locked(const char *workflow_id)
 {
@@ -187,7 +187,7 @@ latest(MakoStatement *statement, const char *format_version)
 	return text;
 }
 
-/* The status of a version as committed now; NULL where nobody has set one, which is active. */
+/* The status of a version as committed now; NULL where none was set, which is active. */
 const char *
 mako_fence_status(const char *format_version)
 {
@@ -208,7 +208,7 @@ mako_fence_lock(const char *workflow_id)
 	(void) lock_name("version", mako_workflow_id_version(workflow_id), ShareLock, true);
 }
 
-/* Waits for everybody who writes under a version, and keeps others out until the transaction ends. */
+/* Waits for all that write under a version, and keeps others out until the transaction ends. */
 void
 mako_fence_close(const char *format_version)
 {

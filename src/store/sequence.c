@@ -3,7 +3,7 @@
  *	  The sequences that number streams and runs: which of them give no new numbers, and who may choose a number beyond them.
  *
  * A sequence is not part of its table. Logical replication does not carry it, so on a replica that has become the server it lags, and
- * numbers that are there would be given again; and a row that brings its own number goes past it. Somebody may have made it count
+ * numbers that are there would be given again; and a row that brings its own number goes past it. Its owner may have made it count
  * backwards, or have used it up. Sequences are found as what they are to their columns, whatever they are called, and are read and set as
  * the owner of the table.
  */
@@ -49,7 +49,7 @@ typedef enum Trouble
 	NO_TROUBLE,
 	NO_NUMBERS,					/* neither a sequence nor a default gives any */
 	DESCENDING,					/* the sequence counts backwards */
-	BEHIND,						/* it is behind the numbers in the table */
+	BEHIND,						/* it lags behind the numbers in the table */
 	BEHIND_WITHOUT_ROOM,		/* and there is not enough left after them */
 	USED_UP,					/* it has given nearly all that it can give */
 } Trouble;

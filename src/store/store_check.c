@@ -272,7 +272,7 @@ static MakoStatement may_create_store = {
 };
 
 /*
- * Lets the current role use the functions of the store's triggers, if it may create a store: nobody else
+ * Lets the current role use the functions of the store's triggers, if it may create a store: no other role
  * is to give these functions to a table of his own.
  */
 Datum

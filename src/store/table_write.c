@@ -60,7 +60,7 @@ struct MakoTableWrite
 	AttrNumber *attributes;		/* which they are */
 	TableIndex *indexes;		/* NULL until they are opened */
 	int			index_count;
-	TupleTableSlot *slot;		/* UPDATE: the row at hand */
+	TupleTableSlot *slot;		/* UPDATE: the current row */
 	Datum	   *values;			/* INSERT: the columns of the current row; like the next ones */
 	bool	   *nulls;
 	TupleTableSlot **rows;		/* that wait to be inserted; the first slot_count slots exist */

@@ -1,6 +1,6 @@
 /*
  * triggers.c
- *	  What the store's tables guarantee, whoever writes to them: the triggers.
+ *	  What the store's tables guarantee, whichever role writes to them: the triggers.
  *
  * A statement-level trigger on mako.event checks a whole INSERT or COPY at once from its transition table: per stream, sequence
  * numbers continue at the head's version, and the workflow is the head's. Then it advances the heads. Like referential integrity,
@@ -89,7 +89,7 @@ static bool writing = false;
 /* How often this session has advanced heads. */
 static uint64 advances = 0;
 
-/* A head that this session has locked for the INSERT at hand, together with its version: the trigger need not do it again. */
+/* A head that this session has locked for the current INSERT, together with its version: the trigger need not do it again. */
 static const MakoHead *held = NULL;
 
 /* A number that changes whenever this session advances heads. */
@@ -128,7 +128,7 @@ mako_store_append(MakoStatement *statement, Datum *values, const char *nulls, co
 	return written;
 }
 
-/* Executes a statement that the store's guards refuse to everybody else, and returns its rows. */
+/* Executes a statement that the store's guards refuse otherwise, and returns its rows. */
 MakoRows
 mako_store_query(MakoStatement *statement, Datum *values, const char *nulls)
 {
@@ -191,7 +191,7 @@ MAKO_FUNCTION(mako_guard);
 MAKO_FUNCTION(mako_stream_inserted);
 MAKO_FUNCTION(mako_event_inserted);
 
-/* Refuses a change that only this extension may make; the trigger's arguments are detail and hint. With a third one nobody may make it. */
+/* Refuses a change that only this extension may make; the trigger's arguments are detail and hint. With a third one it is refused to all. */
 Datum
 mako_guard(PG_FUNCTION_ARGS)
 {
@@ -375,7 +375,7 @@ mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workf
 
 /*
  * Returns true if a role may know what is in the heads, which are read for it as their owner. Otherwise errors tell nothing but what it has written itself,
- * as those of foreign keys do. InvalidOid is one that has found the head at hand with its own rights.
+ * as those of foreign keys do. InvalidOid is one that has found the current head with its own rights.
  */
 static bool
 may_know_heads(Oid role)

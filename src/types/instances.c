@@ -1,6 +1,6 @@
 /*
  * instances.c
- *	  Instances of a type definition: values that it allows, so many and so different that whoever handles them has seen all forms.
+ *	  Instances of a type definition: values that it allows, so many and so different that code that handles them has seen all forms.
  *
  * Among them are every variant of a discriminator, every value of an enum, each optional property there and missing, null where it is
  * allowed, numbers at the ends of their ranges, arrays and maps with one element and with none. Properties vary one at a time, so that the
@@ -54,7 +54,7 @@ typedef struct Known
 {
 	const Schema *schema;		/* the key */
 	int			size;			/* of its smallest value; NO_VALUE: it has none, or none is known yet */
-	Sample	   *smallest;		/* NULL until somebody asks for it */
+	Sample	   *smallest;		/* NULL until they are asked for for it */
 	List	   *samples;		/* so far; the first one is as ordinary as can be */
 	bool		growing;		/* one is being made */
 	bool		done;			/* there are no more */

@@ -19,7 +19,7 @@ typedef struct Check
 	bool		valid;
 } Check;
 
-/* Reports an error at a keyword of the schema (NULL: the schema itself); false when nobody wants to know more. */
+/* Reports an error at a keyword of the schema (NULL: the schema itself); false when no more is wanted. */
 static bool
 report_error(Check *check, const MakoPath *instance_path, const MakoPath *schema_path, const char *keyword)
 {

@@ -243,7 +243,7 @@ compile_metadata(Schema *schema, const JsonbValue *source, const MakoPath *path)
 		raise_malformed(path, "metadata", "It is not an object.");
 	if (getKeyJsonValueFromContainer(source->val.binary.data, "event_type", strlen("event_type"), &value) == NULL)
 		return;
-	/* What metadata holds is everybody's own business: another event_type than a string is not ours. */
+	/* What metadata holds is for its author to say: another event_type than a string is not ours. */
 	if (value.type == jbvString)
 		schema->event_type = cstring_to_text_with_len(value.val.string.val, value.val.string.len);
 }

@@ -1,6 +1,6 @@
 /*
  * validate.c
- *	  Type definitions for everybody: mako_is_valid() and mako_validate().
+ *	  Type definitions for SQL: mako_is_valid() and mako_validate().
  */
 #include "types/types.h"
 

@@ -36,7 +36,7 @@ struct MakoRowSet
 	TupleDesc	tupdesc;
 };
 
-/* Begins the rows of the call at hand, which must be one that can return rows. */
+/* Begins the rows of the current call, which must be one that can return rows. */
 MakoRowSet *
 mako_rowset_begin(FunctionCallInfo fcinfo)
 {

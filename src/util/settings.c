@@ -67,7 +67,7 @@ mako_settings_init(void)
 							 PGC_USERSET, GUC_NOT_IN_SAMPLE,
 							 NULL, NULL, NULL);
 
-	/* Who waits for a migration in psql sees how far it is; everybody else looks at mako_progress, which costs no messages. */
+	/* A user who waits for a migration in psql sees how far it is. All others look at mako_progress, which costs no messages. */
 	DefineCustomIntVariable("mako_migration.progress_interval",
 							"Time between notices of how far a migration has come; 0 for none.",
 							NULL,

@@ -18,7 +18,7 @@ typedef struct Watch
 	ErrorData  *raised;			/* by the server: the last error that concerns the whole run; or NULL */
 } Watch;
 
-/* Returns true for the classes of errors that concern the whole run, rather than the stream at hand. */
+/* Returns true for the classes of errors that concern the whole run, rather than the current stream. */
 static bool
 is_about_run(int sqlerrcode)
 {

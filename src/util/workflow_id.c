@@ -129,7 +129,7 @@ mako_workflow_name(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(start, at - start));
 }
 
-/* What stands behind the @ of a workflow id. */
+/* What stands after the @ of a workflow id. */
 Datum
 mako_workflow_version(PG_FUNCTION_ARGS)
 {
