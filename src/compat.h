@@ -46,7 +46,10 @@
 #define MakoIndexInsertCleanup(index, info) ((void) 0)
 #endif
 
-/* 16 says which indexes need entries for a tuple that was updated; before, all of them do unless the tuple is heap-only. */
+/*
+ * 16 says which indexes need entries for a tuple that was updated; before, all of them do unless
+ * the tuple is heap-only.
+ */
 #if PG_VERSION_NUM >= 160000
 #include "access/heapam.h"
 static inline bool
@@ -81,7 +84,10 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MakoHasGenerated(constraints) ((constraints)->has_generated_stored)
 #endif
 
-/* 14 closes the relations that triggers were fired for together with the other results of a statement. */
+/*
+ * 14 closes the relations that triggers were fired for together with the other results of a
+ * statement.
+ */
 #if PG_VERSION_NUM >= 140000
 #define MakoCloseTriggerRelations(estate) ExecCloseResultRelations(estate)
 #else
@@ -93,7 +99,10 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MAKO_SQL_BODY 1
 #endif
 
-/* 14 has a role that stands for the owner of the database, to whom schema public belongs from 15 on. */
+/*
+ * 14 has a role that stands for the owner of the database, to whom schema public belongs from 15
+ * on.
+ */
 #if PG_VERSION_NUM >= 140000
 #define MAKO_ROLE_DATABASE_OWNER ROLE_PG_DATABASE_OWNER
 #else
@@ -112,7 +121,10 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MAKO_STRICT_STEPS 1
 #endif
 
-/* 17 asks for the sequence of a column of an opened relation, because partitions have the one of their parent. */
+/*
+ * 17 asks for the sequence of a column of an opened relation, because partitions have the one of
+ * their parent.
+ */
 #if PG_VERSION_NUM >= 170000
 #define MakoIdentitySequence(relation, attribute) getIdentitySequence(relation, attribute, true)
 #else
@@ -144,7 +156,10 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #define MakoRangeOfMultirange(type) InvalidOid
 #endif
 
-/* 16 has the constructors of SQL/JSON, 17 its queries: the type that a node returns; InvalidOid for other nodes. */
+/*
+ * 16 has the constructors of SQL/JSON, 17 its queries: the type that a node returns; InvalidOid
+ * for other nodes.
+ */
 #if PG_VERSION_NUM >= 170000
 #define MakoSqlJsonType(node) \
 	(IsA(node, JsonConstructorExpr) ? ((JsonConstructorExpr *) (node))->returning->typid : \
@@ -189,7 +204,8 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #endif
 
 /*
- * 14 keeps the statement's query id beside its text, and clears it when the text is reported; the functions are in another header.
+ * 14 keeps the statement's query id beside its text, and clears it when the text is reported; the
+ * functions are in another header.
  */
 #if PG_VERSION_NUM >= 140000
 #include "utils/backend_status.h"
@@ -224,7 +240,10 @@ MakoReportActivity(const char *text)
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
-/* 16 hides what is not marked, and marks functions itself; before, the mark was empty outside Windows. */
+/*
+ * 16 hides what is not marked, and marks functions itself; before, the mark was empty outside
+ * Windows.
+ */
 #if PG_VERSION_NUM < 160000
 #undef PGDLLEXPORT
 #define PGDLLEXPORT __attribute__((visibility("default")))

@@ -2,14 +2,17 @@
  * mako_migration.h
  *	  Words, flow, floors, memory and errors of the extension; what every file needs.
  *
- * Words. A *stream* is the events of one process; its *head* says which workflow it runs under now and its last sequence number.
- * *Folding* applies the events in order to a state, from the initial state or from the *boundary*: the newest unreverted migration
- * snapshot whose workflow is the head's. A *state migration* is one registered step from a workflow version to another; the *path*
- * is the shortest chain of steps from source to target. A *run* migrates one source to one target; a *pass* reads heads and events once
- * for all runs of a call, which is one of mako_migrate(), or one a workflow of mako_migrate_version().
+ * Words. A *stream* is the events of one process; its *head* says which workflow it runs under now
+ * and its last sequence number. *Folding* applies the events in order to a state, from the initial
+ * state or from the *boundary*: the newest unreverted migration snapshot whose workflow is the
+ * head's. A *state migration* is one registered step from a workflow version to another; the
+ * *path* is the shortest chain of steps from source to target. A *run* migrates one source to one
+ * target; a *pass* reads heads and events once for all runs of a call, which is one of
+ * mako_migrate(), or one a workflow of mako_migrate_version().
  *
- * Floors. Every folder of src/ is a room with one header, whose head comment says what the room is for, what it holds and what it does
- * not know. A file includes headers of its own room and of rooms below it (a rule of test/rules). From the top:
+ * Floors. Every folder of src/ is a room with one header, whose head comment says what the room is
+ * for, what it holds and what it does not know. A file includes headers of its own room and of
+ * rooms below it (a rule of test/rules). From the top:
  *
  *	  inspect/   planning, checking, proving, telling
  *	  process/   what an engine calls every day
@@ -24,26 +27,33 @@
  *	  json/      jsonb values without serializing
  *	  util/      what every room needs
  *
- * Flow of a run. migrate.c takes the call, call_guard.c sees to it that it does not run inside of itself, and run.c makes a pass of it.
- * migration_path.c reads and verifies the definitions on the path, and program.c compiles their functions. match.c counts the streams,
- * stream.c locks their heads, and their events come in the order of the heap (heap_order.c) or of the key (stream.c, event_index.c).
- * batch.c puts many streams into few subtransactions. move.c takes one stream on its way: replay.c folds it to its head, and fold.c does
- * what is due at one event. writer.c keeps the results until there are enough, and writes snapshots, heads and dependents. report.c
- * counts and keeps errors, audit.c records the run, and progress.c shows how far it is. A batched run (batched.c) goes that way once a
- * batch, and commits. src/README.md walks it with one stream.
+ * Flow of a run. migrate.c takes the call, call_guard.c sees to it that it does not run inside of
+ * itself, and run.c makes a pass of it. migration_path.c reads and verifies the definitions on the
+ * path, and program.c compiles their functions. match.c counts the streams, stream.c locks their
+ * heads, and their events come in the order of the heap (heap_order.c) or of the key (stream.c,
+ * event_index.c). batch.c puts many streams into few subtransactions. move.c takes one stream on
+ * its way: replay.c folds it to its head, and fold.c does what is due at one event. writer.c keeps
+ * the results until there are enough, and writes snapshots, heads and dependents. report.c counts
+ * and keeps errors, audit.c records the run, and progress.c shows how far it is. A batched run
+ * (batched.c) goes that way once a batch, and commits. src/README.md walks it with one stream.
  *
- * Memory. The context of a run lives as long as the call. Below it hang the contexts of a batch, a gathering, a fold and a writer; the
- * headers of their rooms say when each is reset. The owner of a context resets it. Other code switches into it for one allocation at
- * most. A state is an expanded value while its stream is folded; it becomes flat when it is checked, when the stream's context has grown
- * too large, and when it waits to be written.
+ * Memory. The context of a run lives as long as the call. Below it hang the contexts of a batch, a
+ * gathering, a fold and a writer; the headers of their rooms say when each is reset. The owner of
+ * a context resets it. Other code switches into it for one allocation at most. A state is an
+ * expanded value while its stream is folded; it becomes flat when it is checked, when the stream's
+ * context has grown too large, and when it waits to be written.
  *
- * State of a session. Plans of statements (sql.c), what is known of the tables (door.c, store_check.c), compiled folds (fold_cache.c) and
- * descriptions (fingerprint.c) are kept until something changes that they depend on. call_guard.c knows the call that is running,
- * triggers.c the head that is being appended to, fence.c the source that a batched run holds, and progress.c what it shows.
+ * State of a session. Plans of statements (sql.c), what is known of the tables (door.c,
+ * store_check.c), compiled folds (fold_cache.c) and descriptions (fingerprint.c) are kept until
+ * something changes that they depend on. call_guard.c knows the call that is running, triggers.c
+ * the head that is being appended to, fence.c the source that a batched run holds, and progress.c
+ * what it shows.
  *
- * Errors. What goes wrong in one stream is caught by batch.c (reading, folding) or writer.c (writing), becomes a MakoError and
- * ends nothing but that stream. fold.c and below raise ordinary errors and know nothing of transactions, with two exceptions: a refusal
- * is taken down instead, where the caller wants it so; and inline.c isolates each call that it tries, which may never be made.
+ * Errors. What goes wrong in one stream is caught by batch.c (reading, folding) or writer.c
+ * (writing), becomes a MakoError and ends nothing but that stream. fold.c and below raise ordinary
+ * errors and know nothing of transactions, with two exceptions: a refusal is taken down instead,
+ * where the caller wants it so; and inline.c isolates each call that it tries, which may never be
+ * made.
  */
 #ifndef MAKO_MIGRATION_H
 #define MAKO_MIGRATION_H

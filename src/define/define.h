@@ -8,13 +8,13 @@
  *	  describe.c, describe_kinds.c
  *	                    what a function's results depend on, as text           (describe.h)
  *	  fingerprint.c     ... kept for a transaction, and as sha256
- *	  owners.c          with whose rights a definition is computed             (MakoOwners)
- *	  definition.c      workflows and state migrations, verified at every use  (MakoWorkflow, MakoStateMigration)
+ *	  owners.c          with whose rights a definition is computed (MakoOwners)
+ *	  definition.c      what is registered, verified at every use (MakoWorkflow, MakoStateMigration)
  *	  register.c        writes them
- *	  migration_path.c  the path from source to target                         (MakoPlan)
+ *	  migration_path.c  the path from source to target (MakoPlan)
  *
- * A definition lives in the context in which it was read, and a path with its definitions in one, too. Descriptions are kept below the
- * transaction's context, until something changes.
+ * A definition lives in the context in which it was read, and a path with its definitions in one,
+ * too. Descriptions are kept below the transaction's context, until something changes.
  */
 #ifndef MAKO_DEFINE_H
 #define MAKO_DEFINE_H
@@ -22,23 +22,26 @@
 #include "evaluate/evaluate.h"
 #include "types/types.h"
 
-/* ---- generation.c: when definitions may have changed ------------------------------------------------------------ */
+/* ---- generation.c: when definitions may have changed ---------------------------------------- */
 
 extern void mako_generation_init(void);
 extern uint64 mako_generation(void);
 
-/* ---- function_body.c ------------------------------------------------------------------------------------------- */
+/* ---- function_body.c ------------------------------------------------------------------------ */
 
 extern bool mako_function_body(Oid function, FuncExpr *call, List *columns, List **trees);
 
-/* ---- fingerprint.c: what a definition is, as text and as sha256 ------------------------------------------------- */
+/* ---- fingerprint.c: what a definition is, as text and as sha256 ----------------------------- */
 
 extern List *mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen);
 extern char *mako_fingerprint_digest(const char *description);
 
-/* ---- definition.c: what is registered --------------------------------------------------------------------------- */
+/* ---- definition.c: what is registered ------------------------------------------------------- */
 
-/* The owners of a definition's functions, as they are registered, in the order of the functions; then those of helpers of other roles. */
+/*
+ * The owners of a definition's functions, as they are registered, in the order of the functions;
+ * then those of helpers of other roles.
+ */
 typedef struct MakoOwners
 {
 	int			count;
@@ -83,7 +86,7 @@ extern char *mako_definition_fingerprint(const char *workflow_id);
 extern void mako_definition_require(const char *workflow_id);
 extern MakoStateMigration *mako_definition_migration(const char *source_wf, const char *target_wf);
 
-/* ---- register.c, owners.c: what changes a definition, or what belongs to it ------------------------------------- */
+/* ---- register.c, owners.c: what changes a definition, or what belongs to it ----------------- */
 
 extern MakoConnection mako_register_begin(const char *function);
 extern uint64 mako_register_write(MakoStatement *statement, Datum *values, const char *nulls);
@@ -92,7 +95,7 @@ extern bool mako_register_require(MakoStatement *select, Datum *key, const char 
 extern bool mako_register_require_workflow(const char *workflow_id);
 extern void mako_actors_bind_caller(int parameter, Datum *values);
 
-/* ---- migration_path.c: the path from source to target ----------------------------------------------------------- */
+/* ---- migration_path.c: the path from source to target --------------------------------------- */
 
 typedef struct MakoPlan
 {

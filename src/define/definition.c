@@ -32,9 +32,12 @@ static MakoStatement select_migration = {
 	2, {TEXTOID, TEXTOID}
 };
 
-/* ---- what a definition is --------------------------------------------------------------------------------------------------- */
+/* ---- what a definition is ------------------------------------------------------------------- */
 
-/* Adds the functions of a definition to its text. Returns their helpers (OIDs) that run as another role, in the order of the text. */
+/*
+ * Adds the functions of a definition to its text. Returns their helpers (OIDs) that run as another
+ * role, in the order of the text.
+ */
 static List *
 add_functions(StringInfo text, MakoFunction *const *functions, int count, bool tell_unseen)
 {
@@ -88,7 +91,7 @@ mako_definition_describe_migration(MakoStateMigration *migration, bool tell_unse
 	return text.data;
 }
 
-/* ---- use -------------------------------------------------------------------------------------------------------------------- */
+/* ---- use ------------------------------------------------------------------------------------ */
 
 /* Finds the function that a column of a definition names; NULL for none. */
 static MakoFunction *
@@ -100,8 +103,9 @@ lookup_column(const MakoRows *rows, int column, MakoRole role, const char *regis
 }
 
 /*
- * Raises when the functions of a definition, or its helpers that run as another role, have other owners than when they were registered.
- * The helpers are those that were registered only if the text is the same.
+ * Raises when the functions of a definition, or its helpers that run as another role, have other
+ * owners than when they were registered. The helpers are those that were registered only if the
+ * text is the same.
  */
 static void
 verify_owners(const MakoRows *rows, int column, MakoFunction *const *functions, int count, const List *helpers)
@@ -252,9 +256,12 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
 	return migration;
 }
 
-/* ---- comparison ------------------------------------------------------------------------------------------------------------- */
+/* ---- comparison ----------------------------------------------------------------------------- */
 
-/* Compares a definition with what is registered: its text, in the column after those of the owners, and these. */
+/*
+ * Compares a definition with what is registered: its text, in the column after those of the
+ * owners, and these.
+ */
 static MakoRegistered
 compare_registered(MakoStatement *existing, Datum *key, int owner_column, const char *fingerprint,
 				   const List *actors)

@@ -7,7 +7,7 @@
 
 #include "define/define.h"
 
-/* ---- owners.c ---------------------------------------------------------------------------------------------------------------- */
+/* ---- owners.c ------------------------------------------------------------------------------- */
 
 /* A function with the rights of whose owner a definition is computed. */
 typedef struct MakoActor
@@ -21,7 +21,7 @@ extern void mako_actors_bind(const List *actors, int parameter, Datum *values);
 extern const MakoActor *mako_actors_find_other(const MakoOwners *owners, const List *actors, int *number);
 extern bool mako_owners_are_callers(const MakoOwners *owners);
 
-/* ---- definition.c ------------------------------------------------------------------------------------------------------------ */
+/* ---- definition.c --------------------------------------------------------------------------- */
 
 /* The functions of a workflow, NULL where it has none. */
 #define MAKO_WORKFLOW_FUNCTIONS(workflow) {(workflow)->apply, (workflow)->upcast, (workflow)->in_flight}

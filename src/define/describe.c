@@ -1,12 +1,15 @@
 /*
  * describe.c
- *	  The objects of a description: each once, and as text in an order that does not depend on how they were found.
+ *	  The objects of a description: each once, and as text in an order that does not depend on how
+ *	  they were found.
  *
- * The text of an object is its kind and name, then a line for each property, indented by one tab. What users write may have lines of
- * its own: those are indented by two tabs, so that no source can be taken for a property or for another object.
+ * The text of an object is its kind and name, then a line for each property, indented by one tab.
+ * What users write may have lines of its own: those are indented by two tabs, so that no source
+ * can be taken for a property or for another object.
  *
- * A tree is part of the text twice. Deparsed, or as the source, it says what was written. The functions, operators and casts that it
- * names say what the parser made of that: another overload, cast or operator is another definition.
+ * A tree is part of the text twice. Deparsed, or as the source, it says what was written. The
+ * functions, operators and casts that it names say what the parser made of that: another overload,
+ * cast or operator is another definition.
  */
 #include "define/describe.h"
 
@@ -156,7 +159,7 @@ mako_describe_column(const MakoRow *row, int column)
 	return mako_gate_output(output, value);
 }
 
-/* ---- what has been found ----------------------------------------------------------------------- */
+/* ---- what has been found -------------------------------------------------------------------- */
 
 /* The item of an object in a call, which is new unless it was found before. */
 static MakoItem *
@@ -194,7 +197,10 @@ mako_describe_item(MakoDescription *description, Oid catalog, Oid object)
 	return item;
 }
 
-/* Notes what users have made for the comparison of values of one of the server's types, or of its elements. */
+/*
+ * Notes what users have made for the comparison of values of one of the server's types, or of its
+ * elements.
+ */
 static void
 note_server_type(MakoDescription *description, Oid type)
 {
@@ -254,7 +260,10 @@ is_complete(Oid function, const List *arguments)
 	return true;
 }
 
-/* Notes the body of a function that depends on the call, as it is in one with arguments of these types, and columns like these. */
+/*
+ * Notes the body of a function that depends on the call, as it is in one with arguments of these
+ * types, and columns like these.
+ */
 void
 mako_describe_note_call(MakoDescription *description, Oid function, List *arguments, List *columns)
 {
@@ -274,7 +283,7 @@ mako_describe_note_call(MakoDescription *description, Oid function, List *argume
 	}
 }
 
-/* ---- what trees name --------------------------------------------------------------------------- */
+/* ---- what trees name ------------------------------------------------------------------------ */
 
 /* A tree being looked through. */
 typedef struct Trail
@@ -311,7 +320,7 @@ mako_describe_tree(MakoDescription *description, MakoItem *item, Node *tree)
 		mako_describe_add(item, "names", trail.names.data);
 }
 
-/* ---- describing -------------------------------------------------------------------------------- */
+/* ---- describing ----------------------------------------------------------------------------- */
 
 /* The type that a function returns for arguments of these types. */
 static Oid
@@ -473,8 +482,9 @@ append_items(StringInfo out, List *items)
 }
 
 /*
- * Appends a registered function with everything that its results depend on; may say what cannot be seen. Returns the helpers (OIDs) that
- * run as another role, in the order of the text, which does not say as whom.
+ * Appends a registered function with everything that its results depend on; may say what cannot be
+ * seen. Returns the helpers (OIDs) that run as another role, in the order of the text, which does
+ * not say as whom.
  */
 List *
 mako_describe(StringInfo out, Oid function, Oid owner, bool tell_unseen)

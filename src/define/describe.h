@@ -1,9 +1,11 @@
 /*
  * describe.h
- *	  What a definition depends on, as text: names.c finds what parse trees name, describe.c and describe_kinds.c say what that is.
+ *	  What a definition depends on, as text: names.c finds what parse trees name, describe.c and
+ *	  describe_kinds.c say what that is.
  *
- * A description is a list of objects. The first one is the registered function. Describing an object notes others that its results
- * depend on, until nothing new is found. Objects of the server end the search: they change with its major version only.
+ * A description is a list of objects. The first one is the registered function. Describing an
+ * object notes others that its results depend on, until nothing new is found. Objects of the
+ * server end the search: they change with its major version only.
  */
 #ifndef MAKO_DESCRIBE_H
 #define MAKO_DESCRIBE_H
@@ -13,20 +15,23 @@
 #include "access/tupdesc.h"
 #include "nodes/primnodes.h"
 
-/* ---- function_body.c, generation.c -------------------------------------------------------------- */
+/* ---- function_body.c, generation.c ---------------------------------------------------------- */
 
 extern void mako_generation_watch(Oid relation);
 
-/* ---- names.c: what a parse tree names ---------------------------------------------------------- */
+/* ---- names.c: what a parse tree names ------------------------------------------------------- */
 
-/* Takes an object that a tree names, in the order of the tree; a function with the node that calls it. */
+/*
+ * Takes an object that a tree names, in the order of the tree; a function with the node that calls
+ * it.
+ */
 typedef void (*MakoNameCallback) (void *context, Oid catalog, Oid object, Node *call);
 
 extern void mako_names_find(Node *tree, MakoNameCallback callback, void *context);
 extern List *mako_names_arguments(Node *call);
 extern List *mako_names_columns(Node *call);
 
-/* ---- describe.c: the objects of a description -------------------------------------------------- */
+/* ---- describe.c: the objects of a description ----------------------------------------------- */
 
 /* One object. */
 typedef struct MakoItem
@@ -71,7 +76,7 @@ extern void mako_describe_add_lines(MakoItem *item, List *lines);
 extern char *mako_describe_name(Oid catalog, Oid object);
 extern char *mako_describe_column(const MakoRow *row, int column);
 
-/* ---- describe_kinds.c: what is said of each kind of object ------------------------------------- */
+/* ---- describe_kinds.c: what is said of each kind of object ---------------------------------- */
 
 extern void mako_describe_kind(MakoDescription *description, MakoItem *item, const MakoRow *row);
 extern bool mako_describe_has_kind(Oid catalog);

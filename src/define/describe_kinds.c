@@ -2,9 +2,10 @@
  * describe_kinds.c
  *	  What a description says of each kind of object, and which others it notes.
  *
- * A property is there if a result can depend on it. So owners, comments, privileges, costs and estimators are not, nor is what a table
- * holds: that a table is read is said when its function is registered. Compiled code is known by its file and symbol. That a helper runs
- * as another role is said, but not as whom: roles are renamed. definition.c remembers them.
+ * A property is there if a result can depend on it. So owners, comments, privileges, costs and
+ * estimators are not, nor is what a table holds: that a table is read is said when its function is
+ * registered. Compiled code is known by its file and symbol. That a helper runs as another role is
+ * said, but not as whom: roles are renamed. definition.c remembers them.
  */
 #include "define/describe.h"
 
@@ -102,7 +103,10 @@ add_tree(MakoDescription *description, MakoItem *item, const MakoRow *row, int c
 		mako_describe_tree(description, item, stringToNode(text));
 }
 
-/* An expression that is kept in a column of the row, deparsed, and the relation (InvalidOid for none) whose columns are in it. */
+/*
+ * An expression that is kept in a column of the row, deparsed, and the relation (InvalidOid for
+ * none) whose columns are in it.
+ */
 static char *
 expression_of(const MakoRow *row, int column, Oid relation)
 {
@@ -119,7 +123,7 @@ type_name(Oid type, int32 modifier)
 	return format_type_extended(type, modifier, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 }
 
-/* ---- functions --------------------------------------------------------------------------------- */
+/* ---- functions ------------------------------------------------------------------------------ */
 
 /* Adds what an aggregate is made of. */
 static void
@@ -304,7 +308,7 @@ describe_transform(MakoDescription *description, MakoItem *item, const MakoRow *
 	add_support(description, item, "to SQL", form->trftosql);
 }
 
-/* ---- operators --------------------------------------------------------------------------------- */
+/* ---- operators ------------------------------------------------------------------------------ */
 
 /*
  * Returns true if a member of a family is listed. Of a family of the server's, only what users
@@ -363,7 +367,10 @@ family_functions(MakoDescription *description, Oid family)
 	return lines;
 }
 
-/* Notes an operator family of the users', or one of the server's to which they have added something. */
+/*
+ * Notes an operator family of the users', or one of the server's to which they have added
+ * something.
+ */
 static void
 note_family(MakoDescription *description, Oid family)
 {
@@ -371,7 +378,10 @@ note_family(MakoDescription *description, Oid family)
 		(void) mako_describe_item(description, OperatorFamilyRelationId, family);
 }
 
-/* Notes the families in which an operator stands: the server sorts, hashes and compares with what else is there. */
+/*
+ * Notes the families in which an operator stands: the server sorts, hashes and compares with what
+ * else is there.
+ */
 static void
 note_families(MakoDescription *description, Oid operator)
 {
@@ -414,9 +424,12 @@ describe_operator_class(MakoDescription *description, MakoItem *item, const Mako
 	add_object(description, item, "for", TypeRelationId, form->opcintype);
 }
 
-/* ---- types ------------------------------------------------------------------------------------- */
+/* ---- types ---------------------------------------------------------------------------------- */
 
-/* Adds a cast that the server looks up when it runs, without a call in the tree, if it is declared. */
+/*
+ * Adds a cast that the server looks up when it runs, without a call in the tree, if it is
+ * declared.
+ */
 static void
 note_hidden_cast(MakoDescription *description, Oid source, Oid target)
 {
@@ -439,7 +452,10 @@ is_class_of_users(Oid family, Oid type)
 		(family >= FirstNormalObjectId || get_opfamily_proc(family, type, type, BTORDER_PROC) >= FirstNormalObjectId);
 }
 
-/* Notes what values of one of the server's types are compared with, where no operator is named, if users have made that. */
+/*
+ * Notes what values of one of the server's types are compared with, where no operator is named, if
+ * users have made that.
+ */
 void
 mako_describe_note_comparison(MakoDescription *description, Oid type)
 {
@@ -452,7 +468,9 @@ mako_describe_note_comparison(MakoDescription *description, Oid type)
 		note_family(description, entry->hash_opf);
 }
 
-/* Notes what values of a type are compared and made JSON with, where no operator or cast is named. */
+/*
+ * Notes what values of a type are compared and made JSON with, where no operator or cast is named.
+ */
 static void
 note_hidden_use(MakoDescription *description, Oid type)
 {
@@ -621,7 +639,10 @@ describe_type(MakoDescription *description, MakoItem *item, const MakoRow *row)
 	note_hidden_use(description, item->object);
 }
 
-/* Describes a collation by all columns from the provider on, which differ by server version; 17 renamed that of the locale. */
+/*
+ * Describes a collation by all columns from the provider on, which differ by server version; 17
+ * renamed that of the locale.
+ */
 static void
 describe_collation(MakoDescription *description, MakoItem *item, const MakoRow *row)
 {
@@ -645,7 +666,7 @@ describe_cast(MakoDescription *description, MakoItem *item, const MakoRow *row)
 	mako_describe_note_type(description, form->casttarget);
 }
 
-/* ---- relations --------------------------------------------------------------------------------- */
+/* ---- relations ------------------------------------------------------------------------------ */
 
 /* Adds what a view selects. */
 static void
@@ -725,9 +746,12 @@ describe_relation(MakoDescription *description, MakoItem *item, const MakoRow *r
 	}
 }
 
-/* ---- text search ------------------------------------------------------------------------------- */
+/* ---- text search ---------------------------------------------------------------------------- */
 
-/* Describes a text search configuration: its parser, and the dictionaries by kind of token in their order. */
+/*
+ * Describes a text search configuration: its parser, and the dictionaries by kind of token in
+ * their order.
+ */
 static void
 describe_ts_config(MakoDescription *description, MakoItem *item, const MakoRow *row)
 {
@@ -778,7 +802,7 @@ describe_ts_parser(MakoDescription *description, MakoItem *item, const MakoRow *
 	add_support(description, item, "token types", form->prslextype);
 }
 
-/* ---- all kinds --------------------------------------------------------------------------------- */
+/* ---- all kinds ------------------------------------------------------------------------------ */
 
 static const Kind kinds[] = {
 	{ProcedureRelationId, describe_function},

@@ -2,13 +2,14 @@
  * fingerprint.c
  *	  What a definition is, as text and as sha256.
  *
- * The text of a function is made by describe.c: it, and everything of the users' that its results depend on. What cannot be seen is said
- * when it is registered: compiled code, and what a function in another language calls. Who owns it, and who the helpers that run as
- * another role, is not part of the text, but verified by definition.c.
+ * The text of a function is made by describe.c: it, and everything of the users' that its results
+ * depend on. What cannot be seen is said when it is registered: compiled code, and what a function
+ * in another language calls. Who owns it, and who the helpers that run as another role, is not
+ * part of the text, but verified by definition.c.
  *
- * Workflows share functions, most of all with their own next version, and a run describes each again before it returns. So a description
- * is kept until the transaction ends, or until something changes that it may be made of, which syscache invalidations tell: those of
- * other sessions, too.
+ * Workflows share functions, most of all with their own next version, and a run describes each
+ * again before it returns. So a description is kept until the transaction ends, or until something
+ * changes that it may be made of, which syscache invalidations tell: those of other sessions, too.
  */
 #include "define/describe.h"
 
@@ -28,7 +29,10 @@ typedef struct Described
 	List	   *helpers;		/* (OIDs) that run as another role */
 } Described;
 
-/* Those that were made in this transaction; in a context below that of the transaction, NULL when there are none. */
+/*
+ * Those that were made in this transaction; in a context below that of the transaction, NULL when
+ * there are none.
+ */
 static struct
 {
 	MemoryContext context;
@@ -80,7 +84,10 @@ keep(Oid function, const char *text, const List *helpers, uint64 begun)
 
 		callback->func = forget;
 		MemoryContextRegisterResetCallback(context, callback);
-		/* Not before: without the callback, what goes with the transaction would be taken for there when memory ends here. */
+		/*
+		 * Not before: without the callback, what goes with the transaction would be taken for
+		 * there when memory ends here.
+		 */
 		kept.context = context;
 		kept.generation = begun;
 		kept.user = GetUserId();
@@ -95,8 +102,8 @@ keep(Oid function, const char *text, const List *helpers, uint64 begun)
 }
 
 /*
- * Adds a registered function and its helpers to a definition's text, and may say what cannot be seen. Returns the helpers (OIDs) that run
- * as another role, in the order of the text.
+ * Adds a registered function and its helpers to a definition's text, and may say what cannot be
+ * seen. Returns the helpers (OIDs) that run as another role, in the order of the text.
  */
 List *
 mako_fingerprint_add(StringInfo out, const MakoFunction *function, bool tell_unseen)

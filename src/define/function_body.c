@@ -1,6 +1,7 @@
 /*
  * function_body.c
- *	  The parse trees of a function's body, as a description needs them: converted to what the function returns.
+ *	  The parse trees of a function's body, as a description needs them: converted to what the
+ *	  function returns.
  */
 #include "define/describe.h"
 
@@ -25,7 +26,9 @@ is_visible(HeapTuple tuple, const FuncExpr *call)
 	return call != NULL || !mako_sql_body_is_polymorphic(tuple);
 }
 
-/* Converts what a body gives into what its function returns, as the server does when it is called. */
+/*
+ * Converts what a body gives into what its function returns, as the server does when it is called.
+ */
 static void
 coerce_result(HeapTuple tuple, List *body, FuncExpr *call, List *columns)
 {
@@ -46,8 +49,8 @@ coerce_result(HeapTuple tuple, List *body, FuncExpr *call, List *columns)
 }
 
 /*
- * The parse trees of the body of a function that is visible, parsed as its owner: it may have changed
- * since its caller relied on it.
+ * The parse trees of the body of a function that is visible, parsed as its owner: it may have
+ * changed since its caller relied on it.
  */
 static List *
 body_of(HeapTuple tuple, FuncExpr *call, List *columns)
@@ -61,9 +64,10 @@ body_of(HeapTuple tuple, FuncExpr *call, List *columns)
 }
 
 /*
- * The parse trees of a function's body, as a call sees it or, without one, by itself; false where it cannot be seen. What it gives is
- * converted to what the function returns, for a record to what the call takes it for: columns like these expressions, NIL for none. Raises
- * where a name in it is not found.
+ * The parse trees of a function's body, as a call sees it or, without one, by itself; false where
+ * it cannot be seen. What it gives is converted to what the function returns, for a record to what
+ * the call takes it for: columns like these expressions, NIL for none. Raises where a name in it
+ * is not found.
  */
 bool
 mako_function_body(Oid function, FuncExpr *call, List *columns, List **trees)

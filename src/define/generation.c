@@ -1,6 +1,7 @@
 /*
  * generation.c
- *	  When something may have changed that definitions are made of: in this session or, by invalidation messages, in another one.
+ *	  When something may have changed that definitions are made of: in this session or, by
+ *	  invalidation messages, in another one.
  */
 #include "define/describe.h"
 
@@ -30,7 +31,10 @@ invalidate_relation(Datum argument, Oid relation)
 void
 mako_generation_init(void)
 {
-	/* One of each catalog; what is made together with a row of another one, such as an aggregate, needs none of its own. */
+	/*
+	 * One of each catalog; what is made together with a row of another one, such as an aggregate,
+	 * needs none of its own.
+	 */
 	static const int caches[] = {
 		PROCOID, TYPEOID, ENUMOID, CONSTROID, AUTHOID, NAMESPACEOID, OPEROID, AMOPOPID, AMPROCNUM, CLAOID, CASTSOURCETARGET,
 		COLLOID, LANGOID, ATTNUM, TRFOID, TSCONFIGMAP, TSDICTOID
@@ -51,7 +55,10 @@ mako_generation_watch(Oid relation)
 	MemoryContextSwitchTo(old);
 }
 
-/* Another number when something has changed that definitions, and what is compiled from them, may be made of. */
+/*
+ * Another number when something has changed that definitions, and what is compiled from them, may
+ * be made of.
+ */
 uint64
 mako_generation(void)
 {

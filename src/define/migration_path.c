@@ -1,6 +1,7 @@
 /*
  * migration_path.c
- *	  From a pair of workflow ids to the definitions that a migration needs: the shortest path through the registered steps.
+ *	  From a pair of workflow ids to the definitions that a migration needs: the shortest path
+ *	  through the registered steps.
  */
 #include "define/define.h"
 
@@ -8,14 +9,20 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-/* Of one workflow: its versions are those from "name@" to "nameA" in the order of bytes, which is the domain's. */
+/*
+ * Of one workflow: its versions are those from "name@" to "nameA" in the order of bytes, which is
+ * the domain's.
+ */
 static MakoStatement select_edges = {
 	"SELECT source_wf::text, target_wf::text FROM %s.mako_state_migration"
 	" WHERE source_wf::text >= $1 AND source_wf::text < $2 ORDER BY source_wf, target_wf",
 	2, {TEXTOID, TEXTOID}
 };
 
-/* The registered steps of one workflow as a graph, and how far the search from the source has come. */
+/*
+ * The registered steps of one workflow as a graph, and how far the search from the source has
+ * come.
+ */
 typedef struct Graph
 {
 	int			nodes;
@@ -69,7 +76,10 @@ read_graph(const char *source_wf)
 	return graph;
 }
 
-/* Breadth first from the source: distances, one shortest path, and whether there is another one as short. */
+/*
+ * Breadth first from the source: distances, one shortest path, and whether there is another one as
+ * short.
+ */
 static void
 search(Graph *graph)
 {
@@ -156,7 +166,10 @@ mako_plan_require_pair(const char *source, const char *target)
 				 errdetail("Both are \"%s\".", source)));
 }
 
-/* The workflow ids on the shortest path from source to target, which are steps + 1; an error when there is none, or another one. */
+/*
+ * The workflow ids on the shortest path from source to target, which are steps + 1; an error when
+ * there is none, or another one.
+ */
 const char **
 mako_plan_ids(const char *source_wf, const char *target_wf, int *steps)
 {
@@ -185,7 +198,8 @@ mako_plan_ids(const char *source_wf, const char *target_wf, int *steps)
 }
 
 /*
- * The plan for a pair: all definitions on the shortest path, verified. With equal ids it is the workflow alone, for mako_fold().
+ * The plan for a pair: all definitions on the shortest path, verified. With equal ids it is the
+ * workflow alone, for mako_fold().
  */
 MakoPlan *
 mako_plan_create(const char *source_wf, const char *target_wf)
@@ -232,7 +246,10 @@ mako_plan_path(const MakoPlan *plan)
 	return PointerGetDatum(construct_array(ids, plan->steps + 1, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* The definitions on the path as text[], workflows and the steps between them: their digests are what the fingerprint is made of. */
+/*
+ * The definitions on the path as text[], workflows and the steps between them: their digests are
+ * what the fingerprint is made of.
+ */
 Datum
 mako_plan_definitions(const MakoPlan *plan)
 {

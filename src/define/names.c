@@ -1,9 +1,11 @@
 /*
  * names.c
- *	  What a parse tree names: functions, operators, types, collations, casts, relations and the objects in reg* constants.
+ *	  What a parse tree names: functions, operators, types, collations, casts, relations and the
+ *	  objects in reg* constants.
  *
- * The server finds the same when it records what a view depends on, but only for what is stored. Besides, it leaves casts out,
- * because the parser has resolved them; here they say why a value is converted the way it is.
+ * The server finds the same when it records what a view depends on, but only for what is stored.
+ * Besides, it leaves casts out, because the parser has resolved them; here they say why a value is
+ * converted the way it is.
  */
 #include "define/describe.h"
 
@@ -117,7 +119,10 @@ report_entry(const Search *search, const RangeTblEntry *entry)
 	report_all(search, CollationRelationId, entry->colcollations);
 }
 
-/* Reports what an expression with operators, or a part of ORDER BY and the like, names; false for other nodes. */
+/*
+ * Reports what an expression with operators, or a part of ORDER BY and the like, names; false for
+ * other nodes.
+ */
 static bool
 report_operators(const Search *search, Node *node)
 {
@@ -337,7 +342,10 @@ are_in_order(Oid function, const List *arguments)
 	return list_length(arguments) == get_func_nargs(function);
 }
 
-/* The types of the arguments with which a function runs that is called with these, some of which may be named and others left out. */
+/*
+ * The types of the arguments with which a function runs that is called with these, some of which
+ * may be named and others left out.
+ */
 static List *
 types_with_defaults(Oid function, List *arguments, Oid result)
 {
@@ -381,7 +389,10 @@ mako_names_arguments(Node *call)
 	}
 }
 
-/* What a call in FROM takes a record for: a parameter for each column, of its type; NIL for other calls. */
+/*
+ * What a call in FROM takes a record for: a parameter for each column, of its type; NIL for other
+ * calls.
+ */
 List *
 mako_names_columns(Node *call)
 {

@@ -1,6 +1,7 @@
 /*
  * owners.c
- *	  With whose rights a definition is computed: the owners of its functions, now and when it was registered.
+ *	  With whose rights a definition is computed: the owners of its functions, now and when it was
+ *	  registered.
  */
 #include "define/definition.h"
 
@@ -43,7 +44,9 @@ mako_actors_of(MakoFunction *const *functions, int count, const List *helpers)
 	return actors;
 }
 
-/* Puts the owners of a definition's actors into two parameters: text[] of names and of identities. */
+/*
+ * Puts the owners of a definition's actors into two parameters: text[] of names and of identities.
+ */
 void
 mako_actors_bind(const List *actors, int parameter, Datum *values)
 {
@@ -86,7 +89,10 @@ texts_of(const MakoRows *rows, uint64 row, int column, int *count)
 	return texts;
 }
 
-/* The registered owners of a definition's functions and helpers, from the column of their names and, after it, that of their identities. */
+/*
+ * The registered owners of a definition's functions and helpers, from the column of their names
+ * and, after it, that of their identities.
+ */
 MakoOwners
 mako_definition_owners(const MakoRows *rows, uint64 row, int column)
 {
@@ -100,8 +106,8 @@ mako_definition_owners(const MakoRows *rows, uint64 row, int column)
 }
 
 /*
- * The first actor that belongs to another role than it is registered with, whose number among the owners is told; NULL for none. Texts that
- * are the same have the same number of actors.
+ * The first actor that belongs to another role than it is registered with, whose number among the
+ * owners is told; NULL for none. Texts that are the same have the same number of actors.
  */
 const MakoActor *
 mako_actors_find_other(const MakoOwners *owners, const List *actors, int *number)

@@ -1,13 +1,16 @@
 /*
  * register.c
- *	  The functions that register workflows and state migrations, and that change what is registered.
+ *	  The functions that register workflows and state migrations, and that change what is
+ *	  registered.
  *
- * No role may write the definition tables directly, because a row decides which function runs with its owner's rights. The
- * registration functions check that the caller has those rights himself and then write the row as the tables' owner, as referential
- * integrity does. That one statement is all that does not run with the caller's rights.
+ * No role may write the definition tables directly, because a row decides which function runs with
+ * its owner's rights. The registration functions check that the caller has those rights himself
+ * and then write the row as the tables' owner, as referential integrity does. That one statement
+ * is all that does not run with the caller's rights.
  *
- * A definition belongs to the role that registered it, whose privileges it takes to change it. The owners of its functions may, too:
- * they could change those anyway. The owners of helpers that are SECURITY DEFINER are remembered after them, and may not.
+ * A definition belongs to the role that registered it, whose privileges it takes to change it. The
+ * owners of its functions may, too: they could change those anyway. The owners of helpers that are
+ * SECURITY DEFINER are remembered after them, and may not.
  */
 #include "define/definition.h"
 
@@ -40,7 +43,10 @@ static MakoStatement insert_migration = {
 	8, {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
-/* Whose a definition is: who registered it, and the owners of its functions, without those of helpers. */
+/*
+ * Whose a definition is: who registered it, and the owners of its functions, without those of
+ * helpers.
+ */
 static MakoStatement select_owners_of_workflow = {
 	"SELECT registered_by, registered_by_identity, function_owner[:num_nonnulls(apply, upcast, in_flight)],"
 	" function_owner_identity[:num_nonnulls(apply, upcast, in_flight)] FROM %s.mako_workflow WHERE workflow_id::text = $1",
@@ -84,9 +90,12 @@ static MakoStatement update_dispatch = {
 	3, {TEXTOID, TEXTOID, TEXTARRAYOID}
 };
 
-/* ---- what all of them do ---------------------------------------------------------------------------------------------------- */
+/* ---- what all of them do -------------------------------------------------------------------- */
 
-/* Connects, and lets one session at a time change definitions, so that none loses what it refers to. */
+/*
+ * Connects, and lets one session at a time change definitions, so that none loses what it refers
+ * to.
+ */
 MakoConnection
 mako_register_begin(const char *function)
 {
@@ -125,8 +134,9 @@ mako_register_is_used(MakoStatement *statement, Datum *values)
 }
 
 /*
- * Raises unless the caller may change what is registered: with the privileges of the role that did it, of the owners of its functions, or
- * of the extension's owner. Returns false when there is nothing.
+ * Raises unless the caller may change what is registered: with the privileges of the role that did
+ * it, of the owners of its functions, or of the extension's owner. Returns false when there is
+ * nothing.
  */
 bool
 mako_register_require(MakoStatement *select, Datum *key, const char *kind, const char *name, const char *done)
@@ -243,7 +253,9 @@ check_workflow(const MakoWorkflow *workflow)
 		mako_type_definition_require_state(workflow->state_type, workflow->workflow_id, workflow->initial_state);
 }
 
-/* Raises unless the state that a workflow begins with fits the domain that apply declares for it. */
+/*
+ * Raises unless the state that a workflow begins with fits the domain that apply declares for it.
+ */
 static void
 check_initial_state(const MakoWorkflow *workflow)
 {
@@ -284,7 +296,7 @@ write_workflow(MakoWorkflow *workflow, bool replace)
 	(void) mako_definition_describe_workflow(workflow, true);	/* says what it cannot see */
 }
 
-/* ---- the functions ---------------------------------------------------------------------------------------------------------- */
+/* ---- the functions -------------------------------------------------------------------------- */
 
 MAKO_FUNCTION(mako_register_workflow);
 MAKO_FUNCTION(mako_unregister_workflow);
@@ -353,8 +365,8 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
 }
 
 /*
- * Writes a step, unless it is there already. It decides what becomes of the states of both workflows, so it takes the rights to change
- * those as well.
+ * Writes a step, unless it is there already. It decides what becomes of the states of both
+ * workflows, so it takes the rights to change those as well.
  */
 static void
 write_migration(MakoStateMigration *migration, bool replace)

@@ -2,11 +2,13 @@
  * case_table.c
  *	  CASE and comparisons over constant texts, as one look into a hash table.
  *
- * Functions that handle events ask again and again what a text is: CASE payload->>'type' WHEN 'a' THEN ..., x = 'a', x IN ('a', 'b').
- * The executor compares one after the other. Here each of them is a *choice*: a test, and a result for each constant, for any other
- * text, and for null. Comparisons are choices between true, false and null; a CASE composes the choices of its conditions, and that of its
- * ELSE, as long as they test the same. A choice stands in the expression as a parameter. Its test and one of its results are evaluated
- * where the CASE would have been, and nothing else.
+ * Functions that handle events ask again and again what a text is: CASE payload->>'type' WHEN 'a'
+ * THEN ..., x = 'a', x IN ('a', 'b'). The executor compares one after the other. Here each of them
+ * is a *choice*: a test, and a result for each constant, for any other text, and for null.
+ * Comparisons are choices between true, false and null; a CASE composes the choices of its
+ * conditions, and that of its ELSE, as long as they test the same. A choice stands in the
+ * expression as a parameter. Its test and one of its results are evaluated where the CASE would
+ * have been, and nothing else.
  *
  * Planned as the owner of the function, in the memory context of the program.
  */
@@ -21,7 +23,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-/* ---- choices and their options ---------------------------------------------------------------------------------------------- */
+/* ---- choices and their options -------------------------------------------------------------- */
 
 /* Adds a result; returns its number. */
 static int
@@ -34,7 +36,9 @@ add_result(MakoChoice *choice, Expr *expression)
 	return list_length(choice->results) - 1;
 }
 
-/* A hash of a text: its length and some of its bytes tell those apart that programs compare with. */
+/*
+ * A hash of a text: its length and some of its bytes tell those apart that programs compare with.
+ */
 static inline uint32
 hash(const char *text, uint32 length)
 {
@@ -142,7 +146,7 @@ reference_to(MakoProgram *program, MakoChoice *choice, const Node *node)
 	return (Node *) reference;
 }
 
-/* ---- comparisons ------------------------------------------------------------------------------------------------------------ */
+/* ---- comparisons ---------------------------------------------------------------------------- */
 
 /*
  * Returns true if a comparison of texts means that of their bytes, and the current role may make
@@ -155,7 +159,10 @@ compares_bytes(Oid function, Oid collation, bool *is_negated)
 		mako_json_function_compares_texts(function, is_negated) && MakoFunctionAclCheck(function, GetUserId()) == ACLCHECK_OK;
 }
 
-/* A comparison with constants, as a choice: what it is for one of them, for another text, and for null. */
+/*
+ * A comparison with constants, as a choice: what it is for one of them, for another text, and for
+ * null.
+ */
 static MakoChoice *
 new_comparison(Expr *test, Datum *constants, const bool *nulls, int count, bool is_negated)
 {
@@ -179,7 +186,10 @@ new_comparison(Expr *test, Datum *constants, const bool *nulls, int count, bool 
 	return choice;
 }
 
-/* The comparison of a parameter or binding with a constant, or with several; NULL where a node is none. */
+/*
+ * The comparison of a parameter or binding with a constant, or with several; NULL where a node is
+ * none.
+ */
 static MakoChoice *
 comparison(const Node *node)
 {
@@ -227,9 +237,12 @@ comparison(const Node *node)
 	return NULL;
 }
 
-/* ---- CASE ------------------------------------------------------------------------------------------------------------------- */
+/* ---- CASE ----------------------------------------------------------------------------------- */
 
-/* The condition of CASE test WHEN constant, as a comparison of the test; NULL where it is another one. */
+/*
+ * The condition of CASE test WHEN constant, as a comparison of the test; NULL where it is another
+ * one.
+ */
 static MakoChoice *
 case_condition(const CaseExpr *node, const CaseWhen *when)
 {
@@ -285,8 +298,9 @@ add_otherwise(MakoChoice *choice, const MakoProgram *program, Expr *otherwise)
 }
 
 /*
- * A CASE whose last conditions, as many as test the same, are a choice in the place of its ELSE; or just that choice, if these are all of
- * them. What stands in a choice is prepared by itself, so nothing in it may refer to an expression around it.
+ * A CASE whose last conditions, as many as test the same, are a choice in the place of its ELSE;
+ * or just that choice, if these are all of them. What stands in a choice is prepared by itself, so
+ * nothing in it may refer to an expression around it.
  */
 static Node *
 compose_case(MakoProgram *program, CaseExpr *node)
@@ -358,7 +372,7 @@ mako_case_tables(MakoProgram *program)
 	}
 }
 
-/* ---- evaluation ------------------------------------------------------------------------------------------------------------- */
+/* ---- evaluation ----------------------------------------------------------------------------- */
 
 /* The value of an operand. */
 Datum

@@ -2,8 +2,8 @@
  * drop_in.c
  *	  How drop-ins for the server's jsonb functions get into an expression.
  *
- * An expression keeps naming the server's functions: only the address that is called changes, once it has been prepared for evaluation.
- * Subscripts, which are no function, become one before.
+ * An expression keeps naming the server's functions: only the address that is called changes, once
+ * it has been prepared for evaluation. Subscripts, which are no function, become one before.
  */
 #include "evaluate/inline.h"
 
@@ -31,7 +31,10 @@ subscript_to_text(Node *subscript)
 	return (Node *) text;
 }
 
-/* Puts jsonb_extract_path() in the place of subscripts, which cannot be replaced in a prepared expression. */
+/*
+ * Puts jsonb_extract_path() in the place of subscripts, which cannot be replaced in a prepared
+ * expression.
+ */
 static Node *
 rewrite_subscripts(Node *node, void *context)
 {
@@ -69,7 +72,10 @@ mako_drop_in_rewrite(Expr *expression)
 	return (Expr *) rewrite_subscripts((Node *) expression, NULL);
 }
 
-/* Lets a prepared expression call the drop-ins; those that refuse find the sink in the context of their call. */
+/*
+ * Lets a prepared expression call the drop-ins; those that refuse find the sink in the context of
+ * their call.
+ */
 void
 mako_drop_in_replace(ExprState *state, MakoRefusalSink *sink)
 {

@@ -1,6 +1,7 @@
 /*
  * evaluate.h
- *	  Room evaluate/: from the name of a registered function to a value. It knows neither definitions nor streams.
+ *	  Room evaluate/: from the name of a registered function to a value. It knows neither
+ *	  definitions nor streams.
  *
  *	  function.c       registered functions, found and checked               (MakoFunction)
  *	  sql_body.c       the bodies of SQL functions                           (MakoSqlBody)
@@ -12,8 +13,9 @@
  *	  program.c        planned, and evaluated as the function's owner        (MakoProgram)
  *	  explain.c        what becomes of a function, call by call
  *
- * A program lives in the context in which it was compiled, its evaluation state in the one that it is prepared with. The latter is thrown
- * away after an error, and the program is prepared again. What is bound is valid for one evaluation.
+ * A program lives in the context in which it was compiled, its evaluation state in the one that it
+ * is prepared with. The latter is thrown away after an error, and the program is prepared again.
+ * What is bound is valid for one evaluation.
  */
 #ifndef MAKO_EVALUATE_H
 #define MAKO_EVALUATE_H
@@ -21,7 +23,7 @@
 #include "gate/gate.h"
 #include "json/json.h"
 
-/* ---- function.c: registered functions, found and checked -------------------------------------------------------- */
+/* ---- function.c: registered functions, found and checked ------------------------------------ */
 
 typedef enum MakoRole
 {
@@ -45,7 +47,7 @@ extern const char *mako_function_role(MakoRole role);
 extern HeapTuple mako_function_tuple(Oid oid);
 extern Oid	mako_function_state_type(const MakoFunction *function);
 
-/* ---- sql_body.c: the body of an SQL function -------------------------------------------------------------------- */
+/* ---- sql_body.c: the body of an SQL function ------------------------------------------------ */
 
 /* Why something is left as it is, for mako_explain_function(). */
 typedef struct MakoObstacle
@@ -68,7 +70,7 @@ extern bool mako_sql_body_is_polymorphic(HeapTuple tuple);
 extern bool mako_sql_query_check(const Query *query, MakoObstacle *obstacle);
 extern MakoSqlBody *mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObstacle *obstacle);
 
-/* ---- program.c: a function as a planned expression -------------------------------------------------------------- */
+/* ---- program.c: a function as a planned expression ------------------------------------------ */
 
 /* What the expressions refer to, as $1 to $4. */
 typedef enum MakoParameter
@@ -104,7 +106,7 @@ extern ExprContext *mako_program_context(ParamListInfo parameters);
 extern void mako_program_prepare(MakoProgram *program, ExprContext *context);
 extern Datum mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull);
 
-/* ---- explain.c -------------------------------------------------------------------------------------------------- */
+/* ---- explain.c ------------------------------------------------------------------------------ */
 
 /* A call that remains of a function. */
 typedef struct MakoCalled

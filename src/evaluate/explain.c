@@ -2,8 +2,9 @@
  * explain.c
  *	  mako_explain_function(): how a function will run, and what to change.
  *
- * The function is compiled as a program is, but never evaluated. What was inlined is in the inliner's notes; what is called stands in
- * the planned expressions. Everything lives in the memory context of the call.
+ * The function is compiled as a program is, but never evaluated. What was inlined is in the
+ * inliner's notes; what is called stands in the planned expressions. Everything lives in the
+ * memory context of the call.
  */
 #include "evaluate/inline.h"
 
@@ -124,7 +125,9 @@ obstacle(const Explanation *explanation, Oid function)
 	return NULL;
 }
 
-/* Adds the call of a function that was not inlined, in whatever form it stands in the expression. */
+/*
+ * Adds the call of a function that was not inlined, in whatever form it stands in the expression.
+ */
 static void
 add_call(Explanation *explanation, const char *call, Oid function, const List *arguments, Oid result)
 {
@@ -256,7 +259,10 @@ add_inlined(Explanation *explanation)
 	int			found = 0;
 	ListCell   *cell;
 
-	/* The server has inlined what is not called and stands in the body of what it has inlined, too. */
+	/*
+	 * The server has inlined what is not called and stands in the body of what it has inlined,
+	 * too.
+	 */
 	while (found < list_length(inlined))
 	{
 		found = list_length(inlined);
@@ -349,7 +355,10 @@ call_of(Oid function)
 	return (Expr *) call;
 }
 
-/* How a function will run: its rows, in order. Names are shown as they are visible on the current path. */
+/*
+ * How a function will run: its rows, in order. Names are shown as they are visible on the current
+ * path.
+ */
 static List *
 explain(Oid function)
 {
@@ -379,7 +388,10 @@ explain(Oid function)
 	call = call_of(function);
 	program = mako_program_plan(call, owner, &explanation.notes);
 	explanation.is_ours = program->is_inlined;
-	/* The server would inline a volatile function here, but not where another function calls it, and it cannot be registered. */
+	/*
+	 * The server would inline a volatile function here, but not where another function calls it,
+	 * and it cannot be registered.
+	 */
 	(void) add_calls((Node *) (is_volatile ? call : program->expression), &explanation);
 	foreach(cell, program->bindings)
 		(void) add_calls((Node *) ((MakoBinding *) lfirst(cell))->expression, &explanation);

@@ -2,8 +2,8 @@
  * function.c
  *	  Registered functions: found by name and checked against their role.
  *
- * A function is known by its signature, schema.name(types), and resolved at every use: a dropped one is a clear error, and nothing
- * here blocks pg_upgrade.
+ * A function is known by its signature, schema.name(types), and resolved at every use: a dropped
+ * one is a clear error, and nothing here blocks pg_upgrade.
  */
 #include "evaluate/evaluate.h"
 
@@ -104,7 +104,10 @@ checked_function(Oid oid, MakoRole role)
 	return function;
 }
 
-/* Finds the function that is meant at registration, by schema.name or schema.name(types). The caller must act for its owner. */
+/*
+ * Finds the function that is meant at registration, by schema.name or schema.name(types). The
+ * caller must act for its owner.
+ */
 MakoFunction *
 mako_function_resolve(const char *name, MakoRole role)
 {
@@ -151,7 +154,10 @@ mako_function_resolve(const char *name, MakoRole role)
 	return function;
 }
 
-/* A registration being looked up, for the context of an error: a type of the signature may be gone. */
+/*
+ * A registration being looked up, for the context of an error: a type of the signature may be
+ * gone.
+ */
 typedef struct Registration
 {
 	const char *signature;

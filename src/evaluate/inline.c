@@ -2,19 +2,23 @@
  * inline.c
  *	  SQL functions as expressions: what the server's planner inlines, and what it gives up.
  *
- * Stands between function.c and program.c: takes the call that a program is made of and returns one expression in which no SQL function
- * is called any more that could be seen through. The server's own inlining stops where an argument is used more than once and costs
- * something, and where a body has a FROM. Here such arguments, and the columns of subselects without tables, become *bindings*:
- * expressions of their own, evaluated at most once per evaluation of the program and only where they are used. Whatever else keeps
- * the server from inlining a function does so here; how a body is parsed, coerced and collated is the server's way, too.
+ * Stands between function.c and program.c: takes the call that a program is made of and returns
+ * one expression in which no SQL function is called any more that could be seen through. The
+ * server's own inlining stops where an argument is used more than once and costs something, and
+ * where a body has a FROM. Here such arguments, and the columns of subselects without tables,
+ * become *bindings*: expressions of their own, evaluated at most once per evaluation of the
+ * program and only where they are used. Whatever else keeps the server from inlining a function
+ * does so here; how a body is parsed, coerced and collated is the server's way, too.
  *
- * An inlining runs in three steps. The server plans the expression while we keep it from inlining; then every call is replaced by its
- * planned body, from the inside out, in which each argument that is neither a constant nor a parameter is a reference to a *value*;
- * last, values that turned out to be used once take their place, and the others become bindings.
+ * An inlining runs in three steps. The server plans the expression while we keep it from inlining;
+ * then every call is replaced by its planned body, from the inside out, in which each argument
+ * that is neither a constant nor a parameter is a reference to a *value*; last, values that turned
+ * out to be used once take their place, and the others become bindings.
  *
- * The bodies are parsed and planned in a memory context of their own; what is returned is copied out of it. What goes wrong in a body
- * must not go wrong before the function would have been called, so every call is inlined in a subtransaction of its own, and left as
- * it is when that fails.
+ * The bodies are parsed and planned in a memory context of their own; what is returned is copied
+ * out of it. What goes wrong in a body must not go wrong before the function would have been
+ * called, so every call is inlined in a subtransaction of its own, and left as it is when that
+ * fails.
  */
 #include "evaluate/inline.h"
 
@@ -36,7 +40,10 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-/* An argument or a column that is more than a constant or a parameter; references to it are parameters. */
+/*
+ * An argument or a column that is more than a constant or a parameter; references to it are
+ * parameters.
+ */
 typedef struct InlineValue
 {
 	Oid			function;		/* whose argument or column it is */
@@ -99,7 +106,7 @@ typedef struct Attempt
 static Node *inline_calls(Node *node, void *context);
 static Node *substitute(Node *node, void *context);
 
-/* ---- planning ---- */
+/* ---- planning ------------------------------------------------------------------------------- */
 
 static needs_fmgr_hook_type other_hook;	/* while ours stands in its place */
 
@@ -130,8 +137,8 @@ is_watched(Oid oid)
 }
 
 /*
- * Plans an expression but leaves the calls of SQL functions to us: once the server has inlined one, an argument that looks cheap to it
- * stands there as often as the body uses it.
+ * Plans an expression but leaves the calls of SQL functions to us: once the server has inlined
+ * one, an argument that looks cheap to it stands there as often as the body uses it.
  */
 static Expr *
 plan(Node *expression)
@@ -182,7 +189,7 @@ finish(Inliner *inliner, Node *expression)
 	return inliner->inlined == inlined ? planned : (Node *) plan(planned);
 }
 
-/* ---- values ---- */
+/* ---- values --------------------------------------------------------------------------------- */
 
 /*
  * Returns true if evaluating this costs nothing, so that it can stand anywhere, as often as it is
@@ -196,7 +203,10 @@ is_free(const Node *node)
 	return IsA(node, Const) || IsA(node, Param);
 }
 
-/* A reference to an expression that may be used several times: the expression itself where it is free. */
+/*
+ * A reference to an expression that may be used several times: the expression itself where it is
+ * free.
+ */
 static Node *
 value_of(Inliner *inliner, Node *expression)
 {
@@ -231,7 +241,7 @@ referenced_value(const Inliner *inliner, const Node *node)
 	return list_nth(inliner->values, param->paramid - FIRST_VALUE);
 }
 
-/* ---- a body without tables as an expression ---- */
+/* ---- a body without tables as an expression ------------------------------------------------- */
 
 /* Begins a query level. */
 static Scope *
@@ -271,7 +281,10 @@ column_source(Scope *scope, Index relation, AttrNumber number)
 	}
 }
 
-/* A reference to a column. Only columns that are used are looked at: no other one is evaluated, not even while planning. */
+/*
+ * A reference to a column. Only columns that are used are looked at: no other one is evaluated,
+ * not even while planning.
+ */
 static Node *
 column_value(Scope *scope, Index relation, AttrNumber number)
 {
@@ -363,7 +376,7 @@ substitute(Node *node, void *context)
 	return expression_tree_mutator(node, substitute, context);
 }
 
-/* ---- one call ---- */
+/* ---- one call ------------------------------------------------------------------------------- */
 
 /* Finds something that belongs to an expression around this one. */
 static bool
@@ -448,7 +461,10 @@ check_function(Inliner *inliner, const FuncExpr *call, HeapTuple tuple)
 	return true;
 }
 
-/* The body of a function, parsed once for all calls for which it means the same; NULL where it is no expression. */
+/*
+ * The body of a function, parsed once for all calls for which it means the same; NULL where it is
+ * no expression.
+ */
 static const MakoSqlBody *
 body_of(Inliner *inliner, FuncExpr *call, HeapTuple tuple)
 {
@@ -520,8 +536,9 @@ collated(const FuncExpr *call, Node *expression)
 }
 
 /*
- * Plans a call whose arguments were planned before what they call was inlined. As with the server's own inlining, an argument that has
- * become a null decides a strict call, and none of the others is evaluated. Returns true if the call is still a call.
+ * Plans a call whose arguments were planned before what they call was inlined. As with the
+ * server's own inlining, an argument that has become a null decides a strict call, and none of the
+ * others is evaluated. Returns true if the call is still a call.
  */
 static bool
 plan_arguments(Attempt *attempt)
@@ -661,7 +678,7 @@ inline_calls(Node *node, void *context)
 	return result == NULL ? node : (Node *) result;
 }
 
-/* ---- from values to bindings ---- */
+/* ---- from values to bindings ---------------------------------------------------------------- */
 
 /* Counts how often values are used in what is evaluated. */
 static bool
@@ -730,8 +747,9 @@ resolve(Node *node, void *context)
 }
 
 /*
- * Inlines SQL functions in an expression that is not planned yet. Returns the planned expression and adds its bindings, all in the
- * current memory context; NULL where no call could be inlined. Notes of every SQL function met go to notes, unless that is NULL.
+ * Inlines SQL functions in an expression that is not planned yet. Returns the planned expression
+ * and adds its bindings, all in the current memory context; NULL where no call could be inlined.
+ * Notes of every SQL function met go to notes, unless that is NULL.
  */
 Expr *
 mako_inline(Expr *expression, List **bindings, List **notes)

@@ -7,7 +7,7 @@
 
 #include "evaluate/evaluate.h"
 
-/* ---- inline.c: SQL functions as expressions -------------------------------------------------------------------------------- */
+/* ---- inline.c: SQL functions as expressions ------------------------------------------------- */
 
 /* A value that is evaluated at most once per evaluation of a program, and only where it is used. */
 typedef struct MakoBinding
@@ -36,11 +36,11 @@ typedef struct MakoInlineNote
 extern Expr *mako_inline(Expr *expression, List **bindings, List **notes);
 extern bool mako_depends_on_context(Node *node);
 
-/* ---- shared_lookup.c: lookups that an expression repeats --------------------------------------------------------------------------- */
+/* ---- shared_lookup.c: lookups that an expression repeats ------------------------------------ */
 
 extern void mako_share_lookups(Expr **expression, List **bindings);
 
-/* ---- drop_in.c ---------------------------------------------------------------------------------------------------------------- */
+/* ---- drop_in.c ------------------------------------------------------------------------------ */
 
 extern Expr *mako_drop_in_rewrite(Expr *expression);
 extern void mako_drop_in_replace(ExprState *state, MakoRefusalSink *sink);

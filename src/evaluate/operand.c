@@ -1,10 +1,12 @@
 /*
  * operand.c
- *	  What a program evaluates at most once: bindings, among them fields of JSON, which need no executor.
+ *	  What a program evaluates at most once: bindings, among them fields of JSON, which need no
+ *	  executor.
  *
- * A field, jsonb -> 'key' or jsonb ->> 'key' of a parameter or of another binding, is what programs consist of. It is found where it
- * lies; only who wants a datum gets one: of a jsonb in a box that belongs to the binding and is used again by the next evaluation, of a
- * text in the current memory context. Who only compares a field looks at its bytes (case_table.c).
+ * A field, jsonb -> 'key' or jsonb ->> 'key' of a parameter or of another binding, is what
+ * programs consist of. It is found where it lies; only who wants a datum gets one: of a jsonb in a
+ * box that belongs to the binding and is used again by the next evaluation, of a text in the
+ * current memory context. Who only compares a field looks at its bytes (case_table.c).
  */
 #include "evaluate/operand.h"
 
@@ -13,7 +15,10 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
-/* Lets a binding find its field itself, if that is what its expression is and the current role may call the function for it. */
+/*
+ * Lets a binding find its field itself, if that is what its expression is and the current role may
+ * call the function for it.
+ */
 void
 mako_binding_plan(MakoBinding *binding, List *bindings)
 {
@@ -42,7 +47,10 @@ mako_binding_plan(MakoBinding *binding, List *bindings)
 
 static bool look_for_field(MakoBinding *binding, ExprContext *context);
 
-/* Finds the field of a binding, which is then valid for one evaluation of the program; false when there is none. */
+/*
+ * Finds the field of a binding, which is then valid for one evaluation of the program; false when
+ * there is none.
+ */
 static inline bool
 find_field(MakoBinding *binding, ExprContext *context)
 {

@@ -2,7 +2,8 @@
  * operand.h
  *	  What programs are made of besides the executor's expressions: fields and choices.
  *
- * Both stand in an expression as a parameter, and are evaluated where that is. They are planned with the program, and live as long.
+ * Both stand in an expression as a parameter, and are evaluated where that is. They are planned
+ * with the program, and live as long.
  */
 #ifndef MAKO_OPERAND_H
 #define MAKO_OPERAND_H

@@ -2,11 +2,12 @@
  * program.c
  *	  A registered function as a planned expression over parameters.
  *
- * The server's planner and inline.c turn the call f($1, $2, $4) into an expression, in which SQL functions are inlined; the executor
- * evaluates it, and parameters above the fold's own are bindings: what inline.c wants evaluated once. All of it happens as the
- * function's owner behind the gate (gate.h), so that a role that runs a migration lends its rights to no author of a
- * function. The planned expression lasts for the run; its evaluation state is made anew after an error, because a function that was
- * left in the middle has left its caches there too.
+ * The server's planner and inline.c turn the call f($1, $2, $4) into an expression, in which SQL
+ * functions are inlined; the executor evaluates it, and parameters above the fold's own are
+ * bindings: what inline.c wants evaluated once. All of it happens as the function's owner behind
+ * the gate (gate.h), so that a role that runs a migration lends its rights to no author of a
+ * function. The planned expression lasts for the run; its evaluation state is made anew after an
+ * error, because a function that was left in the middle has left its caches there too.
  */
 #include "evaluate/operand.h"
 
@@ -74,7 +75,10 @@ fetch_parameter(ExprState *state, struct ExprEvalStep *step, ExprContext *contex
 
 static MakoChoice *prepare_choice(const MakoProgram *program, const Param *param, ParamListInfo parameters);
 
-/* A ParamCompileHook: the step that evaluates a parameter, binding or choice of the program that is being prepared. */
+/*
+ * A ParamCompileHook: the step that evaluates a parameter, binding or choice of the program that
+ * is being prepared.
+ */
 static void
 compile_parameter(ParamListInfo parameters, Param *param, ExprState *state, Datum *value, bool *isnull)
 {
@@ -124,7 +128,10 @@ mako_program_bind(ParamListInfo parameters, MakoParameter parameter, Datum value
 	parameters->params[parameter - 1].isnull = false;
 }
 
-/* A reference to a parameter, as an argument of the given type: the parameter's own or a domain over it. */
+/*
+ * A reference to a parameter, as an argument of the given type: the parameter's own or a domain
+ * over it.
+ */
 static Node *
 parameter_as(MakoParameter parameter, Oid type)
 {
@@ -140,8 +147,8 @@ parameter_as(MakoParameter parameter, Oid type)
 }
 
 /*
- * Plans an expression as the role that will evaluate it: planning evaluates immutable functions. Notes on SQL functions go to notes,
- * unless that is NULL.
+ * Plans an expression as the role that will evaluate it: planning evaluates immutable functions.
+ * Notes on SQL functions go to notes, unless that is NULL.
  */
 MakoProgram *
 mako_program_plan(Expr *expression, Oid owner, List **notes)
@@ -209,7 +216,10 @@ mako_program_compile(const MakoFunction *function)
 							 function->owner, NULL);
 }
 
-/* The program that checks a state against the domain that a function declares for it; NULL where it declares none. */
+/*
+ * The program that checks a state against the domain that a function declares for it; NULL where
+ * it declares none.
+ */
 MakoProgram *
 mako_program_compile_check(const MakoFunction *function)
 {
@@ -281,7 +291,9 @@ prepare_operand(const MakoProgram *program, MakoOperand *operand, ParamListInfo 
 	}
 }
 
-/* Makes the choice that a parameter refers to ready for evaluation, when whatever it stands in is. */
+/*
+ * Makes the choice that a parameter refers to ready for evaluation, when whatever it stands in is.
+ */
 static MakoChoice *
 prepare_choice(const MakoProgram *program, const Param *param, ParamListInfo parameters)
 {
@@ -295,8 +307,8 @@ prepare_choice(const MakoProgram *program, const Param *param, ParamListInfo par
 }
 
 /*
- * Makes a program ready for evaluation, in the current memory context. Here the executor checks who may call the functions that are
- * left: the owner, not the role that runs a migration.
+ * Makes a program ready for evaluation, in the current memory context. Here the executor checks
+ * who may call the functions that are left: the owner, not the role that runs a migration.
  */
 void
 mako_program_prepare(MakoProgram *program, ExprContext *context)
@@ -322,8 +334,8 @@ mako_program_prepare(MakoProgram *program, ExprContext *context)
 }
 
 /*
- * Evaluates a program with the parameters as they are; the result is in the current memory context. A refusal is taken down if
- * that is wanted, and raised otherwise.
+ * Evaluates a program with the parameters as they are; the result is in the current memory
+ * context. A refusal is taken down if that is wanted, and raised otherwise.
  */
 Datum
 mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
@@ -349,7 +361,10 @@ mako_program_evaluate(MakoProgram *program, MakoRefusal *refusal, bool *isnull)
 	return program->is_json && !*isnull ? mako_json_take_out(result) : result;
 }
 
-/* Raises unless a state fits the domain that a function declares for it; does nothing without a function. */
+/*
+ * Raises unless a state fits the domain that a function declares for it; does nothing without a
+ * function.
+ */
 void
 mako_program_require_state(const MakoFunction *function, Datum state)
 {

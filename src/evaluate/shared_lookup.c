@@ -2,10 +2,11 @@
  * shared_lookup.c
  *	  Lookups that an expression repeats, done once.
  *
- * Functions over JSON say payload->'data' and state->>'status' again and again, and inlining puts their bodies side by side. A lookup in
- * a parameter or in a binding that stands in a program more than once becomes a binding itself: it is done where it is needed first. So
- * does a field that stands there once, because bindings find fields without the executor.
- * Nothing that can fail is shared, and nothing volatile could be here. Pure; works on the planned expression of a program.
+ * Functions over JSON say payload->'data' and state->>'status' again and again, and inlining puts
+ * their bodies side by side. A lookup in a parameter or in a binding that stands in a program more
+ * than once becomes a binding itself: it is done where it is needed first. So does a field that
+ * stands there once, because bindings find fields without the executor. Nothing that can fail is
+ * shared, and nothing volatile could be here. Pure; works on the planned expression of a program.
  */
 #include "evaluate/inline.h"
 
@@ -160,7 +161,10 @@ share_once(Expr **expression, List **bindings)
 	return sharing.changed;
 }
 
-/* Lets an expression and its bindings do every lookup once: innermost first, because a lookup in a lookup is one in a binding then. */
+/*
+ * Lets an expression and its bindings do every lookup once: innermost first, because a lookup in a
+ * lookup is one in a binding then.
+ */
 void
 mako_share_lookups(Expr **expression, List **bindings)
 {

@@ -1,10 +1,12 @@
 /*
  * sql_body.c
- *	  The body of an SQL function: parsed as the server does, and checked whether it is one expression.
+ *	  The body of an SQL function: parsed as the server does, and checked whether it is one
+ *	  expression.
  *
- * A body is one expression when it is one SELECT of one column that gives exactly one row, whatever happens, and is computed from the
- * arguments: no table, no condition, nothing volatile. What it may have is a FROM with subselects of the same kind. Everything lives
- * in the current memory context.
+ * A body is one expression when it is one SELECT of one column that gives exactly one row,
+ * whatever happens, and is computed from the arguments: no table, no condition, nothing volatile.
+ * What it may have is a FROM with subselects of the same kind. Everything lives in the current
+ * memory context.
  */
 #include "evaluate/inline.h"
 
@@ -101,7 +103,10 @@ check_from(const Query *query, const Node *item, MakoObstacle *obstacle)
 	}
 }
 
-/* Checks that a query is exactly one row, computed from what it is given; subselects in its expressions are not looked at. */
+/*
+ * Checks that a query is exactly one row, computed from what it is given; subselects in its
+ * expressions are not looked at.
+ */
 bool
 mako_sql_query_check(const Query *query, MakoObstacle *obstacle)
 {

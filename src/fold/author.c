@@ -1,6 +1,7 @@
 /*
  * author.c
- *	  What the authors of apply, upcast and migrate test with: folding and migrating without a store.
+ *	  What the authors of apply, upcast and migrate test with: folding and migrating without a
+ *	  store.
  */
 #include "fold/fold.h"
 
@@ -60,8 +61,8 @@ read_event(const JsonbValue *element, int64 number)
 }
 
 /*
- * Raises unless a role may execute a function itself: what he lets it work on is his own, and it works with its owner's rights. Does
- * nothing for none.
+ * Raises unless a role may execute a function itself: what he lets it work on is his own, and it
+ * works with its owner's rights. Does nothing for none.
  */
 static void
 require_execute(const MakoFunction *function, Oid caller)

@@ -2,10 +2,11 @@
  * batch.c
  *	  Some streams, one after the other, in as few subtransactions as possible.
  *
- * One subtransaction holds many streams. When one of them fails, those before it are done (nothing is written here), and the next
- * subtransaction starts after it: what isolation costs grows with the number of failures only. A stream that a function refuses costs
- * not even that. Errors are handed over outside the subtransactions, in the order of the streams. Where the events come from, a cursor
- * or memory, makes no difference.
+ * One subtransaction holds many streams. When one of them fails, those before it are done (nothing
+ * is written here), and the next subtransaction starts after it: what isolation costs grows with
+ * the number of failures only. A stream that a function refuses costs not even that. Errors are
+ * handed over outside the subtransactions, in the order of the streams. Where the events come
+ * from, a cursor or memory, makes no difference.
  */
 #include "fold/fold.h"
 
@@ -39,7 +40,9 @@ begin_stream(const MakoBatch *batch)
 	return fold;
 }
 
-/* Opens a reader of the streams from next to end; NULL when none of their workflows has an apply. */
+/*
+ * Opens a reader of the streams from next to end; NULL when none of their workflows has an apply.
+ */
 static MakoReader *
 open_reader(const MakoBatch *batch)
 {
@@ -87,7 +90,10 @@ fail_refused(MakoBatch *batch)
 	batch->refused = NIL;
 }
 
-/* Takes the streams from next to end, or until the taker wants a pause; leaves next at the stream that failed. */
+/*
+ * Takes the streams from next to end, or until the taker wants a pause; leaves next at the stream
+ * that failed.
+ */
 static void
 take_streams(void *argument)
 {
@@ -171,8 +177,9 @@ mako_batch_run(MakoBatch *batch)
 			ReThrowError(error);
 
 		/*
-		 * A reader with a cursor fetches some events ahead, so an error in loading may belong to a later stream: only alone does the
-		 * current stream fail. What a program raises after it has refused does not count.
+		 * A reader with a cursor fetches some events ahead, so an error in loading may belong to a
+		 * later stream: only alone does the current stream fail. What a program raises after it
+		 * has refused does not count.
 		 */
 		fold = fold_at_hand(batch);
 		recover_folds(batch);

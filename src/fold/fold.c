@@ -2,10 +2,11 @@
  * fold.c
  *	  Upcast, apply, migrate and check: one stream at a time.
  *
- * The fold owns two memory contexts for the current stream. States and payloads pile up in one of them; when it has grown, the state
- * moves to the other one and the first is emptied, so that a stream of any length folds in little memory. Nothing here knows of SQL
- * or transactions: what goes wrong is raised, or taken down if it is a refusal and the caller wants it so, and the caller reads the
- * phase and the event from the fold.
+ * The fold owns two memory contexts for the current stream. States and payloads pile up in one of
+ * them; when it has grown, the state moves to the other one and the first is emptied, so that a
+ * stream of any length folds in little memory. Nothing here knows of SQL or transactions: what
+ * goes wrong is raised, or taken down if it is a refusal and the caller wants it so, and the
+ * caller reads the phase and the event from the fold.
  */
 #include "fold/fold.h"
 
@@ -88,7 +89,10 @@ mako_fold_context(void *argument)
 		errcontext("phase %s", mako_phase_name[fold->phase]);
 }
 
-/* Makes the evaluation state of all programs anew: at first, and after an error left one of them in the middle. */
+/*
+ * Makes the evaluation state of all programs anew: at first, and after an error left one of them
+ * in the middle.
+ */
 void
 mako_fold_recover(MakoFold *fold)
 {
@@ -118,8 +122,8 @@ set_state(MakoFold *fold, Datum state)
 }
 
 /*
- * Copies a state (jsonb, possibly toasted or expanded) to the spare context, which takes over from the stream's. It is copied before
- * anything is freed: it may lie in the memory of this very fold.
+ * Copies a state (jsonb, possibly toasted or expanded) to the spare context, which takes over from
+ * the stream's. It is copied before anything is freed: it may lie in the memory of this very fold.
  */
 static void
 take_over(MakoFold *fold, Datum state)
@@ -134,7 +138,10 @@ take_over(MakoFold *fold, Datum state)
 	fold->spare_context = full;
 }
 
-/* Starts a stream from a stored or initial state (jsonb, possibly toasted), which may be the fold's own. */
+/*
+ * Starts a stream from a stored or initial state (jsonb, possibly toasted), which may be the
+ * fold's own.
+ */
 void
 mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number)
 {
@@ -147,7 +154,10 @@ mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number)
 	ResetExprContext(fold->expression_context);
 }
 
-/* Evaluates a function's program in a phase; false when it refuses. Null is a refusal: that is how an unhandled case looks. */
+/*
+ * Evaluates a function's program in a phase; false when it refuses. Null is a refusal: that is how
+ * an unhandled case looks.
+ */
 static bool
 call(MakoFold *fold, MakoPhase phase, MakoProgram *program, const MakoFunction *function, const char *null_hint, Datum *result)
 {
@@ -163,8 +173,9 @@ call(MakoFold *fold, MakoPhase phase, MakoProgram *program, const MakoFunction *
 }
 
 /*
- * A value of an event as the state may come to point into it: detoasted, and a copy where the reader's memory is gone by the next event.
- * A short header is as good as a long one for texts, but not for jsonb, which must be aligned.
+ * A value of an event as the state may come to point into it: detoasted, and a copy where the
+ * reader's memory is gone by the next event. A short header is as good as a long one for texts,
+ * but not for jsonb, which must be aligned.
  */
 static Datum
 lasting(const MakoEvent *event, Datum value, bool is_text)
@@ -175,7 +186,9 @@ lasting(const MakoEvent *event, Datum value, bool is_text)
 		PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
 }
 
-/* Takes an event's payload to its present schema version and checks it; false when upcast refuses. */
+/*
+ * Takes an event's payload to its present schema version and checks it; false when upcast refuses.
+ */
 static bool
 read_payload(MakoFold *fold, const MakoEvent *event)
 {
@@ -209,7 +222,10 @@ read_payload(MakoFold *fold, const MakoEvent *event)
 	return true;
 }
 
-/* Moves the state to the spare context when the stream's context has grown, so that payloads do not pile up. */
+/*
+ * Moves the state to the spare context when the stream's context has grown, so that payloads do
+ * not pile up.
+ */
 static void
 limit_memory(MakoFold *fold)
 {
@@ -252,8 +268,8 @@ mako_fold_check_domain(MakoFold *fold)
 }
 
 /*
- * Asks the predicate of the workflow whether the process is in flight; without one, it is. Returns false if the predicate refuses the
- * state.
+ * Asks the predicate of the workflow whether the process is in flight; without one, it is. Returns
+ * false if the predicate refuses the state.
  */
 bool
 mako_fold_is_in_flight(MakoFold *fold, bool *in_flight)
@@ -304,7 +320,10 @@ migrate_step(MakoFold *fold, int step)
 	return true;
 }
 
-/* Takes the state through every step of the plan, and checks it after each; false when it is refused. */
+/*
+ * Takes the state through every step of the plan, and checks it after each; false when it is
+ * refused.
+ */
 bool
 mako_fold_migrate(MakoFold *fold)
 {

@@ -10,10 +10,12 @@
  *	  history.c     states computed again through recorded moves             (MakoHistory)
  *	  author.c      the SQL functions that fold events of the caller
  *
- * A fold has two contexts for the current stream, which are reset for each one, and one for the evaluation state of its programs, which
- * is reset after an error. A state is an expanded value while its stream is folded. It lies in the stream's context, and points into
- * payloads, stored states and constants of the programs. A fold copies the state that it begins with before it resets anything: the
- * state may be its own. A cached fold has a context of its own, below its borrower's.
+ * A fold has two contexts for the current stream, which are reset for each one, and one for the
+ * evaluation state of its programs, which is reset after an error. A state is an expanded value
+ * while its stream is folded. It lies in the stream's context, and points into payloads, stored
+ * states and constants of the programs. A fold copies the state that it begins with before it
+ * resets anything: the state may be its own. A cached fold has a context of its own, below its
+ * borrower's.
  */
 #ifndef MAKO_FOLD_H
 #define MAKO_FOLD_H
@@ -21,7 +23,7 @@
 #include "define/define.h"
 #include "read/read.h"
 
-/* ---- fold.c: upcast, apply, migrate and check, one stream at a time --------------------------------------------- */
+/* ---- fold.c: upcast, apply, migrate and check, one stream at a time ------------------------- */
 
 typedef struct MakoFold
 {
@@ -59,14 +61,17 @@ extern void mako_fold_check_domain(MakoFold *fold);
 extern bool mako_fold_is_in_flight(MakoFold *fold, bool *in_flight);
 extern bool mako_fold_migrate(MakoFold *fold);
 
-/* ---- fold_cache.c: compiled folds, kept for the session --------------------------------------------------------- */
+/* ---- fold_cache.c: compiled folds, kept for the session ------------------------------------- */
 
 extern MakoFold *mako_fold_borrow(const char *workflow_id);
 extern void mako_fold_return(MakoFold *fold);
 
-/* ---- replay.c: the state of a stream, from what it starts from to its head -------------------------------------- */
+/* ---- replay.c: the state of a stream, from what it starts from to its head ------------------ */
 
-/* One point in the history of a stream: what it looks like after an event, or after it moved to another workflow. */
+/*
+ * One point in the history of a stream: what it looks like after an event, or after it moved to
+ * another workflow.
+ */
 typedef struct MakoMoment
 {
 	int64		sequence_number;	/* of the event, or of the last one before the move */
@@ -103,7 +108,7 @@ extern void mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoRead
 extern bool mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader);
 extern Datum mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback callback, void *argument);
 
-/* ---- batch.c: some streams in as few subtransactions as possible ------------------------------------------------ */
+/* ---- batch.c: some streams in as few subtransactions as possible ---------------------------- */
 
 typedef struct MakoBatch
 {
@@ -113,7 +118,10 @@ typedef struct MakoBatch
 	MakoFold  **folds;			/* by the source of a stream: from the workflow that it runs under */
 	MakoReplay **replays;		/* the same */
 	int			sources;
-	/* Takes a stream, which may fail; false when its fold refuses it. The reader is NULL where the workflow has no apply. */
+	/*
+	 * Takes a stream, which may fail; false when its fold refuses it. The reader is NULL where the
+	 * workflow has no apply.
+	 */
 	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
 	/* After a stream: true ends the subtransaction there. NULL: never. */
 	bool		(*wants_pause) (void *argument, bool accepted);
@@ -128,7 +136,7 @@ typedef struct MakoBatch
 
 extern void mako_batch_run(MakoBatch *batch);
 
-/* ---- streams.c: the streams of a workflow in passing ------------------------------------------------------------ */
+/* ---- streams.c: the streams of a workflow in passing ---------------------------------------- */
 
 typedef struct MakoStreamsWalk
 {
@@ -148,7 +156,7 @@ typedef struct MakoStreamsWalk
 
 extern void mako_streams_walk(const MakoStreamsWalk *walk);
 
-/* ---- history.c: the states of a stream, computed again through its recorded moves ------------------------------- */
+/* ---- history.c: the states of a stream, computed again through its recorded moves ----------- */
 
 /* What is recorded of a run; lives in its archive's context. */
 typedef struct MakoRunRow
@@ -171,7 +179,10 @@ typedef struct MakoArchive
 	MemoryContext context;
 } MakoArchive;
 
-/* What a run has left with a stream, unless it was reverted: a snapshot, or a row in mako.repointed. */
+/*
+ * What a run has left with a stream, unless it was reverted: a snapshot, or a row in
+ * mako.repointed.
+ */
 typedef struct MakoRecordedMove
 {
 	int64		sequence_number;
@@ -193,7 +204,9 @@ typedef struct MakoRecordedMoves
 
 typedef struct MakoHistory MakoHistory;
 
-/* One stream on its way; the first part is for the caller to fill in, the second for him to read. */
+/*
+ * One stream on its way; the first part is for the caller to fill in, the second for him to read.
+ */
 struct MakoHistory
 {
 	MakoReplay *replay;			/* has all folds */

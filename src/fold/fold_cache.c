@@ -1,11 +1,13 @@
 /*
  * fold_cache.c
- *	  Compiled folds of single workflows, kept for the session: reading one process must not cost a planner run.
+ *	  Compiled folds of single workflows, kept for the session: reading one process must not cost a
+ *	  planner run.
  *
- * A cached fold is borrowed and given back. While it is borrowed it hangs below the borrower's memory context, so that an error frees
- * it; nothing has to be caught. What it was compiled from may change at any time: a changed function, type, role or schema empties the
- * cache (fingerprint.c tells), and the registered fingerprint is compared at every use. What is evaluated is made anew at every use,
- * because functions keep state that ends with a transaction.
+ * A cached fold is borrowed and given back. While it is borrowed it hangs below the borrower's
+ * memory context, so that an error frees it; nothing has to be caught. What it was compiled from
+ * may change at any time: a changed function, type, role or schema empties the cache
+ * (fingerprint.c tells), and the registered fingerprint is compared at every use. What is
+ * evaluated is made anew at every use, because functions keep state that ends with a transaction.
  */
 #include "fold/fold.h"
 

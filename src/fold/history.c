@@ -2,12 +2,15 @@
  * history.c
  *	  The states of a stream, computed again: from its events, and through its recorded moves.
  *
- * This is what a migration did, told a second time and without trusting what the first time left behind: at a recorded move the state is
- * folded under the source and taken along the registered path, or, where only what came after the moves is in question, it is the one
- * that the move has stored. Which workflow folds an event, and what becomes of a move that was never recorded, is as in replay.c.
+ * This is what a migration did, told a second time and without trusting what the first time left
+ * behind: at a recorded move the state is folded under the source and taken along the registered
+ * path, or, where only what came after the moves is in question, it is the one that the move has
+ * stored. Which workflow folds an event, and what becomes of a move that was never recorded, is as
+ * in replay.c.
  *
- * Moves are read for many streams at once and live in the current memory context, with the stored states that the caller asks for. A
- * retrace belongs to one stream; its state is in the memory of the current fold.
+ * Moves are read for many streams at once and live in the current memory context, with the stored
+ * states that the caller asks for. A retrace belongs to one stream; its state is in the memory of
+ * the current fold.
  */
 #include "fold/fold.h"
 
@@ -43,7 +46,7 @@ static MakoStatement select_stored = {
 	4, {INT8OID, INT8OID, INT8OID, TEXTOID}
 };
 
-/* ---- runs and moves --------------------------------------------------------------------------------------------------------- */
+/* ---- runs and moves ------------------------------------------------------------------------- */
 
 /* What is recorded of a run, in the context of the archive; NULL where there is none. */
 MakoRunRow *
@@ -103,7 +106,10 @@ mako_history_warn(MakoRunRow *run, const MakoPlan *plan)
 			 errhint("A difference may come from the definitions; mako.migration_run has those that ran, as text.")));
 }
 
-/* A jsonb as it is stored, copied: a damaged toasted value must fail its own stream, when it is read. */
+/*
+ * A jsonb as it is stored, copied: a damaged toasted value must fail its own stream, when it is
+ * read.
+ */
 static Datum
 copy_stored(Datum value)
 {
@@ -113,8 +119,9 @@ copy_stored(Datum value)
 }
 
 /*
- * Reads the moves of some streams, which are in stream_no order, with the active snapshot; with the stored states of a run, and of a
- * workflow where one is given. Returns where the moves of each begin; there is one more at the end.
+ * Reads the moves of some streams, which are in stream_no order, with the active snapshot; with
+ * the stored states of a run, and of a workflow where one is given. Returns where the moves of
+ * each begin; there is one more at the end.
  */
 MakoRecordedMoves
 mako_history_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
@@ -166,7 +173,7 @@ mako_history_load(MakoArchive *archive, const MakoStream *streams, int count, in
 	return marks;
 }
 
-/* ---- one stream ------------------------------------------------------------------------------------------------------------- */
+/* ---- one stream ----------------------------------------------------------------------------- */
 
 /* Returns true if the stream moved here, as far as this retrace is concerned. */
 static bool
@@ -175,7 +182,10 @@ is_move(const MakoHistory *history, const MakoRecordedMove *mark)
 	return mark->run != NULL && mark->run->update_registry && !mark->is_copy && mark->run_id < history->before_run;
 }
 
-/* The workflow that an event of this one is folded under: where the stream went from there without a snapshot. */
+/*
+ * The workflow that an event of this one is folded under: where the stream went from there without
+ * a snapshot.
+ */
 static const char *
 folding_workflow(const MakoHistory *history, const char *workflow_id, int64 sequence_number)
 {
@@ -208,7 +218,10 @@ fold_of(const MakoHistory *history, const char *workflow_id)
 		mako_replay_fold(history->replay, workflow_id, workflow_id);
 }
 
-/* Goes on under a workflow, from a state or from an unknown one: (Datum) 0. A workflow whose states are unknown need not be registered. */
+/*
+ * Goes on under a workflow, from a state or from an unknown one: (Datum) 0. A workflow whose
+ * states are unknown need not be registered.
+ */
 static void
 enter(MakoHistory *history, const char *workflow_id, Datum state)
 {
@@ -249,8 +262,8 @@ migrate(MakoHistory *history, const char *target_wf, MakoRunRow *run)
 }
 
 /*
- * Goes to a workflow without a move of its own: by repointings, where the state is the same, or through the registered steps; false when
- * one of those refuses the state.
+ * Goes to a workflow without a move of its own: by repointings, where the state is the same, or
+ * through the registered steps; false when one of those refuses the state.
  */
 static bool
 go_to(MakoHistory *history, const char *workflow_id)
@@ -274,7 +287,10 @@ go_to(MakoHistory *history, const char *workflow_id)
 	return true;
 }
 
-/* A stored state under a workflow at this point: the application's, or that of a run; (Datum) 0 without one. */
+/*
+ * A stored state under a workflow at this point: the application's, or that of a run; (Datum) 0
+ * without one.
+ */
 static Datum
 read_stored(const MakoHistory *history, const char *workflow_id, int64 run_id)
 {
@@ -314,7 +330,10 @@ follow(MakoHistory *history, const MakoRecordedMove *mark)
 		enter(history, run->target_wf, history->fold->state);
 		return true;
 	}
-	/* Nothing but the application could compute the state, and its own is gone: what the run made of it is all that there is. */
+	/*
+	 * Nothing but the application could compute the state, and its own is gone: what the run made
+	 * of it is all that there is.
+	 */
 	enter(history, run->target_wf, read_stored(history, run->target_wf, run->run_id));
 	return true;
 }
@@ -369,8 +388,9 @@ take_event(MakoHistory *history, const MakoEvent *event)
 }
 
 /*
- * Goes on to a sequence number, and through the moves there; false when something on the way is refused, which the main fold knows then.
- * The reader is at the event after the one folded last. Calls back after every event and every move, and at the beginning.
+ * Goes on to a sequence number, and through the moves there; false when something on the way is
+ * refused, which the main fold knows then. The reader is at the event after the one folded last.
+ * Calls back after every event and every move, and at the beginning.
  */
 bool
 mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_number)
@@ -405,8 +425,8 @@ mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_numb
 }
 
 /*
- * Goes to the workflow where the stream was in the end, with its state; where only the application knows that, with its snapshot. False
- * when a step on the way refuses the state.
+ * Goes to the workflow where the stream was in the end, with its state; where only the application
+ * knows that, with its snapshot. False when a step on the way refuses the state.
  */
 bool
 mako_history_finish(MakoHistory *history)

@@ -2,14 +2,17 @@
  * replay.c
  *	  The state of a stream: from what it starts from, over its events, to its head.
  *
- * A stream starts from its boundary or from the initial state, and its events from there on were written under the workflow that it
- * runs under. There are two exceptions. A stream that moved without a snapshot (mako.repointed) has older events of its former
- * workflow, which belong to the same state. And where a migration snapshot is missing, because a history was imported or a
- * trigger was disabled, the history is replayed from the first event: under each workflow in turn, and through the registered steps in
- * between. So every state can be computed again, and no snapshot's loss goes unnoticed.
+ * A stream starts from its boundary or from the initial state, and its events from there on were
+ * written under the workflow that it runs under. There are two exceptions. A stream that moved
+ * without a snapshot (mako.repointed) has older events of its former workflow, which belong to the
+ * same state. And where a migration snapshot is missing, because a history was imported or a
+ * trigger was disabled, the history is replayed from the first event: under each workflow in turn,
+ * and through the registered steps in between. So every state can be computed again, and no
+ * snapshot's loss goes unnoticed.
  *
- * An event of another workflow in the middle of a stream that neither left its workflow nor came back is just mislabelled, by a write
- * that got past the triggers: what a stream runs under, its head decides.
+ * An event of another workflow in the middle of a stream that neither left its workflow nor came
+ * back is just mislabelled, by a write that got past the triggers: what a stream runs under, its
+ * head decides.
  */
 #include "fold/fold.h"
 
@@ -79,7 +82,10 @@ mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_w
 			strcmp(fold->plan->workflows[fold->plan->steps]->workflow_id, target_wf) == 0)
 			return fold;
 	}
-	/* Until it is complete, it belongs to the subtransaction: many streams may fail here, each with half a fold. */
+	/*
+	 * Until it is complete, it belongs to the subtransaction: many streams may fail here, each
+	 * with half a fold.
+	 */
 	context = AllocSetContextCreate(CurTransactionContext, "mako replayed fold", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	fold = mako_fold_create(mako_plan_create(source_wf, target_wf));
@@ -100,7 +106,9 @@ mako_replay_recover(MakoReplay *replay)
 		mako_fold_recover(lfirst(cell));
 }
 
-/* Warns when migration snapshots were missing: of this stream, or of many when stream_id is NULL. */
+/*
+ * Warns when migration snapshots were missing: of this stream, or of many when stream_id is NULL.
+ */
 void
 mako_replay_warn(const MakoReplay *replay, const char *stream_id)
 {
@@ -159,7 +167,10 @@ check_start(const MakoStream *stream)
 						   stream->version, stream->start)));
 }
 
-/* Raises unless a stored state was written under the state schema version that its workflow has now. */
+/*
+ * Raises unless a stored state was written under the state schema version that its workflow has
+ * now.
+ */
 void
 mako_replay_check_schema_version(const MakoWorkflow *workflow, const MakoStream *stream)
 {
@@ -195,8 +206,8 @@ mako_replay_may_have_returned(const char *workflow_id, const char *other)
 }
 
 /*
- * Returns true if an event after the start of a stream tells that a migration snapshot is missing: another workflow folds it than the
- * one that the stream runs under.
+ * Returns true if an event after the start of a stream tells that a migration snapshot is missing:
+ * another workflow folds it than the one that the stream runs under.
  */
 static bool
 is_foreign(const MakoEvent *event, const MakoStream *stream, MakoReader *reader)
@@ -211,8 +222,8 @@ is_foreign(const MakoEvent *event, const MakoStream *stream, MakoReader *reader)
 }
 
 /*
- * Returns true if the state of a stream does not follow from where it starts and the events after that, because a migration snapshot is
- * missing. Raises if the events do not run to the head.
+ * Returns true if the state of a stream does not follow from where it starts and the events after
+ * that, because a migration snapshot is missing. Raises if the events do not run to the head.
  */
 bool
 mako_replay_is_needed(const MakoStream *stream)
@@ -285,8 +296,9 @@ tell_fold(const MakoReplay *replay, const MakoFold *fold, Datum event_type)
 }
 
 /*
- * Folds a stream's events to its head, from where it starts: stream->start, or the initial state. The fold's source is the workflow
- * that the stream runs under, and the reader is at the stream's first event after the start. False when the stream is refused.
+ * Folds a stream's events to its head, from where it starts: stream->start, or the initial state.
+ * The fold's source is the workflow that the stream runs under, and the reader is at the stream's
+ * first event after the start. False when the stream is refused.
  */
 bool
 mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader)
@@ -331,7 +343,7 @@ mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
 	return true;
 }
 
-/* ---- the whole history ------------------------------------------------------------------------------------------------------ */
+/* ---- the whole history ---------------------------------------------------------------------- */
 
 /* Reads the recorded moves of a stream with the active snapshot. */
 static Moves
@@ -356,7 +368,10 @@ read_moves(const MakoStream *stream)
 	return moves;
 }
 
-/* The workflow that a stream ran under when the next recorded snapshot was written, or that it runs under now. */
+/*
+ * The workflow that a stream ran under when the next recorded snapshot was written, or that it
+ * runs under now.
+ */
 static const char *
 workflow_to_come(const Moves *moves, const MakoStream *stream, int64 sequence_number)
 {
@@ -395,7 +410,10 @@ enter(Walk *walk, const char *workflow_id, Datum state, int64 sequence_number)
 	walk->workflow_id = workflow_id;
 	walk->fold = mako_replay_fold(walk->replay, workflow_id, workflow_id);
 	walk->known = state != (Datum) 0;
-	/* A history does not stop at a refusal, so it must be raised: no fold of a batch can be among those of its replay. */
+	/*
+	 * A history does not stop at a refusal, so it must be raised: no fold of a batch can be among
+	 * those of its replay.
+	 */
 	Assert(!walk->fold->takes_refusals);
 	if (walk->known)
 		mako_fold_begin(walk->fold, state, sequence_number);
@@ -453,8 +471,9 @@ add_context(void *argument)
 }
 
 /*
- * Replays a stream from its first event, with the active snapshot: calls back after every event and every move, and returns the state
- * at its head, (Datum) 0 where nothing tells it. The state is in the replay's memory and lasts until the next stream is replayed.
+ * Replays a stream from its first event, with the active snapshot: calls back after every event
+ * and every move, and returns the state at its head, (Datum) 0 where nothing tells it. The state
+ * is in the replay's memory and lasts until the next stream is replayed.
  */
 Datum
 mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback callback, void *argument)

@@ -1,10 +1,11 @@
 /*
  * door.c
- *	  The door of the store (gate.h): whose its tables are, and whether they are what they should be.
+ *	  The door of the store (gate.h): whose its tables are, and whether they are what they should
+ *	  be.
  *
- * mako_create_store() makes the tables from the list of mako_store_object(). What the C code reads of
- * them is here: columns, with type and null. The functions that look at a store, mako_store_problem()
- * among them, ask here, too.
+ * mako_create_store() makes the tables from the list of mako_store_object(). What the C code reads
+ * of them is here: columns, with type and null. The functions that look at a store,
+ * mako_store_problem() among them, ask here, too.
  */
 #include "gate/gate.h"
 
@@ -165,7 +166,9 @@ typedef struct Table
 static Table tables[MOST_TABLES];
 static int	table_count = 0;
 
-/* Another number when a table, role or schema has changed, or something that the store is made of. */
+/*
+ * Another number when a table, role or schema has changed, or something that the store is made of.
+ */
 static uint64 generation = 1;
 
 /* A table has children, whose changes the server does not tell of as the table's. */
@@ -273,7 +276,10 @@ mako_door_schema(void)
 	return schema;
 }
 
-/* The owner of the schema or of a table of the store whom the current role does not trust; InvalidOid if it trusts all. */
+/*
+ * The owner of the schema or of a table of the store whom the current role does not trust;
+ * InvalidOid if it trusts all.
+ */
 static Oid
 find_untrusted(const char **table)
 {
@@ -342,14 +348,20 @@ column_problem(Relation relation, const Column *column)
 	return column->not_null && !attribute->attnotnull ? "can be null" : NULL;
 }
 
-/* Returns true if a role can do as the owner of a table what the code of that role does as the owner. */
+/*
+ * Returns true if a role can do as the owner of a table what the code of that role does as the
+ * owner.
+ */
 static bool
 acts_for(Oid role, Oid owner)
 {
 	return role == owner || role == mako_extension_owner() || has_privs_of_role(role, owner);
 }
 
-/* Returns true if a trigger of a relation calls a function of a role that cannot act for the owner of the table. */
+/*
+ * Returns true if a trigger of a relation calls a function of a role that cannot act for the owner
+ * of the table.
+ */
 static bool
 has_foreign_trigger(Relation relation, Oid owner)
 {
@@ -374,8 +386,9 @@ has_foreign_trigger(Relation relation, Oid owner)
 }
 
 /*
- * Says what of a table or of its children is the work of a role that cannot act for its owner, as whom all of it would
- * run; NULL for nothing. The privilege TRIGGER is enough to add a trigger, and children can be given away.
+ * Says what of a table or of its children is the work of a role that cannot act for its owner, as
+ * whom all of it would run; NULL for nothing. The privilege TRIGGER is enough to add a trigger,
+ * and children can be given away.
  */
 static const char *
 foreign_part(Relation table)
@@ -501,8 +514,8 @@ mako_door_table(const char *name)
 }
 
 /*
- * Returns true if a relation is this table of the store, with the columns that it should have. Its owner
- * made the trigger, so he is trusted here by those who write to his table.
+ * Returns true if a relation is this table of the store, with the columns that it should have. Its
+ * owner made the trigger, so he is trusted here by those who write to his table.
  */
 bool
 mako_door_is_table(Relation relation, const char *table)
@@ -619,8 +632,8 @@ mako_door_open_tables(uint32 set)
 }
 
 /*
- * Raises unless the current role may select from these tables, whose names stand in a text. Returns true if a
- * policy of one of them concerns the role.
+ * Raises unless the current role may select from these tables, whose names stand in a text.
+ * Returns true if a policy of one of them concerns the role.
  */
 bool
 mako_door_require_select(const char *text)

@@ -2,7 +2,8 @@
  * extension.c
  *	  The extension itself: its schema, owner and version, and the paths on which code runs.
  *
- * The extension's schema is on the path of users' functions only if no role can put an object of its own into it.
+ * The extension's schema is on the path of users' functions only if no role can put an object of
+ * its own into it.
  */
 #include "gate/gate.h"
 
@@ -135,7 +136,10 @@ is_trusted(Oid role, Oid extension_owner)
 	return role == extension_owner || superuser_arg(role);
 }
 
-/* Returns the role that may create in a schema and is not trusted; ACL_ID_PUBLIC for all; -1 for none. */
+/*
+ * Returns the role that may create in a schema and is not trusted; ACL_ID_PUBLIC for all; -1 for
+ * none.
+ */
 static int64
 untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid extension_owner)
 {
@@ -161,7 +165,10 @@ untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid ext
 	return creator;
 }
 
-/* Describes a function or operator in a schema whose owner is not trusted, unless something is described already. */
+/*
+ * Describes a function or operator in a schema whose owner is not trusted, unless something is
+ * described already.
+ */
 static void
 find_foreign_object(ExtensionSchema *found, Oid catalog, AttrNumber schema_column, AttrNumber owner_column,
 					AttrNumber name_column, const char *kind, Oid extension_owner)
@@ -189,13 +196,15 @@ find_foreign_object(ExtensionSchema *found, Oid catalog, AttrNumber schema_colum
 }
 
 /*
- * Finds out whether others can capture calls of the extension's functions. Nothing is known before all is: it may be
- * cancelled, or memory may end, anywhere.
+ * Finds out whether others can capture calls of the extension's functions. Nothing is known before
+ * all is: it may be cancelled, or memory may end, anywhere.
  */
 static void
 know_schema(Oid schema)
 {
-	/* Of the time before it is looked through, so that a change meanwhile makes it unknown again. */
+	/*
+	 * Of the time before it is looked through, so that a change meanwhile makes it unknown again.
+	 */
 	ExtensionSchema found = {.generation = schema_generation, .schema = schema};
 	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
 	Oid			extension_owner = mako_extension_owner();
@@ -257,7 +266,10 @@ mako_extension_function_path(void)
 	return extension_schema.function_path;
 }
 
-/* Says why the extension's schema is left out of that path, and whether others may still create in it; NULL if it is not. */
+/*
+ * Says why the extension's schema is left out of that path, and whether others may still create in
+ * it; NULL if it is not.
+ */
 const char *
 mako_extension_schema_is_open(bool *may_create)
 {

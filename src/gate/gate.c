@@ -51,7 +51,10 @@ static SubTransactionId evaluating = InvalidSubTransactionId;
 /* The same for a statement of the extension whose functions read the store for it. */
 static SubTransactionId delegating = InvalidSubTransactionId;
 
-/* The number of transactions that have ended in this session: numbers of subtransactions begin anew in each. */
+/*
+ * The number of transactions that have ended in this session: numbers of subtransactions begin
+ * anew in each.
+ */
 static uint64 transactions = 0;
 
 /* Forgets what the end of the transaction has ended. */
@@ -83,9 +86,10 @@ mako_gate_enter(Oid owner)
 }
 
 /*
- * The same for a trigger of the store, as the owner of its table. What a superuser or the caller himself wrote
- * lends no rights; so it need not be restricted, and constraints may be deferred. A caller after SET ROLE or
- * SET SESSION AUTHORIZATION is not himself: what he leaves behind could go on after RESET.
+ * The same for a trigger of the store, as the owner of its table. What a superuser or the caller
+ * himself wrote lends no rights; so it need not be restricted, and constraints may be deferred. A
+ * caller after SET ROLE or SET SESSION AUTHORIZATION is not himself: what he leaves behind could
+ * go on after RESET.
  */
 MakoGate
 mako_gate_enter_table(Oid owner)
@@ -98,8 +102,8 @@ mako_gate_enter_table(Oid owner)
 }
 
 /*
- * Acts as the caller, who evaluates policies of others. After SET ROLE or SET SESSION AUTHORIZATION they must not
- * be able to go back to the role that has logged in.
+ * Acts as the caller, who evaluates policies of others. After SET ROLE or SET SESSION
+ * AUTHORIZATION they must not be able to go back to the role that has logged in.
  */
 void
 mako_gate_restrict_caller(const MakoGate *gate)
@@ -127,8 +131,9 @@ is_evaluating(void)
 }
 
 /*
- * Begins to let code of others compute: it writes nothing, whatever it says of its volatility, because reading
- * a state, or looking at a function, would do so each time. The end of the (sub)transaction puts that back, too.
+ * Begins to let code of others compute: it writes nothing, whatever it says of its volatility,
+ * because reading a state, or looking at a function, would do so each time. The end of the
+ * (sub)transaction puts that back, too.
  */
 static MakoComputation
 begin_computation(void)
@@ -203,7 +208,10 @@ mako_gate_require_change(const char *function)
 	PreventCommandIfReadOnly(function);
 }
 
-/* Begins or ends the execution of a statement whose functions read the store for it; there is none inside of another one. */
+/*
+ * Begins or ends the execution of a statement whose functions read the store for it; there is none
+ * inside of another one.
+ */
 void
 mako_gate_delegate(bool begins)
 {
@@ -274,9 +282,10 @@ static const struct
 
 /*
  * Gives a setting a value in the current level, unless it has that value already. The setting of a
- * library that is not loaded does not exist, and will begin with the server's default, unless it has
- * been set nevertheless: what holds that value until then gets ours on top, and the library takes
- * over both. Some settings are a superuser's to change; these values are no choice of a user's.
+ * library that is not loaded does not exist, and will begin with the server's default, unless it
+ * has been set nevertheless: what holds that value until then gets ours on top, and the library
+ * takes over both. Some settings are a superuser's to change; these values are no choice of a
+ * user's.
  */
 static void
 fix_setting(const char *name, const char *value)
@@ -328,7 +337,10 @@ typedef struct Body
 	const char *source;
 } Body;
 
-/* Says whose body an error is in, and moves its position from the caller's statement into that body. */
+/*
+ * Says whose body an error is in, and moves its position from the caller's statement into that
+ * body.
+ */
 static void
 add_context(void *argument)
 {
@@ -422,8 +434,8 @@ mako_gate_expand_arguments(HeapTuple function, List *arguments, Oid result)
 }
 
 /*
- * Lets the last statement of an SQL function's body give what a call of it returns: values of a type,
- * or rows of a row type. Changes the list, and the statements in it.
+ * Lets the last statement of an SQL function's body give what a call of it returns: values of a
+ * type, or rows of a row type. Changes the list, and the statements in it.
  */
 void
 mako_gate_coerce_result(HeapTuple function, List *queries, Oid type, TupleDesc rowtype)

@@ -1,6 +1,7 @@
 /*
  * gate.h
- *	  Room gate/: the only ways to the code and the tables of others. It knows neither workflows nor streams.
+ *	  Room gate/: the only ways to the code and the tables of others. It knows neither workflows
+ *	  nor streams.
  *
  *	  extension.c  the extension's schema, owner and version, and the paths on which code runs
  *	  harmless.c   expressions that are known to be harmless
@@ -10,8 +11,9 @@
  *	  sql.c        statements, connections, rows, cursors; the only file with SPI
  *	  role.c       roles that are remembered in tables
  *
- * A plan and what is known of a table live for the session, until something changes. Rows live until they are freed or the connection
- * ends, and a connection until it is closed or the (sub)transaction ends.
+ * A plan and what is known of a table live for the session, until something changes. Rows live
+ * until they are freed or the connection ends, and a connection until it is closed or the
+ * (sub)transaction ends.
  */
 #ifndef MAKO_GATE_H
 #define MAKO_GATE_H
@@ -23,7 +25,7 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* ---- extension.c ------------------------------------------------------------------------------------------------ */
+/* ---- extension.c ---------------------------------------------------------------------------- */
 
 extern void mako_extension_init(void);
 extern Oid	mako_extension_schema(void);
@@ -33,11 +35,11 @@ extern const char *mako_extension_own_path(void);
 extern const char *mako_extension_function_path(void);
 extern const char *mako_extension_schema_is_open(bool *may_create);
 
-/* ---- sql.c: statements, connections, rows, cursors -------------------------------------------------------------- */
+/* ---- sql.c: statements, connections, rows, cursors ------------------------------------------ */
 
 /*
- * A statement, prepared at its first use. %s in the text stands for the extension's schema. A static one keeps its plan for the
- * session, a transient one until the connection ends.
+ * A statement, prepared at its first use. %s in the text stands for the extension's schema. A
+ * static one keeps its plan for the session, a transient one until the connection ends.
  */
 typedef struct MakoStatement
 {
@@ -66,7 +68,10 @@ typedef struct MakoStatement
 	List	   *written;		/* relations that it writes */
 } MakoStatement;
 
-/* The rows of a result, or how many rows a statement without result was about; free them with mako_rows_free(). */
+/*
+ * The rows of a result, or how many rows a statement without result was about; free them with
+ * mako_rows_free().
+ */
 typedef struct MakoRows
 {
 	uint64		count;
@@ -116,13 +121,13 @@ extern MakoCursor *mako_cursor_open(MakoStatement *statement, Datum *values, con
 extern MakoRows mako_cursor_fetch(MakoCursor *cursor, long count);
 extern void mako_cursor_close(MakoCursor *cursor);
 
-/* ---- role.c: roles that are remembered in tables ---------------------------------------------------------------- */
+/* ---- role.c: roles that are remembered in tables -------------------------------------------- */
 
 extern char *mako_identity(Oid object);
 extern Oid	mako_role_find(const char *name, const char *identity);
 extern bool mako_role_is(Oid now, const char *name, const char *identity);
 
-/* ---- gate.c, temporary.c, harmless.c ---------------------------------------------------------------------------------------- */
+/* ---- gate.c, temporary.c, harmless.c -------------------------------------------------------- */
 
 /*
  * The gate: the only way in which what others wrote is parsed, planned, prepared or evaluated.
@@ -131,8 +136,8 @@ extern bool mako_role_is(Oid now, const char *name, const char *identity);
  * are code of others, and so is every type that runs some of it. Parsing or planning such a text
  * runs it as much as calling it does. So all of it happens
  *
- *	  - as the owner of the function or relation that it belongs to, unless a temporary object of the
- *		session could do something as that role (temporary.c),
+ *	  - as the owner of the function or relation that it belongs to, unless a temporary object
+ *		of the session could do something as that role (temporary.c),
  *	  - in a security-restricted operation, as the server's own maintenance commands do it,
  *	  - in a level of settings of its own, so that no setting it changes outlives it, and
  *	  - under fixed settings, so that a result does not depend on the session that asks for it.
@@ -183,8 +188,9 @@ extern void mako_gate_fix_path(const char *path);
 extern char *mako_gate_settings_text(void);
 
 /*
- * The gate around an evaluation that is known to be harmless (mako_gate_is_harmless()): only the role is put
- * back. Settings cannot have changed, and looking for changes takes longer than most programs.
+ * The gate around an evaluation that is known to be harmless (mako_gate_is_harmless()): only the
+ * role is put back. Settings cannot have changed, and looking for changes takes longer than most
+ * programs.
  */
 static inline MakoGate
 mako_gate_enter_harmless(Oid owner)
@@ -218,7 +224,7 @@ extern char *mako_gate_output(Oid output_function, Datum value);
 extern Oid	mako_gate_find_function(const char *name);
 extern Oid	mako_gate_find_signature(const char *signature);
 
-/* ---- door.c ----------------------------------------------------------------------------------------------------- */
+/* ---- door.c --------------------------------------------------------------------------------- */
 
 /*
  * The door of the store: the only way to a table of schema mako.
@@ -227,14 +233,15 @@ extern Oid	mako_gate_find_signature(const char *signature);
  * and index expressions do, which types its columns have, and whether it is a table at all. So the
  * door opens one only if
  *
- *	  - its owner is the caller, a role that the caller is a member of by grant (being superuser does
- *		not count), the owner of the extension, or a superuser,
+ *	  - its owner is the caller, a role that the caller is a member of by grant (being superuser
+ *		does not count), the owner of the extension, or a superuser,
  *	  - it is an ordinary or partitioned table without a parent, through which rows could be changed
  *		past its triggers, and
- *	  - each column that the extension knows has its type, and cannot be null where that is expected.
+ *	  - each column that the extension knows has its type, and cannot be null where that is
+ *		expected.
  *
- * What the caller is told is an error; what is opened is locked until the transaction ends, so that it
- * stays as it was found. The findings are kept for the session until the table changes.
+ * What the caller is told is an error; what is opened is locked until the transaction ends, so
+ * that it stays as it was found. The findings are kept for the session until the table changes.
  */
 
 extern void mako_door_init(void);

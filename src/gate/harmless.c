@@ -1,6 +1,7 @@
 /*
  * harmless.c
- *	  Expressions that are known to be harmless: evaluating one runs no code of others and changes no setting.
+ *	  Expressions that are known to be harmless: evaluating one runs no code of others and changes
+ *	  no setting.
  */
 #include "gate/gate.h"
 #include "json/json.h"
@@ -35,7 +36,10 @@ is_listed(const char *name)
 	return false;
 }
 
-/* A check_functions_in_node() callback: returns true for a function that is not known to be harmless. */
+/*
+ * A check_functions_in_node() callback: returns true for a function that is not known to be
+ * harmless.
+ */
 static bool
 is_suspicious_function(Oid function, void *argument)
 {

@@ -2,8 +2,9 @@
  * role.c
  *	  Roles that are remembered in tables: by name, for people, and by identity.
  *
- * In the cluster in which it was written down, the identity says which role is meant: one that was renamed is the same, one that was made
- * again under the old name is not. After a dump and restore into another cluster, only the name can say.
+ * In the cluster in which it was written down, the identity says which role is meant: one that was
+ * renamed is the same, one that was made again under the old name is not. After a dump and restore
+ * into another cluster, only the name can say.
  */
 #include "gate/gate.h"
 

@@ -2,17 +2,17 @@
  * sql.c
  *	  The only file with SPI: connections, prepared statements, rows and cursors.
  *
- * Every statement is parsed, planned and executed on one path, pg_catalog alone, and as the owner of
- * the tables that it names, restricted: what the server runs because of it (triggers, rules, defaults,
- * generated columns, checks, index expressions) is what that owner wrote, and runs as him. Before, the
- * door has opened the tables, and the caller's own privileges on everything that the statement names
- * have been checked. A caller whom a policy of a table concerns executes the statement himself, as
- * he would without the extension: the policy asks who he is.
+ * Every statement is parsed, planned and executed on one path, pg_catalog alone, and as the owner
+ * of the tables that it names, restricted: what the server runs because of it (triggers, rules,
+ * defaults, generated columns, checks, index expressions) is what that owner wrote, and runs as
+ * him. Before, the door has opened the tables, and the caller's own privileges on everything that
+ * the statement names have been checked. A caller whom a policy of a table concerns executes the
+ * statement himself, as he would without the extension: the policy asks who he is.
  *
- * The caller that asked for results frees them; in a long run a forgotten tuptable is a leak that is not
- * seen until it is a gigabyte. Values are read with the type that the reader expects, which is checked.
- * SPI leaves its own memory context as the current one, which lasts as long as the connection; every
- * function here puts the caller's back.
+ * The caller that asked for results frees them; in a long run a forgotten tuptable is a leak that
+ * is not seen until it is a gigabyte. Values are read with the type that the reader expects, which
+ * is checked. SPI leaves its own memory context as the current one, which lasts as long as the
+ * connection; every function here puts the caller's back.
  */
 #include "gate/gate.h"
 
@@ -99,8 +99,8 @@ mako_sql_connect(void)
 }
 
 /*
- * Connects for statements alone, without functions of users: for the triggers and for what an engine
- * calls most, whose statements are few and hot.
+ * Connects for statements alone, without functions of users: for the triggers and for what an
+ * engine calls most, whose statements are few and hot.
  */
 MakoConnection
 mako_sql_connect_own(void)
@@ -128,7 +128,10 @@ mako_sql_disconnect(MakoConnection connection)
 	AtEOXact_GUC(false, connection.guc_level);
 }
 
-/* Connects for a procedure that commits: below this connection, every transaction has one of its own. */
+/*
+ * Connects for a procedure that commits: below this connection, every transaction has one of its
+ * own.
+ */
 void
 mako_sql_connect_procedure(void)
 {
@@ -140,8 +143,8 @@ mako_sql_connect_procedure(void)
 }
 
 /*
- * Commits what such a procedure has done; the next transaction reads what others commit meanwhile, whatever the session's default is.
- * No snapshot of the procedure's may be active.
+ * Commits what such a procedure has done; the next transaction reads what others commit meanwhile,
+ * whatever the session's default is. No snapshot of the procedure's may be active.
  */
 void
 mako_sql_commit(void)
@@ -198,7 +201,10 @@ owner_of(Oid relation)
 	return owner;
 }
 
-/* Opens what a statement names; returns who owns it, InvalidOid where that is neither store nor dependent. */
+/*
+ * Opens what a statement names; returns who owns it, InvalidOid where that is neither store nor
+ * dependent.
+ */
 static Oid
 open_tables(MakoStatement *statement)
 {
@@ -209,7 +215,10 @@ open_tables(MakoStatement *statement)
 	return mako_door_open_tables(statement->tables);
 }
 
-/* Returns true while a statement is executed, of which this is another execution: a trigger may have come back to it. */
+/*
+ * Returns true while a statement is executed, of which this is another execution: a trigger may
+ * have come back to it.
+ */
 static bool
 is_executing(const MakoStatement *statement)
 {
@@ -218,8 +227,9 @@ is_executing(const MakoStatement *statement)
 }
 
 /*
- * The statement's plan, made at its first use and again when the extension has come back in another schema, or
- * when what the statement names has changed: its privileges are checked on what it names now.
+ * The statement's plan, made at its first use and again when the extension has come back in
+ * another schema, or when what the statement names has changed: its privileges are checked on what
+ * it names now.
  */
 static SPIPlanPtr
 plan_of(MakoStatement *statement)
@@ -254,8 +264,10 @@ plan_of(MakoStatement *statement)
 /* ---- privileges ----------------------------------------------------------------------------- */
 
 /*
- * Adds the name of a constraint (RangeVar), which is in the schema of the table that it stands on: a foreign key has triggers on the other table, too.
- * The server finds a name for those only who may use its schema; for others a constraint stays deferred, and fails what would have to be checked later.
+ * Adds the name of a constraint (RangeVar), which is in the schema of the table that it stands on:
+ * a foreign key has triggers on the other table, too. The server finds a name for those only who
+ * may use its schema; for others a constraint stays deferred, and fails what would have to be
+ * checked later.
  */
 static List *
 add_constraint(List *names, Oid constraint)
@@ -333,9 +345,9 @@ check_query(Node *node, void *context)
 }
 
 /*
- * Makes the deferrable constraints of what a statement writes immediate, until the transaction ends.
- * Deferred, they would be checked when no stream can fail any more, and not as the tables' owner: the
- * server lets nothing be deferred in a security-restricted operation.
+ * Makes the deferrable constraints of what a statement writes immediate, until the transaction
+ * ends. Deferred, they would be checked when no stream can fail any more, and not as the tables'
+ * owner: the server lets nothing be deferred in a security-restricted operation.
  */
 static void
 make_constraints_immediate(const List *written)
@@ -351,9 +363,11 @@ make_constraints_immediate(const List *written)
 }
 
 /*
- * Makes all deferrable constraints immediate, until mako_sql_defer_again() or the end of the transaction: what a trigger of a dependent or of the
- * store writes may lead to any table. What the caller's transaction has deferred so far is checked at once, as the caller, whose settings must be
- * the current ones. From outside it cannot be told whose event a deferred one is, so it could not be told from a run's.
+ * Makes all deferrable constraints immediate, until mako_sql_defer_again() or the end of the
+ * transaction: what a trigger of a dependent or of the store writes may lead to any table. What
+ * the caller's transaction has deferred so far is checked at once, as the caller, whose settings
+ * must be the current ones. From outside it cannot be told whose event a deferred one is, so it
+ * could not be told from a run's.
  */
 void
 mako_sql_check_deferred(void)
@@ -367,7 +381,10 @@ static MakoStatement select_deferred = {
 	0, {0}
 };
 
-/* Returns true if any constraint is deferred at the beginning of a transaction: most databases have none, and planning the query takes longer. */
+/*
+ * Returns true if any constraint is deferred at the beginning of a transaction: most databases
+ * have none, and planning the query takes longer.
+ */
 static bool
 has_deferred(void)
 {
@@ -384,8 +401,9 @@ has_deferred(void)
 }
 
 /*
- * Lets those constraints be deferred again that are so at the beginning of a transaction. What SET CONSTRAINTS has made of others cannot be found
- * out. A name that a constraint of another kind has in the same schema, too, stays immediate: names are all that can be set.
+ * Lets those constraints be deferred again that are so at the beginning of a transaction. What SET
+ * CONSTRAINTS has made of others cannot be found out. A name that a constraint of another kind has
+ * in the same schema, too, stays immediate: names are all that can be set.
  */
 void
 mako_sql_defer_again(void)
@@ -413,7 +431,10 @@ mako_sql_defer_again(void)
 	mako_rows_free(&rows);
 }
 
-/* Raises unless the current role may do what a statement does; finds out whether it must do it itself. */
+/*
+ * Raises unless the current role may do what a statement does; finds out whether it must do it
+ * itself.
+ */
 static void
 check_privileges(MakoStatement *statement)
 {
@@ -431,7 +452,10 @@ check_privileges(MakoStatement *statement)
 		MakoSchemaAclCheck(get_rel_namespace(statement->relation), GetUserId()) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, get_namespace_name(get_rel_namespace(statement->relation)));
 	needs.row_security = statement->needs != NULL && mako_door_require_select(statement->needs);
-	/* Another extension that watches who reads what sees the statement itself, not that it is about to be executed. */
+	/*
+	 * Another extension that watches who reads what sees the statement itself, not that it is
+	 * about to be executed.
+	 */
 	ExecutorCheckPerms_hook = NULL;
 	PG_TRY();
 	{
@@ -469,7 +493,10 @@ typedef struct Execution
 	Oid			owner;			/* of what it names; InvalidOid: the caller executes it */
 } Execution;
 
-/* Acts as the owner of what a statement names, on the path of our statements; without an owner as the caller. */
+/*
+ * Acts as the owner of what a statement names, on the path of our statements; without an owner as
+ * the caller.
+ */
 static MakoGate
 act_as(Oid owner, bool may_defer)
 {
@@ -490,8 +517,8 @@ act_as(Oid owner, bool may_defer)
 MAKO_FUNCTION(mako_assert_delegated);
 
 /*
- * Raises unless a statement of the extension calls the function that asks: such a function reads the store,
- * whose door the statement has opened, and whose owner it acts as.
+ * Raises unless a statement of the extension calls the function that asks: such a function reads
+ * the store, whose door the statement has opened, and whose owner it acts as.
  */
 Datum
 mako_assert_delegated(PG_FUNCTION_ARGS)
@@ -533,8 +560,9 @@ begin(MakoStatement *statement)
 }
 
 /*
- * Leaves out of an error which row breaks a constraint. The server shows it to a role that may select it, and takes the
- * owner for that role. Called for every message, as those are that give an error its context.
+ * Leaves out of an error which row breaks a constraint. The server shows it to a role that may
+ * select it, and takes the owner for that role. Called for every message, as those are that give
+ * an error its context.
  */
 static void
 hide_row(void *argument)
@@ -543,7 +571,10 @@ hide_row(void *argument)
 		errdetail("The row is shown to roles that may select all columns of the table.");
 }
 
-/* Executes a statement; read_only takes the active snapshot as it is, otherwise a new one is taken. */
+/*
+ * Executes a statement; read_only takes the active snapshot as it is, otherwise a new one is
+ * taken.
+ */
 static uint64
 execute(MakoStatement *statement, Datum *values, const char *nulls, bool read_only)
 {
@@ -576,7 +607,10 @@ execute(MakoStatement *statement, Datum *values, const char *nulls, bool read_on
 	return SPI_processed;
 }
 
-/* Raises what a statement would raise to the current role for want of a privilege or because of a policy. */
+/*
+ * Raises what a statement would raise to the current role for want of a privilege or because of a
+ * policy.
+ */
 void
 mako_sql_check(MakoStatement *statement)
 {
@@ -612,7 +646,10 @@ typedef struct Executor
 	bool		hides_rows;		/* from the caller, in errors */
 } Executor;
 
-/* Executes a statement, except for what the server does at the end of one, for which fire_queued() is needed. */
+/*
+ * Executes a statement, except for what the server does at the end of one, for which fire_queued()
+ * is needed.
+ */
 static Executor
 execute_queueing(MakoStatement *statement, Datum *values)
 {
@@ -638,7 +675,10 @@ execute_queueing(MakoStatement *statement, Datum *values)
 	return executor;
 }
 
-/* Does what the server does at the end of the statement that was begun last: checks constraints and calls AFTER triggers, as who executed it. */
+/*
+ * Does what the server does at the end of the statement that was begun last: checks constraints
+ * and calls AFTER triggers, as who executed it.
+ */
 static void
 fire_queued(const Executor *executor)
 {
@@ -660,9 +700,11 @@ fire_queued(const Executor *executor)
 }
 
 /*
- * Executes statements with the same parameters one after the other, as if they were one: constraints are checked and AFTER triggers called when all
- * of them have written, those of the last statement first. So a constraint between two of their tables is met, whichever comes first. Leaving
- * that to the deferring of constraints is no way: the server defers nothing in a security-restricted operation.
+ * Executes statements with the same parameters one after the other, as if they were one:
+ * constraints are checked and AFTER triggers called when all of them have written, those of the
+ * last statement first. So a constraint between two of their tables is met, whichever comes first.
+ * Leaving that to the deferring of constraints is no way: the server defers nothing in a
+ * security-restricted operation.
  */
 void
 mako_sql_execute_together(const List *statements, Datum *values)
@@ -678,7 +720,10 @@ mako_sql_execute_together(const List *statements, Datum *values)
 	pfree(executors);
 }
 
-/* Raises that a statement wrote fewer rows than it should have: a trigger or rule of another owner has swallowed some. */
+/*
+ * Raises that a statement wrote fewer rows than it should have: a trigger or rule of another owner
+ * has swallowed some.
+ */
 void
 mako_sql_raise_swallowed(const char *table, uint64 expected)
 {
@@ -710,7 +755,10 @@ mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *null
 	return rows;
 }
 
-/* How many rows the server expects of a query with these parameters; it is planned and started, but not executed. */
+/*
+ * How many rows the server expects of a query with these parameters; it is planned and started,
+ * but not executed.
+ */
 double
 mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls)
 {
@@ -732,8 +780,8 @@ mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nul
 /* ---- rows ----------------------------------------------------------------------------------- */
 
 /*
- * One value of a row, of this type or a domain over it, in `isnull` whether there is one; it lives as
- * long as the rows. A value of another type would be taken for what it is not.
+ * One value of a row, of this type or a domain over it, in `isnull` whether there is one; it lives
+ * as long as the rows. A value of another type would be taken for what it is not.
  */
 Datum
 mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type, bool *isnull)
@@ -873,7 +921,10 @@ mako_rowset_add_rows(MakoRowSet *rows, MakoRows added)
 
 /* ---- cursors -------------------------------------------------------------------------------- */
 
-/* Opens a cursor; with own_snapshot on a new snapshot, otherwise on the active one. It ends with its (sub)transaction. */
+/*
+ * Opens a cursor; with own_snapshot on a new snapshot, otherwise on the active one. It ends with
+ * its (sub)transaction.
+ */
 MakoCursor *
 mako_cursor_open(MakoStatement *statement, Datum *values, const char *nulls, bool own_snapshot)
 {

@@ -2,13 +2,14 @@
  * temporary.c
  *	  Temporary objects of the session that code of another role could take for its own.
  *
- * The server looks for relations and types in the session's temporary schema, too: first of all, where a
- * path does not name it, and last, where it does. A function that names a table or type without its
- * schema may find one that another role made. In an ordinary call, that does no harm: the function runs
- * as its caller, who made it. Behind the gate it runs as its owner, and so would what the temporary object
- * evaluates: a domain's check, a view, a default. So nothing is run as a role while an object that
- * evaluates something is there and belongs to a role without the rights of that one. A plain temporary
- * table evaluates nothing; nor do defaults and checks that call harmless functions of the server only.
+ * The server looks for relations and types in the session's temporary schema, too: first of all,
+ * where a path does not name it, and last, where it does. A function that names a table or type
+ * without its schema may find one that another role made. In an ordinary call, that does no harm:
+ * the function runs as its caller, who made it. Behind the gate it runs as its owner, and so would
+ * what the temporary object evaluates: a domain's check, a view, a default. So nothing is run as a
+ * role while an object that evaluates something is there and belongs to a role without the rights
+ * of that one. A plain temporary table evaluates nothing; nor do defaults and checks that call
+ * harmless functions of the server only.
  */
 #include "gate/gate.h"
 
@@ -72,7 +73,9 @@ mako_temporary_init(void)
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_object, (Datum) 0);
 }
 
-/* Returns true if what a role has made can do nothing as another role that it could not do itself. */
+/*
+ * Returns true if what a role has made can do nothing as another role that it could not do itself.
+ */
 static bool
 is_trusted(Oid maker, Oid role)
 {
@@ -106,7 +109,10 @@ has_expression(Oid oid)
 	return found;
 }
 
-/* Returns true for one of the server's functions that defaults are often made of: volatile, but harmless. */
+/*
+ * Returns true for one of the server's functions that defaults are often made of: volatile, but
+ * harmless.
+ */
 static bool
 is_usual_default(Oid function)
 {
@@ -148,7 +154,9 @@ has_harmless_constraints(const TupleConstr *constraints)
 	return true;
 }
 
-/* Returns true if reading or writing a relation evaluates something that is not the server's own. */
+/*
+ * Returns true if reading or writing a relation evaluates something that is not the server's own.
+ */
 static bool
 evaluates(Relation relation, Oid role)
 {
@@ -176,7 +184,10 @@ evaluates(Relation relation, Oid role)
 	return false;
 }
 
-/* Returns true if a temporary object could do something as a role that its owner could not; sets the owner. */
+/*
+ * Returns true if a temporary object could do something as a role that its owner could not; sets
+ * the owner.
+ */
 static bool
 is_dangerous(const ObjectAddress *object, Oid role, Oid *owner)
 {
@@ -218,7 +229,10 @@ raise_dangerous(const ObjectAddress *object, Oid role, Oid owner)
 			 errhint("Drop it, or use a session without it.")));
 }
 
-/* Raises if a temporary object of the session could do something as a role that its owner could not. */
+/*
+ * Raises if a temporary object of the session could do something as a role that its owner could
+ * not.
+ */
 void
 mako_temporary_require_safe(Oid role)
 {

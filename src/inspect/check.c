@@ -2,10 +2,12 @@
  * check.c
  *	  mako_check(): what is wrong, or will be, with store, definitions and steps; one row a cause.
  *
- * What is to be found in tables and catalogs is asked in SQL: mako_step_finding(), mako_store_finding(). Here is what needs parse trees
- * and programs: the functions, looked through as fingerprint.c does; and whether apply and migrate take everything that the type
- * definitions allow, tried with generated instances and with a sample of the store (check_values.c). Whatever is examined is examined in a
- * subtransaction, so that an error in it is a finding and not an error of the check. Nothing is written or locked.
+ * What is to be found in tables and catalogs is asked in SQL: mako_step_finding(),
+ * mako_store_finding(). Here is what needs parse trees and programs: the functions, looked through
+ * as fingerprint.c does; and whether apply and migrate take everything that the type definitions
+ * allow, tried with generated instances and with a sample of the store (check_values.c). Whatever
+ * is examined is examined in a subtransaction, so that an error in it is a finding and not an
+ * error of the check. Nothing is written or locked.
  */
 #include "inspect/inspect.h"
 
@@ -55,7 +57,7 @@ static MakoStatement select_definitions = {
 
 static const MakoRole definition_roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT, MAKO_ROLE_MIGRATE};
 
-/* ---- the store -------------------------------------------------------------------------------------------------------------- */
+/* ---- the store ------------------------------------------------------------------------------ */
 
 /* Looks at the store's objects; true when its tables can be read. */
 static bool
@@ -171,7 +173,7 @@ check_left_behind(MakoCheck *check)
 	mako_rows_free(&rows);
 }
 
-/* ---- definitions ------------------------------------------------------------------------------------------------------------ */
+/* ---- definitions ---------------------------------------------------------------------------- */
 
 /* A function being looked up. */
 typedef struct Lookup
@@ -328,7 +330,7 @@ check_ways(MakoCheck *check, const List *definitions)
 	}
 }
 
-/* ---- the call --------------------------------------------------------------------------------------------------------------- */
+/* ---- the call ------------------------------------------------------------------------------- */
 
 MAKO_FUNCTION(mako_store_finding);
 

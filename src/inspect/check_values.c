@@ -1,10 +1,13 @@
 /*
  * check_values.c
- *	  Whether apply and migrate take everything that they may meet: tried with generated instances, and with a sample of the store.
+ *	  Whether apply and migrate take everything that they may meet: tried with generated instances,
+ *	  and with a sample of the store.
  *
- * A workflow's states are those that its events reach from the initial state, and those that are generated from its state type definition.
- * An event type that none of them accepts is a finding, and so is a state that a step refuses or takes to something that the target's
- * definition does not allow. Everything of a workflow lives in a context of its own, what one attempt needs in one below it.
+ * A workflow's states are those that its events reach from the initial state, and those that are
+ * generated from its state type definition. An event type that none of them accepts is a finding,
+ * and so is a state that a step refuses or takes to something that the target's definition does
+ * not allow. Everything of a workflow lives in a context of its own, what one attempt needs in one
+ * below it.
  */
 #include "inspect/inspect.h"
 
@@ -81,7 +84,7 @@ typedef struct Attempt
 	const char *hint;
 } Attempt;
 
-/* ---- causes ----------------------------------------------------------------------------------------------------------------- */
+/* ---- causes --------------------------------------------------------------------------------- */
 
 /* Returns true if two messages are the same but for digits. */
 static bool
@@ -179,7 +182,7 @@ example_of(const Jsonb *value)
 	return psprintf("%.*s...", pg_mbcliplen(text, length, EXAMPLE_LENGTH), text);
 }
 
-/* ---- attempts --------------------------------------------------------------------------------------------------------------- */
+/* ---- attempts ------------------------------------------------------------------------------- */
 
 /* Folds an event, or migrates. */
 static void
@@ -230,7 +233,7 @@ compile(void *argument)
 	probe->fold->takes_refusals = true;
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------------------------- */
+/* ---- events --------------------------------------------------------------------------------- */
 
 /* The event types of a workflow with payloads. */
 static List *
@@ -323,7 +326,10 @@ try_events(Probe *probe, Variant *variant, Jsonb *state, int payloads)
 	}
 }
 
-/* Applies payloads of the store to a state, as long as none is accepted: a rule may want more than its type definition says. */
+/*
+ * Applies payloads of the store to a state, as long as none is accepted: a rule may want more than
+ * its type definition says.
+ */
 static void
 try_stored_events(Probe *probe, Variant *variant, const MakoRows *rows, Jsonb *state)
 {
@@ -356,7 +362,10 @@ is_accepted_after_all(Probe *probe, Variant *variant)
 		return variant->accepted;
 	rows = mako_sql_query_snapshot(&select_payloads, values, NULL);
 	probe->fold->upcast = probe->upcast;
-	/* While the fold was without it, errors may have made every program's evaluation state anew but this one's. */
+	/*
+	 * While the fold was without it, errors may have made every program's evaluation state anew
+	 * but this one's.
+	 */
 	mako_fold_recover(probe->fold);
 	foreach(cell, probe->reached)
 		try_stored_events(probe, variant, &rows, ((MakoInstance *) lfirst(cell))->value);
@@ -390,7 +399,7 @@ probe_events(Probe *probe)
 	}
 }
 
-/* ---- steps ------------------------------------------------------------------------------------------------------------------ */
+/* ---- steps ---------------------------------------------------------------------------------- */
 
 /* What it means that a state was not migrated. */
 static Cause
@@ -432,7 +441,7 @@ probe_step(Probe *probe, const char *subject)
 	add_causes(probe->check, subject, causes, list_length(states), "states");
 }
 
-/* ---- the store -------------------------------------------------------------------------------------------------------------- */
+/* ---- the store ------------------------------------------------------------------------------ */
 
 /* A sample of the streams of a workflow. */
 typedef struct Sampling
@@ -492,7 +501,10 @@ note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 se
 	MemoryContextSwitchTo(old);
 }
 
-/* Takes a sample of the workflow's streams to the current target; says what cannot be folded only where it was not said before. */
+/*
+ * Takes a sample of the workflow's streams to the current target; says what cannot be folded only
+ * where it was not said before.
+ */
 static void
 probe_streams(Probe *probe, const char *subject, int64 sample, bool tell_not_folded)
 {
@@ -511,7 +523,7 @@ probe_streams(Probe *probe, const char *subject, int64 sample, bool tell_not_fol
 	add_causes(probe->check, subject, sampling.not_migrated, sampling.streams, "streams of the sample");
 }
 
-/* ---- a workflow ------------------------------------------------------------------------------------------------------------- */
+/* ---- a workflow ----------------------------------------------------------------------------- */
 
 /* Compiles a workflow, and makes states and events; a callback of mako_subtransaction_run(). */
 static void

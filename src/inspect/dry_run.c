@@ -2,10 +2,11 @@
  * dry_run.c
  *	  mako_dry_run(): what a migration would do, stream by stream, without doing it.
  *
- * Streams are taken by streams.c and moved by move.c, as a run moves them, so the outcome is that of a run up to phase "state". Nothing is
- * locked or written, so it works in READ ONLY transactions and on a standby. Rows go to the result as they are made, in the order of the
- * streams: a stream that is refused asks for a pause, so that its error comes before the next stream's row. A row's memory is in a
- * context of its own that is reset for the next one.
+ * Streams are taken by streams.c and moved by move.c, as a run moves them, so the outcome is that
+ * of a run up to phase "state". Nothing is locked or written, so it works in READ ONLY
+ * transactions and on a standby. Rows go to the result as they are made, in the order of the
+ * streams: a stream that is refused asks for a pause, so that its error comes before the next
+ * stream's row. A row's memory is in a context of its own that is reset for the next one.
  */
 #include "inspect/inspect.h"
 

@@ -1,6 +1,7 @@
 /*
  * inspect.h
- *	  Room inspect/: planning, checking, proving and telling, without a change. No other room calls it.
+ *	  Room inspect/: planning, checking, proving and telling, without a change. No other room calls
+ *	  it.
  *
  *	  plan.c          mako_plan(): what a migration would need, and what stands against it
  *	  dry_run.c       mako_dry_run(): moves streams, and writes nothing
@@ -16,7 +17,7 @@
 
 #include "migrate/migrate.h"
 
-/* ---- finding.c, check_body.c, check_values.c ------------------------------------------------------------------------------------ */
+/* ---- finding.c, check_body.c, check_values.c ------------------------------------------------ */
 
 /* In the order of the rows. */
 typedef enum MakoSeverity

@@ -1,11 +1,14 @@
 /*
  * plan.c
- *	  mako_plan(): what a migration would use and read, and what stands against it, before anybody runs or rehearses it.
+ *	  mako_plan(): what a migration would use and read, and what stands against it, before anybody
+ *	  runs or rehearses it.
  *
- * What makes a plan impossible, a workflow that is not registered or a way that there is not, is the error that mako_migrate() raises.
- * Everything else that it would refuse is a blocker, a sentence each; so definitions are verified one by one, each in a subtransaction.
- * While one of them has changed, nothing is compiled from it: what is in flight and what is to be read stays unknown. Nothing is locked or
- * written. Memory is that of the call; that of a batch of heads is reset for the next.
+ * What makes a plan impossible, a workflow that is not registered or a way that there is not, is
+ * the error that mako_migrate() raises. Everything else that it would refuse is a blocker, a
+ * sentence each; so definitions are verified one by one, each in a subtransaction. While one of
+ * them has changed, nothing is compiled from it: what is in flight and what is to be read stays
+ * unknown. Nothing is locked or written. Memory is that of the call; that of a batch of heads is
+ * reset for the next.
  */
 #include "inspect/inspect.h"
 
@@ -79,7 +82,7 @@ typedef struct Attempt
 	const char *evaluation;		/* the result, for a function */
 } Attempt;
 
-/* ---- blockers --------------------------------------------------------------------------------------------------------------- */
+/* ---- blockers ------------------------------------------------------------------------------- */
 
 /* Adds a sentence. */
 static void
@@ -202,7 +205,7 @@ block_dependents(Preview *preview)
 		block(preview, shared);
 }
 
-/* ---- functions -------------------------------------------------------------------------------------------------------------- */
+/* ---- functions ------------------------------------------------------------------------------ */
 
 /* Finds out how a registered function is evaluated. */
 static void
@@ -215,7 +218,10 @@ evaluate(void *argument)
 	attempt->evaluation = mako_explain_evaluation(mako_function_lookup(attempt->signature, attempt->role, registered_for)->oid);
 }
 
-/* Adds the row of a step, or of a function of the source; a function that cannot be used is a blocker already. */
+/*
+ * Adds the row of a step, or of a function of the source; a function that cannot be used is a
+ * blocker already.
+ */
 static void
 add_row(const Preview *preview, int step, const char *kind, Attempt *attempt)
 {
@@ -280,7 +286,7 @@ add_steps(const Preview *preview)
 	}
 }
 
-/* ---- the total -------------------------------------------------------------------------------------------------------------- */
+/* ---- the total ------------------------------------------------------------------------------ */
 
 /* Adds up what is to be read of some streams. */
 static void

@@ -1,10 +1,11 @@
 /*
  * transitions.c
- *	  The state machine that the streams of a workflow have gone through, as rows and as a Mermaid diagram.
+ *	  The state machine that the streams of a workflow have gone through, as rows and as a Mermaid
+ *	  diagram.
  *
- * streams.c reads the streams, replay.c tells of every event that it folds. What a state is called is found where it lies, expanded or not.
- * A stream counts when all of it is folded, so one that cannot be folded leaves nothing behind. The counts live in the current memory
- * context.
+ * streams.c reads the streams, replay.c tells of every event that it folds. What a state is called
+ * is found where it lies, expanded or not. A stream counts when all of it is folded, so one that
+ * cannot be folded leaves nothing behind. The counts live in the current memory context.
  */
 #include "inspect/inspect.h"
 
@@ -42,7 +43,7 @@ typedef struct Machine
 	MemoryContext stream_context;	/* of these; reset for each stream */
 } Machine;
 
-/* ---- names ------------------------------------------------------------------------------------------------------------------ */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 /* A string of so many bytes, in the current memory context; NULL for NULL. */
 static char *
@@ -103,7 +104,7 @@ compare_names(const char *a, const char *b)
 	return strcmp(a, b);
 }
 
-/* ---- counting --------------------------------------------------------------------------------------------------------------- */
+/* ---- counting ------------------------------------------------------------------------------- */
 
 /* The hash of a transition's key. */
 static uint32
@@ -176,7 +177,9 @@ begin_path(Machine *machine)
 	machine->sequence_number = 0;
 }
 
-/* Follows a stream; a MakoMomentCallback. What it does under another workflow is not of this one. */
+/*
+ * Follows a stream; a MakoMomentCallback. What it does under another workflow is not of this one.
+ */
 static void
 follow(void *argument, const MakoMoment *moment)
 {
@@ -296,7 +299,7 @@ walk(const char *workflow_id, const char *tag)
 	return machine;
 }
 
-/* ---- the diagram ------------------------------------------------------------------------------------------------------------ */
+/* ---- the diagram ---------------------------------------------------------------------------- */
 
 /* A state of the diagram. */
 typedef struct StateNode
@@ -369,7 +372,10 @@ add_node(List **nodes, const char *name)
 	return node;
 }
 
-/* Names every node for the diagram: with a number where Mermaid does not take its name. Declares the latter. */
+/*
+ * Names every node for the diagram: with a number where Mermaid does not take its name. Declares
+ * the latter.
+ */
 static void
 declare_nodes(StringInfo out, List *nodes)
 {
@@ -439,7 +445,7 @@ draw(const Machine *machine)
 	return out.data;
 }
 
-/* ---- the calls -------------------------------------------------------------------------------------------------------------- */
+/* ---- the calls ------------------------------------------------------------------------------ */
 
 MAKO_FUNCTION(mako_transitions);
 MAKO_FUNCTION(mako_state_diagram);

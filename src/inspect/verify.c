@@ -2,9 +2,11 @@
  * verify.c
  *	  Proofs: what runs have stored, and what applications have stored, against what the events say.
  *
- * Streams come in batches of a cursor, each with its recorded moves, and are computed again by history.c; batch.c isolates what fails
- * alone. Nothing is locked or written, and everything is read with one snapshot, so what others append meanwhile does not matter. What is
- * found of a stream becomes rows when the stream is done. A batch's memory is in a context of its own, which is reset for the next.
+ * Streams come in batches of a cursor, each with its recorded moves, and are computed again by
+ * history.c; batch.c isolates what fails alone. Nothing is locked or written, and everything is
+ * read with one snapshot, so what others append meanwhile does not matter. What is found of a
+ * stream becomes rows when the stream is done. A batch's memory is in a context of its own, which
+ * is reset for the next.
  */
 #include "inspect/inspect.h"
 
@@ -41,7 +43,9 @@ static MakoStatement select_saved_streams = {
 	1, {TEXTOID}, true
 };
 
-/* What they have saved, and whether it is the state that a migration gave which was undone since. */
+/*
+ * What they have saved, and whether it is the state that a migration gave which was undone since.
+ */
 static MakoStatement select_saved = {
 	"SELECT n.stream_no, n.sequence_number, n.state_schema_version, n.state, EXISTS (SELECT FROM mako.snapshot u"
 	"  WHERE u.stream_no OPERATOR(pg_catalog.=) n.stream_no AND u.sequence_number OPERATOR(pg_catalog.=) n.sequence_number"
@@ -134,7 +138,7 @@ typedef struct Proof
 	Member	   *members;		/* as many */
 } Proof;
 
-/* ---- what is found ---------------------------------------------------------------------------------------------------------- */
+/* ---- what is found -------------------------------------------------------------------------- */
 
 /* Adds a row. */
 static void
@@ -206,8 +210,8 @@ add_findings(const Proof *proof, const MakoStream *stream, Member *member)
 }
 
 /*
- * Returns true if a stored state is the same as a computed one. Nearly always their bytes are, which is found out fastest. Gives both as flat
- * values in the scratch context.
+ * Returns true if a stored state is the same as a computed one. Nearly always their bytes are,
+ * which is found out fastest. Gives both as flat values in the scratch context.
  */
 static bool
 is_same(const Proof *proof, Datum stored, Datum computed, Datum *flat_stored, Datum *flat_computed)
@@ -237,7 +241,7 @@ compare_state(const Proof *proof, Member *member, int64 sequence_number, Datum s
 	return note(proof, member, sequence_number, STATE_DIFFERS, flat_stored, flat_computed);
 }
 
-/* ---- the snapshots of a run ------------------------------------------------------------------------------------------------- */
+/* ---- the snapshots of a run ----------------------------------------------------------------- */
 
 /* Where the stream moved. */
 static int64
@@ -279,8 +283,8 @@ has_moved_on(const Proof *proof, const Member *member)
 }
 
 /*
- * Notes a move that is not where the workflow changed; before and after tell whether the event before it is the source's, and the one
- * after it the target's.
+ * Notes a move that is not where the workflow changed; before and after tell whether the event
+ * before it is the source's, and the one after it the target's.
  */
 static void
 check_sides(const Proof *proof, Member *member, bool before, bool after)
@@ -294,14 +298,20 @@ check_sides(const Proof *proof, Member *member, bool before, bool after)
 		note(proof, member, number_of(member), MISPLACED, (Datum) 0, (Datum) 0);
 }
 
-/* Checks what a run has left with a stream, as far as no event is needed; false when the events cannot tell more. */
+/*
+ * Checks what a run has left with a stream, as far as no event is needed; false when the events
+ * cannot tell more.
+ */
 static bool
 check_marks(const Proof *proof, const MakoStream *stream, Member *member)
 {
 	const MakoRunRow *run = proof->run;
 	const MakoWorkflow *target = proof->fold->plan->workflows[proof->fold->plan->steps];
 	const MakoRecordedMove *snapshot = member->snapshot;
-	/* Where it took a boundary along, the stream moved after that; what is damaged may say otherwise. */
+	/*
+	 * Where it took a boundary along, the stream moved after that; what is damaged may say
+	 * otherwise.
+	 */
 	int64		last = Max(place_of(member), number_of(member));
 
 	if (last > stream->version)
@@ -364,8 +374,8 @@ visit_earlier(void *argument, const MakoHistory *history)
 }
 
 /*
- * Finds the first sequence number at which a stream's stored states part from the computed ones; if none is before the snapshot's, it is
- * that. Returns false if the stream is refused.
+ * Finds the first sequence number at which a stream's stored states part from the computed ones;
+ * if none is before the snapshot's, it is that. Returns false if the stream is refused.
  */
 static bool
 find_difference(const Proof *proof, const MakoStream *stream, Member *member)
@@ -413,7 +423,10 @@ check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, Mak
 		find_difference(proof, stream, member);
 }
 
-/* Reads on to the event after the move, and checks under which workflows the events there were written. */
+/*
+ * Reads on to the event after the move, and checks under which workflows the events there were
+ * written.
+ */
 static void
 check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoHistory *history, MakoReader *reader)
 {
@@ -465,7 +478,7 @@ check_unread_sides(const Proof *proof, const MakoStream *stream, Member *member)
 	mako_rows_free(&rows);
 }
 
-/* ---- the states of applications --------------------------------------------------------------------------------------------- */
+/* ---- the states of applications ------------------------------------------------------------- */
 
 /* What the visitor of a stream's saved states needs. */
 typedef struct Visit
@@ -475,8 +488,9 @@ typedef struct Visit
 } Visit;
 
 /*
- * Compares the saved states at this point; a MakoHistory's visit. A stream that left the workflow and came back without an event in between
- * had two states there, and it is not known which of them was saved.
+ * Compares the saved states at this point; a MakoHistory's visit. A stream that left the workflow
+ * and came back without an event in between had two states there, and it is not known which of
+ * them was saved.
  */
 static void
 visit_saved(void *argument, const MakoHistory *history)
@@ -534,7 +548,7 @@ check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 	return true;
 }
 
-/* ---- batches ---------------------------------------------------------------------------------------------------------------- */
+/* ---- batches -------------------------------------------------------------------------------- */
 
 /* Takes a stream; see MakoBatch. */
 static bool
@@ -561,7 +575,10 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	return accepted;
 }
 
-/* The number that the error of a stream is shown with: that of the first state that could not be told. */
+/*
+ * The number that the error of a stream is shown with: that of the first state that could not be
+ * told.
+ */
 static int64
 failed_number(const Proof *proof, const Member *member)
 {
@@ -573,7 +590,10 @@ failed_number(const Proof *proof, const Member *member)
 	return member->saved[member->saved_count - 1].sequence_number;
 }
 
-/* Notes a stream that cannot be computed again, after whatever else was found of it; see MakoBatch. */
+/*
+ * Notes a stream that cannot be computed again, after whatever else was found of it; see
+ * MakoBatch.
+ */
 static void
 fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
 {
@@ -608,7 +628,10 @@ find_marks_of_run(const Proof *proof, int count)
 	}
 }
 
-/* The move after which everything is that an application has saved of a stream; NULL: from the first event on. */
+/*
+ * The move after which everything is that an application has saved of a stream; NULL: from the
+ * first event on.
+ */
 static const MakoRecordedMove *
 find_start(const Proof *proof, const Member *member)
 {
@@ -630,7 +653,10 @@ find_start(const Proof *proof, const Member *member)
 	return start;
 }
 
-/* Reads what applications have saved of the streams of the batch, and finds the moves from which on that has to be computed again. */
+/*
+ * Reads what applications have saved of the streams of the batch, and finds the moves from which
+ * on that has to be computed again.
+ */
 static void
 load_saved(const Proof *proof, int count)
 {
@@ -759,7 +785,7 @@ prove(Proof *proof, MakoCursor *cursor)
 	mako_cursor_close(cursor);
 }
 
-/* ---- the calls -------------------------------------------------------------------------------------------------------------- */
+/* ---- the calls ------------------------------------------------------------------------------ */
 
 /* A run that can be proven. */
 static MakoRunRow *

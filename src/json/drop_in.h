@@ -2,11 +2,12 @@
  * drop_in.h
  *	  What the drop-ins for the server's jsonb functions share.
  *
- * A drop-in native_f() does what the server's f() does, but copies nothing and serializes nothing: it looks into the value where it
- * is, and answers with one that points there. Whatever is rare, and every error, it leaves to f() itself, which takes expanded values
- * like all functions do, by detoasting them. So results and errors are the server's, by construction or because both are compared in
- * the tests. What is made lives in the current memory context; what is cached for a place in an expression, in that of its evaluation
- * state.
+ * A drop-in native_f() does what the server's f() does, but copies nothing and serializes nothing:
+ * it looks into the value where it is, and answers with one that points there. Whatever is rare,
+ * and every error, it leaves to f() itself, which takes expanded values like all functions do, by
+ * detoasting them. So results and errors are the server's, by construction or because both are
+ * compared in the tests. What is made lives in the current memory context; what is cached for a
+ * place in an expression, in that of its evaluation state.
  */
 #ifndef MAKO_DROP_IN_H
 #define MAKO_DROP_IN_H
@@ -43,7 +44,10 @@ typedef enum Found
 	ASK_SERVER,					/* an unusual number */
 } Found;
 
-/* The number of the element that a whole number means in an array of this size, where negative ones count from the end; or -1. */
+/*
+ * The number of the element that a whole number means in an array of this size, where negative
+ * ones count from the end; or -1.
+ */
 static inline int64
 mako_json_element_number(int number, uint32 count)
 {

@@ -80,7 +80,10 @@ mako_json_may_refuse(PGFunction drop_in)
 	return drop_in == mako_reject_in_program || drop_in == native_mako_required;
 }
 
-/* Returns true if a function is the server's own or the extension's: only of these the address is asked for, which may load a library. */
+/*
+ * Returns true if a function is the server's own or the extension's: only of these the address is
+ * asked for, which may load a library.
+ */
 static bool
 is_known_function(Oid function)
 {

@@ -9,8 +9,9 @@
  *	  drop_in_list.c    which functions have a drop-in
  *	  merge_patch.c     the difference of two values (RFC 7396)
  *
- * Nothing changes once it is made. A value points into what it was made of, so it lives as long as that: all of them are in the memory
- * of one stream. What a drop-in caches for a place in an expression lives as long as the expression.
+ * Nothing changes once it is made. A value points into what it was made of, so it lives as long as
+ * that: all of them are in the memory of one stream. What a drop-in caches for a place in an
+ * expression lives as long as the expression.
  */
 #ifndef MAKO_JSON_H
 #define MAKO_JSON_H
@@ -20,12 +21,13 @@
 #include "utils/expandeddatum.h"
 #include "utils/numeric.h"
 
-/* ---- json_value.c ----------------------------------------------------------------------------------------------- */
+/* ---- json_value.c --------------------------------------------------------------------------- */
 
 /*
- * A value is two words: what it is, and where. Scalars and whole stored containers stay where they are, in the bytes of a payload, a
- * state or a constant; an object or array that a function has made is a tree of such values. As a datum, a value travels in a MakoJson,
- * which every function of the server takes for a jsonb: it detoasts it, and gets the flat form.
+ * A value is two words: what it is, and where. Scalars and whole stored containers stay where they
+ * are, in the bytes of a payload, a state or a constant; an object or array that a function has
+ * made is a tree of such values. As a datum, a value travels in a MakoJson, which every function
+ * of the server takes for a jsonb: it detoasts it, and gets the flat form.
  */
 
 typedef enum MakoJsonKind
@@ -65,8 +67,9 @@ typedef struct MakoJsonMember
 } MakoJsonMember;
 
 /*
- * Lives in the memory context in which it was made. Only read-only pointers to it are handed out, and it changes no more, unless it is a
- * box: that gets another value when the one before cannot be needed any more (mako_json_put_into()).
+ * Lives in the memory context in which it was made. Only read-only pointers to it are handed out,
+ * and it changes no more, unless it is a box: that gets another value when the one before cannot
+ * be needed any more (mako_json_put_into()).
  */
 struct MakoJson
 {
@@ -204,7 +207,7 @@ mako_json_compare_keys(const char *a, uint32 a_length, const char *b, uint32 b_l
 	return memcmp(a, b, a_length);
 }
 
-/* ---- drop_in_list.c, json_argument.c ---------------------------------------------------------------------------- */
+/* ---- drop_in_list.c, json_argument.c -------------------------------------------------------- */
 
 extern bool mako_json_function_is_native(Oid function);
 extern Oid	mako_json_call(const Node *node, List **arguments);
@@ -215,7 +218,7 @@ extern PGFunction mako_json_drop_in(PGFunction function);
 extern bool mako_json_may_refuse(PGFunction drop_in);
 extern text *mako_json_to_text(const MakoJsonValue *value);
 
-/* ---- merge_patch.c ---------------------------------------------------------------------------------------------- */
+/* ---- merge_patch.c -------------------------------------------------------------------------- */
 
 extern Jsonb *mako_merge_patch_between(Jsonb *source, Jsonb *target);
 

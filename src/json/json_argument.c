@@ -9,7 +9,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-/* ---- calls and their arguments -------------------------------------------------------------------------------------------------------------- */
+/* ---- calls and their arguments -------------------------------------------------------------- */
 
 /* The function that a node calls, and its arguments; InvalidOid for whatever is no call. */
 Oid
@@ -58,7 +58,7 @@ mako_json_argument_text(FunctionCallInfo fcinfo, int argument, uint32 *length)
 	return VARDATA_ANY(value);
 }
 
-/* ---- paths ------------------------------------------------------------------------------------------------------------------ */
+/* ---- paths ---------------------------------------------------------------------------------- */
 
 /*
  * Returns true if a step is a plain whole number. Odd ones ("+1", " 1", ten digits and more) are

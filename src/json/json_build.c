@@ -1,9 +1,10 @@
 /*
  * json_build.c
- *	  Drop-ins for the jsonb functions that build values from others: jsonb_build_object(), jsonb_build_array(), to_jsonb().
+ *	  Drop-ins for the jsonb functions that build values from others: jsonb_build_object(),
+ *	  jsonb_build_array(), to_jsonb().
  *
- * What a call is to do with each argument is planned once for its place in an expression: the keys of most objects are constants, and
- * sorted then.
+ * What a call is to do with each argument is planned once for its place in an expression: the keys
+ * of most objects are constants, and sorted then.
  */
 #include "json/drop_in.h"
 
@@ -74,7 +75,10 @@ conversion_of(Oid type, bool constant)
 	}
 }
 
-/* Makes a value of an argument that is not null and no jsonb; function is for those that only the server can convert. */
+/*
+ * Makes a value of an argument that is not null and no jsonb; function is for those that only the
+ * server can convert.
+ */
 static void
 convert_other(Datum datum, Conversion conversion, FmgrInfo *function, MakoJsonValue *value)
 {
@@ -176,7 +180,10 @@ sort_slots(BuildPlan *plan)
 	plan->is_sorted = true;
 }
 
-/* Sets the key of a slot, if the argument is a constant that can be one; false where keys are the server's business. */
+/*
+ * Sets the key of a slot, if the argument is a constant that can be one; false where keys are the
+ * server's business.
+ */
 static bool
 plan_key(Slot *slot, Node *argument)
 {

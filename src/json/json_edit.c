@@ -1,9 +1,10 @@
 /*
  * json_edit.c
- *	  Drop-ins for the jsonb functions that change values: ||, -, #-, jsonb_set(), jsonb_insert(), jsonb_strip_nulls().
+ *	  Drop-ins for the jsonb functions that change values: ||, -, #-, jsonb_set(), jsonb_insert(),
+ *	  jsonb_strip_nulls().
  *
- * A value that was handed out never changes: what is edited is a copy of the container, and of those around it, which share whatever
- * stays as it is.
+ * A value that was handed out never changes: what is edited is a copy of the container, and of
+ * those around it, which share whatever stays as it is.
  */
 #include "json/drop_in.h"
 
@@ -91,7 +92,10 @@ copy_without(const MakoJsonValue *object, uint32 index)
 	return tree;
 }
 
-/* Removes the members of these keys, or the strings that are elements of an array; false where that cannot be. */
+/*
+ * Removes the members of these keys, or the strings that are elements of an array; false where
+ * that cannot be.
+ */
 static bool
 remove_keys(MakoJsonValue *value, const Step *keys, int count)
 {
@@ -189,7 +193,10 @@ typedef enum Edit
 	EDIT_DELETE,
 } Edit;
 
-/* Does an edit at the end of a path, in a copy of the object; false where the server is to see to it. */
+/*
+ * Does an edit at the end of a path, in a copy of the object; false where the server is to see to
+ * it.
+ */
 static bool
 edit_object(MakoJsonValue *value, const Step *step, Edit edit, const MakoJsonValue *new_value)
 {
@@ -239,7 +246,10 @@ edit_array(MakoJsonValue *value, const Step *step, Edit edit, const MakoJsonValu
 	return true;
 }
 
-/* Edits a value at a path, in copies of the containers along it; false where the server is to see to it. */
+/*
+ * Edits a value at a path, in copies of the containers along it; false where the server is to see
+ * to it.
+ */
 static bool
 edit_path(MakoJsonValue *value, const Step *steps, int count, Edit edit, const MakoJsonValue *new_value)
 {

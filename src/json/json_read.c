@@ -1,7 +1,7 @@
 /*
  * json_read.c
- *	  Drop-ins for the jsonb functions that read: looking into values, comparing and casting them, and comparing texts found there.
- *	  What is found is not copied.
+ *	  Drop-ins for the jsonb functions that read: looking into values, comparing and casting them,
+ *	  and comparing texts found there. What is found is not copied.
  */
 #include "json/drop_in.h"
 
@@ -9,7 +9,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-/* ---- values as text --------------------------------------------------------------------------------------------------------- */
+/* ---- values as text ------------------------------------------------------------------------- */
 
 /* A value as text; NULL for a JSON null. */
 text *
@@ -49,7 +49,7 @@ return_text(FunctionCallInfo fcinfo, const MakoJsonValue *value)
 	PG_RETURN_TEXT_P(result);
 }
 
-/* ---- looking into values ---------------------------------------------------------------------------------------------------- */
+/* ---- looking into values -------------------------------------------------------------------- */
 
 /* The field of an object argument that the next argument names. */
 static bool
@@ -84,7 +84,10 @@ native_jsonb_object_field_text(PG_FUNCTION_ARGS)
 	return return_text(fcinfo, &field);
 }
 
-/* The element of an array argument that the next argument numbers. To the server, a scalar is an array of one here. */
+/*
+ * The element of an array argument that the next argument numbers. To the server, a scalar is an
+ * array of one here.
+ */
 static bool
 argument_element(FunctionCallInfo fcinfo, MakoJsonValue *element)
 {
@@ -271,7 +274,7 @@ native_mako_required(PG_FUNCTION_ARGS)
 	return mako_required_in_program(fcinfo);
 }
 
-/* ---- comparing -------------------------------------------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------ */
 
 /* A value as a container that the server's functions can walk. */
 static JsonbContainer *
@@ -342,8 +345,9 @@ native_jsonb_ne(PG_FUNCTION_ARGS)
 }
 
 /*
- * Returns true if two texts are compared byte by byte, and lie in memory. So do those of most comparisons: with what ->> has made, or with a
- * constant. The server cannot know, and asks collations and compression each time.
+ * Returns true if two texts are compared byte by byte, and lie in memory. So do those of most
+ * comparisons: with what ->> has made, or with a constant. The server cannot know, and asks
+ * collations and compression each time.
  */
 static bool
 are_plain_texts(FunctionCallInfo fcinfo)
@@ -422,7 +426,7 @@ native_jsonb_contained(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(contains(&value, &part));
 }
 
-/* ---- casts ------------------------------------------------------------------------------------------------------------------ */
+/* ---- casts ---------------------------------------------------------------------------------- */
 
 /* A cast from number: anything else is the server's, error or null. */
 #define NATIVE_CAST(server_function, numeric_function) \

@@ -1,10 +1,12 @@
 /*
  * json_value.c
- *	  The expanded JSON value: reading one from a jsonb, looking into it, building trees, and making a jsonb of it again.
+ *	  The expanded JSON value: reading one from a jsonb, looking into it, building trees, and
+ *	  making a jsonb of it again.
  *
- * Pure: nothing here knows of expressions or functions. Whatever is made lives in the current memory context, which for a fold is that
- * of the stream; a box may live longer than the value in it. Nothing is built lazily but the flat size, which is a number: so a consumer
- * that flattens a value, in whichever memory context, leaves nothing behind in it.
+ * Pure: nothing here knows of expressions or functions. Whatever is made lives in the current
+ * memory context, which for a fold is that of the stream; a box may live longer than the value in
+ * it. Nothing is built lazily but the flat size, which is a number: so a consumer that flattens a
+ * value, in whichever memory context, leaves nothing behind in it.
  */
 #include "json/json.h"
 
@@ -18,7 +20,7 @@ static void flatten_into(ExpandedObjectHeader *header, void *result, Size size);
 
 const ExpandedObjectMethods mako_json_methods = {flat_size, flatten_into};
 
-/* ---- from the format of jsonb ----------------------------------------------------------------------------------------------- */
+/* ---- from the format of jsonb --------------------------------------------------------------- */
 
 /* Where the data of a container begin: after its entries. */
 static inline const char *
@@ -56,8 +58,9 @@ entry_offset(const JsonbContainer *container, uint32 index)
 #define BOTH(bits) ((uint64) (bits) << 32 | (bits))
 
 /*
- * Adds up the lengths of some entries, two at a time. Returns false where one of them has its end offset in the place of a length, which
- * of the first 32 entries only the very first one does, whose end is its length.
+ * Adds up the lengths of some entries, two at a time. Returns false where one of them has its end
+ * offset in the place of a length, which of the first 32 entries only the very first one does,
+ * whose end is its length.
  */
 static inline bool
 add_lengths(const JEntry *entries, uint32 from, uint32 to, uint32 *sum)
@@ -134,7 +137,10 @@ set_from_index(MakoJsonValue *value, const JsonbContainer *container, const char
 	set_from_entry(value, entry, data, offset, entry_end(entry, offset));
 }
 
-/* The value of a jsonb datum that takes more than a look: toasted, a scalar, or expanded by other code. */
+/*
+ * The value of a jsonb datum that takes more than a look: toasted, a scalar, or expanded by other
+ * code.
+ */
 void
 mako_json_read_any(Datum datum, MakoJsonValue *value)
 {
@@ -150,7 +156,7 @@ mako_json_read_any(Datum datum, MakoJsonValue *value)
 	}
 }
 
-/* ---- looking into containers ------------------------------------------------------------------------------------------------ */
+/* ---- looking into containers ---------------------------------------------------------------- */
 
 /* How many members or elements a container has. */
 uint32
@@ -167,7 +173,10 @@ find_in_few(const JsonbContainer *container, const char *data, const char *key, 
 	const JEntry *entries = container->children;
 	uint32		offset = 0;
 
-	/* Keys have lengths in all entries: the first one's end is its length, and the next end would come after the last key. */
+	/*
+	 * Keys have lengths in all entries: the first one's end is its length, and the next end would
+	 * come after the last key.
+	 */
 	for (uint32 i = 0; i < count; i++)
 	{
 		uint32		key_length = JBE_OFFLENFLD(entries[i]);
@@ -273,7 +282,10 @@ mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, Mak
 	return mako_json_field_near(object, key, length, field, &number);
 }
 
-/* Finds a field by the number of its member in a stored object; false when it is another one, or too far away. */
+/*
+ * Finds a field by the number of its member in a stored object; false when it is another one, or
+ * too far away.
+ */
 static inline bool
 guess_field(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field, uint32 number)
 {
@@ -309,8 +321,8 @@ find_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJson
 }
 
 /*
- * The value of a key of an object; false when it has none. The number of the member is tried first, and left behind for the next
- * object, in which it is often the same.
+ * The value of a key of an object; false when it has none. The number of the member is tried
+ * first, and left behind for the next object, in which it is often the same.
  */
 bool
 mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
@@ -388,7 +400,7 @@ mako_json_members(const MakoJsonValue *container)
 	return result;
 }
 
-/* ---- making values ---------------------------------------------------------------------------------------------------------- */
+/* ---- making values -------------------------------------------------------------------------- */
 
 /* A value as a datum, without room for members. */
 static MakoJson *
@@ -402,7 +414,10 @@ new_header(uint32 capacity)
 	return json;
 }
 
-/* A new, empty object or array with room for so many members; it must not change any more once it was handed out. */
+/*
+ * A new, empty object or array with room for so many members; it must not change any more once it
+ * was handed out.
+ */
 MakoJson *
 mako_json_new(MakoJsonKind kind, uint32 capacity)
 {
@@ -413,7 +428,10 @@ mako_json_new(MakoJsonKind kind, uint32 capacity)
 	return tree;
 }
 
-/* Puts a member in its place in an object, which must have room; in the place of one of the same key if there is one. */
+/*
+ * Puts a member in its place in an object, which must have room; in the place of one of the same
+ * key if there is one.
+ */
 void
 mako_json_put(MakoJson *object, const MakoJsonMember *member)
 {
@@ -453,7 +471,10 @@ mako_json_box(void)
 	return new_header(0);
 }
 
-/* A value as a jsonb datum in a box, which the owner of the box uses again when the datum is not needed any more. */
+/*
+ * A value as a jsonb datum in a box, which the owner of the box uses again when the datum is not
+ * needed any more.
+ */
 Datum
 mako_json_put_into(MakoJson *box, const MakoJsonValue *value)
 {
@@ -464,12 +485,13 @@ mako_json_put_into(MakoJson *box, const MakoJsonValue *value)
 	return EOHPGetRODatum(&box->header);
 }
 
-/* ---- to the format of jsonb ------------------------------------------------------------------------------------------------- */
+/* ---- to the format of jsonb ----------------------------------------------------------------- */
 
 /*
- * One function measures and writes: offsets count from the start of the jsonb, and nothing is written where base is NULL. The bytes
- * are those that the server's own serialization makes: padding before numbers and containers, and every JB_OFFSET_STRIDEth entry with
- * its end offset in the place of its length.
+ * One function measures and writes: offsets count from the start of the jsonb, and nothing is
+ * written where base is NULL. The bytes are those that the server's own serialization makes:
+ * padding before numbers and containers, and every JB_OFFSET_STRIDEth entry with its end offset in
+ * the place of its length.
  */
 static Size put_tree(char *base, Size offset, const MakoJson *tree);
 

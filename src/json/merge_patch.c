@@ -1,11 +1,13 @@
 /*
  * merge_patch.c
- *	  What has changed from one JSON document to another, as a JSON merge patch (RFC 7396). Pure: knows of jsonb only.
+ *	  What has changed from one JSON document to another, as a JSON merge patch (RFC 7396). Pure:
+ *	  knows of jsonb only.
  *
- * Members that are gone are null in the patch, members that are new or different have their new value, objects on both sides are
- * compared member by member, and everything else, arrays too, is replaced as a whole. Since null means gone, RFC 7396 cannot express a
- * member that is set to null. Such a member stands in the patch as null, like one that is gone: a reader sees that it has changed, and
- * a program that applies the patch gets the new document without that member.
+ * Members that are gone are null in the patch, members that are new or different have their new
+ * value, objects on both sides are compared member by member, and everything else, arrays too, is
+ * replaced as a whole. Since null means gone, RFC 7396 cannot express a member that is set to
+ * null. Such a member stands in the patch as null, like one that is gone: a reader sees that it
+ * has changed, and a program that applies the patch gets the new document without that member.
  *
  * The patch is made in the current memory context.
  */
@@ -52,7 +54,10 @@ compare_keys(const JsonbValue *a, const JsonbValue *b)
 	return memcmp(a->val.string.val, b->val.string.val, a->val.string.len);
 }
 
-/* Which members stand at the same place: less than 0, the first one has no counterpart; more than 0, the second one has none. */
+/*
+ * Which members stand at the same place: less than 0, the first one has no counterpart; more than
+ * 0, the second one has none.
+ */
 static int
 compare_members(const Members *a, const Members *b)
 {
@@ -125,7 +130,10 @@ push_changes(JsonbParseState **state, JsonbContainer *source, JsonbContainer *ta
 	return pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
-/* The patch that leads from one document to another; the other one itself where they are not both objects. */
+/*
+ * The patch that leads from one document to another; the other one itself where they are not both
+ * objects.
+ */
 Jsonb *
 mako_merge_patch_between(Jsonb *source, Jsonb *target)
 {

@@ -1,9 +1,11 @@
 /*
  * audit.c
- *	  The runs in the audit trail: begun, counted batch by batch, ended, or closed because another one takes their place.
+ *	  The runs in the audit trail: begun, counted batch by batch, ended, or closed because another
+ *	  one takes their place.
  *
- * A row of mako.migration_run is final once its run has ended. That of a batched run is, with its batches, all that a later call needs to
- * go on with it; of each source at most one is unfinished. A trigger of another owner that swallows a row of the trail ends the run.
+ * A row of mako.migration_run is final once its run has ended. That of a batched run is, with its
+ * batches, all that a later call needs to go on with it; of each source at most one is unfinished.
+ * A trigger of another owner that swallows a row of the trail ends the run.
  */
 #include "migrate/batched.h"
 
@@ -26,8 +28,8 @@ static MakoStatement finish_run = {
 };
 
 /*
- * Batched runs that have not come to their end, by their source; and whether a later run may have brought streams there, or left snapshots
- * of those that are there.
+ * Batched runs that have not come to their end, by their source; and whether a later run may have
+ * brought streams there, or left snapshots of those that are there.
  */
 static MakoStatement select_unfinished = {
 	"SELECT r.run_id, r.target_wf, r.fingerprint, r.tenant_id, r.in_flight_only, r.through_stream_no, r.started_at, r.migrated, r.failed,"
@@ -64,7 +66,10 @@ static MakoStatement insert_batch = {
 	9, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
 };
 
-/* What there is to do for a run: the last stream, how many there are, and how many of them after the one that it has come to. */
+/*
+ * What there is to do for a run: the last stream, how many there are, and how many of them after
+ * the one that it has come to.
+ */
 static MakoStatement select_population = {
 	"SELECT COALESCE(pg_catalog.max(s.stream_no), 0), pg_catalog.count(*),"
 	" pg_catalog.count(*) FILTER (WHERE s.stream_no OPERATOR(pg_catalog.>) $3)"
@@ -88,7 +93,7 @@ write_row(MakoStatement *statement, const char *table, Datum *values, const char
 		mako_sql_raise_swallowed(table, 1);
 }
 
-/* ---- runs ------------------------------------------------------------------------------------------------------------------- */
+/* ---- runs ----------------------------------------------------------------------------------- */
 
 /* Opens a run; through_stream_no is that of a batched one. Returns its number. */
 int64
@@ -148,8 +153,9 @@ mako_audit_end(MakoReport *report)
 }
 
 /*
- * Closes a batched run that is not going to be finished, on behalf of the run that is begun instead. Its batches count what they have done,
- * so its counts are right; what it skips is never counted.
+ * Closes a batched run that is not going to be finished, on behalf of the run that is begun
+ * instead. Its batches count what they have done, so its counts are right; what it skips is never
+ * counted.
  */
 void
 mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const char *why)
@@ -162,7 +168,7 @@ mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const cha
 				 errdetail_internal("%s", why)));
 }
 
-/* ---- batched runs ----------------------------------------------------------------------------------------------------------- */
+/* ---- batched runs --------------------------------------------------------------------------- */
 
 /* Whether this tenant, or all of them, is that of a request. */
 static bool
@@ -173,7 +179,10 @@ same_tenant(const MakoRequest *request, const pg_uuid_t *tenant_id)
 	return memcmp(request->tenant_id, tenant_id, sizeof(pg_uuid_t)) == 0;
 }
 
-/* Why a call cannot go on with an unfinished run; NULL when it can. Two of the same source cannot go on side by side. */
+/*
+ * Why a call cannot go on with an unfinished run; NULL when it can. Two of the same source cannot
+ * go on side by side.
+ */
 static const char *
 why_not(const MakoRequest *request, const MakoPlan *plan, const MakoRows *rows, uint64 row)
 {

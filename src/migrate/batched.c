@@ -1,15 +1,18 @@
 /*
  * batched.c
- *	  The call of mako_migrate_batched() and mako_migrate_version_batched(): procedures that commit after every batch.
+ *	  The call of mako_migrate_batched() and mako_migrate_version_batched(): procedures that commit
+ *	  after every batch.
  *
- * One transaction begins the runs, one ends them, and one in between takes each batch: its streams are chosen here, by number, and run.c
- * migrates them. A run goes through its streams twice: first in the order of their numbers, passing over what others have locked, then
- * through what is left, where each stream that is busy still is waited for in a transaction of its own. What is
+ * One transaction begins the runs, one ends them, and one in between takes each batch: its streams
+ * are chosen here, by number, and run.c migrates them. A run goes through its streams twice: first
+ * in the order of their numbers, passing over what others have locked, then through what is left,
+ * where each stream that is busy still is waited for in a transaction of its own. What is
  * committed is all that a later call needs to go on: the heads, the run's row and its batches.
  *
- * Every transaction is READ COMMITTED, whatever the session's default is: a batch has nothing to see of the one before, and an event
- * appended in between must not end a run of hours. All sources are held by the session from beginning to end. Memory is in a context below
- * the caller's, which outlives the transactions; a batch's, in one below that.
+ * Every transaction is READ COMMITTED, whatever the session's default is: a batch has nothing to
+ * see of the one before, and an event appended in between must not end a run of hours. All sources
+ * are held by the session from beginning to end. Memory is in a context below the caller's, which
+ * outlives the transactions; a batch's, in one below that.
  */
 #include "migrate/batched.h"
 
@@ -45,7 +48,7 @@ typedef struct Call
 	MakoConnection connection;	/* of the current transaction */
 } Call;
 
-/* ---- transactions ----------------------------------------------------------------------------------------------------------- */
+/* ---- transactions --------------------------------------------------------------------------- */
 
 /* Begins to work in the current transaction, in the context of a batch. */
 static void
@@ -88,7 +91,7 @@ pause_batches(const Call *call)
 		mako_sql_commit();		/* the current transaction is as old as the pause, and now() is what its rows tell */
 }
 
-/* ---- the batches ------------------------------------------------------------------------------------------------------------ */
+/* ---- the batches ---------------------------------------------------------------------------- */
 
 /* How many streams have failed in all runs of a call: max_errors is about them together. */
 static int64
@@ -116,7 +119,10 @@ migrate_busy(Call *call, MakoBatchedRun *run, const int64 *busy, int count)
 	}
 }
 
-/* Goes through the streams of a run in the order of their numbers; the second time around, through those that are left, after position. */
+/*
+ * Goes through the streams of a run in the order of their numbers; the second time around, through
+ * those that are left, after position.
+ */
 static void
 migrate_in_batches(Call *call, MakoBatchedRun *run, bool again, int64 position)
 {
@@ -156,7 +162,7 @@ migrate_run(Call *call, MakoBatchedRun *run)
 		migrate_in_batches(call, run, true, 0);
 }
 
-/* ---- the call --------------------------------------------------------------------------------------------------------------- */
+/* ---- the call ------------------------------------------------------------------------------- */
 
 /* The milliseconds of an interval that must not be negative. */
 static int64
@@ -187,7 +193,10 @@ check_may_commit(FunctionCallInfo fcinfo, const char *procedure)
 				 errhint("Use CALL outside of BEGIN and COMMIT, and of functions and blocks with EXCEPTION.")));
 }
 
-/* Reads and checks the arguments, which both procedures have in the same places, in the current memory context. */
+/*
+ * Reads and checks the arguments, which both procedures have in the same places, in the current
+ * memory context.
+ */
 static MakoRequest
 read_request(FunctionCallInfo fcinfo, Call *call, const char *source_name, const char *target_name)
 {

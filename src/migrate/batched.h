@@ -1,6 +1,7 @@
 /*
  * batched.h
- *	  A batched run: batched.c goes through its streams and commits, run.c migrates a batch, audit.c keeps what is needed to go on.
+ *	  A batched run: batched.c goes through its streams and commits, run.c migrates a batch,
+ *	  audit.c keeps what is needed to go on.
  */
 #ifndef MAKO_BATCHED_H
 #define MAKO_BATCHED_H
@@ -9,7 +10,10 @@
 
 #define MAKO_FINGERPRINT_LENGTH 64	/* of sha256 in hexadecimal */
 
-/* A batched run between its transactions; it and what it points to lives as long as the procedure's call. */
+/*
+ * A batched run between its transactions; it and what it points to lives as long as the
+ * procedure's call.
+ */
 typedef struct MakoBatchedRun
 {
 	MakoRequest request;
@@ -26,13 +30,13 @@ typedef struct MakoBatchedRun
 	int64		done;
 } MakoBatchedRun;
 
-/* ---- audit.c ---------------------------------------------------------------------------------------------------------------- */
+/* ---- audit.c -------------------------------------------------------------------------------- */
 
 extern void mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan);
 extern void mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no, int64 busy,
 									TimestampTz started_at);
 
-/* ---- run.c ------------------------------------------------------------------------------------------------------------------ */
+/* ---- run.c ---------------------------------------------------------------------------------- */
 
 extern void mako_run_begin_batched(MakoBatchedRun *runs, int count);
 extern void mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,

@@ -1,6 +1,7 @@
 /*
  * call_guard.c
- *	  What keeps a call from running twice in one statement, or inside another one: for everything that moves streams.
+ *	  What keeps a call from running twice in one statement, or inside another one: for everything
+ *	  that moves streams.
  */
 #include "migrate/migrate.h"
 
@@ -48,8 +49,9 @@ mako_call_check(const char *function)
 }
 
 /*
- * Raises when this subject was dealt with in this very statement: SELECT (mako_migrate(...)).* calls once per column. Every call writes,
- * so a later statement of the transaction sees a later command. The kind is what the message calls the subject.
+ * Raises when this subject was dealt with in this very statement: SELECT (mako_migrate(...)).*
+ * calls once per column. Every call writes, so a later statement of the transaction sees a later
+ * command. The kind is what the message calls the subject.
  */
 void
 mako_call_check_once(CommandId command, const char *function, const char *kind, const char *subject)
@@ -83,7 +85,10 @@ mako_call_remember(CommandId command, const char *function, const char *subject)
 	MemoryContextSwitchTo(old);
 }
 
-/* Marks that a call is under way, inside of which there can be no other one; mako_call_leave() is to follow, after an error too. */
+/*
+ * Marks that a call is under way, inside of which there can be no other one; mako_call_leave() is
+ * to follow, after an error too.
+ */
 void
 mako_call_enter(void)
 {

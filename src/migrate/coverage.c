@@ -1,9 +1,11 @@
 /*
  * coverage.c
- *	  What is left on a format version, and the ways in which a version ends: drain, retire, reactivate.
+ *	  What is left on a format version, and the ways in which a version ends: drain, retire,
+ *	  reactivate.
  *
- * Whether a process is in flight is told by its workflow's own predicate over its state, so its events are folded. What cannot be folded
- * counts as in flight: it cannot be told that it is finished.
+ * Whether a process is in flight is told by its workflow's own predicate over its state, so its
+ * events are folded. What cannot be folded counts as in flight: it cannot be told that it is
+ * finished.
  */
 #include "migrate/migrate.h"
 
@@ -42,7 +44,7 @@ static MakoStatement set_status = {
 	4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}
 };
 
-/* ---- in flight -------------------------------------------------------------------------------------------------------------- */
+/* ---- in flight ------------------------------------------------------------------------------ */
 
 /* A count of the streams in flight, on its way. */
 typedef struct Count
@@ -101,7 +103,7 @@ mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id)
 	return count.in_flight;
 }
 
-/* ---- coverage --------------------------------------------------------------------------------------------------------------- */
+/* ---- coverage ------------------------------------------------------------------------------- */
 
 /* What is to become of one workflow that runs under a version. */
 static MakoCoverage *
@@ -128,9 +130,10 @@ read_row(const MakoRows *rows, uint64 row, const char *target_fv)
 }
 
 /*
- * Every workflow that streams still run under in a format version, in the order of their names; reads with the active snapshot. With a
- * target, a workflow is decided when a way leads there, otherwise when any step leads out of it. Counts what is in flight of all, or
- * of the undecided ones only.
+ * Every workflow that streams still run under in a format version, in the order of their names;
+ * reads with the active snapshot. With a target, a workflow is decided when a way leads there,
+ * otherwise when any step leads out of it. Counts what is in flight of all, or of the undecided
+ * ones only.
  */
 List *
 mako_coverage_read(const char *format_version, const char *target_fv, bool count_undecided_only)
@@ -172,7 +175,9 @@ mako_coverage_obstacles(List *list, bool undecided_only)
 	return text.len > 0 ? text.data : NULL;
 }
 
-/* Raises unless a version is known: a mistyped one must not look like one that nothing is left on. */
+/*
+ * Raises unless a version is known: a mistyped one must not look like one that nothing is left on.
+ */
 void
 mako_coverage_require_version(const char *format_version)
 {
@@ -215,7 +220,7 @@ mako_coverage(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* ---- drain, retire, reactivate ---------------------------------------------------------------------------------------------- */
+/* ---- drain, retire, reactivate -------------------------------------------------------------- */
 
 /* Connects, and keeps out all that would write under the version until the transaction ends. */
 static MakoConnection

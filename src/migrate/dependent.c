@@ -2,8 +2,8 @@
  * dependent.c
  *	  Dependents (migrate.h): added, looked at, and the statement that lets one follow.
  *
- * What can never follow is refused when it is added. A table may become so later: then a run refuses,
- * mako_plan() has a blocker and mako_check() a finding, all with the same sentence.
+ * What can never follow is refused when it is added. A table may become so later: then a run
+ * refuses, mako_plan() has a blocker and mako_check() a finding, all with the same sentence.
  */
 #include "migrate/migrate.h"
 
@@ -45,7 +45,10 @@ static MakoStatement insert_dependent = {
 	8, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
-/* By the name that it has or, renamed or dropped, had when it was added. The name is compared only: it may be none at all. */
+/*
+ * By the name that it has or, renamed or dropped, had when it was added. The name is compared
+ * only: it may be none at all.
+ */
 static MakoStatement delete_dependent = {
 	"DELETE FROM mako.dependent d WHERE d.process_column = $2 AND d.workflow_column = $3"
 	" AND (d.relation = $1 OR $1 = (SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
@@ -113,7 +116,10 @@ mako_dependent_read(void)
 
 /* ---- following ------------------------------------------------------------------------------ */
 
-/* A statement about the rows of a dependent that belong to the streams of its parameters, which are those of write_dependents() in writer.c. */
+/*
+ * A statement about the rows of a dependent that belong to the streams of its parameters, which
+ * are those of write_dependents() in writer.c.
+ */
 static MakoStatement *
 statement_of(const MakoDependent *dependent, const char *begins, const char *between, const char *ends)
 {
@@ -148,7 +154,10 @@ statement_of(const MakoDependent *dependent, const char *begins, const char *bet
 	return statement;
 }
 
-/* Returns true if something can keep a row from being updated without an error: a view, a rule, another server, or a trigger before it. */
+/*
+ * Returns true if something can keep a row from being updated without an error: a view, a rule,
+ * another server, or a trigger before it.
+ */
 static bool
 may_swallow(Oid relation)
 {
@@ -255,8 +264,9 @@ mako_dependent_follow(const List *followers, Datum *values)
 }
 
 /*
- * Where a dependent knows processes by their ids alone, and a process id belongs to several tenants, a row
- * does not tell whose process it follows: returns that as a sentence, NULL where it cannot happen.
+ * Where a dependent knows processes by their ids alone, and a process id belongs to several
+ * tenants, a row does not tell whose process it follows: returns that as a sentence, NULL where it
+ * cannot happen.
  */
 char *
 mako_dependent_shared_process(void)

@@ -32,7 +32,10 @@ static MakoStatement delete_exemption = {
 	"DELETE FROM %s.mako_exemption WHERE workflow_id::text = $1", 1, {TEXTOID}
 };
 
-/* Raises unless the caller may change the exemption of a workflow: it is the workflow's or, of one that is not registered, its own. */
+/*
+ * Raises unless the caller may change the exemption of a workflow: it is the workflow's or, of one
+ * that is not registered, its own.
+ */
 static void
 require_rights_on_exemption(const char *workflow_id)
 {

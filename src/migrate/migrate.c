@@ -1,7 +1,8 @@
 /*
  * migrate.c
- *	  The call: mako_migrate(), mako_migrate_version(). Reads the arguments and turns reports into rows; run.c does the work. Memory is
- *	  that of the call. What batched.c has in common with it is exported.
+ *	  The call: mako_migrate(), mako_migrate_version(). Reads the arguments and turns reports into
+ *	  rows; run.c does the work. Memory is that of the call. What batched.c has in common with it
+ *	  is exported.
  */
 #include "migrate/migrate.h"
 
@@ -19,9 +20,12 @@ static MakoStatement select_workflows = {
 	1, {TEXTOID}
 };
 
-/* ---- the call --------------------------------------------------------------------------------------------------------------- */
+/* ---- the call ------------------------------------------------------------------------------- */
 
-/* Raises unless two workflow ids or format versions differ, and max_errors, where it is given, is a number of streams. */
+/*
+ * Raises unless two workflow ids or format versions differ, and max_errors, where it is given, is
+ * a number of streams.
+ */
 void
 mako_migrate_check_arguments(const char *source, const char *target, const int64 *max_errors)
 {
@@ -129,9 +133,12 @@ mako_migrate(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(row));
 }
 
-/* ---- all workflows of a format version -------------------------------------------------------------------------------------- */
+/* ---- all workflows of a format version ------------------------------------------------------ */
 
-/* The workflows from which a way leads from one format version to another, in the order of their names. */
+/*
+ * The workflows from which a way leads from one format version to another, in the order of their
+ * names.
+ */
 static List *
 workflows_on_the_way(const char *source_fv, const char *target_fv)
 {
@@ -222,7 +229,10 @@ migrate_workflows(const MakoRequest *version, List *workflows, CommandId command
 	MemoryContextDelete(context);
 }
 
-/* The workflows that a migration of a version is about, in the order of their names; an error when it must not begin. */
+/*
+ * The workflows that a migration of a version is about, in the order of their names; an error when
+ * it must not begin.
+ */
 List *
 mako_migrate_workflows(const MakoRequest *version)
 {

@@ -3,28 +3,29 @@
  *	  Room migrate/: runs, from the call to the report, and back.
  *
  *	  migrate.c     the call: arguments, reports as rows
- *	  batched.c     the call of a procedure, a transaction a batch           (MakoBatchedRun: batched.h)
+ *	  batched.c     the call of a procedure, a transaction a batch (MakoBatchedRun: batched.h)
  *	  call_guard.c  not twice, and not inside another one
- *	  run.c         the runs of a call, in one pass                          (MakoRequest)
+ *	  run.c         the runs of a call, in one pass (MakoRequest)
  *	  move.c        one stream, from its events to its state under the target (MakoMover, MakoMove)
  *	  writer.c      snapshots, heads, dependents: many streams, in key order (MakoWriter)
- *	  dependent.c   the tables that follow                                   (MakoFollower)
- *	  report.c      counts and errors                                        (MakoReport)
+ *	  dependent.c   the tables that follow (MakoFollower)
+ *	  report.c      counts and errors (MakoReport)
  *	  audit.c       runs in the audit trail
  *	  progress.c    how far a run has come
  *	  revert.c      takes a run back
- *	  coverage.c    what is left on a version, and its retirement            (MakoCoverage)
+ *	  coverage.c    what is left on a version, and its retirement (MakoCoverage)
  *	  exemption.c   workflows that need no migration
  *
- * The context of a run lives as long as the call. Below it hang the batch context, which is reset for each batch, the report's, and the
- * writer's, which holds the states of all runs that wait to be written and is reset by each flush.
+ * The context of a run lives as long as the call. Below it hang the batch context, which is reset
+ * for each batch, the report's, and the writer's, which holds the states of all runs that wait to
+ * be written and is reset by each flush.
  */
 #ifndef MAKO_MIGRATE_H
 #define MAKO_MIGRATE_H
 
 #include "fold/fold.h"
 
-/* ---- report.c: counts and errors -------------------------------------------------------------------------------- */
+/* ---- report.c: counts and errors ------------------------------------------------------------ */
 
 /* One stream that could not be migrated; lives in the report's context. */
 typedef struct MakoError
@@ -81,7 +82,7 @@ extern void mako_report_load_errors(MakoReport *report);
 extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
 extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls);
 
-/* ---- move.c: one stream on its way to another workflow ---------------------------------------------------------- */
+/* ---- move.c: one stream on its way to another workflow -------------------------------------- */
 
 /* How the streams of a workflow move along a plan. */
 typedef struct MakoMover
@@ -106,11 +107,12 @@ extern MakoMover mako_mover(const MakoPlan *plan, bool in_flight_only);
 extern bool mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader,
 							MakoMove *move);
 
-/* ---- dependent.c: the tables that follow ------------------------------------------------------------------------ */
+/* ---- dependent.c: the tables that follow ---------------------------------------------------- */
 
 /*
- * A dependent belongs to another owner than the store. Whatever the server runs because of the change (its triggers, rules, defaults,
- * policies) runs as its owner, who is recorded when it is added.
+ * A dependent belongs to another owner than the store. Whatever the server runs because of the
+ * change (its triggers, rules, defaults, policies) runs as its owner, who is recorded when it is
+ * added.
  */
 
 typedef struct MakoDependent
@@ -140,7 +142,7 @@ extern void mako_dependent_follow(const List *followers, Datum *values);
 extern char *mako_dependent_shared_process(void);
 extern void mako_dependent_check_scope(void);
 
-/* ---- writer.c: writing snapshots, heads, dependents ------------------------------------------------------------- */
+/* ---- writer.c: writing snapshots, heads, dependents ----------------------------------------- */
 
 /* What a stream is known by to dependents; lives in the writer's context. */
 typedef struct MakoStreamName
@@ -196,7 +198,7 @@ extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
 extern bool mako_writer_withdraw(MakoWriter *writer, int64 stream_no);
 
-/* ---- audit.c: what a call asks for, and its runs in the audit trail --------------------------------------------- */
+/* ---- audit.c: what a call asks for, and its runs in the audit trail ------------------------- */
 
 /* What the caller asked for. */
 typedef struct MakoRequest
@@ -218,14 +220,14 @@ extern void mako_audit_end(MakoReport *report);
 extern void mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const char *why);
 pg_noreturn extern void mako_audit_raise_unknown(int64 run_id);
 
-/* ---- progress.c: how far a migration has come ------------------------------------------------------------------- */
+/* ---- progress.c: how far a migration has come ----------------------------------------------- */
 
 extern void mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
 								TimestampTz started_at);
 extern void mako_progress_advance(int64 failed);
 extern void mako_progress_end(void);
 
-/* ---- run.c: the runs of a call, in one pass --------------------------------------------------------------------- */
+/* ---- run.c: the runs of a call, in one pass ------------------------------------------------- */
 
 #define MAKO_UNEXPECTED_DEFINITIONS "the definitions are not those that were expected"
 #define MAKO_CHANGED_DEFINITIONS "the definitions have changed during the migration"
@@ -234,7 +236,7 @@ extern void mako_run_check_fingerprint(const char *fingerprint, const char *expe
 extern bool mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded, int count, const char **why);
 extern List *mako_run(const MakoRequest *requests, int count);
 
-/* ---- call_guard.c: not twice, and not inside another one -------------------------------------------------------- */
+/* ---- call_guard.c: not twice, and not inside another one ------------------------------------ */
 
 extern void mako_call_init(void);
 extern void mako_call_check(const char *function);
@@ -244,13 +246,13 @@ extern void mako_call_run(void (*work) (void *argument), void *argument);
 extern void mako_call_enter(void);
 extern void mako_call_leave(void);
 
-/* ---- migrate.c: the call, and what batched.c has in common with it ---------------------------------------------- */
+/* ---- migrate.c: the call, and what batched.c has in common with it -------------------------- */
 
 extern void mako_migrate_check_arguments(const char *source, const char *target, const int64 *max_errors);
 extern MakoRequest *mako_migrate_requests(const MakoRequest *version, List *workflows);
 extern List *mako_migrate_workflows(const MakoRequest *version);
 
-/* ---- coverage.c: what is left on a format version --------------------------------------------------------------- */
+/* ---- coverage.c: what is left on a format version ------------------------------------------- */
 
 /* A workflow that streams still run under. */
 typedef struct MakoCoverage

@@ -1,7 +1,7 @@
 /*
  * move.c
- *	  One stream on its way to another workflow: from what it starts from to the state that it will have there. Nothing is written here, so
- *	  a migration and its rehearsal do the same.
+ *	  One stream on its way to another workflow: from what it starts from to the state that it will
+ *	  have there. Nothing is written here, so a migration and its rehearsal do the same.
  */
 #include "migrate/migrate.h"
 
@@ -17,7 +17,10 @@ mako_mover(const MakoPlan *plan, bool in_flight_only)
 	return mover;
 }
 
-/* Folds a stream to its head; false when it is refused. The reader is NULL where the workflow has no apply. */
+/*
+ * Folds a stream to its head; false when it is refused. The reader is NULL where the workflow has
+ * no apply.
+ */
 static bool
 fold_to_head(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader)
 {
@@ -28,8 +31,8 @@ fold_to_head(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const M
 }
 
 /*
- * Takes one stream from its events to its move. Returns false if the fold refuses it. States are in the fold's memory and last until its
- * next stream.
+ * Takes one stream from its events to its move. Returns false if the fold refuses it. States are
+ * in the fold's memory and last until its next stream.
  */
 bool
 mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader, MakoMove *move)
@@ -37,7 +40,10 @@ mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, cons
 	*move = (MakoMove) {.sequence_number = stream->version,.counts = true,.moves = true};
 	if (stream->version == 0)
 	{
-		/* Nothing happened yet, so there is no state to migrate; the stream moves, so that nothing is left behind. */
+		/*
+		 * Nothing happened yet, so there is no state to migrate; the stream moves, so that nothing
+		 * is left behind.
+		 */
 		if (reader != NULL)
 			mako_replay_empty(fold, stream, reader);
 		move->counts = false;
@@ -45,7 +51,10 @@ mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, cons
 	}
 	if (reader == NULL && !mover->needs_state && !stream->boundary_missing)
 	{
-		/* A boundary holds for the target too: the events after it belong to the same state as before. */
+		/*
+		 * A boundary holds for the target too: the events after it belong to the same state as
+		 * before.
+		 */
 		if (stream->start > 0)
 		{
 			mako_replay_check_schema_version(mover->plan->workflows[0], stream);

@@ -1,10 +1,11 @@
 /*
  * progress.c
- *	  How far the migration of this session has come, for others to see: as the statement's text in pg_stat_activity, where the view
- *	  mako_progress finds it, and as notices for those who want them. Needs no shared memory, so the library need not be preloaded.
+ *	  How far the migration of this session has come, for others to see: as the statement's text in
+ *	  pg_stat_activity, where the view mako_progress finds it, and as notices for those who want
+ *	  them. Needs no shared memory, so the library need not be preloaded.
  *
- * run.c tells of every stream; a text is made only once in a while. The statement's own text comes back at the end. Memory is in
- * TopMemoryContext, because a batched run outlives its transactions.
+ * run.c tells of every stream; a text is made only once in a while. The statement's own text comes
+ * back at the end. Memory is in TopMemoryContext, because a batched run outlives its transactions.
  */
 #include "migrate/migrate.h"
 
@@ -66,8 +67,9 @@ report(TimestampTz now)
 }
 
 /*
- * Begins to show a run, or goes on with another one: which run, how many streams, how many of them are done and have failed. All runs of
- * a pass are shown as one, the first of them, with format versions instead of workflows.
+ * Begins to show a run, or goes on with another one: which run, how many streams, how many of them
+ * are done and have failed. All runs of a pass are shown as one, the first of them, with format
+ * versions instead of workflows.
  */
 void
 mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
@@ -135,7 +137,10 @@ static MakoStatement select_active = {
 	0, {0}
 };
 
-/* Batched runs that no session is at, but for those shown, and those of a version that wait for their turn. */
+/*
+ * Batched runs that no session is at, but for those shown, and those of a version that wait for
+ * their turn.
+ */
 #define UNFINISHED(total) \
 	"SELECT r.run_id, r.kind, r.source_wf, r.target_wf, r.migrated + r.failed, " total ", r.failed, NULL::double precision," \
 	" r.started_at, NULL::timestamptz," \

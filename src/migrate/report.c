@@ -1,6 +1,7 @@
 /*
  * report.c
- *	  Counts and errors of a run: collected, saved in the audit trail, and turned into a mako_migration_report.
+ *	  Counts and errors of a run: collected, saved in the audit trail, and turned into a
+ *	  mako_migration_report.
  */
 #include "migrate/migrate.h"
 
@@ -59,8 +60,8 @@ enum
 };
 
 /*
- * A report without counts or errors, in a context below the current one. The tally is that of the call, whose reports are made in the
- * order of its runs.
+ * A report without counts or errors, in a context below the current one. The tally is that of the
+ * call, whose reports are made in the order of its runs.
  */
 MakoReport *
 mako_report_create(const char *source_wf, const char *target_wf, MakoTally *tally)
@@ -133,7 +134,10 @@ append_error(StringInfo json, const MakoError *error)
 	appendStringInfoChar(json, '}');
 }
 
-/* Ends the call because of max_errors; the detail has the counts and the first errors of all its runs as JSON. */
+/*
+ * Ends the call because of max_errors; the detail has the counts and the first errors of all its
+ * runs as JSON.
+ */
 static void
 raise_too_many_errors(const MakoTally *tally)
 {
@@ -173,8 +177,8 @@ raise_too_many_errors(const MakoTally *tally)
 }
 
 /*
- * Returns true if an error stands before another one. What cannot be folded comes before what cannot be written, each in the order of the streams,
- * whichever was met first.
+ * Returns true if an error stands before another one. What cannot be folded comes before what
+ * cannot be written, each in the order of the streams, whichever was met first.
  */
 static bool
 stands_before(const MakoError *error, const MakoError *other)
@@ -210,7 +214,10 @@ make_error(int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequen
 	return error;
 }
 
-/* Records that a stream could not be migrated; if it had been counted as migrated, the caller takes that back first. */
+/*
+ * Records that a stream could not be migrated; if it had been counted as migrated, the caller
+ * takes that back first.
+ */
 void
 mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number,
 				  const ErrorData *data)

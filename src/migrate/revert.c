@@ -2,10 +2,12 @@
  * revert.c
  *	  mako_revert(): undoes a run, stream by stream, where nothing came after it.
  *
- * The streams of the run come from one cursor, a batch at a time, in stream_no order, and their heads are locked. What stands against a
- * stream is looked for after the locks, so that nothing is missed that others committed while we waited. The others wait in a writer,
- * which marks their snapshots instead of writing some and repoints heads and dependents as it does for a migration the other way. The
- * run itself holds the locks of such a migration, so neither overtakes the other.
+ * The streams of the run come from one cursor, a batch at a time, in stream_no order, and their
+ * heads are locked. What stands against a stream is looked for after the locks, so that nothing is
+ * missed that others committed while we waited. The others wait in a writer, which marks their
+ * snapshots instead of writing some and repoints heads and dependents as it does for a migration
+ * the other way. The run itself holds the locks of such a migration, so neither overtakes the
+ * other.
  *
  * A batch lives in a context that is reset for the next, below that of the call.
  */
@@ -62,8 +64,9 @@ static MakoStatement lock_streams = {
 };
 
 /*
- * Of some streams: the last run after this one that still counts, and, if that is asked, whether the source has a state at the head, and
- * whether one that the target has saved since may have taken its place.
+ * Of some streams: the last run after this one that still counts, and, if that is asked, whether
+ * the source has a state at the head, and whether one that the target has saved since may have
+ * taken its place.
  */
 static MakoStatement select_obstacles = {
 	"SELECT (SELECT pg_catalog.max(l.run_id) FROM ("
@@ -110,7 +113,7 @@ typedef struct Candidate
 	int64		moved_at;		/* where the run left it */
 } Candidate;
 
-/* ---- what stands against it ------------------------------------------------------------------------------------------------- */
+/* ---- what stands against it ----------------------------------------------------------------- */
 
 /* Why a stream stays where it is, as an error in the current memory context. */
 static ErrorData *
@@ -140,7 +143,10 @@ is_registered(const char *workflow_id, bool *has_apply)
 	return found;
 }
 
-/* What keeps every stream from going back: definitions that are gone, or a retired version, which is held; NULL for nothing. */
+/*
+ * What keeps every stream from going back: definitions that are gone, or a retired version, which
+ * is held; NULL for nothing.
+ */
 static ErrorData *
 find_no_way(Revert *revert)
 {
@@ -165,7 +171,10 @@ find_no_way(Revert *revert)
 	return NULL;
 }
 
-/* What stands against one stream; NULL for nothing. later_run is 0 where there is none; replaced: the target has saved a state there. */
+/*
+ * What stands against one stream; NULL for nothing. later_run is 0 where there is none; replaced:
+ * the target has saved a state there.
+ */
 static ErrorData *
 find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run, bool has_state, bool replaced)
 {
@@ -196,9 +205,12 @@ find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run,
 	return NULL;
 }
 
-/* ---- one batch -------------------------------------------------------------------------------------------------------------- */
+/* ---- one batch ------------------------------------------------------------------------------ */
 
-/* Fetches and locks the next streams of the run that are new, of *fetched that there are; returns how many. */
+/*
+ * Fetches and locks the next streams of the run that are new, of *fetched that there are; returns
+ * how many.
+ */
 static int
 fetch_candidates(const Revert *revert, MakoCursor *cursor, Candidate **candidates, int *fetched)
 {
@@ -230,7 +242,10 @@ fetch_candidates(const Revert *revert, MakoCursor *cursor, Candidate **candidate
 	return count;
 }
 
-/* Looks for what stands against some streams, with a snapshot of after their locks; a row for each, in their order. */
+/*
+ * Looks for what stands against some streams, with a snapshot of after their locks; a row for
+ * each, in their order.
+ */
 static MakoRows
 select_obstacles_of(const Revert *revert, const Candidate *candidates, int count)
 {
@@ -254,7 +269,10 @@ select_obstacles_of(const Revert *revert, const Candidate *candidates, int count
 	}
 }
 
-/* Takes some streams back, or reports what stands against it. A run that left the heads alone is only marked. */
+/*
+ * Takes some streams back, or reports what stands against it. A run that left the heads alone is
+ * only marked.
+ */
 static void
 take_back(Revert *revert, const Candidate *candidates, int count)
 {
@@ -285,7 +303,10 @@ take_back(Revert *revert, const Candidate *candidates, int count)
 		mako_rows_free(&obstacles);
 }
 
-/* Takes back the streams of the run that have not been taken back before and are new; returns how many they were. */
+/*
+ * Takes back the streams of the run that have not been taken back before and are new; returns how
+ * many they were.
+ */
 static int64
 take_new_back(Revert *revert)
 {
@@ -316,8 +337,9 @@ take_new_back(Revert *revert)
 }
 
 /*
- * Takes back every stream of the run that has not been taken back before. A cursor leaves out a head to which a trigger appends while we are
- * on our way to it, so there is another one as long as that may have happened, and as the last one has brought something new.
+ * Takes back every stream of the run that has not been taken back before. A cursor leaves out a
+ * head to which a trigger appends while we are on our way to it, so there is another one as long
+ * as that may have happened, and as the last one has brought something new.
  */
 static void
 take_all_back(Revert *revert)
@@ -331,7 +353,7 @@ take_all_back(Revert *revert)
 	mako_report_save_errors(revert->report);
 }
 
-/* ---- the run ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the run -------------------------------------------------------------------------------- */
 
 /* Reads the run that is to be undone; an error when that cannot be. */
 static void
@@ -396,7 +418,10 @@ work(void *argument)
 	read_run(revert);
 	revert->tally.max_errors = -1;
 	revert->report = mako_report_create(revert->target_wf, revert->source_wf, &revert->tally);
-	/* The session that is at a batched run holds its source; once we do, the run can only have come to its end. */
+	/*
+	 * The session that is at a batched run holds its source; once we do, the run can only have
+	 * come to its end.
+	 */
 	if (!revert->finished)
 		mako_fence_lock_source(revert->source_wf);
 	mako_fence_lock_source(revert->target_wf);
@@ -449,7 +474,10 @@ mako_revert(PG_FUNCTION_ARGS)
 	subject = psprintf(INT64_FORMAT, revert.run_id);
 	mako_sql_check_deferred();
 	connection = mako_sql_connect();
-	/* Right after a migration, statistics know nothing of its snapshots: what looks expensive would be compiled anew for every batch. */
+	/*
+	 * Right after a migration, statistics know nothing of its snapshots: what looks expensive
+	 * would be compiled anew for every batch.
+	 */
 	mako_sql_set(connection, "jit", "off");
 	mako_store_check_for_run();
 	mako_call_check_once(command, "mako_revert", "run", subject);

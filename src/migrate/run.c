@@ -2,15 +2,17 @@
  * run.c
  *	  The runs of a call, in one pass: plan, lock, fold, write, report.
  *
- * The heads of all runs come from one cursor, a batch at a time, in stream_no order. Their events are read in one of two orders. In key
- * order, a batch's events are looked up with a snapshot taken after its heads were locked, so that nothing is missed that others
- * committed while we waited. In heap order, heap_order.c reads all events once, with a snapshot of its start, and asks for heads on its
- * way; whatever is not complete or without order then is looked up, too. So the result is the same. What fails alone, batch.c
- * isolates. The results of all runs wait in one writer, which writes them together. What it writes may fire triggers, and one of them may
- * append to a stream whose head comes later: the cursor leaves that out, so it is looked for in the end.
+ * The heads of all runs come from one cursor, a batch at a time, in stream_no order. Their events
+ * are read in one of two orders. In key order, a batch's events are looked up with a snapshot
+ * taken after its heads were locked, so that nothing is missed that others committed while we
+ * waited. In heap order, heap_order.c reads all events once, with a snapshot of its start, and
+ * asks for heads on its way; whatever is not complete or without order then is looked up, too. So
+ * the result is the same. What fails alone, batch.c isolates. The results of all runs wait in one
+ * writer, which writes them together. What it writes may fire triggers, and one of them may append
+ * to a stream whose head comes later: the cursor leaves that out, so it is looked for in the end.
  *
- * A batched run is a pass for every one of its transactions, over heads that batched.c chooses, in key order. What lasts from one to the
- * next is in its row, and in a MakoBatchedRun.
+ * A batched run is a pass for every one of its transactions, over heads that batched.c chooses, in
+ * key order. What lasts from one to the next is in its row, and in a MakoBatchedRun.
  *
  * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
@@ -21,7 +23,10 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-/* From which share of all streams on reading every event costs less than looking up those that match. */
+/*
+ * From which share of all streams on reading every event costs less than looking up those that
+ * match.
+ */
 #define HEAP_ORDER_SHARE 0.18
 
 /* One run of a pass. */
@@ -60,7 +65,7 @@ typedef struct Pass
 	MakoHeapOrder *heap_order;			/* or NULL */
 } Pass;
 
-/* ---- one batch -------------------------------------------------------------------------------------------------------------- */
+/* ---- one batch ------------------------------------------------------------------------------ */
 
 /* Migrates a stream; see MakoBatch. */
 static bool
@@ -157,7 +162,7 @@ fetch_batch(Pass *pass)
 	return pass->stream_count > 0;
 }
 
-/* ---- key order -------------------------------------------------------------------------------------------------------------- */
+/* ---- key order ------------------------------------------------------------------------------ */
 
 /* Migrates the current batch, whose heads are locked. */
 static void
@@ -203,7 +208,7 @@ migrate_left(Pass *pass, const int64 *stream_nos, int count)
 	}
 }
 
-/* ---- what the cursor left out ----------------------------------------------------------------------------------------------- */
+/* ---- what the cursor left out --------------------------------------------------------------- */
 
 /* Opens the cursor over the heads of a pass: those that are known to match, or all that do. */
 static void
@@ -215,8 +220,8 @@ open_heads(Pass *pass, const int64 *found, int found_count)
 }
 
 /*
- * Opens it for the first time, and remembers what it is about to go through. The snapshot is taken after the cursor's, so that it knows
- * every head that the cursor does.
+ * Opens it for the first time, and remembers what it is about to go through. The snapshot is taken
+ * after the cursor's, so that it knows every head that the cursor does.
  */
 static void
 begin_heads(Pass *pass, const int64 *found, int found_count)
@@ -245,8 +250,9 @@ count_matching(const Pass *pass)
 }
 
 /*
- * Returns true if the cursor may have left out heads. It skips a row that this transaction has changed since the cursor was opened, as a trigger does that
- * appends an event to another stream. Heads that others have brought meanwhile must not make up for it.
+ * Returns true if the cursor may have left out heads. It skips a row that this transaction has
+ * changed since the cursor was opened, as a trigger does that appends an event to another stream.
+ * Heads that others have brought meanwhile must not make up for it.
  */
 static bool
 may_have_left_some(const Pass *pass)
@@ -256,7 +262,9 @@ may_have_left_some(const Pass *pass)
 	return mako_seen_count(pass->seen) < count_matching(pass) || mako_store_advances() != pass->advances;
 }
 
-/* The numbers of the streams that matched when the cursor was opened, and that it has not brought. */
+/*
+ * The numbers of the streams that matched when the cursor was opened, and that it has not brought.
+ */
 static int64 *
 find_left(Pass *pass, int *count)
 {
@@ -300,8 +308,9 @@ find_left(Pass *pass, int *count)
 }
 
 /*
- * Migrates what the cursor has left out and still matches. A batch is locked and fetched at once, with a snapshot of its own, so nothing
- * is left out again; and the streams are those of the beginning, so whatever triggers do, there is an end.
+ * Migrates what the cursor has left out and still matches. A batch is locked and fetched at once,
+ * with a snapshot of its own, so nothing is left out again; and the streams are those of the
+ * beginning, so whatever triggers do, there is an end.
  */
 static void
 migrate_left_out(Pass *pass)
@@ -319,7 +328,7 @@ migrate_left_out(Pass *pass)
 	pfree(left);
 }
 
-/* ---- heap order ------------------------------------------------------------------------------------------------------------- */
+/* ---- heap order ----------------------------------------------------------------------------- */
 
 /* Gives the current batch to the scan, whose next events may be of its streams. */
 static void
@@ -349,8 +358,8 @@ take_complete(Pass *pass)
 }
 
 /*
- * Takes back what was made of streams of which one more event came, so that they are read again. What has failed in the meantime has
- * failed.
+ * Takes back what was made of streams of which one more event came, so that they are read again.
+ * What has failed in the meantime has failed.
  */
 static void
 withdraw_doubtful(Pass *pass)
@@ -367,7 +376,10 @@ withdraw_doubtful(Pass *pass)
 			mako_heap_order_leave(pass->heap_order, stream_nos[i]);
 }
 
-/* Migrates the current batch and every one after it while all events pass by once; then what that has left. */
+/*
+ * Migrates the current batch and every one after it while all events pass by once; then what that
+ * has left.
+ */
 static void
 migrate_in_heap_order(Pass *pass)
 {
@@ -461,7 +473,7 @@ migrate_all(Pass *pass)
 		UnregisterSnapshot(pass->snapshot);
 }
 
-/* ---- the runs --------------------------------------------------------------------------------------------------------------- */
+/* ---- the runs ------------------------------------------------------------------------------- */
 
 /* Raises unless the definitions are those that were reviewed. */
 void
@@ -476,8 +488,8 @@ mako_run_check_fingerprint(const char *fingerprint, const char *expected, const 
 }
 
 /*
- * Counts what was skipped: everything in scope that was neither migrated nor failed, whichever the reason; streams that have come
- * meanwhile, too.
+ * Counts what was skipped: everything in scope that was neither migrated nor failed, whichever the
+ * reason; streams that have come meanwhile, too.
  */
 static void
 count_skipped(const Pass *pass)
@@ -573,11 +585,12 @@ check_definitions(const Pass *pass)
 	}
 }
 
-/* ---- one transaction -------------------------------------------------------------------------------------------------------- */
+/* ---- one transaction ------------------------------------------------------------------------ */
 
 /*
- * Carries out the runs of a call, which are in the order of the names of their sources and have everything but source and target in
- * common. Returns their reports (MakoReport). The current memory context is that of the call.
+ * Carries out the runs of a call, which are in the order of the names of their sources and have
+ * everything but source and target in common. Returns their reports (MakoReport). The current
+ * memory context is that of the call.
  */
 List *
 mako_run(const MakoRequest *requests, int count)
@@ -588,7 +601,10 @@ mako_run(const MakoRequest *requests, int count)
 
 	if (requests[0].update_registry)
 		mako_dependent_check_scope();
-	/* In this order: then the runs that have moved a stream to one of our sources before all have smaller numbers than ours. */
+	/*
+	 * In this order: then the runs that have moved a stream to one of our sources before all have
+	 * smaller numbers than ours.
+	 */
 	pass->matches = mako_matches_take(pass->sources, count, pass->tenant_id);
 	found = mako_matches_found(pass->matches, &found_count);
 	begin_heads(pass, found, found_count);
@@ -610,9 +626,12 @@ mako_run(const MakoRequest *requests, int count)
 	return pass->tally.reports;
 }
 
-/* ---- one transaction a batch ------------------------------------------------------------------------------------------------ */
+/* ---- one transaction a batch ---------------------------------------------------------------- */
 
-/* Opens batched runs, which are in the order of the names of their sources; what is refused to the caller is refused here. */
+/*
+ * Opens batched runs, which are in the order of the names of their sources; what is refused to the
+ * caller is refused here.
+ */
 void
 mako_run_begin_batched(MakoBatchedRun *runs, int count)
 {
@@ -629,7 +648,9 @@ mako_run_begin_batched(MakoBatchedRun *runs, int count)
 		mako_audit_begin_batched(&runs[i], pass->runs[i].plan);
 }
 
-/* Opens the pass of one transaction of a batched run, whose report has the counts of those before. */
+/*
+ * Opens the pass of one transaction of a batched run, whose report has the counts of those before.
+ */
 static Pass *
 open_batch(const MakoBatchedRun *run, int64 failed_in_all)
 {
@@ -666,7 +687,10 @@ wait_for_head(void *argument)
 	(void) mako_stream_lock_some(&wait->stream_no, 1, wait->source_wf, wait->milliseconds, &wait->locked);
 }
 
-/* Waits for a head; what is busy then is an error of its stream. False when there is nothing to migrate. */
+/*
+ * Waits for a head; what is busy then is an error of its stream. False when there is nothing to
+ * migrate.
+ */
 static bool
 lock_busy(Pass *pass, int64 stream_no, int milliseconds)
 {
@@ -685,10 +709,12 @@ lock_busy(Pass *pass, int64 stream_no, int milliseconds)
 }
 
 /*
- * Migrates some streams of a batched run, in the order of their numbers, in the current transaction, which the caller commits. Those that
- * another transaction has locked are left out and returned in busy, which has room for all; or, where wait says how many milliseconds (it is not
- * negative), waited for, in which case there is only one stream: no head is held while another one is waited for, so that no two can
- * wait for us the other way round. The counts of the run are right once the transaction is committed; an error ends the call.
+ * Migrates some streams of a batched run, in the order of their numbers, in the current
+ * transaction, which the caller commits. Those that another transaction has locked are left out
+ * and returned in busy, which has room for all; or, where wait says how many milliseconds (it is
+ * not negative), waited for, in which case there is only one stream: no head is held while another
+ * one is waited for, so that no two can wait for us the other way round. The counts of the run are
+ * right once the transaction is committed; an error ends the call.
  */
 void
 mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,

@@ -2,12 +2,14 @@
  * writer.c
  *	  Writing: snapshots, heads and dependents of many streams at once, in key order.
  *
- * Results of all runs of a pass wait in the writer's context until there are enough of them. A flush is one subtransaction; only when it
- * fails is it halved, again and again, until the stream that cannot be written stands alone. So a pass over a million streams has some
- * dozens of writing subtransactions, not a million, however many workflows they belong to.
+ * Results of all runs of a pass wait in the writer's context until there are enough of them. A
+ * flush is one subtransaction; only when it fails is it halved, again and again, until the stream
+ * that cannot be written stands alone. So a pass over a million streams has some dozens of writing
+ * subtransactions, not a million, however many workflows they belong to.
  *
- * Snapshots and heads go straight to their tables (table_write.c), and by a statement where its owner has given a table more to do. Either
- * way of the one goes with either way of the other, and is chosen at every flush.
+ * Snapshots and heads go straight to their tables (table_write.c), and by a statement where its
+ * owner has given a table more to do. Either way of the one goes with either way of the other, and
+ * is chosen at every flush.
  */
 #include "migrate/migrate.h"
 
@@ -105,7 +107,10 @@ is_direct(MakoTableWrite *table)
 	return true;
 }
 
-/* Where the results of a run go, in the current memory context; the report may get its number later. */
+/*
+ * Where the results of a run go, in the current memory context; the report may get its number
+ * later.
+ */
 MakoDestination
 mako_writer_destination(MakoReport *report, const MakoWorkflow *target)
 {
@@ -116,7 +121,10 @@ mako_writer_destination(MakoReport *report, const MakoWorkflow *target)
 	return destination;
 }
 
-/* A writer without results, in the current memory context. The destinations go by the sources of the streams. */
+/*
+ * A writer without results, in the current memory context. The destinations go by the sources of
+ * the streams.
+ */
 MakoWriter *
 mako_writer_create(const MakoDestination *destinations, int count, bool update_registry)
 {
@@ -153,7 +161,8 @@ copy_name(const MakoStream *stream)
 }
 
 /*
- * Adds a stream that is to be written. Without a state it moves without a snapshot; counts says whether it counts as migrated.
+ * Adds a stream that is to be written. Without a state it moves without a snapshot; counts says
+ * whether it counts as migrated.
  */
 void
 mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, Datum state, bool counts)
@@ -185,8 +194,9 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 }
 
 /*
- * Returns true if it is time to write the results. They may take an eighth of the memory of a pass, because the rest may be needed for what is
- * gathered. A statement needs the states twice more, as an array and as rows; the table itself takes them as they are, but a few at once.
+ * Returns true if it is time to write the results. They may take an eighth of the memory of a
+ * pass, because the rest may be needed for what is gathered. A statement needs the states twice
+ * more, as an array and as rows; the table itself takes them as they are, but a few at once.
  */
 bool
 mako_writer_is_full(const MakoWriter *writer)
@@ -331,7 +341,10 @@ write_rows(MakoStatement *statement, Datum *values, int count, const char *table
 		mako_sql_raise_swallowed(table, count);
 }
 
-/* What of a result is in its snapshot, in the order of open_snapshots() and of insert_snapshots; taken_at comes last. */
+/*
+ * What of a result is in its snapshot, in the order of open_snapshots() and of insert_snapshots;
+ * taken_at comes last.
+ */
 static const Column snapshot_columns[] = {STREAM_NO, SEQUENCE_NUMBER, RUN_ID, TARGET_WF, STATE_SCHEMA_VERSION, STATE};
 
 #define SNAPSHOT_COLUMNS lengthof(snapshot_columns)
@@ -381,7 +394,10 @@ write_snapshots(const Part *part)
 		insert_by_statement(part);
 }
 
-/* Records the streams of a part that move without a snapshot of their last event: older events belong to what comes then. */
+/*
+ * Records the streams of a part that move without a snapshot of their last event: older events
+ * belong to what comes then.
+ */
 static void
 write_repointed(const Part *part)
 {
@@ -438,7 +454,10 @@ repoint_directly(const Part *part)
 		mako_table_write_close(heads);
 }
 
-/* Raises that a statement has not repointed every head: an event was appended while its stream moved, or a row was swallowed. */
+/*
+ * Raises that a statement has not repointed every head: an event was appended while its stream
+ * moved, or a row was swallowed.
+ */
 static void
 raise_heads_left(Datum stream_nos, Datum versions, int count)
 {
@@ -538,7 +557,10 @@ mako_writer_rehearse(const MakoWriter *writer)
 	mako_dependent_rehearse(writer->dependents);
 }
 
-/* Writes a part of the results, and where that fails its halves, down to the streams that cannot be written. */
+/*
+ * Writes a part of the results, and where that fails its halves, down to the streams that cannot
+ * be written.
+ */
 static void
 flush_part(MakoWriter *writer, int first, int count)
 {
@@ -591,7 +613,7 @@ mako_writer_flush(MakoWriter *writer)
 	writer->in_order = true;
 }
 
-/* ---- withdrawing ------------------------------------------------------------------------------------------------------------ */
+/* ---- withdrawing ---------------------------------------------------------------------------- */
 
 /* Lets the dependents of one stream, whose head was put back, follow it back. */
 static void
@@ -639,7 +661,10 @@ run_ids(const MakoWriter *writer)
 	return PointerGetDatum(construct_array(ids, writer->destination_count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* Deletes what the runs have written of a stream into a table, as its owner; returns where that went, or NULL when there is nothing. */
+/*
+ * Deletes what the runs have written of a stream into a table, as its owner; returns where that
+ * went, or NULL when there is nothing.
+ */
 static const MakoDestination *
 delete_written(const MakoWriter *writer, const char *table, MakoStatement *statement, int64 stream_no)
 {
@@ -656,7 +681,10 @@ delete_written(const MakoWriter *writer, const char *table, MakoStatement *state
 	return found;
 }
 
-/* Takes back a stream that is written; returns false when there is nothing, or nothing that counted as migrated. */
+/*
+ * Takes back a stream that is written; returns false when there is nothing, or nothing that
+ * counted as migrated.
+ */
 static bool
 withdraw_written(const MakoWriter *writer, int64 stream_no)
 {
@@ -678,8 +706,9 @@ withdraw_written(const MakoWriter *writer, int64 stream_no)
 }
 
 /*
- * Takes back what was made of a stream, whether it still waits or is written, which is the same as if it had never been added. Returns
- * false when there is nothing. What the caller wrote in this transaction, the tables' owner deletes: a caller need not be allowed to.
+ * Takes back what was made of a stream, whether it still waits or is written, which is the same as
+ * if it had never been added. Returns false when there is nothing. What the caller wrote in this
+ * transaction, the tables' owner deletes: a caller need not be allowed to.
  */
 bool
 mako_writer_withdraw(MakoWriter *writer, int64 stream_no)

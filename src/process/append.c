@@ -1,10 +1,11 @@
 /*
  * append.c
- *	  mako_spawn(), mako_append() and mako_append_batch(): processes that an engine starts, and events that it adds to them.
+ *	  mako_spawn(), mako_append() and mako_append_batch(): processes that an engine starts, and
+ *	  events that it adds to them.
  *
- * An event's number follows from the head, so the head is locked first, as the owner of its table: a writer needs SELECT on
- * mako.stream and INSERT on mako.event only. The INSERT itself runs with the caller's rights, and the triggers of the store check it
- * like any other.
+ * An event's number follows from the head, so the head is locked first, as the owner of its table:
+ * a writer needs SELECT on mako.stream and INSERT on mako.event only. The INSERT itself runs with
+ * the caller's rights, and the triggers of the store check it like any other.
  */
 #include "process/process.h"
 
@@ -99,9 +100,12 @@ typedef struct Request
 	int			count;
 } Request;
 
-/* ---- starting --------------------------------------------------------------------------------------------------------------- */
+/* ---- starting ------------------------------------------------------------------------------- */
 
-/* Raises why the head of a new process was not inserted: it is there already, under whatever tenant, or a trigger of another owner has swallowed it. */
+/*
+ * Raises why the head of a new process was not inserted: it is there already, under whatever
+ * tenant, or a trigger of another owner has swallowed it.
+ */
 static void
 raise_not_inserted(Datum stream_id)
 {
@@ -154,7 +158,7 @@ mako_spawn(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(stream_id);
 }
 
-/* ---- appending -------------------------------------------------------------------------------------------------------------- */
+/* ---- appending ------------------------------------------------------------------------------ */
 
 /* Reads the arguments that both functions have: stream, workflow, expected version. */
 static Request
@@ -177,8 +181,9 @@ read_request(FunctionCallInfo fcinfo, int expected_version)
 }
 
 /*
- * Where an event with this id is in the stream already, 0 for nowhere. The same event again is what a writer sends that did not hear the
- * answer; another one with the same id would be lost if it were taken for it.
+ * Where an event with this id is in the stream already, 0 for nowhere. The same event again is
+ * what a writer sends that did not hear the answer; another one with the same id would be lost if
+ * it were taken for it.
  */
 static int64
 find_event(const MakoStream *head, const NewEvent *event)
@@ -211,7 +216,10 @@ find_event(const MakoStream *head, const NewEvent *event)
 	return sequence_number;
 }
 
-/* The number of the last event if all are in the stream already, 0 if none is; an error for anything in between. */
+/*
+ * The number of the last event if all are in the stream already, 0 if none is; an error for
+ * anything in between.
+ */
 static int64
 find_events(const MakoStream *head, const Request *request)
 {

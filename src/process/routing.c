@@ -1,9 +1,11 @@
 /*
  * routing.c
- *	  Routing: keys lead to one stream, tags to many; mako_lookup() says whether a message may go there.
+ *	  Routing: keys lead to one stream, tags to many; mako_lookup() says whether a message may go
+ *	  there.
  *
- * Keys belong to a tenant, and lead to streams of that tenant only. With the format version of a message, the dispatch policy of the
- * process's workflow is enforced. What is refused here, the store's tables refuse later, too; this says so before the message is handled.
+ * Keys belong to a tenant, and lead to streams of that tenant only. With the format version of a
+ * message, the dispatch policy of the process's workflow is enforced. What is refused here, the
+ * store's tables refuse later, too; this says so before the message is handled.
  */
 #include "process/process.h"
 
@@ -23,7 +25,10 @@ static MakoStatement select_stream = {
 	2, {UUIDOID, TEXTOID}
 };
 
-/* The policy, what it says in words, and whether a message of version $3 may reach a process of version $2. */
+/*
+ * The policy, what it says in words, and whether a message of version $3 may reach a process of
+ * version $2.
+ */
 static MakoStatement select_policy = {
 	"SELECT w.dispatch, CASE w.dispatch WHEN 'forward_compatible' THEN 'messages of the process''s version and later ones'"
 	"   WHEN 'pinned' THEN 'messages of the process''s own version'"
@@ -170,7 +175,10 @@ connect_to_route(const char *function)
 	return mako_sql_connect_own();
 }
 
-/* The number of the stream that two arguments name by tenant and id; an error when the tenant has none. */
+/*
+ * The number of the stream that two arguments name by tenant and id; an error when the tenant has
+ * none.
+ */
 static int64
 stream_argument(FunctionCallInfo fcinfo, int tenant, int stream)
 {
@@ -228,7 +236,10 @@ mako_register_key(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Executes a statement with the arguments of a call as its parameters; returns how many rows it was about. */
+/*
+ * Executes a statement with the arguments of a call as its parameters; returns how many rows it
+ * was about.
+ */
 static uint64
 change(FunctionCallInfo fcinfo, const char *function, MakoStatement *statement)
 {

@@ -1,11 +1,13 @@
 /*
  * state.c
- *	  Reading a process: its state, what an engine resumes from, its events, its history; and its periodic snapshots.
+ *	  Reading a process: its state, what an engine resumes from, its events, its history; and its
+ *	  periodic snapshots.
  *
- * The state of a stream is its newest valid snapshot and the events after it. Migration snapshots are final; a periodic one is only a
- * cache: it counts if it lies after the boundary, belongs to the workflow that the stream runs under now and fits that workflow's
- * state schema version, type and domain. So losing periodic snapshots, or keeping bad ones, changes no state. Everything is read with the
- * statement's snapshot: head, stored state and events are of one moment.
+ * The state of a stream is its newest valid snapshot and the events after it. Migration snapshots
+ * are final; a periodic one is only a cache: it counts if it lies after the boundary, belongs to
+ * the workflow that the stream runs under now and fits that workflow's state schema version, type
+ * and domain. So losing periodic snapshots, or keeping bad ones, changes no state. Everything is
+ * read with the statement's snapshot: head, stored state and events are of one moment.
  */
 #include "process/process.h"
 
@@ -18,7 +20,10 @@
 /* Events fetched at once. */
 #define EVENT_FETCH 256
 
-/* The newest periodic snapshot between two sequence numbers; of any state schema version where $5 is null. */
+/*
+ * The newest periodic snapshot between two sequence numbers; of any state schema version where $5
+ * is null.
+ */
 static MakoStatement select_periodic = {
 	"SELECT n.sequence_number, n.state_schema_version, n.state FROM mako.snapshot n"
 	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.run_id OPERATOR(pg_catalog.=) 0"
@@ -52,7 +57,7 @@ static MakoStatement select_older = {
 	3, {INT8OID, INT8OID, TEXTOID}
 };
 
-/* ---- where a stream starts -------------------------------------------------------------------------------------------------- */
+/* ---- where a stream starts ------------------------------------------------------------------ */
 
 /* Takes a stored state as the start of a stream. */
 static void
@@ -91,8 +96,9 @@ is_valid(MakoFold *fold, Datum state)
 }
 
 /*
- * Finds the stored state that a stream starts from: the newest valid periodic snapshot after the boundary, or the boundary. The fold is
- * NULL where the workflow is not registered: then nothing is known that a snapshot would have to fit.
+ * Finds the stored state that a stream starts from: the newest valid periodic snapshot after the
+ * boundary, or the boundary. The fold is NULL where the workflow is not registered: then nothing
+ * is known that a snapshot would have to fit.
  */
 static void
 find_start(MakoStream *stream, MakoFold *fold)
@@ -125,7 +131,7 @@ find_start(MakoStream *stream, MakoFold *fold)
 	}
 }
 
-/* ---- the state -------------------------------------------------------------------------------------------------------------- */
+/* ---- the state ------------------------------------------------------------------------------ */
 
 /* A stream that is being read; lives in the caller's memory context. */
 typedef struct Reading
@@ -199,7 +205,10 @@ MAKO_FUNCTION(mako_trace);
 MAKO_FUNCTION(mako_take_snapshot);
 MAKO_FUNCTION(mako_save_snapshot);
 
-/* The authoritative state of a stream: (state, sequence_number, workflow_id, state_schema_version). */
+/*
+ * The authoritative state of a stream: (state, sequence_number, workflow_id,
+ * state_schema_version).
+ */
 Datum
 mako_state(PG_FUNCTION_ARGS)
 {
@@ -221,9 +230,12 @@ mako_state(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------------------------- */
+/* ---- events --------------------------------------------------------------------------------- */
 
-/* Adds the events of a stream after a sequence number; column says where each of their columns goes in the row. */
+/*
+ * Adds the events of a stream after a sequence number; column says where each of their columns
+ * goes in the row.
+ */
 static void
 add_events(MakoRowSet *result, const MakoStream *stream, int64 after, const int *column)
 {
@@ -323,7 +335,7 @@ mako_resume(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* ---- the history ------------------------------------------------------------------------------------------------------------ */
+/* ---- the history ---------------------------------------------------------------------------- */
 
 /* Adds a moment of a stream as a row of mako_trace(). */
 static void
@@ -354,7 +366,7 @@ mako_trace(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* ---- periodic snapshots ----------------------------------------------------------------------------------------------------- */
+/* ---- periodic snapshots --------------------------------------------------------------------- */
 
 /* Stores a periodic snapshot. */
 static void
@@ -386,8 +398,9 @@ has_older(const MakoStream *stream)
 }
 
 /*
- * Stores the state of a stream, folded here; returns its sequence number. What an earlier workflow has left there stays: of one without
- * apply it is all that is known, and what a revert goes back to.
+ * Stores the state of a stream, folded here; returns its sequence number. What an earlier workflow
+ * has left there stays: of one without apply it is all that is known, and what a revert goes back
+ * to.
  */
 Datum
 mako_take_snapshot(PG_FUNCTION_ARGS)
@@ -473,7 +486,10 @@ mako_save_snapshot(PG_FUNCTION_ARGS)
 
 /* ---- pruning -------------------------------------------------------------------------------- */
 
-/* Only the application can compute the state of a workflow without apply again: there, one always stays. */
+/*
+ * Only the application can compute the state of a workflow without apply again: there, one always
+ * stays.
+ */
 static MakoStatement prune = {
 	"DELETE FROM mako.snapshot n"
 	" USING (SELECT p.stream_no, p.sequence_number, CASE WHEN w.apply IS NULL THEN 1 ELSE 0 END AS least,"

@@ -2,8 +2,9 @@
  * chunk.c
  *	  Memory in small chunks: many of them, freed in another order than they were made.
  *
- * They are cut from blocks, in steps of a few bytes, where a memory context would round them up to powers of two. A chunk that is free
- * starts with a pointer to the next one of its size. Large ones are the context's own. All of it ends with the context.
+ * They are cut from blocks, in steps of a few bytes, where a memory context would round them up to
+ * powers of two. A chunk that is free starts with a pointer to the next one of its size. Large
+ * ones are the context's own. All of it ends with the context.
  */
 #include "read/events.h"
 

@@ -2,12 +2,14 @@
  * event_index.c
  *	  Few matches: the events of one stream after another, from the index on their numbers.
  *
- * A statement that looks up the events of many streams pays twice as much for its nodes, and for rows that are formed and taken apart
- * again, as the index and the table cost. So they are asked here, wherever mako.event is a plain table that the caller may read and its
- * primary key is what it should be; otherwise a statement of stream.c does it.
+ * A statement that looks up the events of many streams pays twice as much for its nodes, and for
+ * rows that are formed and taken apart again, as the index and the table cost. So they are asked
+ * here, wherever mako.event is a plain table that the caller may read and its primary key is what
+ * it should be; otherwise a statement of stream.c does it.
  *
- * What is opened lives in the current memory context. It is closed in the (sub)transaction that opened it, or ends with it. Values point
- * into the table's pages and last until the next event is read.
+ * What is opened lives in the current memory context. It is closed in the (sub)transaction that
+ * opened it, or ends with it. Values point into the table's pages and last until the next event is
+ * read.
  */
 #include "read/events.h"
 
@@ -107,7 +109,10 @@ mako_event_index_is_possible(void)
 	return true;
 }
 
-/* Opens the events to look some up with the active snapshot, which lasts longer; NULL where a statement must do it. */
+/*
+ * Opens the events to look some up with the active snapshot, which lasts longer; NULL where a
+ * statement must do it.
+ */
 MakoEventIndex *
 mako_event_index_open(void)
 {

@@ -7,7 +7,7 @@
 
 #include "read/read.h"
 
-/* ---- chunk.c: memory in small chunks ---------------------------------------------------------------------------- */
+/* ---- chunk.c: memory in small chunks -------------------------------------------------------- */
 
 #define MAKO_CHUNK_STEP 32		/* bytes: sizes are multiples of it */
 #define MAKO_CHUNK_LIMIT 1024	/* bytes: larger ones are the context's own */
@@ -36,7 +36,7 @@ mako_prefetch(const void *start, Size size)
 extern void *mako_chunk_allocate(MakoChunks *chunks, Size size);
 extern void mako_chunk_free(MakoChunks *chunks, void *chunk, Size size);
 
-/* ---- event_index.c: the events of one stream after another, from an index --------------------------------------- */
+/* ---- event_index.c: the events of one stream after another, from an index ------------------- */
 
 typedef struct MakoEventIndex MakoEventIndex;
 

@@ -1,23 +1,29 @@
 /*
  * heap_order.c
- *	  Many matches: one pass over the events in heap order, which collects them until a stream has all of them.
+ *	  Many matches: one pass over the events in heap order, which collects them until a stream has
+ *	  all of them.
  *
- * A stream is open from the moment its head is locked until there are as many events after its start as its head's version says; then
- * it is complete, is handed out to be folded like any other, and its memory is freed. Heads come in stream_no order, whenever an event
- * of a stream after the last one arrives: numbers are given in the order of the first events, so that the open streams are a window
- * that moves over the table. Events may lie in any order; that costs memory, and then time.
+ * A stream is open from the moment its head is locked until there are as many events after its
+ * start as its head's version says; then it is complete, is handed out to be folded like any
+ * other, and its memory is freed. Heads come in stream_no order, whenever an event of a stream
+ * after the last one arrives: numbers are given in the order of the first events, so that the open
+ * streams are a window that moves over the table. Events may lie in any order; that costs memory,
+ * and then time.
  *
- * Whatever is out of the ordinary is not judged here. A stream whose events are not exactly those that its head speaks of, that is
- * not complete when the scan ends (events that the scan's snapshot does not see), or that needs too much memory, is left: its number is
- * remembered, and the caller reads it in key order. So errors are the same in both orders. A stream that was complete, and of which one
- * more event comes, is doubtful: what was made of it must be withdrawn, before it is read again.
+ * Whatever is out of the ordinary is not judged here. A stream whose events are not exactly those
+ * that its head speaks of, that is not complete when the scan ends (events that the scan's
+ * snapshot does not see), or that needs too much memory, is left: its number is remembered, and
+ * the caller reads it in key order. So errors are the same in both orders. A stream that was
+ * complete, and of which one more event comes, is doubtful: what was made of it must be withdrawn,
+ * before it is read again.
  *
- * A scan that ends early, because too few streams have room or a page is damaged, does not see the rest of the events: then an index
- * tells of which streams that were complete there are more.
+ * A scan that ends early, because too few streams have room or a page is damaged, does not see the
+ * rest of the events: then an index tells of which streams that were complete there are more.
  *
- * The scan runs in subtransactions of its own, so that a damaged page ends the scan and not the run; what it holds (pins, snapshot, the
- * relation) belongs to a resource owner below that of the caller. All memory is in one context below the caller's: a chunk a stream, a
- * chunk an event (chunk.c), sets of stream numbers.
+ * The scan runs in subtransactions of its own, so that a damaged page ends the scan and not the
+ * run; what it holds (pins, snapshot, the relation) belongs to a resource owner below that of the
+ * caller. All memory is in one context below the caller's: a chunk a stream, a chunk an event
+ * (chunk.c), sets of stream numbers.
  */
 #include "read/events.h"
 
@@ -68,7 +74,10 @@ typedef struct OpenStream
 	Size		size;			/* of the chunk */
 } OpenStream;
 
-/* The open streams by number, with what an event needs to know: other memory would have to be fetched for it. */
+/*
+ * The open streams by number, with what an event needs to know: other memory would have to be
+ * fetched for it.
+ */
 typedef struct OpenEntry
 {
 	int64		stream_no;
@@ -169,8 +178,9 @@ struct MakoHeapOrder
 };
 
 /*
- * How many streams are handed out together: few enough for the processor to keep their events in its cache, enough for a subtransaction; and
- * enough of each workflow, one after the other, for the processor to keep its program in its cache, which is larger than many a stream.
+ * How many streams are handed out together: few enough for the processor to keep their events in
+ * its cache, enough for a subtransaction; and enough of each workflow, one after the other, for
+ * the processor to keep its program in its cache, which is larger than many a stream.
  */
 #define TAKE_STREAMS 128
 #define TAKE_STREAMS_OF_ONE 32
@@ -196,11 +206,11 @@ is_full(const MakoHeapOrder *heap_order)
 	return used_memory(heap_order) > GATHER_LIMIT || heap_order->chunks.blocks > GATHER_LIMIT / 4 * 5;
 }
 
-/* ---- can it be done --------------------------------------------------------------------------------------------------------- */
+/* ---- can it be done ------------------------------------------------------------------------- */
 
 /*
- * Returns true if events can be read in heap order: mako.event is a plain table, and the caller may read all of it. A statement that meets the
- * privileges has been rehearsed.
+ * Returns true if events can be read in heap order: mako.event is a plain table, and the caller
+ * may read all of it. A statement that meets the privileges has been rehearsed.
  */
 bool
 mako_heap_order_is_possible(const char **why_not)
@@ -223,7 +233,7 @@ mako_heap_order_is_possible(const char **why_not)
 	return *why_not == NULL;
 }
 
-/* ---- sets of stream numbers ------------------------------------------------------------------------------------------------- */
+/* ---- sets of stream numbers ----------------------------------------------------------------- */
 
 /* Adds a stream to such a list. */
 static void
@@ -280,7 +290,10 @@ add_complete(MakoHeapOrder *heap_order, const MakoStream *stream)
 	page->members[place / 64] |= UINT64CONST(1) << place % 64;
 }
 
-/* Where a stream started that was complete; -1 for another one. With forget it is another one from now on. */
+/*
+ * Where a stream started that was complete; -1 for another one. With forget it is another one from
+ * now on.
+ */
 static int64
 start_of_complete(MakoHeapOrder *heap_order, int64 stream_no, bool forget)
 {
@@ -303,14 +316,17 @@ start_of_complete(MakoHeapOrder *heap_order, int64 stream_no, bool forget)
 	return page->starts == NULL ? 0 : page->starts[place];
 }
 
-/* Lets a stream go that was complete and has failed: whatever its other events are, they change nothing. */
+/*
+ * Lets a stream go that was complete and has failed: whatever its other events are, they change
+ * nothing.
+ */
 void
 mako_heap_order_forget(MakoHeapOrder *heap_order, int64 stream_no)
 {
 	(void) start_of_complete(heap_order, stream_no, true);
 }
 
-/* ---- open streams ----------------------------------------------------------------------------------------------------------- */
+/* ---- open streams --------------------------------------------------------------------------- */
 
 /* Frees events of a stream. */
 static void
@@ -416,7 +432,10 @@ compare_needs(const void *a, const void *b)
 	return one > other ? -1 : one < other;
 }
 
-/* Leaves the open streams that need most until there is room again; gives the scan up when most streams had to be left. */
+/*
+ * Leaves the open streams that need most until there is room again; gives the scan up when most
+ * streams had to be left.
+ */
 static void
 make_room(MakoHeapOrder *heap_order)
 {
@@ -442,8 +461,9 @@ make_room(MakoHeapOrder *heap_order)
 }
 
 /*
- * Takes the next heads, with the states that they start from, in the order of their numbers; without any, there are no more. Whether
- * a workflow has an apply goes by the source of a stream. What waits for no event is complete at once.
+ * Takes the next heads, with the states that they start from, in the order of their numbers;
+ * without any, there are no more. Whether a workflow has an apply goes by the source of a stream.
+ * What waits for no event is complete at once.
  */
 void
 mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int count, const bool *has_apply)
@@ -478,9 +498,11 @@ mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int
 	heap_order->covered = count == 0 ? PG_INT64_MAX : streams[count - 1].stream_no;
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------------------------- */
+/* ---- events --------------------------------------------------------------------------------- */
 
-/* A text that many events have in common, kept for all of them; NULL when it is not one of those. */
+/*
+ * A text that many events have in common, kept for all of them; NULL when it is not one of those.
+ */
 static struct varlena *
 share(MakoHeapOrder *heap_order, struct varlena *value, Size size)
 {
@@ -509,7 +531,10 @@ share_workflow(MakoHeapOrder *heap_order, struct varlena *value, Size size)
 	return before;
 }
 
-/* Adds the event in the slot to its stream; false when it lacks a value. Values are copied as they are stored. */
+/*
+ * Adds the event in the slot to its stream; false when it lacks a value. Values are copied as they
+ * are stored.
+ */
 static bool
 add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 {
@@ -593,7 +618,10 @@ is_without_gap(const MakoGathered *events, int64 expected)
 	return true;
 }
 
-/* Closes a stream that has as many events as it should. If they came in order, they are those that its head speaks of. */
+/*
+ * Closes a stream that has as many events as it should. If they came in order, they are those that
+ * its head speaks of.
+ */
 static void
 complete_stream(MakoHeapOrder *heap_order, OpenEntry *entry)
 {
@@ -649,7 +677,7 @@ take_event(MakoHeapOrder *heap_order)
 	return true;
 }
 
-/* ---- the scan --------------------------------------------------------------------------------------------------------------- */
+/* ---- the scan ------------------------------------------------------------------------------- */
 
 /* Starts the scan for the streams of some workflows, with a snapshot of now. */
 MakoHeapOrder *
@@ -754,8 +782,9 @@ compare_streams(const void *a, const void *b)
 }
 
 /*
- * Turns the events of the streams that are complete to the order of their numbers. Each event leads to the one before, all are long out
- * of the processor's cache: so this goes over the streams again and again, one event of each at a time, and asks for the next ones.
+ * Turns the events of the streams that are complete to the order of their numbers. Each event
+ * leads to the one before, all are long out of the processor's cache: so this goes over the
+ * streams again and again, one event of each at a time, and asks for the next ones.
  */
 static void
 turn_events(MakoHeapOrder *heap_order)
@@ -792,7 +821,10 @@ turn_events(MakoHeapOrder *heap_order)
 	pfree(rest);
 }
 
-/* The streams that are complete, by workflow and in the order of their numbers, as a batch that lives until it is released. */
+/*
+ * The streams that are complete, by workflow and in the order of their numbers, as a batch that
+ * lives until it is released.
+ */
 MakoStream *
 mako_heap_order_take(MakoHeapOrder *heap_order, int *count)
 {
@@ -848,7 +880,10 @@ check_page(void *argument)
 	mako_rows_free(&rows);
 }
 
-/* Looks for more events of the streams that were complete before the scan ended early. What cannot be told of a page is doubtful. */
+/*
+ * Looks for more events of the streams that were complete before the scan ended early. What cannot
+ * be told of a page is doubtful.
+ */
 static void
 check_complete(MakoHeapOrder *heap_order)
 {
@@ -874,7 +909,10 @@ check_complete(MakoHeapOrder *heap_order)
 	}
 }
 
-/* The streams that were complete before one more event of them came; reads with the active snapshot. */
+/*
+ * The streams that were complete before one more event of them came; reads with the active
+ * snapshot.
+ */
 const int64 *
 mako_heap_order_doubtful(MakoHeapOrder *heap_order, int *count)
 {
@@ -913,7 +951,10 @@ end_scan(MakoHeapOrder *heap_order)
 	ResourceOwnerDelete(heap_order->owner);
 }
 
-/* Ends gathering. Returns the numbers of the streams that are left, in order, in the current memory context. */
+/*
+ * Ends gathering. Returns the numbers of the streams that are left, in order, in the current
+ * memory context.
+ */
 int64 *
 mako_heap_order_close(MakoHeapOrder *heap_order, int *count)
 {

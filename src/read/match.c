@@ -1,12 +1,15 @@
 /*
  * match.c
- *	  One look at every head before a pass: how many streams run under which workflow, and which ones match where those are few.
+ *	  One look at every head before a pass: how many streams run under which workflow, and which
+ *	  ones match where those are few.
  *
- * What a run skips, which order of reading is the better one, and the heads to lock: three questions that take three scans of
- * mako.stream if statements ask them, and a statement pays for each of a million heads that it passes over more than the scan itself
- * costs. So the table is scanned here, with a snapshot of its own, wherever it is a plain one that the caller may read. Otherwise a
- * statement counts, and so it does for one tenant, whose heads an index finds. A census only counts and finds: which heads are locked,
- * the cursor of stream.c decides by what they are then.
+ * What a run skips, which order of reading is the better one, and the heads to lock: three
+ * questions that take three scans of mako.stream if statements ask them, and a statement pays for
+ * each of a million heads that it passes over more than the scan itself costs. So the table is
+ * scanned here, with a snapshot of its own, wherever it is a plain one that the caller may read.
+ * Otherwise a statement counts, and so it does for one tenant, whose heads an index finds. A
+ * census only counts and finds: which heads are locked, the cursor of stream.c decides by what
+ * they are then.
  *
  * It lives in the memory context that is current when it is taken.
  */
@@ -23,7 +26,10 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* From which share of all heads on, or from which number, it is better to find the matching ones once more than to look up each. */
+/*
+ * From which share of all heads on, or from which number, it is better to find the matching ones
+ * once more than to look up each.
+ */
 #define FEW_SHARE 0.1
 #define MOST_FEW 100000
 
@@ -109,8 +115,8 @@ add_found(MakoMatches *matches, int64 stream_no)
 }
 
 /*
- * Counts all heads in the table itself, by workflow if that is asked for, which costs most of it; false where only a statement can
- * do it.
+ * Counts all heads in the table itself, by workflow if that is asked for, which costs most of it;
+ * false where only a statement can do it.
  */
 static bool
 scan_heads(MakoMatches *matches, Relation relation, bool by_workflow)
@@ -200,7 +206,10 @@ count(MakoMatches *matches, const pg_uuid_t *tenant_id, bool by_workflow)
 	return matches;
 }
 
-/* Counts the heads of a tenant, or of all, by workflow, and finds those under these workflows if they are few. */
+/*
+ * Counts the heads of a tenant, or of all, by workflow, and finds those under these workflows if
+ * they are few.
+ */
 MakoMatches *
 mako_matches_take(const char *const *sources, int source_count, const pg_uuid_t *tenant_id)
 {

@@ -1,24 +1,25 @@
 /*
  * read.h
- *	  Room read/: heads, boundaries and events, as they are read. It knows neither functions nor states: of a workflow it is told only
- *	  whether events are folded at all.
+ *	  Room read/: heads, boundaries and events, as they are read. It knows neither functions nor
+ *	  states: of a workflow it is told only whether events are folded at all.
  *
- *	  match.c        how many streams run under which workflow; which match, if they are few  (MakoMatches)
- *	  seen.c         which ones a pass has met                                                (MakoSeen)
- *	  stream.c       heads in stream_no order, locked; boundaries; events in key order        (MakoStream, MakoEvent)
- *	  event_index.c  ... of few streams from their index, without a statement                 (MakoEventIndex: events.h)
- *	  heap_order.c   events of many streams in heap order, until a stream has all             (MakoHeapOrder)
- *	  chunk.c        ... in small chunks of memory                                            (MakoChunks: events.h)
+ *	  match.c        how many streams run under which workflow, and which match (MakoMatches)
+ *	  seen.c         which ones a pass has met (MakoSeen)
+ *	  stream.c       heads in order, locked; boundaries; events in key order (MakoStream, MakoEvent)
+ *	  event_index.c  ... of few streams from their index (MakoEventIndex: events.h)
+ *	  heap_order.c   events of many streams in heap order, until a stream has all (MakoHeapOrder)
+ *	  chunk.c        ... in small chunks of memory (MakoChunks: events.h)
  *
- * Heads and boundaries live in the caller's batch context. An event is valid until the next one, unless it says that it lasts. What is
- * gathered lives in chunks that are free for others when the stream is folded or left, within seven eighths of the setting max_memory.
+ * Heads and boundaries live in the caller's batch context. An event is valid until the next one,
+ * unless it says that it lasts. What is gathered lives in chunks that are free for others when the
+ * stream is folded or left, within seven eighths of the setting max_memory.
  */
 #ifndef MAKO_READ_H
 #define MAKO_READ_H
 
 #include "store/store.h"
 
-/* ---- match.c: how many streams run under which workflow --------------------------------------------------------- */
+/* ---- match.c: how many streams run under which workflow ------------------------------------- */
 
 typedef struct MakoMatches MakoMatches;
 
@@ -29,7 +30,7 @@ extern int64 mako_matches_under(const MakoMatches *matches, const char *workflow
 extern int64 mako_matches_scope(const MakoMatches *matches, const char *workflow_id);
 extern const int64 *mako_matches_found(const MakoMatches *matches, int *count);
 
-/* ---- seen.c: which streams a pass has met ----------------------------------------------------------------------- */
+/* ---- seen.c: which streams a pass has met --------------------------------------------------- */
 
 typedef struct MakoSeen MakoSeen;
 
@@ -38,7 +39,7 @@ extern void mako_seen_add(MakoSeen *seen, int64 number);
 extern bool mako_seen_has(const MakoSeen *seen, int64 number);
 extern int64 mako_seen_count(const MakoSeen *seen);
 
-/* ---- stream.c: heads, boundaries, events ------------------------------------------------------------------------ */
+/* ---- stream.c: heads, boundaries, events ---------------------------------------------------- */
 
 /* One event as it is read; points into the reader's memory, valid until the next one. */
 typedef struct MakoEvent
@@ -60,7 +61,10 @@ typedef struct MakoGathered
 	MakoEvent	event;
 } MakoGathered;
 
-/* A stream: its head and where folding starts. Those of a run are locked and live in the batch context. */
+/*
+ * A stream: its head and where folding starts. Those of a run are locked and live in the batch
+ * context.
+ */
 typedef struct MakoStream
 {
 	int64		stream_no;
@@ -104,7 +108,7 @@ extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_
 extern const char *mako_stream_folding_workflow(MakoReader *reader);
 extern void mako_stream_close_events(MakoReader *reader);
 
-/* ---- heap_order.c: events in heap order, for many streams at once ----------------------------------------------- */
+/* ---- heap_order.c: events in heap order, for many streams at once --------------------------- */
 
 typedef struct MakoHeapOrder MakoHeapOrder;
 

@@ -2,8 +2,9 @@
  * seen.c
  *	  Which streams a pass has met: their numbers, a bit or two for each where they are dense.
  *
- * A cursor that locks leaves out a row that the transaction itself has changed since it was opened, without a word. So what a pass has met
- * is kept, to tell what is left when there is reason to ask. It lives in the memory context in which it was made.
+ * A cursor that locks leaves out a row that the transaction itself has changed since it was
+ * opened, without a word. So what a pass has met is kept, to tell what is left when there is
+ * reason to ask. It lives in the memory context in which it was made.
  */
 #include "read/read.h"
 

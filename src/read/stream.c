@@ -1,12 +1,15 @@
 /*
  * stream.c
- *	  Reading: the matching heads, locked in stream_no order; the states they start from; their events in key order.
+ *	  Reading: the matching heads, locked in stream_no order; the states they start from; their
+ *	  events in key order.
  *
- * Heads come from one cursor over the whole pass, so that they are found in one pass whichever plan the server takes. Events are
- * looked up in their index, stream by stream (event_index.c), so that few matches cost little and memory stays bounded however long a
- * stream is. Where only a statement can read them, it is one cursor a batch: the heads of the batch drive one index lookup each, which
- * come in the order of the heads, and within a stream in the order of the events. Where many streams match, heap_order.c has collected the
- * events, and a reader only hands them out.
+ * Heads come from one cursor over the whole pass, so that they are found in one pass whichever
+ * plan the server takes. Events are looked up in their index, stream by stream (event_index.c), so
+ * that few matches cost little and memory stays bounded however long a stream is. Where only a
+ * statement can read them, it is one cursor a batch: the heads of the batch drive one index lookup
+ * each, which come in the order of the heads, and within a stream in the order of the events.
+ * Where many streams match, heap_order.c has collected the events, and a reader only hands them
+ * out.
  */
 #include "read/events.h"
 
@@ -59,8 +62,8 @@ static MakoStatement select_sample = {
 };
 
 /*
- * Whether dependents need names; whether there is a tid: not for views, and for whom column privileges let read named columns only;
- * whether a census has found the streams.
+ * Whether dependents need names; whether there is a tid: not for views, and for whom column
+ * privileges let read named columns only; whether a census has found the streams.
  */
 #define LOCK_HEADS(names, tid) \
 	{{SELECT_HEADS(names, tid, "") " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}, \
@@ -73,8 +76,9 @@ static MakoStatement lock_heads[2][2][2] = {
 };
 
 /*
- * The streams that a batch of a run is made of, by their numbers. One that a later run has brought is not among them: of the runs that
- * moved a stream, the last one has the highest number. The second time around, those that have failed are left alone.
+ * The streams that a batch of a run is made of, by their numbers. One that a later run has brought
+ * is not among them: of the runs that moved a stream, the last one has the highest number. The
+ * second time around, those that have failed are left alone.
  */
 #define LATER_RUNS \
 	"SELECT r.run_id FROM mako.migration_run r" \
@@ -117,10 +121,11 @@ static MakoStatement select_stream_id = {
 };
 
 /*
- * The state that a stream starts from. Newest first: what was folded furthest, and of that what was written last. A snapshot of a run
- * that left the heads alone is no boundary, and a periodic one from beyond the head or of another workflow is of no use. For many
- * streams, the range lets the planner read a dense batch in one index scan instead of looking up every stream; the plan for one can be
- * kept.
+ * The state that a stream starts from. Newest first: what was folded furthest, and of that what
+ * was written last. A snapshot of a run that left the heads alone is no boundary, and a periodic
+ * one from beyond the head or of another workflow is of no use. For many streams, the range lets
+ * the planner read a dense batch in one index scan instead of looking up every stream; the plan
+ * for one can be kept.
  */
 #define STATE_COLUMNS(workflow_id) \
 	"n.stream_no, n.sequence_number, n.state, n.state_schema_version, n.workflow_id OPERATOR(pg_catalog.<>) " workflow_id
@@ -157,7 +162,10 @@ static MakoStatement select_events_of_one = {
 	2, {INT8OID, INT8OID}
 };
 
-/* The lateral subquery can only be the inner side of a nested loop, so the order of the heads is kept. */
+/*
+ * The lateral subquery can only be the inner side of a nested loop, so the order of the heads is
+ * kept.
+ */
 static MakoStatement select_events = {
 	"SELECT v.*"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, start)"
@@ -186,7 +194,10 @@ static MakoStatement select_repointed = {
 	1, {INT8ARRAYOID}, true
 };
 
-/* One move without a snapshot: events up to a sequence number belong to the target as they did to the source. */
+/*
+ * One move without a snapshot: events up to a sequence number belong to the target as they did to
+ * the source.
+ */
 typedef struct Repointing
 {
 	int64		stream_no;
@@ -225,7 +236,10 @@ text_array(const char *const *strings, int count)
 	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/* Opens the cursor over the heads that run under some workflows, with the active snapshot; with names, they tell those of their streams. */
+/*
+ * Opens the cursor over the heads that run under some workflows, with the active snapshot; with
+ * names, they tell those of their streams.
+ */
 MakoCursor *
 mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names)
 {
@@ -271,8 +285,9 @@ read_numbers(MakoRows rows, int *count)
 }
 
 /*
- * The next streams of a run in a range that run under a workflow, at most as many as *count, which tells how many there are; without those
- * that a later run has brought there, and with but_not_failed without those that the run failed on.
+ * The next streams of a run in a range that run under a workflow, at most as many as *count, which
+ * tells how many there are; without those that a later run has brought there, and with
+ * but_not_failed without those that the run failed on.
  */
 int64 *
 mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 run_id, bool but_not_failed,
@@ -287,8 +302,9 @@ mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 afte
 }
 
 /*
- * Locks those of some heads that run under a workflow, with a new snapshot, and tells which. A transaction that has one is waited for so many
- * milliseconds, which then is error 55P03; or it is left out, where that is negative.
+ * Locks those of some heads that run under a workflow, with a new snapshot, and tells which. A
+ * transaction that has one is waited for so many milliseconds, which then is error 55P03; or it is
+ * left out, where that is negative.
  */
 int64 *
 mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count)
@@ -300,8 +316,8 @@ mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_i
 }
 
 /*
- * Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when it is fetched. Where it is known which
- * ones match (found is not NULL), they are looked up.
+ * Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when
+ * it is fetched. Where it is known which ones match (found is not NULL), they are looked up.
  */
 MakoCursor *
 mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found, int found_count,
@@ -368,7 +384,10 @@ read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
 	mako_rows_free(&rows);
 }
 
-/* Finds a stream that the caller may see by its id (text), with the active snapshot; an error when there is none. */
+/*
+ * Finds a stream that the caller may see by its id (text), with the active snapshot; an error when
+ * there is none.
+ */
 void
 mako_stream_find(Datum stream_id, MakoStream *stream)
 {
@@ -377,7 +396,8 @@ mako_stream_find(Datum stream_id, MakoStream *stream)
 }
 
 /*
- * Finds a stream that the caller may see, and locks its head, as the owner of the table where the caller may not; reads it as it is now.
+ * Finds a stream that the caller may see, and locks its head, as the owner of the table where the
+ * caller may not; reads it as it is now.
  */
 void
 mako_stream_lock(Datum stream_id, MakoStream *stream)
@@ -422,7 +442,10 @@ find_source(const MakoRows *rows, uint64 row, int column, const char *const *sou
 	return low;
 }
 
-/* Reads the heads of a result; sources are the workflows that they run under. Returns how many there are. */
+/*
+ * Reads the heads of a result; sources are the workflows that they run under. Returns how many
+ * there are.
+ */
 static int
 read_heads(MakoRows rows, const char *const *sources, int source_count, MakoStream *streams)
 {
@@ -439,8 +462,9 @@ read_heads(MakoRows rows, const char *const *sources, int source_count, MakoStre
 }
 
 /*
- * Fetches (and locks, if the cursor does) the next heads; they are allocated in the current memory context. The sources are those of
- * the cursor, in the order of their names. Returns how many; 0 at the end.
+ * Fetches (and locks, if the cursor does) the next heads; they are allocated in the current memory
+ * context. The sources are those of the cursor, in the order of their names. Returns how many; 0
+ * at the end.
  */
 int
 mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams, int capacity)
@@ -464,7 +488,10 @@ parameter_of(Datum *values, int count, Oid type, int length, bool by_value, char
 	return count == 1 ? values[0] : PointerGetDatum(construct_array(values, count, type, length, by_value, align));
 }
 
-/* One bigint of every stream as a statement's parameter; with has_apply, by source, of those whose workflow has one. */
+/*
+ * One bigint of every stream as a statement's parameter; with has_apply, by source, of those whose
+ * workflow has one.
+ */
 static Datum
 bigint_parameter(const MakoStream *streams, int count, const bool *has_apply, size_t offset)
 {
@@ -504,8 +531,8 @@ periodic_parameter(const MakoStream *streams, int count)
 }
 
 /*
- * Finds the stored state that each stream starts from: its boundary, or where periodic_too is set the newest state there is. Reads with
- * the active snapshot.
+ * Finds the stored state that each stream starts from: its boundary, or where periodic_too is set
+ * the newest state there is. Reads with the active snapshot.
  */
 void
 mako_stream_load_states(MakoStream *streams, int count)
@@ -530,7 +557,10 @@ mako_stream_load_states(MakoStream *streams, int count)
 		while (streams[i].stream_no != stream_no)
 			i++;
 		streams[i].start = mako_row_bigint(&rows, row, 2);
-		/* Copied as it is stored: a damaged toasted value must fail its own stream, when it is read. */
+		/*
+		 * Copied as it is stored: a damaged toasted value must fail its own stream, when it is
+		 * read.
+		 */
 		streams[i].start_state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
 		streams[i].start_schema_version = mako_row_integer(&rows, row, 4);
 		streams[i].boundary_missing = mako_row_boolean(&rows, row, 5);
@@ -538,7 +568,10 @@ mako_stream_load_states(MakoStream *streams, int count)
 	mako_rows_free(&rows);
 }
 
-/* The numbers of the streams in a range that have events beyond their heads, with the active snapshot. */
+/*
+ * The numbers of the streams in a range that have events beyond their heads, with the active
+ * snapshot.
+ */
 MakoRows
 mako_stream_find_beyond(int64 first, int64 last)
 {
@@ -569,8 +602,9 @@ mako_stream_open_gathered(const MakoStream *streams, int count)
 }
 
 /*
- * Opens a reader of the events of these streams after the states that they start from, with the active snapshot. Where
- * has_apply is given, by the source of a stream, streams whose workflow has no apply are left out.
+ * Opens a reader of the events of these streams after the states that they start from, with the
+ * active snapshot. Where has_apply is given, by the source of a stream, streams whose workflow has
+ * no apply are left out.
  */
 MakoReader *
 mako_stream_open_events(const MakoStream *streams, int count, const bool *has_apply)
@@ -588,7 +622,10 @@ mako_stream_open_events(const MakoStream *streams, int count, const bool *has_ap
 	return reader;
 }
 
-/* Raises when a value of the current event is null, which it may be only if mako.event is not the table that it should be. */
+/*
+ * Raises when a value of the current event is null, which it may be only if mako.event is not the
+ * table that it should be.
+ */
 static void
 require_value(const MakoReader *reader, bool isnull, const char *name)
 {
@@ -697,8 +734,8 @@ next_looked_up(MakoReader *reader, int64 stream_no)
 }
 
 /*
- * The next event of this stream, or NULL when it has no more; streams must be asked for in the order of the reader, and need not be
- * read to their end.
+ * The next event of this stream, or NULL when it has no more; streams must be asked for in the
+ * order of the reader, and need not be read to their end.
  */
 const MakoEvent *
 mako_stream_next_event(MakoReader *reader, int64 stream_no)
@@ -769,8 +806,8 @@ first_repointing(const MakoReader *reader, int64 stream_no)
 }
 
 /*
- * The workflow whose apply folds the current event: the one that it was written under, or the last one that its stream moved to since
- * without a snapshot.
+ * The workflow whose apply folds the current event: the one that it was written under, or the last
+ * one that its stream moved to since without a snapshot.
  */
 const char *
 mako_stream_folding_workflow(MakoReader *reader)

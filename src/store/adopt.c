@@ -2,8 +2,9 @@
  * adopt.c
  *	  mako_adopt_events(): heads for histories that were loaded past the triggers.
  *
- * An import of millions of events disables the trigger event_inserted and loads as fast as the disk allows. What the trigger would have
- * proved event by event is proved here for all of them at once, and the heads are set.
+ * An import of millions of events disables the trigger event_inserted and loads as fast as the
+ * disk allows. What the trigger would have proved event by event is proved here for all of them at
+ * once, and the heads are set.
  */
 #include "store/store.h"
 
@@ -21,8 +22,10 @@ static MakoStatement check_ids = {
 	0, {0}, true
 };
 
-/* What is to be adopted, one row for each of the problems below: how many streams and events, how many of them span several
- * workflows, and the first streams with the problem. */
+/*
+ * What is to be adopted, one row for each of the problems below: how many streams and events, how
+ * many of them span several workflows, and the first streams with the problem.
+ */
 static MakoStatement select_histories = {
 	"SELECT p.problem, count(*), sum(p.last - p.version), count(*) FILTER (WHERE p.first_workflow <> p.last_workflow),"
 	"  array_to_string((array_agg(CASE p.problem"
@@ -77,7 +80,10 @@ static const Problem problems[] = {
 
 MAKO_FUNCTION(mako_adopt_events);
 
-/* Proves the invariants of all histories, and sets the heads of those that were loaded past the triggers. */
+/*
+ * Proves the invariants of all histories, and sets the heads of those that were loaded past the
+ * triggers.
+ */
 Datum
 mako_adopt_events(PG_FUNCTION_ARGS)
 {

@@ -1,11 +1,12 @@
 /*
  * fence.c
- *	  The fence around a format version, and the lock that lets one migration of a source run at a time, which a batched one holds from
- *	  one transaction to the next.
+ *	  The fence around a format version, and the lock that lets one migration of a source run at a
+ *	  time, which a batched one holds from one transaction to the next.
  *
- * A transaction that writes under a version holds a shared lock for it until it ends, and then reads the version's status with a
- * snapshot of now. One that drains or retires the version holds the lock exclusively. So an old snapshot slips nothing through.
- * A transaction that takes several locks takes those of versions before those of heads, which drain and retire never wait for.
+ * A transaction that writes under a version holds a shared lock for it until it ends, and then
+ * reads the version's status with a snapshot of now. One that drains or retires the version holds
+ * the lock exclusively. So an old snapshot slips nothing through. A transaction that takes several
+ * locks takes those of versions before those of heads, which drain and retire never wait for.
  */
 #include "store/store.h"
 
@@ -51,7 +52,10 @@ key_of(const char *kind, const char *name)
 	return key;
 }
 
-/* The advisory lock on a name. The functions for advisory locks have 1 and 2 in the last place: these locks cannot be taken with them. */
+/*
+ * The advisory lock on a name. The functions for advisory locks have 1 and 2 in the last place:
+ * these locks cannot be taken with them.
+ */
 static LOCKTAG
 tag_of(const char *kind, const char *name)
 {
@@ -62,7 +66,10 @@ tag_of(const char *kind, const char *name)
 	return tag;
 }
 
-/* Takes a transaction-level advisory lock on a name; false when it is not to be had and wait is false. */
+/*
+ * Takes a transaction-level advisory lock on a name; false when it is not to be had and wait is
+ * false.
+ */
 static bool
 lock_name(const char *kind, const char *name, LOCKMODE mode, bool wait)
 {
@@ -118,7 +125,10 @@ mako_fence_init(void)
 	RegisterXactCallback(release_after_abort, NULL);
 }
 
-/* Lets the session hold a lock on a name until mako_fence_release_sources(), or an error; false when it is not to be had. */
+/*
+ * Lets the session hold a lock on a name until mako_fence_release_sources(), or an error; false
+ * when it is not to be had.
+ */
 static bool
 hold_name(const char *kind, const char *name)
 {
@@ -137,8 +147,9 @@ hold_name(const char *kind, const char *name)
 }
 
 /*
- * Keeps every other migration of a source out until mako_fence_release_sources() or an error, whatever is committed meanwhile. It is not
- * to be caught: an error that ends with a subtransaction only would leave the source held. A second lock tells others that it is a batched
+ * Keeps every other migration of a source out until mako_fence_release_sources() or an error,
+ * whatever is committed meanwhile. It is not to be caught: an error that ends with a
+ * subtransaction only would leave the source held. A second lock tells others that it is a batched
  * run that holds it.
  */
 void
@@ -150,7 +161,10 @@ mako_fence_hold_source(const char *workflow_id)
 
 MAKO_FUNCTION(mako_source_lock);
 
-/* What pg_locks says of the lock of a batched run on its source, as classid and objid in one number. */
+/*
+ * What pg_locks says of the lock of a batched run on its source, as classid and objid in one
+ * number.
+ */
 Datum
 mako_source_lock(PG_FUNCTION_ARGS)
 {
@@ -170,7 +184,10 @@ mako_fence_source_is_locked(const char *workflow_id)
 	return is_locked;
 }
 
-/* One text about a version as committed now, whatever the age of the transaction's snapshot; NULL for none. */
+/*
+ * One text about a version as committed now, whatever the age of the transaction's snapshot; NULL
+ * for none.
+ */
 static char *
 latest(MakoStatement *statement, const char *format_version)
 {

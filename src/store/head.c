@@ -2,16 +2,19 @@
  * head.c
  *	  Changes heads: one column of a head that is locked.
  *
- * Advancing a head is what an engine pays for with every event, and repointing them is a good part of a migration. An UPDATE statement
- * would prepare every check constraint of the table, none of which is about what changes, and take a third of the time of appending an
- * event.
+ * Advancing a head is what an engine pays for with every event, and repointing them is a good part
+ * of a migration. An UPDATE statement would prepare every check constraint of the table, none of
+ * which is about what changes, and take a third of the time of appending an event.
  */
 #include "store/store.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 
-/* Sets the version of the head at tid, which this transaction has locked; false where only an UPDATE statement can do it. */
+/*
+ * Sets the version of the head at tid, which this transaction has locked; false where only an
+ * UPDATE statement can do it.
+ */
 bool
 mako_head_advance(const ItemPointerData *tid, int64 version)
 {
@@ -29,7 +32,10 @@ mako_head_advance(const ItemPointerData *tid, int64 version)
 	return advanced;
 }
 
-/* Opens the heads to change the workflows that they run under; NULL where only an UPDATE statement can do it. */
+/*
+ * Opens the heads to change the workflows that they run under; NULL where only an UPDATE statement
+ * can do it.
+ */
 MakoTableWrite *
 mako_head_open(void)
 {

@@ -1,11 +1,13 @@
 /*
  * sequence.c
- *	  The sequences that number streams and runs: which of them give no new numbers, and who may choose a number beyond them.
+ *	  The sequences that number streams and runs: which of them give no new numbers, and who may
+ *	  choose a number beyond them.
  *
- * A sequence is not part of its table. Logical replication does not carry it, so on a replica that has become the server it lags, and
- * numbers that are there would be given again; and a row that brings its own number goes past it. Its owner may have made it count
- * backwards, or have used it up. Sequences are found as what they are to their columns, whatever they are called, and are read and set as
- * the owner of the table.
+ * A sequence is not part of its table. Logical replication does not carry it, so on a replica that
+ * has become the server it lags, and numbers that are there would be given again; and a row that
+ * brings its own number goes past it. Its owner may have made it count backwards, or have used it
+ * up. Sequences are found as what they are to their columns, whatever they are called, and are
+ * read and set as the owner of the table.
  */
 #include "store/store.h"
 
@@ -63,7 +65,10 @@ typedef struct Lag
 	Trouble		trouble;
 } Lag;
 
-/* The sequence of an identity column; InvalidOid where another default of its owner's numbers the rows. */
+/*
+ * The sequence of an identity column; InvalidOid where another default of its owner's numbers the
+ * rows.
+ */
 static Oid
 find_sequence(Relation relation, const char *column)
 {
@@ -118,8 +123,9 @@ name_of(Oid sequence)
 }
 
 /*
- * Lets a sequence go on after a number, never backwards: those who set it wait for each other. Those who take numbers from it meanwhile do
- * not; to pass this one before it is set they would have to take every number up to it.
+ * Lets a sequence go on after a number, never backwards: those who set it wait for each other.
+ * Those who take numbers from it meanwhile do not; to pass this one before it is set they would
+ * have to take every number up to it.
  */
 static void
 advance(Oid sequence, int64 number)
@@ -147,7 +153,10 @@ has_default(Relation relation, const char *column)
 	return attribute == InvalidAttrNumber || TupleDescAttr(RelationGetDescr(relation), attribute - 1)->atthasdef;
 }
 
-/* What is wrong with a sequence that has given this number, 0 before the first, and whose column has that one. */
+/*
+ * What is wrong with a sequence that has given this number, 0 before the first, and whose column
+ * has that one.
+ */
 static Trouble
 find_trouble(Oid sequence, int64 last, int64 highest)
 {
@@ -161,7 +170,10 @@ find_trouble(Oid sequence, int64 last, int64 highest)
 	return (end - last) / increment >= LITTLE_ROOM ? NO_TROUBLE : USED_UP;
 }
 
-/* Finds out whether a column gets new numbers. A table that the door would not open is another problem of the store's. */
+/*
+ * Finds out whether a column gets new numbers. A table that the door would not open is another
+ * problem of the store's.
+ */
 static bool
 is_in_trouble(Numbered *column, Lag *lag)
 {
@@ -233,7 +245,10 @@ mako_sequence_problems(void)
 	return list.len > 0 ? list.data : NULL;
 }
 
-/* Lets every sequence go on after the numbers that are in its table, for those who have its owner's rights. Within a connection. */
+/*
+ * Lets every sequence go on after the numbers that are in its table, for those who have its
+ * owner's rights. Within a connection.
+ */
 void
 mako_sequence_catch_up(void)
 {
@@ -254,8 +269,9 @@ mako_sequence_catch_up(void)
 }
 
 /*
- * Checks the highest number of new streams, as the owner of their table. Beyond the sequence, others' streams would meet it later: only
- * who has the owner's rights may go there, as an import does, and takes the sequence along.
+ * Checks the highest number of new streams, as the owner of their table. Beyond the sequence,
+ * others' streams would meet it later: only who has the owner's rights may go there, as an import
+ * does, and takes the sequence along.
  */
 void
 mako_sequence_pass(Relation stream, int64 highest, Oid role)

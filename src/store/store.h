@@ -10,23 +10,27 @@
  *	  triggers.c     the triggers of the tables
  *	  adopt.c        heads for imported events
  *
- * Locks live as long as the transaction; those of a batched run's source as long as the session or until it releases them.
+ * Locks live as long as the transaction; those of a batched run's source as long as the session or
+ * until it releases them.
  */
 #ifndef MAKO_STORE_H
 #define MAKO_STORE_H
 
 #include "gate/gate.h"
 
-/* ---- store_check.c: the store as a whole ------------------------------------------------------------------------ */
+/* ---- store_check.c: the store as a whole ---------------------------------------------------- */
 
 extern bool mako_store_is_whole(void);
 extern const char *mako_store_problems(void);
 extern void mako_store_check(void);
 extern void mako_store_check_for_run(void);
 
-/* ---- fence.c: the fence around a format version ----------------------------------------------------------------- */
+/* ---- fence.c: the fence around a format version --------------------------------------------- */
 
-/* What a transaction is about to do under a version; a retired version refuses more than a draining one. */
+/*
+ * What a transaction is about to do under a version; a retired version refuses more than a
+ * draining one.
+ */
 typedef enum MakoFence
 {
 	MAKO_FENCE_ENTER,			/* append events, move streams here: not when retired */
@@ -45,7 +49,7 @@ extern void mako_fence_close(const char *format_version);
 extern const char *mako_fence_status(const char *format_version);
 extern const char *mako_fence_closed(const char *format_version);
 
-/* ---- table_write.c: writing rows without a statement ------------------------------------------------------------ */
+/* ---- table_write.c: writing rows without a statement ---------------------------------------- */
 
 typedef struct MakoTableWrite MakoTableWrite;
 
@@ -54,7 +58,7 @@ extern void mako_table_write_insert(MakoTableWrite *target, const Datum *values)
 extern bool mako_table_write_update(MakoTableWrite *target, ItemPointer tid, Datum value);
 extern void mako_table_write_close(MakoTableWrite *target);
 
-/* ---- head.c: changes heads -------------------------------------------------------------------------------------- */
+/* ---- head.c: changes heads ------------------------------------------------------------------ */
 
 /* A head that is locked, as it is now. */
 typedef struct MakoHead
@@ -69,13 +73,13 @@ typedef struct MakoHead
 extern bool mako_head_advance(const ItemPointerData *tid, int64 version);
 extern MakoTableWrite *mako_head_open(void);
 
-/* ---- sequence.c: the numbers of streams and runs ---------------------------------------------------------------- */
+/* ---- sequence.c: the numbers of streams and runs -------------------------------------------- */
 
 extern const char *mako_sequence_problems(void);
 extern void mako_sequence_catch_up(void);
 extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
 
-/* ---- triggers.c: the store's triggers --------------------------------------------------------------------------- */
+/* ---- triggers.c: the store's triggers ------------------------------------------------------- */
 
 extern MakoRows mako_store_query(MakoStatement *statement, Datum *values, const char *nulls);
 extern uint64 mako_store_write(MakoStatement *statement, Datum *values, const char *nulls);

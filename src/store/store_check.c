@@ -1,10 +1,11 @@
 /*
  * store_check.c
- *	  The store as a whole: whether everything that mako_create_store() makes is there, as it makes it.
+ *	  The store as a whole: whether everything that mako_create_store() makes is there, as it makes
+ *	  it.
  *
- * The door (gate.h) opens one table at a time, and looks at what C reads of it. Whether triggers, constraints
- * and the layout version are those of the list in mako_store_object() is found out here, once until something
- * changes.
+ * The door (gate.h) opens one table at a time, and looks at what C reads of it. Whether triggers,
+ * constraints and the layout version are those of the list in mako_store_object() is found out
+ * here, once until something changes.
  */
 #include "store/store.h"
 
@@ -145,9 +146,9 @@ is_good_object(const MakoRows *objects, uint64 row)
 }
 
 /*
- * Returns true if the store is as it should be. Asks the same as mako_store_problem(), which can tell
- * what is wrong, but takes a third of a short run to be planned. Found once, it holds until something
- * changes.
+ * Returns true if the store is as it should be. Asks the same as mako_store_problem(), which can
+ * tell what is wrong, but takes a third of a short run to be planned. Found once, it holds until
+ * something changes.
  */
 bool
 mako_store_is_whole(void)
@@ -272,8 +273,8 @@ static MakoStatement may_create_store = {
 };
 
 /*
- * Lets the current role use the functions of the store's triggers, if it may create a store: no other role
- * is to give these functions to a table of his own.
+ * Lets the current role use the functions of the store's triggers, if it may create a store: no
+ * other role is to give these functions to a table of his own.
  */
 Datum
 mako_grant_triggers(PG_FUNCTION_ARGS)

@@ -1,19 +1,20 @@
 /*
  * table_write.c
- *	  Writing rows of the store's tables without a statement: where that is the same, and how it is done.
+ *	  Writing rows of the store's tables without a statement: where that is the same, and how it is
+ *	  done.
  *
- * A statement parses, plans, and prepares every check of its table, and it moves rows through arrays and
- * executor nodes. Where a table does nothing but hold its rows, they go straight to its storage: rows to
- * insert in bulk, as COPY does, and one that is updated as the server updates its catalogs. Triggers,
- * rules, checks, foreign keys, children, generated columns, defaults, index expressions, row security, or
- * another storage leave the table to a statement, which is every caller's other way. So does another
- * extension that wants to see who writes what.
+ * A statement parses, plans, and prepares every check of its table, and it moves rows through
+ * arrays and executor nodes. Where a table does nothing but hold its rows, they go straight to its
+ * storage: rows to insert in bulk, as COPY does, and one that is updated as the server updates its
+ * catalogs. Triggers, rules, checks, foreign keys, children, generated columns, defaults, index
+ * expressions, row security, or another storage leave the table to a statement, which is every
+ * caller's other way. So does another extension that wants to see who writes what.
  *
- * The current role must be allowed to write. What remains to the table's owner are the operator classes of
- * its indexes, so their entries are made as the owner, behind the gate.
+ * The current role must be allowed to write. What remains to the table's owner are the operator
+ * classes of its indexes, so their entries are made as the owner, behind the gate.
  *
- * What is opened lives in the current memory context. It is closed in the (sub)transaction that opened it,
- * or ends with it.
+ * What is opened lives in the current memory context. It is closed in the (sub)transaction that
+ * opened it, or ends with it.
  */
 #include "store/store.h"
 
@@ -70,7 +71,7 @@ struct MakoTableWrite
 	MemoryContext row_context;	/* they live here; reset when they are inserted */
 };
 
-/* ---- what may be done -------------------------------------------------------------------------------------------------------- */
+/* ---- what may be done ----------------------------------------------------------------------- */
 
 /* Returns true if this name is among those. */
 static bool
@@ -83,9 +84,10 @@ is_among(const char *name, const char *const *names, int count)
 }
 
 /*
- * Returns true if the table has no check but the store's own, which mako_store_is_whole() knows by their
- * definitions. What we write keeps those by construction: they are about what does not change, about
- * numbers that are not negative, and about the syntax of workflow ids, which are registered ones.
+ * Returns true if the table has no check but the store's own, which mako_store_is_whole() knows by
+ * their definitions. What we write keeps those by construction: they are about what does not
+ * change, about numbers that are not negative, and about the syntax of workflow ids, which are
+ * registered ones.
  */
 static bool
 has_own_checks_only(const TupleConstr *constraints)
@@ -101,7 +103,10 @@ has_own_checks_only(const TupleConstr *constraints)
 	return true;
 }
 
-/* Returns true if no trigger fires but the store's own, which let us pass; mako_store_is_whole() knows those, too. */
+/*
+ * Returns true if no trigger fires but the store's own, which let us pass; mako_store_is_whole()
+ * knows those, too.
+ */
 static bool
 has_own_triggers_only(const TriggerDesc *triggers, CmdType command)
 {
@@ -112,7 +117,10 @@ has_own_triggers_only(const TriggerDesc *triggers, CmdType command)
 		const Trigger *trigger = &triggers->triggers[i];
 		bool		fires = command == CMD_INSERT ? TRIGGER_FOR_INSERT(trigger->tgtype) : TRIGGER_FOR_UPDATE(trigger->tgtype);
 
-		/* Who refers to our rows refers to their keys, which stay. What they refer to would have to be checked. */
+		/*
+		 * Who refers to our rows refers to their keys, which stay. What they refer to would have
+		 * to be checked.
+		 */
 		if (fires && RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_PK && !is_among(trigger->tgname, own, lengthof(own)))
 			return false;
 	}
@@ -160,9 +168,12 @@ find_columns(MakoTableWrite *target, const char *const *columns, int count)
 		target->attributes[i] = mako_door_column(target->relation, columns[i]);
 }
 
-/* ---- indexes ---------------------------------------------------------------------------------------------------------------- */
+/* ---- indexes -------------------------------------------------------------------------------- */
 
-/* Returns true if entries of an index are columns alone, of every row; a statement evaluates anything else, and checks exclusions. */
+/*
+ * Returns true if entries of an index are columns alone, of every row; a statement evaluates
+ * anything else, and checks exclusions.
+ */
 static bool
 is_plain_index(Relation index)
 {
@@ -214,9 +225,12 @@ insert_index_entries(MakoTableWrite *target, TupleTableSlot *slot, bool is_updat
 	}
 }
 
-/* ---- inserting -------------------------------------------------------------------------------------------------------------- */
+/* ---- inserting ------------------------------------------------------------------------------ */
 
-/* Prepares a row of nulls; false when a column that is not written has a default or cannot be null. */
+/*
+ * Prepares a row of nulls; false when a column that is not written has a default or cannot be
+ * null.
+ */
 static bool
 prepare_row(MakoTableWrite *target)
 {
@@ -260,7 +274,10 @@ insert_rows(MakoTableWrite *target)
 	target->bytes = 0;
 }
 
-/* Inserts a row, now or before the table is closed; the values are those of the columns, and none is null. */
+/*
+ * Inserts a row, now or before the table is closed; the values are those of the columns, and none
+ * is null.
+ */
 void
 mako_table_write_insert(MakoTableWrite *target, const Datum *values)
 {
@@ -279,11 +296,12 @@ mako_table_write_insert(MakoTableWrite *target, const Datum *values)
 		insert_rows(target);
 }
 
-/* ---- updating --------------------------------------------------------------------------------------------------------------- */
+/* ---- updating ------------------------------------------------------------------------------- */
 
 /*
- * Sets the column in the row at tid, which this transaction has locked; false when there is no such row or not any more, because the
- * transaction has updated it since. Where the row is now, *tid tells.
+ * Sets the column in the row at tid, which this transaction has locked; false when there is no
+ * such row or not any more, because the transaction has updated it since. Where the row is now,
+ * *tid tells.
  */
 bool
 mako_table_write_update(MakoTableWrite *target, ItemPointer tid, Datum value)
@@ -314,7 +332,7 @@ mako_table_write_update(MakoTableWrite *target, ItemPointer tid, Datum value)
 	return true;
 }
 
-/* ---- the table -------------------------------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------ */
 
 /*
  * Returns true if one of the columns is in an index. Then an update would need entries, and
@@ -333,8 +351,9 @@ is_indexed(const MakoTableWrite *target)
 }
 
 /*
- * Opens a table of the store to insert rows or to update a column with the rights of the current role; NULL where a statement must do
- * it. The caller has seen to it that the role may read what a statement would read.
+ * Opens a table of the store to insert rows or to update a column with the rights of the current
+ * role; NULL where a statement must do it. The caller has seen to it that the role may read what a
+ * statement would read.
  */
 MakoTableWrite *
 mako_table_write_open(const char *table, CmdType command, const char *const *columns, int count)
@@ -362,7 +381,9 @@ mako_table_write_open(const char *table, CmdType command, const char *const *col
 	return target;
 }
 
-/* Inserts what waits, and closes the table; what was written can be seen from the next command on. */
+/*
+ * Inserts what waits, and closes the table; what was written can be seen from the next command on.
+ */
 void
 mako_table_write_close(MakoTableWrite *target)
 {

@@ -2,11 +2,13 @@
  * triggers.c
  *	  What the store's tables guarantee, whichever role writes to them: the triggers.
  *
- * A statement-level trigger on mako.event checks a whole INSERT or COPY at once from its transition table: per stream, sequence
- * numbers continue at the head's version, and the workflow is the head's. Then it advances the heads. Like referential integrity,
- * it reads and writes the heads as the table's owner, so that a writer needs INSERT on mako.event only.
+ * A statement-level trigger on mako.event checks a whole INSERT or COPY at once from its
+ * transition table: per stream, sequence numbers continue at the head's version, and the workflow
+ * is the head's. Then it advances the heads. Like referential integrity, it reads and writes the
+ * heads as the table's owner, so that a writer needs INSERT on mako.event only.
  *
- * Everything else that the tables refuse, mako_guard() refuses, unless one of our own statements is being executed.
+ * Everything else that the tables refuse, mako_guard() refuses, unless one of our own statements
+ * is being executed.
  */
 #include "store/store.h"
 
@@ -41,8 +43,9 @@
 #include "utils/tuplestore.h"
 
 /*
- * Heads that one statement locks and advances. One head alone, the everyday case, has statements whose plan can be kept; for many,
- * the range lets the planner read a dense chunk in one index scan.
+ * Heads that one statement locks and advances. One head alone, the everyday case, has statements
+ * whose plan can be kept; for many, the range lets the planner read a dense chunk in one index
+ * scan.
  */
 #define HEADS_AT_ONCE 1000
 
@@ -89,7 +92,10 @@ static bool writing = false;
 /* How often this session has advanced heads. */
 static uint64 advances = 0;
 
-/* A head that this session has locked for the current INSERT, together with its version: the trigger need not do it again. */
+/*
+ * A head that this session has locked for the current INSERT, together with its version: the
+ * trigger need not do it again.
+ */
 static const MakoHead *held = NULL;
 
 /* A number that changes whenever this session advances heads. */
@@ -99,9 +105,12 @@ mako_store_advances(void)
 	return advances;
 }
 
-/* ---- the guards ------------------------------------------------------------------------------------------------------------- */
+/* ---- the guards ----------------------------------------------------------------------------- */
 
-/* Inserts events of a stream whose version and head are locked; returns how many. The trigger checks them against this head. */
+/*
+ * Inserts events of a stream whose version and head are locked; returns how many. The trigger
+ * checks them against this head.
+ */
 uint64
 mako_store_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoHead *head)
 {
@@ -170,8 +179,8 @@ raise_no_trigger(const char *function)
 }
 
 /*
- * The trigger after INSERT on a table of the store, with its transition table. On another table it would let that table's owner
- * advance heads.
+ * The trigger after INSERT on a table of the store, with its transition table. On another table it
+ * would let that table's owner advance heads.
  */
 static TriggerData *
 insert_trigger(FunctionCallInfo fcinfo, const char *function, const char *table)
@@ -191,7 +200,10 @@ MAKO_FUNCTION(mako_guard);
 MAKO_FUNCTION(mako_stream_inserted);
 MAKO_FUNCTION(mako_event_inserted);
 
-/* Refuses a change that only this extension may make; the trigger's arguments are detail and hint. With a third one it is refused to all. */
+/*
+ * Refuses a change that only this extension may make; the trigger's arguments are detail and hint.
+ * With a third one it is refused to all.
+ */
 Datum
 mako_guard(PG_FUNCTION_ARGS)
 {
@@ -219,9 +231,12 @@ mako_guard(PG_FUNCTION_ARGS)
 	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple);
 }
 
-/* ---- new rows --------------------------------------------------------------------------------------------------------------- */
+/* ---- new rows ------------------------------------------------------------------------------- */
 
-/* A new row: of mako.stream (number is its version) or of mako.event (number is its sequence number). */
+/*
+ * A new row: of mako.stream (number is its version) or of mako.event (number is its sequence
+ * number).
+ */
 typedef struct NewRow
 {
 	int64		stream_no;
@@ -288,7 +303,10 @@ versions_of(const NewRow *rows, int64 count)
 	return versions;
 }
 
-/* After INSERT on mako.stream: new heads start at version 0, under a version that takes new processes. */
+/*
+ * After INSERT on mako.stream: new heads start at version 0, under a version that takes new
+ * processes.
+ */
 Datum
 mako_stream_inserted(PG_FUNCTION_ARGS)
 {
@@ -354,7 +372,10 @@ owner_of_heads(void)
 	return mako_door_open_tables(mako_door_tables_in("mako.stream"));
 }
 
-/* Raises that a stream runs under another workflow than a writer or reader believes; detail says what that one is. */
+/*
+ * Raises that a stream runs under another workflow than a writer or reader believes; detail says
+ * what that one is.
+ */
 void
 mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id, const char *detail)
 {
@@ -374,8 +395,9 @@ mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workf
 }
 
 /*
- * Returns true if a role may know what is in the heads, which are read for it as their owner. Otherwise errors tell nothing but what it has written itself,
- * as those of foreign keys do. InvalidOid is one that has found the current head with its own rights.
+ * Returns true if a role may know what is in the heads, which are read for it as their owner.
+ * Otherwise errors tell nothing but what it has written itself, as those of foreign keys do.
+ * InvalidOid is one that has found the current head with its own rights.
  */
 static bool
 may_know_heads(Oid role)
@@ -418,7 +440,10 @@ raise_not_next(const NewRow *row, const char *stream_id, int64 expected, Oid rol
 			 errhint("Sequence numbers are 1, 2, 3 ... in every stream, without gap.")));
 }
 
-/* Raises unless new events continue their stream under the workflow that it runs under; the role is who inserts them. */
+/*
+ * Raises unless new events continue their stream under the workflow that it runs under; the role
+ * is who inserts them.
+ */
 static void
 check_new_events(const NewEvents *events, const char *stream_id, const char *workflow_id, int64 version, Oid role)
 {
@@ -433,7 +458,10 @@ check_new_events(const NewEvents *events, const char *stream_id, const char *wor
 	}
 }
 
-/* One bigint of some streams' events as a statement's parameter: bigint[], or bigint when there is one stream. */
+/*
+ * One bigint of some streams' events as a statement's parameter: bigint[], or bigint when there is
+ * one stream.
+ */
 static Datum
 bigint_parameter(const NewEvents *events, int count, bool last_number)
 {
@@ -446,7 +474,10 @@ bigint_parameter(const NewEvents *events, int count, bool last_number)
 	return PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* Locks the heads of some streams, and checks their events; where there is one, tells where its head is. */
+/*
+ * Locks the heads of some streams, and checks their events; where there is one, tells where its
+ * head is.
+ */
 static void
 check_heads(const NewEvents *events, int count, Datum *values, ItemPointer tid, Oid role)
 {
@@ -512,7 +543,10 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 		MakoGate	gate = mako_gate_enter_table(trigger->tg_relation->rd_rel->relowner);
 		MakoConnection connection = mako_sql_connect_own();
 
-		/* The locks come before those of the heads, the refusal after: a writer whose stream has moved shall hear that. */
+		/*
+		 * The locks come before those of the heads, the refusal after: a writer whose stream has
+		 * moved shall hear that.
+		 */
 		foreach(cell, versions)
 			mako_fence_lock(lfirst(cell));
 		qsort(rows, count, sizeof(NewRow), compare_new_events);
@@ -546,8 +580,8 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 MAKO_FUNCTION(mako_snapshot_saved);
 
 /*
- * Before a periodic snapshot is written: not under a retired version. Of a workflow without apply it is the state, so it could bring a
- * finished process back to life.
+ * Before a periodic snapshot is written: not under a retired version. Of a workflow without apply
+ * it is the state, so it could bring a finished process back to life.
  */
 Datum
 mako_snapshot_saved(PG_FUNCTION_ARGS)

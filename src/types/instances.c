@@ -1,16 +1,21 @@
 /*
  * instances.c
- *	  Instances of a type definition: values that it allows, so many and so different that code that handles them has seen all forms.
+ *	  Instances of a type definition: values that it allows, so many and so different that code
+ *	  that handles them has seen all forms.
  *
- * Among them are every variant of a discriminator, every value of an enum, each optional property there and missing, null where it is
- * allowed, numbers at the ends of their ranges, arrays and maps with one element and with none. Properties vary one at a time, so that the
- * number of instances is the sum of what varies, not its product. The same definition gives the same instances in the same order.
+ * Among them are every variant of a discriminator, every value of an enum, each optional property
+ * there and missing, null where it is allowed, numbers at the ends of their ranges, arrays and
+ * maps with one element and with none. Properties vary one at a time, so that the number of
+ * instances is the sum of what varies, not its product. The same definition gives the same
+ * instances in the same order.
  *
- * A definition may refer to itself. Where it does, the smallest value stands in for what would begin again; a schema without a finite
- * value has no instance. Values are trees that share their parts; everything lives in the current memory context.
+ * A definition may refer to itself. Where it does, the smallest value stands in for what would
+ * begin again; a schema without a finite value has no instance. Values are trees that share their
+ * parts; everything lives in the current memory context.
  *
- * However large a definition is, time and memory are bounded: a schema makes its next sample when one of its users asks for it, and there
- * are limits to the number of instances, to the size of each and of all, and to what is made on the way.
+ * However large a definition is, time and memory are bounded: a schema makes its next sample when
+ * one of its users asks for it, and there are limits to the number of instances, to the size of
+ * each and of all, and to what is made on the way.
  */
 #include "types/type_definition.h"
 
@@ -20,16 +25,23 @@
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 
-/* The size of one instance, and of all: JSON values in it, where so many bytes of a text or key are another one. */
+/*
+ * The size of one instance, and of all: JSON values in it, where so many bytes of a text or key
+ * are another one.
+ */
 #define SIZE_LIMIT 10000
 #define SIZE_LIMIT_OF_ALL 1000000
 #define BYTES_PER_VALUE 100
 #define NO_VALUE (SIZE_LIMIT + 1)
 
-/* Samples of all schemas and keys of their objects, after which a schema makes one sample at most. */
+/*
+ * Samples of all schemas and keys of their objects, after which a schema makes one sample at most.
+ */
 #define WORK_LIMIT 500000
 
-/* Passes over the schemas to find their smallest values; more than one only because of recursion. */
+/*
+ * Passes over the schemas to find their smallest values; more than one only because of recursion.
+ */
 #define MOST_PASSES 100
 
 /* A value of a schema. */
@@ -115,7 +127,7 @@ key_size(const Member *member)
 	return text_size(member->length) - 1;
 }
 
-/* ---- the smallest value ----------------------------------------------------------------------------------------------------- */
+/* ---- the smallest value --------------------------------------------------------------------- */
 
 /* The variant with the smallest value; NULL where none has one. */
 static const Member *
@@ -168,7 +180,10 @@ smallest_size(Generator *generator, const Schema *schema)
 	}
 }
 
-/* Finds the sizes of all smallest values: they only become smaller, until nothing changes or it takes too long. */
+/*
+ * Finds the sizes of all smallest values: they only become smaller, until nothing changes or it
+ * takes too long.
+ */
 static void
 find_smallest(Generator *generator)
 {
@@ -191,7 +206,7 @@ find_smallest(Generator *generator)
 	}
 }
 
-/* ---- values ----------------------------------------------------------------------------------------------------------------- */
+/* ---- values --------------------------------------------------------------------------------- */
 
 static JsonbValue
 string_value(const char *text, int length)
@@ -352,7 +367,7 @@ smallest_sample(Generator *generator, const Schema *schema)
 	return known->smallest;
 }
 
-/* ---- samples ---------------------------------------------------------------------------------------------------------------- */
+/* ---- samples -------------------------------------------------------------------------------- */
 
 static Sample *sample_at(Generator *generator, const Schema *schema, int number);
 
@@ -427,7 +442,8 @@ any_samples(void)
 }
 
 /*
- * The next functions add the next sample of a schema, unless it is too large, and return false where that was the last one.
+ * The next functions add the next sample of a schema, unless it is too large, and return false
+ * where that was the last one.
  */
 
 /* An array or a map: with an ordinary element, empty, then with elements of every other kind. */
@@ -491,8 +507,9 @@ add_variation(Generator *generator, Known *known, int property, Sample *sample)
 }
 
 /*
- * Chooses an ordinary sample for each property, or where they are too large together a small one for those that must be there: then the
- * ordinary ones have their turn one at a time. False where a required one has none.
+ * Chooses an ordinary sample for each property, or where they are too large together a small one
+ * for those that must be there: then the ordinary ones have their turn one at a time. False where
+ * a required one has none.
  */
 static bool
 choose_ordinary(Generator *generator, Known *known)
@@ -515,7 +532,10 @@ choose_ordinary(Generator *generator, Known *known)
 	return true;
 }
 
-/* Adds an object with what must be there only, unless that is the one with everything, or with one property that is missing. */
+/*
+ * Adds an object with what must be there only, unless that is the one with everything, or with one
+ * property that is missing.
+ */
 static void
 add_required(Generator *generator, Known *known)
 {
@@ -533,7 +553,10 @@ add_required(Generator *generator, Known *known)
 	pfree(properties);
 }
 
-/* Adds an object with the next sample of some property: all their second ones, then the third. False where there is none any more. */
+/*
+ * Adds an object with the next sample of some property: all their second ones, then the third.
+ * False where there is none any more.
+ */
 static bool
 add_other(Generator *generator, Known *known)
 {
@@ -559,7 +582,10 @@ add_other(Generator *generator, Known *known)
 	}
 }
 
-/* An object: with everything, with what must be there, and with one property at a time that is missing or another one. */
+/*
+ * An object: with everything, with what must be there, and with one property at a time that is
+ * missing or another one.
+ */
 static bool
 grow_object(Generator *generator, Known *known)
 {
@@ -672,8 +698,8 @@ grow(Generator *generator, Known *known)
 }
 
 /*
- * Returns a sample of a schema by its number, NULL where there are not so many. While one is being made, the smallest value stands in for
- * the schema.
+ * Returns a sample of a schema by its number, NULL where there are not so many. While one is being
+ * made, the smallest value stands in for the schema.
  */
 static Sample *
 sample_at(Generator *generator, const Schema *schema, int number)
@@ -724,8 +750,8 @@ name_variant(const Schema *schema, const JsonbValue *value, MakoInstance *instan
 }
 
 /*
- * Instances of a definition, as a list of MakoInstance; so many at most, and fewer where they are large. Those of a variant stand
- * together. None where the definition allows no finite value.
+ * Instances of a definition, as a list of MakoInstance; so many at most, and fewer where they are
+ * large. Those of a variant stand together. None where the definition allows no finite value.
  */
 List *
 mako_instances_generate(const MakoTypeDefinition *definition, int limit)

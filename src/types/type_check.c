@@ -1,6 +1,7 @@
 /*
  * type_check.c
- *	  JSON Type Definition (RFC 8927): checks a value, and reports every error with its path in value and definition. Pure.
+ *	  JSON Type Definition (RFC 8927): checks a value, and reports every error with its path in
+ *	  value and definition. Pure.
  *
  * Paths are linked frames on the C stack: they cost nothing until an error needs them.
  */
@@ -19,7 +20,10 @@ typedef struct Check
 	bool		valid;
 } Check;
 
-/* Reports an error at a keyword of the schema (NULL: the schema itself); false when no more is wanted. */
+/*
+ * Reports an error at a keyword of the schema (NULL: the schema itself); false when no more is
+ * wanted.
+ */
 static bool
 report_error(Check *check, const MakoPath *instance_path, const MakoPath *schema_path, const char *keyword)
 {
@@ -147,7 +151,10 @@ scalar_fits(const Schema *schema, const JsonbValue *value)
 static bool check_value(Check *check, const Schema *schema, const JsonbValue *value, const MakoPath *instance_path,
 						const MakoPath *schema_path);
 
-/* Checks an object against the properties form; a tag is a key that belongs to the discriminator above. */
+/*
+ * Checks an object against the properties form; a tag is a key that belongs to the discriminator
+ * above.
+ */
 static bool
 check_properties(Check *check, const Schema *schema, JsonbContainer *object, const Member *tag,
 				 const MakoPath *instance_path, const MakoPath *schema_path)
@@ -211,7 +218,10 @@ check_variant(Check *check, const Schema *schema, const Member *variant, JsonbCo
 	return check_properties(check, variant->schema, object, &schema->name, instance_path, &schema_at);
 }
 
-/* Finds the variant that an object's tag names; reports an error and returns NULL when there is none. */
+/*
+ * Finds the variant that an object's tag names; reports an error and returns NULL when there is
+ * none.
+ */
 static const Member *
 find_variant(Check *check, const Schema *schema, const JsonbValue *value, const MakoPath *instance_path,
 			 const MakoPath *schema_path)
@@ -324,7 +334,9 @@ check_value(Check *check, const Schema *schema, const JsonbValue *value, const M
 	return true;
 }
 
-/* Checks a value; with a callback, which is told every error, otherwise only until the first one. */
+/*
+ * Checks a value; with a callback, which is told every error, otherwise only until the first one.
+ */
 bool
 mako_type_definition_check(const MakoTypeDefinition *definition, const Jsonb *document, MakoTypeErrorCallback report,
 						   void *argument)
@@ -352,8 +364,9 @@ variant_has_event_type(const Member *variant, const text *event_type)
 }
 
 /*
- * Checks the payload of an event. Where the definition is a discriminator, the variant must belong to the event type if its metadata
- * says so; and where the payload has no tag, the event type takes its place.
+ * Checks the payload of an event. Where the definition is a discriminator, the variant must belong
+ * to the event type if its metadata says so; and where the payload has no tag, the event type
+ * takes its place.
  */
 static void
 check_event(Check *check, const MakoTypeDefinition *definition, const text *event_type, const Jsonb *payload)

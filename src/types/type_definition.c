@@ -1,9 +1,11 @@
 /*
  * type_definition.c
- *	  JSON Type Definition (RFC 8927): from a JSON document to a tree that type_check.c checks values against. Pure.
+ *	  JSON Type Definition (RFC 8927): from a JSON document to a tree that type_check.c checks
+ *	  values against. Pure.
  *
- * The members of a schema are sorted as the keys of a jsonb object are, by length and then by bytes, so that checking an object is one
- * walk over both, side by side, without a lookup. The tree shares nothing with the document and lives in the current memory context.
+ * The members of a schema are sorted as the keys of a jsonb object are, by length and then by
+ * bytes, so that checking an object is one walk over both, side by side, without a lookup. The
+ * tree shares nothing with the document and lives in the current memory context.
  */
 #include "types/type_definition.h"
 
@@ -66,7 +68,10 @@ make_member(const char *name, int length)
 	return member;
 }
 
-/* Compiles an object of schemas, such as properties or mapping, and adds its members to an array with room for them. */
+/*
+ * Compiles an object of schemas, such as properties or mapping, and adds its members to an array
+ * with room for them.
+ */
 static int
 compile_members(Compiler *compiler, const JsonbValue *source, const char *keyword, const MakoPath *path, bool required,
 				Member **members, int count)
@@ -243,7 +248,9 @@ compile_metadata(Schema *schema, const JsonbValue *source, const MakoPath *path)
 		raise_malformed(path, "metadata", "It is not an object.");
 	if (getKeyJsonValueFromContainer(source->val.binary.data, "event_type", strlen("event_type"), &value) == NULL)
 		return;
-	/* What metadata holds is for its author to say: another event_type than a string is not ours. */
+	/*
+	 * What metadata holds is for its author to say: another event_type than a string is not ours.
+	 */
 	if (value.type == jbvString)
 		schema->event_type = cstring_to_text_with_len(value.val.string.val, value.val.string.len);
 }
@@ -304,7 +311,10 @@ compile_keyword(Compiler *compiler, Schema *schema, int keyword, const char *nam
 	}
 }
 
-/* Compiles an object into a schema that is there already, so that definitions can refer to each other. */
+/*
+ * Compiles an object into a schema that is there already, so that definitions can refer to each
+ * other.
+ */
 static void
 compile_into(Compiler *compiler, Schema *schema, const JsonbValue *source, const MakoPath *path)
 {
@@ -390,7 +400,10 @@ compile_definitions(Compiler *compiler, const JsonbValue *source)
 		compile_into(compiler, compiler->definitions[i].schema, &schema, &at);
 	}
 
-	/* A ref that leads back to itself without a value in between describes nothing. No walk passes where an earlier one was. */
+	/*
+	 * A ref that leads back to itself without a value in between describes nothing. No walk passes
+	 * where an earlier one was.
+	 */
 	for (int i = 0; i < compiler->count; i++)
 	{
 		Schema	   *target = compiler->definitions[i].schema;
@@ -407,7 +420,10 @@ compile_definitions(Compiler *compiler, const JsonbValue *source)
 	}
 }
 
-/* Compiles a definition, in the current memory context; error 22032 with the path of what is wrong. */
+/*
+ * Compiles a definition, in the current memory context; error 22032 with the path of what is
+ * wrong.
+ */
 MakoTypeDefinition *
 mako_type_definition_compile(const Jsonb *source)
 {

@@ -73,7 +73,7 @@ struct MakoTypeDefinition
 	Schema	   *root;
 };
 
-/* ---- walking jsonb, whose keys are sorted by length and then by bytes -------------------------------------------------------- */
+/* ---- walking jsonb, whose keys are sorted by length and then by bytes ----------------------- */
 
 /* A walk over consecutive children of a container. */
 typedef struct Children

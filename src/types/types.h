@@ -7,14 +7,15 @@
  *	  validate.c         the same as SQL functions
  *	  instances.c        values that a definition allows
  *
- * A compiled definition lives in the context in which it was compiled. Paths are frames on the C stack, valid during the call.
+ * A compiled definition lives in the context in which it was compiled. Paths are frames on the C
+ * stack, valid during the call.
  */
 #ifndef MAKO_TYPES_H
 #define MAKO_TYPES_H
 
 #include "util/util.h"
 
-/* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ------------------------------------------- */
+/* ---- type_definition.c, type_check.c: JSON Type Definition (RFC 8927) ----------------------- */
 
 /* A step into a document or definition; frames on the C stack, linked upwards. NULL is the root. */
 typedef struct MakoPath
@@ -38,7 +39,7 @@ extern void mako_type_definition_require_event(const MakoTypeDefinition *definit
 extern char *mako_path_to_text(const MakoPath *path);
 extern char *mako_path_describe(const MakoPath *path);
 
-/* ---- instances.c: values that a type definition allows ---------------------------------------------------------- */
+/* ---- instances.c: values that a type definition allows -------------------------------------- */
 
 #define MAKO_INSTANCES 1000		/* of a definition, at most */
 

@@ -2,10 +2,12 @@
  * refusal.c
  *	  How a function refuses a stream: mako_reject(), mako_required() and null results.
  *
- * A refusal is an error like any other. Where a program runs natively, though, nothing needs to be cleaned up after it: then the
- * refusal is taken down, the program goes on with a null, and the fold looks for a refusal when it is through. That spares a long jump
- * and a subtransaction, which cost as much as folding some streams. Only the first refusal of a program counts, and whatever the
- * program still raises does not count beside it. What is taken down lives in the memory context of the evaluation, a stream's.
+ * A refusal is an error like any other. Where a program runs natively, though, nothing needs to be
+ * cleaned up after it: then the refusal is taken down, the program goes on with a null, and the
+ * fold looks for a refusal when it is through. That spares a long jump and a subtransaction, which
+ * cost as much as folding some streams. Only the first refusal of a program counts, and whatever
+ * the program still raises does not count beside it. What is taken down lives in the memory
+ * context of the evaluation, a stream's.
  */
 #include "util/util.h"
 

@@ -1,6 +1,7 @@
 /*
  * rowset.c
- *	  What functions have in common at their borders: arguments that must not be null, and rows as a result.
+ *	  What functions have in common at their borders: arguments that must not be null, and rows as
+ *	  a result.
  */
 #include "util/util.h"
 

@@ -24,9 +24,10 @@ void
 mako_settings_init(void)
 {
 	/*
-	 * A run keeps migrated states until there are enough of them to be written together, and where it reads events in heap order, those
-	 * of streams that are not complete yet. More memory means fewer, larger writes, fewer subtransactions and fewer streams that must be
-	 * looked up one by one; a state larger than this is still migrated.
+	 * A run keeps migrated states until there are enough of them to be written together, and where
+	 * it reads events in heap order, those of streams that are not complete yet. More memory means
+	 * fewer, larger writes, fewer subtransactions and fewer streams that must be looked up one by
+	 * one; a state larger than this is still migrated.
 	 */
 	DefineCustomIntVariable("mako_migration.max_memory",
 							"Memory that a migration may use for events that wait for others and states that wait to be written.",
@@ -46,9 +47,10 @@ mako_settings_init(void)
 							NULL, NULL, NULL);
 
 	/*
-	 * Plain SQL functions are inlined, and jsonb functions in them work on expanded values. Off, functions are called and jsonb is
-	 * serialized in every step: several times slower, with the same results, except that a called function evaluates arguments that it
-	 * does not use, which may be errors. To be switched off if a result is ever in doubt.
+	 * Plain SQL functions are inlined, and jsonb functions in them work on expanded values. Off,
+	 * functions are called and jsonb is serialized in every step: several times slower, with the
+	 * same results, except that a called function evaluates arguments that it does not use, which
+	 * may be errors. To be switched off if a result is ever in doubt.
 	 */
 	DefineCustomBoolVariable("mako_migration.native_evaluation",
 							 "Evaluates plain SQL functions without calling them, on expanded JSON values.",
@@ -58,7 +60,10 @@ mako_settings_init(void)
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 
-	/* For tests and measurements: statistics tell which order is faster, and both give the same result. */
+	/*
+	 * For tests and measurements: statistics tell which order is faster, and both give the same
+	 * result.
+	 */
 	DefineCustomEnumVariable("mako_migration.scan_order",
 							 "Order in which a migration reads events.",
 							 "\"heap\" is the order in which they lie, wherever that is possible; \"key\" looks up every stream.",
@@ -67,7 +72,10 @@ mako_settings_init(void)
 							 PGC_USERSET, GUC_NOT_IN_SAMPLE,
 							 NULL, NULL, NULL);
 
-	/* A user who waits for a migration in psql sees how far it is. All others look at mako_progress, which costs no messages. */
+	/*
+	 * A user who waits for a migration in psql sees how far it is. All others look at
+	 * mako_progress, which costs no messages.
+	 */
 	DefineCustomIntVariable("mako_migration.progress_interval",
 							"Time between notices of how far a migration has come; 0 for none.",
 							NULL,

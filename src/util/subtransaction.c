@@ -1,9 +1,11 @@
 /*
  * subtransaction.c
- *	  What may fail alone: a callback in a subtransaction, whose error is a value unless it concerns the whole run.
+ *	  What may fail alone: a callback in a subtransaction, whose error is a value unless it
+ *	  concerns the whole run.
  *
- * Which errors concern the whole run is told by their class, where the server has raised them: a function of a user may raise any class,
- * and so may a trigger or another server, but what they say is about the stream.
+ * Which errors concern the whole run is told by their class, where the server has raised them: a
+ * function of a user may raise any class, and so may a trigger or another server, but what they
+ * say is about the stream.
  */
 #include "util/util.h"
 
@@ -18,7 +20,10 @@ typedef struct Watch
 	ErrorData  *raised;			/* by the server: the last error that concerns the whole run; or NULL */
 } Watch;
 
-/* Returns true for the classes of errors that concern the whole run, rather than the current stream. */
+/*
+ * Returns true for the classes of errors that concern the whole run, rather than the current
+ * stream.
+ */
 static bool
 is_about_run(int sqlerrcode)
 {
@@ -35,9 +40,10 @@ is_about_run(int sqlerrcode)
 }
 
 /*
- * Returns true if the server itself has raised an error, and not a function that chose its code. Procedural languages have text domains of
- * their own, as this extension has. The domain is lost on the way from a parallel worker, and libraries that pass on the errors of another
- * server have none: those are known by the function in C.
+ * Returns true if the server itself has raised an error, and not a function that chose its code.
+ * Procedural languages have text domains of their own, as this extension has. The domain is lost
+ * on the way from a parallel worker, and libraries that pass on the errors of another server have
+ * none: those are known by the function in C.
  */
 static bool
 is_of_server(const ErrorData *error)
@@ -52,7 +58,10 @@ is_of_server(const ErrorData *error)
 	return true;
 }
 
-/* Returns true if the error that is being raised is the server's own; for callbacks that give an error its context, with memory to use. */
+/*
+ * Returns true if the error that is being raised is the server's own; for callbacks that give an
+ * error its context, with memory to use.
+ */
 bool
 mako_subtransaction_is_servers_error(MemoryContext context)
 {
@@ -65,7 +74,10 @@ mako_subtransaction_is_servers_error(MemoryContext context)
 	return is_servers;
 }
 
-/* Notes what the server raises, before a language can wrap it. Called for every message, as those are that give an error its context. */
+/*
+ * Notes what the server raises, before a language can wrap it. Called for every message, as those
+ * are that give an error its context.
+ */
 static void
 note_error(void *argument)
 {
@@ -83,8 +95,9 @@ note_error(void *argument)
 }
 
 /*
- * Returns the code of an error that concerns the whole run, 0 for any other. PL/Perl, PL/Python and PL/Tcl raise an error of a statement
- * inside of a function again as their own, which quotes it.
+ * Returns the code of an error that concerns the whole run, 0 for any other. PL/Perl, PL/Python
+ * and PL/Tcl raise an error of a statement inside of a function again as their own, which quotes
+ * it.
  */
 static int
 fatal_code(const ErrorData *error, const Watch *watch)

@@ -8,15 +8,16 @@
  *	  workflow_id.c     ids: a name and a format version
  *	  refusal.c         how a function refuses a stream, raised or not
  *
- * A row set lives in the context in which it was begun, and its rows in that of the query. The error that a subtransaction returns is
- * in the caller's context. The texts of a refusal live in the memory of the stream that is refused.
+ * A row set lives in the context in which it was begun, and its rows in that of the query. The
+ * error that a subtransaction returns is in the caller's context. The texts of a refusal live in
+ * the memory of the stream that is refused.
  */
 #ifndef MAKO_UTIL_H
 #define MAKO_UTIL_H
 
 #include "mako_migration.h"
 
-/* ---- settings.c ------------------------------------------------------------------------------------------------- */
+/* ---- settings.c ----------------------------------------------------------------------------- */
 
 extern void mako_settings_init(void);
 extern int	mako_max_memory;	/* kB for events that wait for others and states that wait to be written */
@@ -33,7 +34,7 @@ typedef enum MakoScanOrder
 	MAKO_SCAN_KEY,
 } MakoScanOrder;
 
-/* ---- rowset.c: arguments and results of functions --------------------------------------------------------------- */
+/* ---- rowset.c: arguments and results of functions ------------------------------------------- */
 
 typedef struct MakoRowSet MakoRowSet;
 
@@ -43,16 +44,17 @@ extern MakoRowSet *mako_rowset_begin(FunctionCallInfo fcinfo);
 extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
 extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls);
 
-/* ---- subtransaction.c: what may fail alone ---------------------------------------------------------------------- */
+/* ---- subtransaction.c: what may fail alone -------------------------------------------------- */
 
 /*
- * Runs callback(argument) in a subtransaction. Returns NULL when it succeeded, else the error, in the current context, after
- * everything it did is rolled back. Errors that concern the whole run are raised again.
+ * Runs callback(argument) in a subtransaction. Returns NULL when it succeeded, else the error, in
+ * the current context, after everything it did is rolled back. Errors that concern the whole run
+ * are raised again.
  */
 extern ErrorData *mako_subtransaction_run(void (*callback) (void *argument), void *argument);
 extern bool mako_subtransaction_is_servers_error(MemoryContext context);
 
-/* ---- refusal.c: how a function refuses a stream ----------------------------------------------------------------- */
+/* ---- refusal.c: how a function refuses a stream --------------------------------------------- */
 
 /* A refusal that was taken down instead of raised; its texts live in the stream's memory. */
 typedef struct MakoRefusal
@@ -63,8 +65,8 @@ typedef struct MakoRefusal
 } MakoRefusal;
 
 /*
- * Where the refusals of a program go: the context of its calls that may refuse. Not a global variable, because programs can call others,
- * and errors can end those.
+ * Where the refusals of a program go: the context of its calls that may refuse. Not a global
+ * variable, because programs can call others, and errors can end those.
  */
 typedef struct MakoRefusalSink
 {
@@ -79,7 +81,7 @@ extern Datum mako_reject_in_program(PG_FUNCTION_ARGS);
 extern Datum mako_required(PG_FUNCTION_ARGS);
 extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 
-/* ---- workflow_id.c: parsing and checking ids -------------------------------------------------------------------- */
+/* ---- workflow_id.c: parsing and checking ids ------------------------------------------------ */
 
 extern char *mako_workflow_id_at(const char *workflow_id, const char *format_version);
 extern const char *mako_workflow_id_version(const char *workflow_id);

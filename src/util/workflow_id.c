@@ -1,6 +1,7 @@
 /*
  * workflow_id.c
- *	  Parsing and checking format versions (FV2025-10-01) and workflow ids (name@FV2025-10-01). Pure: text in, verdict out.
+ *	  Parsing and checking format versions (FV2025-10-01) and workflow ids (name@FV2025-10-01).
+ *	  Pure: text in, verdict out.
  */
 #include "util/util.h"
 
@@ -58,7 +59,10 @@ is_space_or_control(const char *c)
 		code == 0x2029 || code == 0x202f || code == 0x205f || code == 0x3000;
 }
 
-/* Says what is wrong with a workflow id, or returns NULL. The name may hold any characters that cannot be mistaken for layout. */
+/*
+ * Says what is wrong with a workflow id, or returns NULL. The name may hold any characters that
+ * cannot be mistaken for layout.
+ */
 static const char *
 workflow_id_fault(const char *value, int length)
 {
