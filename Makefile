@@ -1,6 +1,7 @@
 EXTENSION = mako_migration
 MODULE_big = mako_migration
 DATA = $(wildcard sql/mako_migration--*.sql)
+DOCS = $(wildcard doc/*.md)
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
@@ -16,5 +17,8 @@ PG_CFLAGS = -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-missing
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# A folder of its own: all extensions share the one that PGXS takes, and our pages have names such as speed.md.
+docmoduledir := extension/$(EXTENSION)
 
 $(OBJS): $(wildcard src/*.h src/*/*.h)

@@ -1,4 +1,4 @@
--- A tenant under the policies of the README who has more privileges than he needs, and tries what
+-- A tenant under the policies of doc/engine.md who has more privileges than he needs, and tries what
 -- tenants.sql does not: calls that are about a whole workflow, heads of his own making, statements
 -- about everything. Nothing of another tenant is told or changed. Runs in an empty database.
 
@@ -8,7 +8,7 @@ CREATE EXTENSION pgtap;
 \ir include/helpers.sql
 SET client_min_messages = error;
 
--- The policies of the README.
+-- The policies of doc/engine.md.
 ALTER TABLE mako.stream ENABLE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON mako.stream USING (tenant_id = current_setting('app.tenant')::uuid);
 ALTER TABLE mako.registry ENABLE ROW LEVEL SECURITY;
