@@ -1,6 +1,9 @@
 EXTENSION = mako_migration
 MODULE_big = mako_migration
-DATA = $(wildcard sql/mako_migration--*.sql)
+DATA = $(sort $(wildcard sql/mako_migration--*.sql) $(SCRIPT))
+
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/mako_migration.control)
+SCRIPT = sql/mako_migration--$(EXTVERSION).sql
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
@@ -18,3 +21,13 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 $(OBJS): $(wildcard src/*.h src/*/*.h)
+
+# The install script is checked in, and made of parts. It is written only if it differs: after a clone,
+# the ages of files say nothing, and without a change to a part neither bash nor awk is needed.
+all: $(srcdir)/$(SCRIPT)
+
+$(srcdir)/$(SCRIPT): $(srcdir)/sql/assemble $(wildcard $(srcdir)/src/*/*.sql)
+	@if command -v bash >/dev/null && command -v awk >/dev/null; then \
+	  script=`$(srcdir)/sql/assemble` || exit; \
+	  [ "$$script" = "`cat $@ 2>/dev/null`" ] || { echo "making $@"; printf '%s\n' "$$script" >$@; } \
+	else echo "no bash or no awk: $@ is taken as it is"; fi
