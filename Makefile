@@ -22,11 +22,12 @@ include $(PGXS)
 
 $(OBJS): $(wildcard src/*.h src/*/*.h)
 
-# The install script is checked in, and made of parts. It is written only if it differs: after a clone,
-# the ages of files say nothing, and without a change to a part neither bash nor awk is needed.
+# The install script is checked in, and made of parts. It is written only if it differs: after a
+# clone, the ages of files say nothing. Without a change to a part, neither bash nor awk is needed.
 all: $(srcdir)/$(SCRIPT)
 
-$(srcdir)/$(SCRIPT): $(srcdir)/sql/assemble $(wildcard $(srcdir)/src/*/*.sql)
+$(srcdir)/$(SCRIPT): $(srcdir)/sql/assemble $(srcdir)/sql/store_list.awk \
+    $(wildcard $(srcdir)/src/*/*.sql $(srcdir)/src/store/tables/*.sql)
 	@if command -v bash >/dev/null && command -v awk >/dev/null; then \
 	  script=`$(srcdir)/sql/assemble` || exit; \
 	  [ "$$script" = "`cat $@ 2>/dev/null`" ] || { echo "making $@"; printf '%s\n' "$$script" >$@; } \

@@ -1,8 +1,8 @@
--- Made by make, with sql/assemble, from src/*/*.sql. Edit those.
+-- Made by make, with sql/assemble, from src/*/*.sql and src/store/tables/*.sql. Edit those.
 \echo Use "CREATE EXTENSION mako_migration" to load this file. \quit
 
--- The SQL interface of mako_migration, a part for each room of src/README.md. Everything is created in
--- the schema of the extension. Bodies that run later name that schema: a session may have any
+-- The SQL interface of mako_migration, a part for each room of src/README.md. Everything is created
+-- in the schema of the extension. Bodies that run later name that schema: a session may have any
 -- search_path.
 
 -- =================================================================================================
@@ -262,20 +262,24 @@ COMMENT ON FUNCTION mako_guard() IS
 -- -------------------------------------------------------------------------------------------------
 -- What makes up a store, and what is wrong with it
 
+-- The rows are made from the DDL in src/store/tables, in this order: tables, views, keys, checks,
+-- foreign keys, then what ties the store to the extension and goes with it, which are checks that call
+-- its functions, and the triggers. Constraints stand one by one, so that each can be missed and made
+-- again. Constraints and triggers are written as pg_get_constraintdef() and pg_get_triggerdef() write
+-- them, white space apart, so that they can be compared.
 CREATE FUNCTION mako_store_object()
 RETURNS TABLE (ordinal integer, kind text, relation text, name text, definition text)
 LANGUAGE sql STABLE PARALLEL SAFE AS
 $store$
   SELECT o.*
-  -- A view with this option holds the row security of its tables for the role that asks. It came with 15.
+  -- A view with this option applies the row security of its tables to the role that asks. It came
+  -- with version 15.
   FROM (SELECT CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 150000
                     THEN 'WITH (security_invoker = true)' ELSE '' END AS invoker) AS v
   CROSS JOIN LATERAL (VALUES
-    -- A function, not a row: a dump of data alone must find empty tables.
     (1, 'function', 'layout_version', 'layout_version', $$
 CREATE FUNCTION mako.layout_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 COMMENT ON FUNCTION mako.layout_version() IS 'the layout version of this store; mako_create_store() upgrades an older one' $$),
-
     (2, 'table', 'stream', 'stream', $$
 CREATE TABLE mako.stream (
   stream_no    bigint GENERATED ALWAYS AS IDENTITY,
@@ -291,7 +295,6 @@ COMMENT ON COLUMN mako.stream.stream_id IS 'process/<tenant uuid>/<process uuid>
 COMMENT ON COLUMN mako.stream.process_id IS 'null for a stream that is no process';
 COMMENT ON COLUMN mako.stream.workflow_id IS 'what the stream runs under now; no index, so that repointing is a HOT update';
 COMMENT ON COLUMN mako.stream.version IS 'the last sequence number, 0 for a stream without events' $$),
-
     (3, 'table', 'event', 'event', $$
 CREATE TABLE mako.event (
   stream_no        bigint NOT NULL,
@@ -308,7 +311,6 @@ CREATE TABLE mako.event (
 );
 COMMENT ON TABLE mako.event IS 'events, append-only; numbered 1, 2, 3 ... per stream without gap';
 COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow the event was written under' $$),
-
     (4, 'table', 'snapshot', 'snapshot', $$
 CREATE TABLE mako.snapshot (
   stream_no             bigint NOT NULL,
@@ -323,7 +325,6 @@ CREATE TABLE mako.snapshot (
 COMMENT ON TABLE mako.snapshot IS 'states at a sequence number; those of a migration run are final, periodic ones are only a cache';
 COMMENT ON COLUMN mako.snapshot.run_id IS 'the migration run that wrote it; 0 for a periodic snapshot';
 COMMENT ON COLUMN mako.snapshot.reverted_by IS 'the run that undid the migration' $$),
-
     (5, 'table', 'repointed', 'repointed', $$
 CREATE TABLE mako.repointed (
   run_id           bigint NOT NULL,
@@ -334,7 +335,6 @@ CREATE TABLE mako.repointed (
 COMMENT ON TABLE mako.repointed IS
 'streams that a run moved without a snapshot of their last event: those without events, and identity migrations without apply';
 COMMENT ON COLUMN mako.repointed.reverted_by IS 'the run that undid the migration' $$),
-
     (6, 'table', 'registry', 'registry', $$
 CREATE TABLE mako.registry (
   tenant_id   uuid NOT NULL,
@@ -343,7 +343,6 @@ CREATE TABLE mako.registry (
   expires_at  timestamptz
 );
 COMMENT ON TABLE mako.registry IS 'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, per tenant' $$),
-
     (7, 'table', 'correlation', 'correlation', $$
 CREATE TABLE mako.correlation (
   tenant_id  uuid NOT NULL,
@@ -351,7 +350,6 @@ CREATE TABLE mako.correlation (
   stream_no  bigint NOT NULL
 );
 COMMENT ON TABLE mako.correlation IS 'tags, such as a metering location, that several processes may share, per tenant' $$),
-
     (8, 'table', 'format_version', 'format_version', $$
 CREATE TABLE mako.format_version (
   format_version  text COLLATE "C" NOT NULL,
@@ -362,7 +360,6 @@ CREATE TABLE mako.format_version (
   reason          text
 );
 COMMENT ON TABLE mako.format_version IS 'format versions that were drained, retired or reactivated: the last change of each; one without a row is active' $$),
-
     (9, 'table', 'dependent', 'dependent', $$
 CREATE TABLE mako.dependent (
   relation          text NOT NULL,
@@ -381,7 +378,6 @@ COMMENT ON COLUMN mako.dependent.relation_identity IS
 COMMENT ON COLUMN mako.dependent.owner IS 'whose relation it was when it was added: it is updated as this role';
 COMMENT ON COLUMN mako.dependent.owner_identity IS 'OID of that role and system identifier of the cluster, by which a renamed role is known';
 COMMENT ON COLUMN mako.dependent.process_type IS 'type of the process column when it was added: it decides what the column is compared with' $$),
-
     (10, 'table', 'migration_run', 'migration_run', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
@@ -424,7 +420,6 @@ COMMENT ON COLUMN mako.migration_run.fingerprint IS 'sha256 over the lines that 
 COMMENT ON COLUMN mako.migration_run.definitions IS
 'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers';
 COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end: null for a run that has not come to it' $$),
-
     (11, 'table', 'migration_error', 'migration_error', $$
 CREATE TABLE mako.migration_error (
   run_id           bigint NOT NULL,
@@ -441,7 +436,6 @@ CREATE TABLE mako.migration_error (
 );
 COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full';
 COMMENT ON COLUMN mako.migration_error.error_no IS 'in the order in which they were saved' $$),
-
     (12, 'table', 'migration_batch', 'migration_batch', $$
 CREATE TABLE mako.migration_batch (
   run_id          bigint NOT NULL,
@@ -459,16 +453,13 @@ COMMENT ON TABLE mako.migration_batch IS 'audit trail: the batches of batched ru
 COMMENT ON COLUMN mako.migration_batch.last_stream_no IS 'the run has come as far as this stream; null once it tries those again that were busy';
 COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that somebody else had locked';
 COMMENT ON COLUMN mako.migration_batch.session_role IS 'who called the run, which need not be who began it, as is the next column' $$),
-
-    -- The routers' and the caches' views.
-    (20, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
+    (13, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
 CREATE VIEW mako.process_identity %1$s AS
 SELECT r.tenant_id, r.key, s.process_id, s.stream_id, s.workflow_id
 FROM mako.registry r JOIN mako.stream s ON s.stream_no = r.stream_no
 WHERE r.expires_at IS NULL OR r.expires_at > now();
 COMMENT ON VIEW mako.process_identity IS 'where a routing key leads: the stream and the workflow it runs under now' $$, v.invoker)),
-
-    (21, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
+    (14, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
 CREATE VIEW mako.migrated_stream %1$s AS
 SELECT m.run_id, s.stream_id, r.source_wf, r.target_wf, m.sequence_number
 FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
@@ -479,150 +470,139 @@ FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
 JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
 JOIN mako.stream s ON s.stream_no = m.stream_no;
 COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches and projections that must follow' $$, v.invoker)),
-
-    -- Constraints, one by one, so that each can be missed and made again; written as pg_get_constraintdef() writes them, white
-    -- space apart, so that they can be compared.
-    (30, 'constraint', 'stream', 'stream_pkey',
+    (15, 'constraint', 'stream', 'stream_pkey',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_pkey PRIMARY KEY (stream_no) $$),
-    (31, 'constraint', 'event', 'event_pkey',
+    (16, 'constraint', 'event', 'event_pkey',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_pkey PRIMARY KEY (stream_no, sequence_number) $$),
-    (32, 'constraint', 'snapshot', 'snapshot_pkey',
+    (17, 'constraint', 'snapshot', 'snapshot_pkey',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_pkey PRIMARY KEY (stream_no, sequence_number, run_id) $$),
-    (33, 'constraint', 'repointed', 'repointed_pkey',
+    (18, 'constraint', 'repointed', 'repointed_pkey',
      $$ ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey PRIMARY KEY (stream_no, run_id) $$),
-    (34, 'constraint', 'registry', 'registry_pkey',
+    (19, 'constraint', 'registry', 'registry_pkey',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key) $$),
-    (35, 'constraint', 'correlation', 'correlation_pkey',
+    (20, 'constraint', 'correlation', 'correlation_pkey',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey PRIMARY KEY (tenant_id, tag, stream_no) $$),
-    (36, 'constraint', 'format_version', 'format_version_pkey',
+    (21, 'constraint', 'format_version', 'format_version_pkey',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_pkey PRIMARY KEY (format_version) $$),
-    (37, 'constraint', 'dependent', 'dependent_pkey',
+    (22, 'constraint', 'dependent', 'dependent_pkey',
      $$ ALTER TABLE mako.dependent ADD CONSTRAINT dependent_pkey PRIMARY KEY (relation, process_column, workflow_column) $$),
-    (38, 'constraint', 'migration_run', 'migration_run_pkey',
+    (23, 'constraint', 'migration_run', 'migration_run_pkey',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id) $$),
-    (39, 'constraint', 'migration_error', 'migration_error_pkey',
+    (24, 'constraint', 'migration_error', 'migration_error_pkey',
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey PRIMARY KEY (run_id, error_no) $$),
-    (40, 'constraint', 'stream', 'stream_stream_id_key',
+    (25, 'constraint', 'migration_batch', 'migration_batch_pkey',
+     $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey PRIMARY KEY (run_id, batch_no) $$),
+    (26, 'constraint', 'stream', 'stream_stream_id_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_key UNIQUE (stream_id) $$),
-    (41, 'constraint', 'event', 'event_stream_no_event_id_key',
-     $$ ALTER TABLE mako.event ADD CONSTRAINT event_stream_no_event_id_key UNIQUE (stream_no, event_id) $$),
-    (42, 'constraint', 'stream', 'stream_tenant_id_stream_no_key',
+    (27, 'constraint', 'stream', 'stream_tenant_id_stream_no_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_stream_no_key UNIQUE (tenant_id, stream_no) $$),
-    (43, 'constraint', 'stream', 'stream_stream_id_check',
+    (28, 'constraint', 'event', 'event_stream_no_event_id_key',
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_stream_no_event_id_key UNIQUE (stream_no, event_id) $$),
+    (29, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
+     $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key UNIQUE (stream_no, run_id) $$),
+    (30, 'constraint', 'stream', 'stream_stream_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_check CHECK ((stream_id <> ''::text)) $$),
-    (44, 'constraint', 'stream', 'stream_process_id_check',
+    (31, 'constraint', 'stream', 'stream_process_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_process_id_check
           CHECK (((process_id IS NULL) OR ((tenant_id IS NOT NULL) AND (stream_id = ((('process/'::text || (tenant_id)::text)
           || '/'::text) || (process_id)::text))))) $$),
-    (45, 'constraint', 'stream', 'stream_tenant_id_check',
+    (32, 'constraint', 'stream', 'stream_tenant_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_check
           CHECK (((tenant_id IS NULL) OR (stream_id !~~ 'process/%'::text) OR (lower(split_part(stream_id, '/'::text, 2)) =
           (tenant_id)::text))) $$),
-    (46, 'constraint', 'stream', 'stream_version_check',
+    (33, 'constraint', 'stream', 'stream_version_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_version_check CHECK ((version >= 0)) $$),
-    (47, 'constraint', 'event', 'event_sequence_number_check',
+    (34, 'constraint', 'stream', 'stream_stream_no_check',
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK ((stream_no >= 1)) $$),
+    (35, 'constraint', 'event', 'event_sequence_number_check',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check CHECK ((sequence_number >= 1)) $$),
-    (48, 'constraint', 'event', 'event_schema_version_check',
+    (36, 'constraint', 'event', 'event_schema_version_check',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check CHECK ((schema_version >= 1)) $$),
-    (49, 'constraint', 'snapshot', 'snapshot_sequence_number_check',
+    (37, 'constraint', 'snapshot', 'snapshot_sequence_number_check',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check CHECK ((sequence_number >= 1)) $$),
-    (50, 'constraint', 'snapshot', 'snapshot_state_schema_version_check',
+    (38, 'constraint', 'snapshot', 'snapshot_state_schema_version_check',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check CHECK ((state_schema_version >= 1)) $$),
-    (51, 'constraint', 'registry', 'registry_key_check',
+    (39, 'constraint', 'registry', 'registry_key_check',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check
           CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 256))) $$),
-    (52, 'constraint', 'correlation', 'correlation_tag_check',
+    (40, 'constraint', 'correlation', 'correlation_tag_check',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tag_check
           CHECK (((octet_length(tag) >= 1) AND (octet_length(tag) <= 256))) $$),
-    (53, 'constraint', 'format_version', 'format_version_status_check',
+    (41, 'constraint', 'format_version', 'format_version_status_check',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_status_check
           CHECK ((status = ANY (ARRAY['active'::text, 'draining'::text, 'retired'::text]))) $$),
-    (54, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey',
-     $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
-          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
-    (55, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey',
-     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
-          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
-    (56, 'constraint', 'migration_batch', 'migration_batch_pkey',
-     $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey PRIMARY KEY (run_id, batch_no) $$),
-    (57, 'constraint', 'migration_run', 'migration_run_kind_check',
+    (42, 'constraint', 'migration_run', 'migration_run_kind_check',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
           CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text]))) $$),
-    -- A run tries a stream once: its second time around looks for what has failed, and a story for when.
-    (58, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
-     $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key UNIQUE (stream_no, run_id) $$),
-    -- A batched run begins after number 0.
-    (59, 'constraint', 'stream', 'stream_stream_no_check',
-     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK ((stream_no >= 1)) $$),
-    -- 0 is that of periodic snapshots.
-    (60, 'constraint', 'migration_run', 'migration_run_run_id_check',
+    (43, 'constraint', 'migration_run', 'migration_run_run_id_check',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check CHECK ((run_id >= 1)) $$),
-
-    -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
-    (80, 'constraint', 'stream', 'stream_workflow_id_check',
+    (44, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey',
+     $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
+          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
+    (45, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey',
+     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
+          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
+    (46, 'constraint', 'stream', 'stream_workflow_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_workflow_id_check
           CHECK (@extschema@.mako_assert_workflow_id(workflow_id)) $$),
-    (81, 'constraint', 'format_version', 'format_version_format_version_check',
+    (47, 'constraint', 'format_version', 'format_version_format_version_check',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_check
           CHECK (@extschema@.mako_assert_format_version(format_version)) $$),
-
-    -- Written as pg_get_triggerdef() writes them, white space apart, so that they can be compared.
-    (90, 'trigger', 'stream', 'stream_inserted', $$
+    (48, 'trigger', 'stream', 'stream_inserted', $$
 CREATE TRIGGER stream_inserted AFTER INSERT ON mako.stream REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_stream_inserted() $$),
-    (91, 'trigger', 'stream', 'stream_guard', $$
+    (49, 'trigger', 'stream', 'stream_guard', $$
 CREATE TRIGGER stream_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.stream FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Stream heads advance with their events, and move to another workflow with a migration only.',
   'To move streams, use mako_migrate().') $$),
-    (92, 'trigger', 'event', 'event_inserted', $$
+    (50, 'trigger', 'event', 'event_inserted', $$
 CREATE TRIGGER event_inserted AFTER INSERT ON mako.event REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_event_inserted() $$),
-    (93, 'trigger', 'event', 'event_guard', $$
+    (51, 'trigger', 'event', 'event_guard', $$
 CREATE TRIGGER event_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.event FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Events are append-only.',
   'To archive events, the owner can disable the trigger "event_guard".') $$),
-    (94, 'trigger', 'snapshot', 'snapshot_insert_guard', $$
+    (52, 'trigger', 'snapshot', 'snapshot_insert_guard', $$
 CREATE TRIGGER snapshot_insert_guard BEFORE INSERT ON mako.snapshot FOR EACH ROW WHEN ((new.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'Migration snapshots are written by migrations only.',
   'Periodic snapshots have run_id 0.') $$),
-    (95, 'trigger', 'snapshot', 'snapshot_update_guard', $$
+    (53, 'trigger', 'snapshot', 'snapshot_update_guard', $$
 CREATE TRIGGER snapshot_update_guard BEFORE UPDATE ON mako.snapshot FOR EACH ROW WHEN (((old.run_id <> 0) OR (new.run_id <> 0))) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (96, 'trigger', 'snapshot', 'snapshot_delete_guard', $$
+    (54, 'trigger', 'snapshot', 'snapshot_delete_guard', $$
 CREATE TRIGGER snapshot_delete_guard BEFORE DELETE ON mako.snapshot FOR EACH ROW WHEN ((old.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (97, 'trigger', 'snapshot', 'snapshot_truncate_guard', $$
+    (55, 'trigger', 'snapshot', 'snapshot_truncate_guard', $$
 CREATE TRIGGER snapshot_truncate_guard BEFORE TRUNCATE ON mako.snapshot FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'To drop periodic snapshots, delete those with run_id 0.') $$),
-    (98, 'trigger', 'repointed', 'repointed_guard', $$
+    (56, 'trigger', 'snapshot', 'snapshot_saved', $$
+CREATE TRIGGER snapshot_saved BEFORE INSERT OR UPDATE ON mako.snapshot FOR EACH ROW WHEN ((new.run_id = 0)) EXECUTE FUNCTION @extschema@.mako_snapshot_saved() $$),
+    (57, 'trigger', 'repointed', 'repointed_guard', $$
 CREATE TRIGGER repointed_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (99, 'trigger', 'migration_run', 'migration_run_guard', $$
-CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'The audit trail is written by migrations only.') $$),
-    (100, 'trigger', 'migration_error', 'migration_error_guard', $$
-CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'The audit trail is written by migrations only.') $$),
-    (101, 'trigger', 'snapshot', 'snapshot_saved', $$
-CREATE TRIGGER snapshot_saved BEFORE INSERT OR UPDATE ON mako.snapshot FOR EACH ROW WHEN ((new.run_id = 0)) EXECUTE FUNCTION @extschema@.mako_snapshot_saved() $$),
-    (102, 'trigger', 'format_version', 'format_version_guard', $$
+    (58, 'trigger', 'format_version', 'format_version_guard', $$
 CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A version must not change its status while somebody writes under it.',
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
-    (103, 'trigger', 'migration_batch', 'migration_batch_guard', $$
-CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'The audit trail is written by migrations only.') $$),
-    (105, 'trigger', 'dependent', 'dependent_guard', $$
+    (59, 'trigger', 'dependent', 'dependent_guard', $$
 CREATE TRIGGER dependent_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.dependent FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A dependent is updated as its owner, whose privileges adding it needs.',
   'Use mako_add_dependent() and mako_remove_dependent().') $$),
-    -- Holds for the extension's own statements, too, and so for whatever triggers of somebody else's do inside of them.
-    (104, 'trigger', 'migration_run', 'migration_run_final', $$
+    (60, 'trigger', 'migration_run', 'migration_run_guard', $$
+CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$),
+    (61, 'trigger', 'migration_run', 'migration_run_final', $$
 CREATE TRIGGER migration_run_final BEFORE DELETE OR UPDATE ON mako.migration_run FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
-  'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$)
+  'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$),
+    (62, 'trigger', 'migration_error', 'migration_error_guard', $$
+CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$),
+    (63, 'trigger', 'migration_batch', 'migration_batch_guard', $$
+CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$)
   ) AS o (ordinal, kind, relation, name, definition)
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS
