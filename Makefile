@@ -5,7 +5,8 @@ DATA = $(sort $(wildcard sql/mako_migration--*.sql) $(SCRIPT))
 EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/mako_migration.control)
 SCRIPT = sql/mako_migration--$(EXTVERSION).sql
 
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+SOURCES = $(sort $(wildcard $(srcdir)/src/*.c $(srcdir)/src/*/*.c))
+OBJS = $(patsubst $(srcdir)/%.c,%.o,$(SOURCES))
 
 REGRESS = ids definitions store types migrate process cutover
 REGRESS_OPTS = --inputdir=. --encoding=UTF8
@@ -20,7 +21,10 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): $(wildcard src/*.h src/*/*.h)
+$(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
+
+# Out of the tree, objects need folders.
+$(shell mkdir -p $(sort $(dir $(OBJS))))
 
 # The install script is checked in, and made of parts. It is written only if it differs: after a
 # clone, the ages of files say nothing. Without a change to a part, neither bash nor awk is needed.
