@@ -1,9 +1,13 @@
 EXTENSION = mako_migration
 MODULE_big = mako_migration
-DATA = $(wildcard sql/mako_migration--*.sql)
-DOCS = $(wildcard doc/*.md)
+DATA = $(sort $(wildcard sql/mako_migration--*.sql) $(SCRIPT))
+DOCS = $(patsubst $(srcdir)/%,%,$(wildcard $(srcdir)/doc/*.md))
 
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/mako_migration.control)
+SCRIPT = sql/mako_migration--$(EXTVERSION).sql
+
+SOURCES = $(sort $(wildcard $(srcdir)/src/*.c $(srcdir)/src/*/*.c))
+OBJS = $(patsubst $(srcdir)/%.c,%.o,$(SOURCES))
 
 REGRESS = ids definitions store types migrate process cutover
 REGRESS_OPTS = --inputdir=. --encoding=UTF8
@@ -21,4 +25,18 @@ include $(PGXS)
 # A folder of its own: all extensions share the one that PGXS takes, and our pages have names such as speed.md.
 docmoduledir := extension/$(EXTENSION)
 
-$(OBJS): $(wildcard src/*.h src/*/*.h)
+$(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
+
+# Out of the tree, objects need folders.
+$(shell mkdir -p $(sort $(dir $(OBJS))))
+
+# The install script is checked in, and made of parts. It is written only if it differs: after a
+# clone, the ages of files say nothing. Without a change to a part, neither bash nor awk is needed.
+all: $(srcdir)/$(SCRIPT)
+
+$(srcdir)/$(SCRIPT): $(srcdir)/sql/assemble $(srcdir)/sql/store_list.awk \
+    $(wildcard $(srcdir)/src/*/*.sql $(srcdir)/src/store/tables/*.sql)
+	@if command -v bash >/dev/null && command -v awk >/dev/null; then \
+	  script=`$(srcdir)/sql/assemble` || exit; \
+	  [ "$$script" = "`cat $@ 2>/dev/null`" ] || { echo "making $@"; printf '%s\n' "$$script" >$@; } \
+	else echo "no bash or no awk: $@ is taken as it is"; fi

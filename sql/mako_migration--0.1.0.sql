@@ -1,14 +1,16 @@
+-- Made by make, with sql/assemble, from src/*/*.sql and src/store/tables/*.sql. Edit those.
 \echo Use "CREATE EXTENSION mako_migration" to load this file. \quit
 
-/*
- * The SQL interface of mako_migration, in the order of a reader's questions: ids, definitions, report, migration, helpers for the
- * authors of functions, store. Everything is created in the extension's schema; bodies that run later name that schema, because
- * nobody's search_path can be relied on.
- */
+-- The SQL interface of mako_migration, a part for each room of src/README.md. Everything is created
+-- in the schema of the extension. Bodies that run later name that schema: a session may have any
+-- search_path.
 
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Ids: domains over text, so that every driver, dump and replica treats them as text. The checks raise instead of returning false,
--- because "violates check constraint" tells nobody what is wrong.
+-- =================================================================================================
+-- src/util/util.sql
+
+-- -------------------------------------------------------------------------------------------------
+-- Ids: domains over text, so that every driver, dump and replica treats them as text. The checks
+-- raise instead of returning false, because "violates check constraint" does not say what is wrong.
 
 CREATE FUNCTION mako_assert_format_version(value text) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
@@ -36,9 +38,75 @@ CREATE FUNCTION mako_workflow_version(workflow_id mako_workflow_id) RETURNS mako
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_workflow_version(mako_workflow_id) IS 'the format version of a workflow id: what stands behind the @';
 
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Definitions: what is registered. Functions are kept as text, not as regprocedure, which would block pg_upgrade. Nobody is granted
--- a write: the registration functions check the caller and then write these rows as the tables' owner.
+-- -------------------------------------------------------------------------------------------------
+-- Refusals, for the authors of apply, upcast and migrate. STABLE, because the planner evaluates
+-- immutable calls while planning.
+
+CREATE FUNCTION mako_reject(reason text) RETURNS jsonb
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_reject(text) IS 'refuses: always error MK002 with this reason, which the report shows for the stream';
+
+CREATE FUNCTION mako_required(value jsonb, VARIADIC path text[]) RETURNS jsonb
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_required(jsonb, text[]) IS
+'the value at a path, as #> gives it, or error MK003 that names the path where nothing is (a JSON null is something)';
+
+-- =================================================================================================
+-- src/json/json.sql
+
+CREATE FUNCTION mako_merge_patch(source jsonb, target jsonb) RETURNS jsonb
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_merge_patch(jsonb, jsonb) IS
+'the JSON merge patch (RFC 7396) from one document to another; null is a member that is gone, or one set to null, which RFC 7396 cannot express';
+
+-- =================================================================================================
+-- src/gate/gate.sql
+
+CREATE FUNCTION mako_assert_delegated() RETURNS void
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_assert_delegated() IS
+'error 55000 unless one of the extension''s own statements calls the function that asks, for those that read the store for it';
+
+CREATE FUNCTION mako_store_column()
+RETURNS TABLE (relation text, name text, type regtype, not_null boolean, problem text, relation_problem text)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_store_column() IS
+'the columns that the tables of a store must have, and what is wrong with them or with their tables; null where nothing is, or no table';
+
+-- =================================================================================================
+-- src/types/types.sql
+
+CREATE FUNCTION mako_is_valid(type_definition jsonb, instance jsonb) RETURNS boolean
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_is_valid(jsonb, jsonb) IS
+'does a value match a JSON Type Definition (RFC 8927)? A malformed definition is error 22032';
+
+CREATE FUNCTION mako_validate(type_definition jsonb, instance jsonb) RETURNS TABLE (instance_path text, schema_path text)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_validate(jsonb, jsonb) IS
+'every error of a value against a JSON Type Definition (RFC 8927), as JSON pointers into value and definition; no row for a valid one';
+
+CREATE FUNCTION mako_instances(type_definition jsonb) RETURNS TABLE (variant text, instance jsonb)
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_instances(jsonb) IS
+'values that a JSON Type Definition (RFC 8927) allows, 1,000 at most: every variant, enum value, missing property, null and boundary, as far as there is room';
+
+-- =================================================================================================
+-- src/evaluate/evaluate.sql
+
+CREATE FUNCTION mako_explain_function(function regprocedure)
+RETURNS TABLE (call text, evaluation text, calls integer, reason text, hint text)
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_explain_function(regprocedure) IS
+'how a function will run: inlined, bound (inlined, with values that are evaluated once), native, server or called, and what to change';
+
+-- =================================================================================================
+-- src/define/define.sql
+
+-- -------------------------------------------------------------------------------------------------
+-- Definitions: what is registered. Functions are kept as text, not as regprocedure, which would
+-- block pg_upgrade. A write is granted to no role: the registration functions check the caller and
+-- then write these rows as the tables' owner.
 
 CREATE TABLE mako_workflow (
   workflow_id             mako_workflow_id PRIMARY KEY,
@@ -74,7 +142,8 @@ COMMENT ON COLUMN mako_workflow.fingerprint IS 'sha256 over all that was registe
 COMMENT ON COLUMN mako_workflow.dispatch IS 'which messages reach the workflow''s processes; see mako_set_dispatch()';
 COMMENT ON COLUMN mako_workflow.dispatch_versions IS 'the format versions that the policy explicit accepts';
 
--- No foreign keys: a parallel restore loads the tables of an extension in any order. The registration functions see to it.
+-- No foreign keys: a parallel restore loads the tables of an extension in any order. The registration
+-- functions keep the references.
 CREATE TABLE mako_state_migration (
   source_wf               mako_workflow_id,
   target_wf               mako_workflow_id,
@@ -92,19 +161,9 @@ COMMENT ON TABLE mako_state_migration IS
 'registered state migrations; written by mako_register_migration() and mako_unregister_migration() only';
 COMMENT ON COLUMN mako_state_migration.migrate IS 'the function that maps the state; null for an identity migration';
 
-CREATE TABLE mako_exemption (
-  workflow_id          mako_workflow_id PRIMARY KEY,
-  reason               text NOT NULL,
-  exempted_by          text NOT NULL,
-  exempted_by_identity text NOT NULL,
-  exempted_at          timestamptz NOT NULL DEFAULT now()
-);
-COMMENT ON TABLE mako_exemption IS 'workflows whose streams need no migration; written by mako_exempt() and mako_unexempt() only';
-
-GRANT SELECT ON mako_workflow, mako_state_migration, mako_exemption TO PUBLIC;
+GRANT SELECT ON mako_workflow, mako_state_migration TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('mako_workflow', '');
 SELECT pg_catalog.pg_extension_config_dump('mako_state_migration', '');
-SELECT pg_catalog.pg_extension_config_dump('mako_exemption', '');
 
 CREATE FUNCTION mako_register_workflow(
   workflow_id mako_workflow_id, apply text DEFAULT NULL, upcast text DEFAULT NULL, in_flight text DEFAULT NULL,
@@ -159,533 +218,68 @@ RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_unregister_migration(mako_workflow_id, mako_workflow_id) IS
 'forgets a state migration that no migration run went through';
 
-CREATE FUNCTION mako_fingerprint(source_wf mako_workflow_id, target_wf mako_workflow_id)
-RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_fingerprint(mako_workflow_id, mako_workflow_id) IS
-'sha256 over all definitions that a migration of this pair would use; what the argument expect of mako_migrate() is compared with';
-
-CREATE FUNCTION mako_version_fingerprint(source_fv mako_format_version, target_fv mako_format_version)
-RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_version_fingerprint(mako_format_version, mako_format_version) IS
-'sha256 over all definitions that mako_migrate_version() would use; what its argument expect is compared with';
-
-CREATE FUNCTION mako_exempt(workflow_id mako_workflow_id, reason text)
-RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_exempt(mako_workflow_id, text) IS
-'this workflow needs no migration: its streams stay readable, and do not stand in the way when its format version is retired';
-
-CREATE FUNCTION mako_unexempt(workflow_id mako_workflow_id)
-RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_unexempt(mako_workflow_id) IS 'takes mako_exempt() back; refused while the format version is retired';
-
 CREATE FUNCTION mako_set_dispatch(workflow_id mako_workflow_id, policy text, format_versions mako_format_version[] DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_set_dispatch(mako_workflow_id, text, mako_format_version[]) IS
 'which messages reach the workflow''s processes: any, forward_compatible (of their version or later), pinned (of their version) or explicit (a list)';
 
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Report
-
-CREATE TYPE mako_migration_error AS (
-  stream_id        text,
-  phase            text,
-  sequence_number  bigint,
-  sqlstate         text,
-  message          text,
-  detail           text,
-  hint             text,
-  context          text
-);
-COMMENT ON TYPE mako_migration_error IS
-'one stream that could not be migrated: phase is load, upcast, event, apply, migrate, state, snapshot or registry';
-
-CREATE TYPE mako_migration_report AS (
-  run_id      bigint,
-  source_wf   mako_workflow_id,
-  target_wf   mako_workflow_id,
-  migrated    bigint,
-  skipped     bigint,
-  failed      bigint,
-  errors      mako_migration_error[],
-  started_at  timestamptz,
-  duration    interval
-);
-COMMENT ON TYPE mako_migration_report IS
-'what a run did: counts of streams, the first 1,000 errors (all of them are in mako.migration_error), start and duration';
-
-CREATE FUNCTION mako_is_ok(report mako_migration_report) RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
-$$ SELECT (report).failed OPERATOR(pg_catalog.=) 0 $$;
-COMMENT ON FUNCTION mako_is_ok(mako_migration_report) IS 'true when no stream failed';
-
-CREATE FUNCTION mako_format(report mako_migration_report) RETURNS text
-LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
-$$ SELECT pg_catalog.format('%s -> %s: %s migrated, %s skipped, %s failed in %s s (run %s)',
-     COALESCE((report).source_wf::pg_catalog.text, '*'), COALESCE((report).target_wf::pg_catalog.text, '*'),
-     (report).migrated, (report).skipped, (report).failed,
-     pg_catalog.round(EXTRACT(epoch FROM (report).duration)::pg_catalog.numeric, 3),
-     COALESCE((report).run_id::pg_catalog.text, '*')) $$;
-COMMENT ON FUNCTION mako_format(mako_migration_report) IS 'one line of text about a report; * where merged reports differ';
-
-CREATE FUNCTION mako_assert_ok(report mako_migration_report) RETURNS mako_migration_report
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS
-$$
-DECLARE
-  first @extschema@.mako_migration_error;
-BEGIN
-  IF (report).failed IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'there is no report';
-  END IF;
-  IF (report).failed OPERATOR(pg_catalog.=) 0 THEN
-    RETURN report;
-  END IF;
-  first := (report).errors[1];
-  RAISE EXCEPTION USING
-    ERRCODE = 'MK006',
-    MESSAGE = pg_catalog.format('%s of %s streams could not be migrated', (report).failed,
-                                (report).failed OPERATOR(pg_catalog.+) (report).migrated),
-    DETAIL = pg_catalog.format('%s. First error: stream "%s", phase %s: %s', @extschema@.mako_format(report),
-                               (first).stream_id, (first).phase, (first).message),
-    HINT = 'The errors are in the report. If this error rolls the run back, mako.migration_error has none of them: a dry run finds them again.';
-END
-$$;
-COMMENT ON FUNCTION mako_assert_ok(mako_migration_report) IS
-'the report itself when no stream failed, else error MK006: for deploy scripts, where an error must roll back';
-
-CREATE FUNCTION mako_merge(a mako_migration_report, b mako_migration_report) RETURNS mako_migration_report
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
-$$ SELECT ROW(
-     CASE WHEN (a).run_id OPERATOR(pg_catalog.=) (b).run_id THEN (a).run_id END,
-     CASE WHEN (a).source_wf::pg_catalog.text OPERATOR(pg_catalog.=) (b).source_wf::pg_catalog.text THEN (a).source_wf END,
-     CASE WHEN (a).target_wf::pg_catalog.text OPERATOR(pg_catalog.=) (b).target_wf::pg_catalog.text THEN (a).target_wf END,
-     (a).migrated OPERATOR(pg_catalog.+) (b).migrated,
-     (a).skipped OPERATOR(pg_catalog.+) (b).skipped,
-     (a).failed OPERATOR(pg_catalog.+) (b).failed,
-     (pg_catalog.array_cat((a).errors, (b).errors))[1:1000],
-     LEAST((a).started_at, (b).started_at),
-     (a).duration OPERATOR(pg_catalog.+) (b).duration
-   )::@extschema@.mako_migration_report $$;
-COMMENT ON FUNCTION mako_merge(mako_migration_report, mako_migration_report) IS
-'adds up two reports: counts, durations and errors (at most 1,000); ids that differ become null';
-
-CREATE AGGREGATE mako_merge(mako_migration_report) (
-  SFUNC = mako_merge, STYPE = mako_migration_report, COMBINEFUNC = mako_merge, PARALLEL = SAFE
-);
-COMMENT ON AGGREGATE mako_merge(mako_migration_report) IS 'adds up reports; null for no report';
-
--- ---------------------------------------------------------------------------------------------------------------------------------
--- The migration
-
-CREATE FUNCTION mako_migrate(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
-  update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
-  expect text DEFAULT NULL, reason text DEFAULT NULL)
-RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text) IS
-'migrates every stream that runs under the source workflow to the target workflow and reports; call it as SELECT * FROM mako_migrate(...)';
-
-CREATE FUNCTION mako_migrate_version(
-  source_fv mako_format_version, target_fv mako_format_version, tenant_id uuid DEFAULT NULL,
-  update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
-  expect text DEFAULT NULL, reason text DEFAULT NULL)
-RETURNS SETOF mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text) IS
-'migrates every workflow of a format version for which a way to the target is registered, one report a workflow; refused while anything in flight is undecided';
-
--- They commit after every batch, which a SET clause would forbid: the search path is pinned inside.
-CREATE PROCEDURE mako_migrate_batched(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL,
-  in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL, pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s',
-  expect text DEFAULT NULL, reason text DEFAULT NULL,
-  INOUT report mako_migration_report DEFAULT NULL)
-LANGUAGE c AS 'MODULE_PATHNAME';
-COMMENT ON PROCEDURE mako_migrate_batched(
-  mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report) IS
-'does what mako_migrate() does, batch by batch, and commits after each; called again after an error or a cancel, it goes on where it was';
-
-CREATE PROCEDURE mako_migrate_version_batched(
-  source_fv mako_format_version, target_fv mako_format_version, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL,
-  in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL, pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s',
-  expect text DEFAULT NULL, reason text DEFAULT NULL,
-  INOUT reports mako_migration_report[] DEFAULT NULL)
-LANGUAGE c AS 'MODULE_PATHNAME';
-COMMENT ON PROCEDURE mako_migrate_version_batched(
-  mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report[]) IS
-'does what mako_migrate_version() does, batch by batch, and commits after each; called again, it goes on where it was';
-
-CREATE FUNCTION mako_source_lock(workflow_id text) RETURNS bigint
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_source_lock(text) IS
-'classid and objid, in one number, of the advisory lock that a batched run from this workflow holds; objsubid is 3';
-
--- A view reads with its owner's rights, a function with the caller's: he sees the sessions and tables that he may see.
-CREATE FUNCTION mako_current_progress()
-RETURNS TABLE (run_id bigint, kind text, source_wf text, target_wf text, done bigint, total bigint, failed bigint, rate double precision,
-               started_at timestamptz, estimated_end timestamptz, pid integer)
-LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_current_progress() IS 'what the view mako_progress shows';
-
-CREATE VIEW mako_progress AS SELECT * FROM mako_current_progress();
-COMMENT ON VIEW mako_progress IS 'migrations under way, as far as the caller may see their sessions, and batched ones that wait to be taken up again';
-GRANT SELECT ON mako_progress TO PUBLIC;
-
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Before the migration
-
-CREATE FUNCTION mako_plan(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false)
-RETURNS TABLE (
-  step integer, kind text, source_wf text, target_wf text, function text, evaluation text, streams bigint, in_flight bigint,
-  events bigint, scan_order text, blockers text[], fingerprint text)
-LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_plan(mako_workflow_id, mako_workflow_id, uuid, boolean) IS
-'what mako_migrate() would use: functions, steps, and in the last row streams, events, what stands against it, and the fingerprint to expect';
-
-CREATE FUNCTION mako_merge_patch(source jsonb, target jsonb) RETURNS jsonb
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_merge_patch(jsonb, jsonb) IS
-'the JSON merge patch (RFC 7396) from one document to another; null is a member that is gone, or one set to null, which RFC 7396 cannot express';
-
-CREATE FUNCTION mako_dry_run(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
-  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
-RETURNS TABLE (
-  stream_id text, sequence_number bigint, old_state jsonb, new_state jsonb, changes jsonb, error mako_migration_error)
-LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_dry_run(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
-'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing. A sample is the same for the same seed';
-
--- The rows come in the order of stream_no, so the lowest number of a row tells which stream is the first one.
-CREATE FUNCTION mako_dry_run_summary(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
-  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
-RETURNS TABLE (outcome text, phase text, sqlstate text, message text, streams bigint, example text)
-LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
-$$
-SELECT g.outcome, g.phase, g.sqlstate, g.message, g.streams, substr(g.first, 20)
-FROM (SELECT r.outcome, r.phase, r.sqlstate, r.message, count(*) AS streams,
-             min(lpad(r.n::text, 19, '0') || r.stream_id COLLATE "C") AS first
-      FROM (SELECT d.n, d.stream_id, (d.error).phase, (d.error).sqlstate, (d.error).message,
-                   CASE WHEN (d.error).phase IS NOT NULL THEN 'fail' WHEN d.new_state IS NULL THEN 'repoint' ELSE 'migrate' END AS outcome
-            FROM @extschema@.mako_dry_run(source_wf, target_wf, tenant_id, in_flight_only, sample, seed) WITH ORDINALITY
-                 AS d (stream_id, sequence_number, old_state, new_state, changes, error, n)) AS r
-      GROUP BY r.outcome, r.phase, r.sqlstate, r.message) AS g
-ORDER BY g.streams DESC, g.first
-$$;
-COMMENT ON FUNCTION mako_dry_run_summary(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
-'the rows of mako_dry_run(), counted by outcome (migrate, repoint, fail) and cause, the most frequent first, with the first stream of each';
-
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Proofs and pictures: what is stored against what the events say
-
-CREATE FUNCTION mako_verify(run_id bigint)
-RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
-LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_verify(bigint) IS
-'computes every snapshot of a run again from the events, through every recorded move; a row for each thing that differs';
-
-CREATE FUNCTION mako_verify_snapshots(workflow_id mako_workflow_id)
-RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
-LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_verify_snapshots(mako_workflow_id) IS
-'folds to every periodic snapshot under a workflow and compares: is the registered apply the application''s? A row for each thing that differs';
-
-CREATE FUNCTION mako_transitions(workflow_id mako_workflow_id, tag text DEFAULT 'status')
-RETURNS TABLE (from_state text, event_type text, to_state text, count bigint)
-LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
-'the state machine that the streams of a workflow went through; tag is the key that names a state, null: its only key, or the string that it is';
-
-CREATE FUNCTION mako_state_diagram(workflow_id mako_workflow_id, tag text DEFAULT 'status') RETURNS text
-LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_state_diagram(mako_workflow_id, text) IS 'what mako_transitions() gives, as a Mermaid diagram';
-
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Undoing and looking back
-
-CREATE FUNCTION mako_revert(run_id bigint, reason text DEFAULT NULL)
-RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_revert(bigint, text) IS
-'undoes a migration run, stream by stream, where nothing came after it, and reports; call it as SELECT * FROM mako_revert(...)';
-
-CREATE FUNCTION mako_history_rows(stream_id text)
-RETURNS TABLE (at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, role text, reason text)
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
-$$
-#variable_conflict use_column
-DECLARE
-  head record;
-BEGIN
-  PERFORM @extschema@.mako_assert_delegated();
-  SELECT s.* INTO head FROM mako.stream s WHERE s.stream_id = mako_history_rows.stream_id;
-  IF head.stream_no IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = CASE WHEN mako_history_rows.stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
-      MESSAGE = CASE WHEN mako_history_rows.stream_id IS NULL THEN 'stream_id must not be null'
-                ELSE format('stream "%s" does not exist', mako_history_rows.stream_id) END,
-      HINT = CASE WHEN mako_history_rows.stream_id IS NULL THEN ''
-             ELSE 'The stream of a process is process/<tenant id>/<process id>; mako_spawn() starts one.' END;
-  END IF;
-  RETURN QUERY
-  WITH moved AS (
-    SELECT m.run_id, max(m.sequence_number) AS sequence_number, min(m.taken_at) AS taken_at, max(m.reverted_by) AS reverted_by
-    FROM (SELECT n.run_id, n.sequence_number, n.taken_at, n.reverted_by FROM mako.snapshot n
-          WHERE n.stream_no = head.stream_no AND n.run_id > 0
-          UNION ALL
-          SELECT p.run_id, p.sequence_number, NULL, p.reverted_by FROM mako.repointed p WHERE p.stream_no = head.stream_no) AS m
-    GROUP BY m.run_id
-  ), run AS (
-    SELECT m.sequence_number AS place, coalesce(m.taken_at, r.started_at) AS at, 'migrated' AS kind, m.sequence_number,
-           r.target_wf AS workflow_id, r.run_id, r.session_role, r.reason, r.source_wf
-    FROM moved m JOIN mako.migration_run r ON r.run_id = m.run_id WHERE r.update_registry
-    UNION ALL
-    SELECT m.sequence_number, v.started_at, 'reverted', m.sequence_number, v.target_wf, v.run_id, v.session_role, v.reason, v.source_wf
-    FROM moved m JOIN mako.migration_run v ON v.run_id = m.reverted_by WHERE v.update_registry
-  ), failed AS (
-    -- Where the stream was when a run failed, no row tells, but when the events were recorded, and the runs before and after it.
-    SELECT least((SELECT min(l.sequence_number) FROM run l WHERE l.run_id > f.run_id),
-                 greatest((SELECT max(v.sequence_number) FROM mako.event v WHERE v.stream_no = head.stream_no AND v.recorded_at <= f.at),
-                          (SELECT max(l.sequence_number) FROM run l WHERE l.run_id < f.run_id), f.sequence_number, 0)) AS place, f.*
-    FROM (SELECT coalesce((SELECT b.started_at
-                           FROM (SELECT b.batch_no, b.started_at, sum(b.failed) OVER (ORDER BY b.batch_no) AS failed
-                                 FROM mako.migration_batch b WHERE b.run_id = e.run_id) b
-                           WHERE b.failed >= e.error_no ORDER BY b.batch_no LIMIT 1), r.started_at) AS at,
-                 e.sequence_number, r.source_wf AS workflow_id, r.run_id, r.session_role, e.message
-          FROM mako.migration_error e JOIN mako.migration_run r ON r.run_id = e.run_id
-          WHERE e.stream_no = head.stream_no) AS f
-  ), story AS (
-    SELECT 0::bigint AS place, 0 AS part, 0::bigint AS run, head.created_at AS at, 'spawned' AS kind, NULL::bigint AS sequence_number,
-           coalesce((SELECT l.source_wf FROM run l WHERE l.place = 0 ORDER BY l.run_id LIMIT 1),
-                    (SELECT v.workflow_id FROM mako.event v WHERE v.stream_no = head.stream_no AND v.sequence_number = 1),
-                    (SELECT l.source_wf FROM run l ORDER BY l.run_id LIMIT 1), head.workflow_id) AS workflow_id,
-           NULL AS event_type, NULL::bigint AS run_id, NULL AS role, NULL AS reason
-    UNION ALL
-    SELECT v.sequence_number, 1, 0, v.recorded_at, 'event', v.sequence_number, v.workflow_id, v.event_type, NULL, NULL, NULL
-    FROM mako.event v WHERE v.stream_no = head.stream_no
-    UNION ALL
-    SELECT l.place, 2, l.run_id, l.at, l.kind, l.sequence_number, l.workflow_id, NULL, l.run_id, l.session_role, l.reason FROM run l
-    UNION ALL
-    SELECT f.place, 2, f.run_id, f.at, 'failed', f.sequence_number, f.workflow_id, NULL, f.run_id, f.session_role, f.message FROM failed f
-  )
-  SELECT s.at, s.kind, s.sequence_number, s.workflow_id, s.event_type, s.run_id, s.role, s.reason
-  FROM story s ORDER BY s.place, s.part, s.run;
-END
-$$;
-COMMENT ON FUNCTION mako_history_rows(text) IS 'what mako_history() returns; for its own use';
-
-CREATE FUNCTION mako_history(stream_id text)
-RETURNS TABLE (at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, role text, reason text)
-LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_history(text) IS
-'the story of one stream in order: spawned, event, migrated, reverted, failed; by which run, who started it and why it was or failed';
-
--- ---------------------------------------------------------------------------------------------------------------------------------
--- How a format version ends
-
-CREATE FUNCTION mako_coverage(format_version mako_format_version)
-RETURNS TABLE (workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)
-LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_coverage(mako_format_version) IS
-'the workflows that streams still run under in a format version: how many, how many in flight, and the decision: migration, identity, exempt or undecided';
-
-CREATE FUNCTION mako_drain(format_version mako_format_version, reason text DEFAULT NULL)
-RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_drain(mako_format_version, text) IS 'from now on no process starts under this format version';
-
-CREATE FUNCTION mako_retire(format_version mako_format_version, reason text DEFAULT NULL, messages_until timestamptz DEFAULT NULL)
-RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_retire(mako_format_version, text, timestamptz) IS
-'from now on nothing is written under this format version; refused while anything is in flight. Its messages are accepted until messages_until';
-
-CREATE FUNCTION mako_reactivate(format_version mako_format_version, reason text DEFAULT NULL)
-RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_reactivate(mako_format_version, text) IS 'takes mako_drain() or mako_retire() back';
-
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Processes: what an engine calls every day
-
-CREATE FUNCTION mako_spawn(workflow_id mako_workflow_id, tenant_id uuid, process_id uuid DEFAULT gen_random_uuid())
-RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_spawn(mako_workflow_id, uuid, uuid) IS
-'starts a process, which is found by its process id from now on; returns the id of its stream';
-
-CREATE TYPE mako_new_event AS (
-  event_type       text,
-  payload          jsonb,
-  schema_version   integer,
-  event_id         uuid,
-  correlation_id   uuid,
-  causation_id     uuid,
-  conversation_id  uuid
-);
-COMMENT ON TYPE mako_new_event IS 'an event to append; schema_version is 1 and event_id a new one where they are null';
-
-CREATE FUNCTION mako_append(
-  stream_id text, workflow_id mako_workflow_id, event_type text, payload jsonb, expected_version bigint DEFAULT NULL,
-  schema_version integer DEFAULT 1, event_id uuid DEFAULT NULL, correlation_id uuid DEFAULT NULL, causation_id uuid DEFAULT NULL,
-  conversation_id uuid DEFAULT NULL)
-RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_append(text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid) IS
-'appends an event, under the workflow whose rules the writer used; returns its sequence number. 40001: retry; MK005: the stream has moved';
-
-CREATE FUNCTION mako_append_batch(
-  stream_id text, workflow_id mako_workflow_id, events mako_new_event[], expected_version bigint DEFAULT NULL)
-RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_append_batch(text, mako_workflow_id, mako_new_event[], bigint) IS
-'appends events to one stream, all or none; returns the last sequence number';
-
-CREATE FUNCTION mako_state(
-  stream_id text, OUT state jsonb, OUT sequence_number bigint, OUT workflow_id text, OUT state_schema_version integer)
-LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_state(text) IS
-'the authoritative state of a stream: its newest valid snapshot and the events behind it, at one moment';
-
-CREATE FUNCTION mako_resume(stream_id text)
-RETURNS TABLE (sequence_number bigint, workflow_id text, state jsonb, state_schema_version integer, event_id uuid,
-  recorded_at timestamptz, event_type text, schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid,
-  conversation_id uuid)
-LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_resume(text) IS
-'for an engine that folds itself: a row with the state to start from and the workflow to go on under, then the events behind it';
-
-CREATE FUNCTION mako_load(stream_id text, after bigint DEFAULT 0)
-RETURNS TABLE (sequence_number bigint, event_id uuid, recorded_at timestamptz, workflow_id text, event_type text,
-  schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid, conversation_id uuid)
-LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_load(text, bigint) IS 'the events of a stream behind a sequence number, in order';
-
-CREATE FUNCTION mako_trace(stream_id text)
-RETURNS TABLE (sequence_number bigint, event_type text, workflow_id text, run_id bigint, state jsonb)
-LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_trace(text) IS
-'the state after every event, and after every migration (event_type is null); a state is null where a workflow has no apply';
-
-CREATE FUNCTION mako_take_snapshot(stream_id text) RETURNS bigint
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_take_snapshot(text) IS 'stores the state of a stream as a periodic snapshot; returns its sequence number';
-
-CREATE FUNCTION mako_save_snapshot(
-  stream_id text, sequence_number bigint, workflow_id mako_workflow_id, state_schema_version integer, state jsonb) RETURNS void
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_save_snapshot(text, bigint, mako_workflow_id, integer, jsonb) IS
-'stores a state that the application has computed as a periodic snapshot';
-
-CREATE FUNCTION mako_prune_snapshots(keep integer) RETURNS bigint
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_prune_snapshots(integer) IS
-'deletes periodic snapshots except the newest ones of every stream, and returns how many; migration snapshots and the only state of a stream stay';
-
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Routing: keys lead to one stream, tags to many; both belong to a tenant
-
-CREATE FUNCTION mako_lookup(tenant_id uuid, key text, format_version mako_format_version DEFAULT NULL)
-RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
-LANGUAGE c STABLE ROWS 1 PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_lookup(uuid, text, mako_format_version) IS
-'the stream that a key leads to, no row for an unknown one; with a message''s format version, error 55000 unless the policy lets it through';
-
-CREATE FUNCTION mako_register_key(tenant_id uuid, key text, stream_id text, expires_at timestamptz DEFAULT NULL) RETURNS void
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_register_key(uuid, text, text, timestamptz) IS
-'lets a key lead to a stream of the tenant, until expires_at if given; the same again renews it, another stream is error 42710';
-
-CREATE FUNCTION mako_unregister_key(tenant_id uuid, key text) RETURNS boolean
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_unregister_key(uuid, text) IS 'forgets a key; false when it was not there';
-
-CREATE FUNCTION mako_expire_keys() RETURNS bigint
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_expire_keys() IS 'deletes the keys that have expired, which lead nowhere already; returns how many';
-
-CREATE FUNCTION mako_add_tag(tenant_id uuid, tag text, stream_id text) RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_add_tag(uuid, text, text) IS 'tags a stream of the tenant; false when it has the tag already';
-
-CREATE FUNCTION mako_find_tag(tenant_id uuid, tag text)
-RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
-LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_find_tag(uuid, text) IS 'the streams of the tenant that have a tag, oldest first';
-
-CREATE FUNCTION mako_remove_tag(tenant_id uuid, tag text, stream_id text) RETURNS boolean
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_remove_tag(uuid, text, text) IS 'takes a tag from a stream of the tenant; false when it did not have it';
-
-CREATE FUNCTION mako_stream_of(tenant_id uuid, stream_id text) RETURNS bigint
-LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_stream_of(uuid, text) IS 'the number of a stream of the tenant, or error 42704';
-
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Helpers for the authors of apply, upcast and migrate. STABLE, because the planner evaluates immutable calls while planning.
-
-CREATE FUNCTION mako_reject(reason text) RETURNS jsonb
-LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_reject(text) IS 'refuses: always error MK002 with this reason, which the report shows for the stream';
-
-CREATE FUNCTION mako_required(value jsonb, VARIADIC path text[]) RETURNS jsonb
-LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_required(jsonb, text[]) IS
-'the value at a path, as #> gives it, or error MK003 that names the path where nothing is (a JSON null is something)';
-
-CREATE FUNCTION mako_fold(workflow_id mako_workflow_id, events jsonb) RETURNS jsonb
-LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_fold(mako_workflow_id, jsonb) IS
-'the state after folding an array of {"event_type", "schema_version" (default 1), "payload"} objects; needs no store';
-
-CREATE FUNCTION mako_migrate_state(source_wf mako_workflow_id, target_wf mako_workflow_id, state jsonb) RETURNS jsonb
-LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_migrate_state(mako_workflow_id, mako_workflow_id, jsonb) IS
-'a state taken through the registered steps from one workflow version to another; needs no store';
-
-CREATE FUNCTION mako_explain_function(function regprocedure)
-RETURNS TABLE (call text, evaluation text, calls integer, reason text, hint text)
-LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_explain_function(regprocedure) IS
-'how a function will run: inlined, bound (inlined, with values that are evaluated once), native, server or called, and what to change';
-
-CREATE FUNCTION mako_is_valid(type_definition jsonb, instance jsonb) RETURNS boolean
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_is_valid(jsonb, jsonb) IS
-'does a value match a JSON Type Definition (RFC 8927)? A malformed definition is error 22032';
-
-CREATE FUNCTION mako_validate(type_definition jsonb, instance jsonb) RETURNS TABLE (instance_path text, schema_path text)
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_validate(jsonb, jsonb) IS
-'every error of a value against a JSON Type Definition (RFC 8927), as JSON pointers into value and definition; no row for a valid one';
-
-CREATE FUNCTION mako_instances(type_definition jsonb) RETURNS TABLE (variant text, instance jsonb)
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_instances(jsonb) IS
-'values that a JSON Type Definition (RFC 8927) allows, 1,000 at most: every variant, enum value, missing property, null and boundary, as far as there is room';
-
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Triggers of the store: invariants.c
+CREATE FUNCTION mako_fingerprint(source_wf mako_workflow_id, target_wf mako_workflow_id)
+RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_fingerprint(mako_workflow_id, mako_workflow_id) IS
+'sha256 over all definitions that a migration of this pair would use; what the argument expect of mako_migrate() is compared with';
+
+-- -------------------------------------------------------------------------------------------------
+-- What changes data or definitions is for the roles to which it is granted.
+
+REVOKE EXECUTE ON FUNCTION
+  mako_register_workflow(mako_workflow_id, text, text, text, jsonb, integer, jsonb, jsonb, boolean),
+  mako_unregister_workflow(mako_workflow_id),
+  mako_register_migration(mako_workflow_id, mako_workflow_id, text, boolean),
+  mako_register_migrations(mako_format_version, mako_format_version, text[]),
+  mako_unregister_migration(mako_workflow_id, mako_workflow_id),
+  mako_set_dispatch(mako_workflow_id, text, mako_format_version[])
+FROM PUBLIC;
+
+-- =================================================================================================
+-- src/store/store.sql
+
+-- -------------------------------------------------------------------------------------------------
+-- The triggers of the store's tables: triggers.c
 
 CREATE FUNCTION mako_stream_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_stream_inserted() IS 'new heads start at version 0, under a version that still takes new processes';
+
 CREATE FUNCTION mako_event_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_event_inserted() IS 'new events continue their streams under the workflow of the head, and advance the heads';
+
 CREATE FUNCTION mako_snapshot_saved() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_snapshot_saved() IS 'periodic snapshots are not written under a retired version';
+
 CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_guard() IS
 'refuses a change that only this extension may make; the trigger''s arguments are detail and hint of the error. With a third one, always';
 
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Store
+-- -------------------------------------------------------------------------------------------------
+-- What makes up a store, and what is wrong with it
 
+-- The rows are made from the DDL in src/store/tables, in this order: tables, views, keys, checks,
+-- foreign keys, then what ties the store to the extension and goes with it, which are checks that call
+-- its functions, and the triggers. Constraints stand one by one, so that each can be missed and made
+-- again. Constraints and triggers are written as pg_get_constraintdef() and pg_get_triggerdef() write
+-- them, white space apart, so that they can be compared.
 CREATE FUNCTION mako_store_object()
 RETURNS TABLE (ordinal integer, kind text, relation text, name text, definition text)
 LANGUAGE sql STABLE PARALLEL SAFE AS
 $store$
   SELECT o.*
-  -- Views that hold the row security of the tables below for whoever asks: possible since 15.
+  -- A view with this option applies the row security of its tables to the role that asks. It came
+  -- with version 15.
   FROM (SELECT CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 150000
                     THEN 'WITH (security_invoker = true)' ELSE '' END AS invoker) AS v
   CROSS JOIN LATERAL (VALUES
-    -- A function, not a row: a dump of data alone must find empty tables.
     (1, 'function', 'layout_version', 'layout_version', $$
 CREATE FUNCTION mako.layout_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
 COMMENT ON FUNCTION mako.layout_version() IS 'the layout version of this store; mako_create_store() upgrades an older one' $$),
-
     (2, 'table', 'stream', 'stream', $$
 CREATE TABLE mako.stream (
   stream_no    bigint GENERATED ALWAYS AS IDENTITY,
@@ -701,7 +295,6 @@ COMMENT ON COLUMN mako.stream.stream_id IS 'process/<tenant uuid>/<process uuid>
 COMMENT ON COLUMN mako.stream.process_id IS 'null for a stream that is no process';
 COMMENT ON COLUMN mako.stream.workflow_id IS 'what the stream runs under now; no index, so that repointing is a HOT update';
 COMMENT ON COLUMN mako.stream.version IS 'the last sequence number, 0 for a stream without events' $$),
-
     (3, 'table', 'event', 'event', $$
 CREATE TABLE mako.event (
   stream_no        bigint NOT NULL,
@@ -718,7 +311,6 @@ CREATE TABLE mako.event (
 );
 COMMENT ON TABLE mako.event IS 'events, append-only; numbered 1, 2, 3 ... per stream without gap';
 COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow the event was written under' $$),
-
     (4, 'table', 'snapshot', 'snapshot', $$
 CREATE TABLE mako.snapshot (
   stream_no             bigint NOT NULL,
@@ -733,7 +325,6 @@ CREATE TABLE mako.snapshot (
 COMMENT ON TABLE mako.snapshot IS 'states at a sequence number; those of a migration run are final, periodic ones are only a cache';
 COMMENT ON COLUMN mako.snapshot.run_id IS 'the migration run that wrote it; 0 for a periodic snapshot';
 COMMENT ON COLUMN mako.snapshot.reverted_by IS 'the run that undid the migration' $$),
-
     (5, 'table', 'repointed', 'repointed', $$
 CREATE TABLE mako.repointed (
   run_id           bigint NOT NULL,
@@ -744,7 +335,6 @@ CREATE TABLE mako.repointed (
 COMMENT ON TABLE mako.repointed IS
 'streams that a run moved without a snapshot of their last event: those without events, and identity migrations without apply';
 COMMENT ON COLUMN mako.repointed.reverted_by IS 'the run that undid the migration' $$),
-
     (6, 'table', 'registry', 'registry', $$
 CREATE TABLE mako.registry (
   tenant_id   uuid NOT NULL,
@@ -753,7 +343,6 @@ CREATE TABLE mako.registry (
   expires_at  timestamptz
 );
 COMMENT ON TABLE mako.registry IS 'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, per tenant' $$),
-
     (7, 'table', 'correlation', 'correlation', $$
 CREATE TABLE mako.correlation (
   tenant_id  uuid NOT NULL,
@@ -761,7 +350,6 @@ CREATE TABLE mako.correlation (
   stream_no  bigint NOT NULL
 );
 COMMENT ON TABLE mako.correlation IS 'tags, such as a metering location, that several processes may share, per tenant' $$),
-
     (8, 'table', 'format_version', 'format_version', $$
 CREATE TABLE mako.format_version (
   format_version  text COLLATE "C" NOT NULL,
@@ -772,7 +360,6 @@ CREATE TABLE mako.format_version (
   reason          text
 );
 COMMENT ON TABLE mako.format_version IS 'format versions that were drained, retired or reactivated: the last change of each; one without a row is active' $$),
-
     (9, 'table', 'dependent', 'dependent', $$
 CREATE TABLE mako.dependent (
   relation          text NOT NULL,
@@ -791,7 +378,6 @@ COMMENT ON COLUMN mako.dependent.relation_identity IS
 COMMENT ON COLUMN mako.dependent.owner IS 'whose relation it was when it was added: it is updated as this role';
 COMMENT ON COLUMN mako.dependent.owner_identity IS 'OID of that role and system identifier of the cluster, by which a renamed role is known';
 COMMENT ON COLUMN mako.dependent.process_type IS 'type of the process column when it was added: it decides what the column is compared with' $$),
-
     (10, 'table', 'migration_run', 'migration_run', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
@@ -834,7 +420,6 @@ COMMENT ON COLUMN mako.migration_run.fingerprint IS 'sha256 over the lines that 
 COMMENT ON COLUMN mako.migration_run.definitions IS
 'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers';
 COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end: null for a run that has not come to it' $$),
-
     (11, 'table', 'migration_error', 'migration_error', $$
 CREATE TABLE mako.migration_error (
   run_id           bigint NOT NULL,
@@ -851,7 +436,6 @@ CREATE TABLE mako.migration_error (
 );
 COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full';
 COMMENT ON COLUMN mako.migration_error.error_no IS 'in the order in which they were saved' $$),
-
     (12, 'table', 'migration_batch', 'migration_batch', $$
 CREATE TABLE mako.migration_batch (
   run_id          bigint NOT NULL,
@@ -869,16 +453,13 @@ COMMENT ON TABLE mako.migration_batch IS 'audit trail: the batches of batched ru
 COMMENT ON COLUMN mako.migration_batch.last_stream_no IS 'the run has come as far as this stream; null once it tries those again that were busy';
 COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that somebody else had locked';
 COMMENT ON COLUMN mako.migration_batch.session_role IS 'who called the run, which need not be who began it, as is the next column' $$),
-
-    -- The routers' and the caches' views.
-    (20, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
+    (13, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
 CREATE VIEW mako.process_identity %1$s AS
 SELECT r.tenant_id, r.key, s.process_id, s.stream_id, s.workflow_id
 FROM mako.registry r JOIN mako.stream s ON s.stream_no = r.stream_no
 WHERE r.expires_at IS NULL OR r.expires_at > now();
 COMMENT ON VIEW mako.process_identity IS 'where a routing key leads: the stream and the workflow it runs under now' $$, v.invoker)),
-
-    (21, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
+    (14, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
 CREATE VIEW mako.migrated_stream %1$s AS
 SELECT m.run_id, s.stream_id, r.source_wf, r.target_wf, m.sequence_number
 FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
@@ -889,162 +470,145 @@ FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
 JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
 JOIN mako.stream s ON s.stream_no = m.stream_no;
 COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches and projections that must follow' $$, v.invoker)),
-
-    -- Constraints, one by one, so that each can be missed and made again; written as pg_get_constraintdef() writes them, white
-    -- space apart, so that they can be compared.
-    (30, 'constraint', 'stream', 'stream_pkey',
+    (15, 'constraint', 'stream', 'stream_pkey',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_pkey PRIMARY KEY (stream_no) $$),
-    (31, 'constraint', 'event', 'event_pkey',
+    (16, 'constraint', 'event', 'event_pkey',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_pkey PRIMARY KEY (stream_no, sequence_number) $$),
-    (32, 'constraint', 'snapshot', 'snapshot_pkey',
+    (17, 'constraint', 'snapshot', 'snapshot_pkey',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_pkey PRIMARY KEY (stream_no, sequence_number, run_id) $$),
-    (33, 'constraint', 'repointed', 'repointed_pkey',
+    (18, 'constraint', 'repointed', 'repointed_pkey',
      $$ ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey PRIMARY KEY (stream_no, run_id) $$),
-    (34, 'constraint', 'registry', 'registry_pkey',
+    (19, 'constraint', 'registry', 'registry_pkey',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key) $$),
-    (35, 'constraint', 'correlation', 'correlation_pkey',
+    (20, 'constraint', 'correlation', 'correlation_pkey',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey PRIMARY KEY (tenant_id, tag, stream_no) $$),
-    (36, 'constraint', 'format_version', 'format_version_pkey',
+    (21, 'constraint', 'format_version', 'format_version_pkey',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_pkey PRIMARY KEY (format_version) $$),
-    (37, 'constraint', 'dependent', 'dependent_pkey',
+    (22, 'constraint', 'dependent', 'dependent_pkey',
      $$ ALTER TABLE mako.dependent ADD CONSTRAINT dependent_pkey PRIMARY KEY (relation, process_column, workflow_column) $$),
-    (38, 'constraint', 'migration_run', 'migration_run_pkey',
+    (23, 'constraint', 'migration_run', 'migration_run_pkey',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id) $$),
-    (39, 'constraint', 'migration_error', 'migration_error_pkey',
+    (24, 'constraint', 'migration_error', 'migration_error_pkey',
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey PRIMARY KEY (run_id, error_no) $$),
-    (40, 'constraint', 'stream', 'stream_stream_id_key',
+    (25, 'constraint', 'migration_batch', 'migration_batch_pkey',
+     $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey PRIMARY KEY (run_id, batch_no) $$),
+    (26, 'constraint', 'stream', 'stream_stream_id_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_key UNIQUE (stream_id) $$),
-    (41, 'constraint', 'event', 'event_stream_no_event_id_key',
-     $$ ALTER TABLE mako.event ADD CONSTRAINT event_stream_no_event_id_key UNIQUE (stream_no, event_id) $$),
-    (42, 'constraint', 'stream', 'stream_tenant_id_stream_no_key',
+    (27, 'constraint', 'stream', 'stream_tenant_id_stream_no_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_stream_no_key UNIQUE (tenant_id, stream_no) $$),
-    (43, 'constraint', 'stream', 'stream_stream_id_check',
+    (28, 'constraint', 'event', 'event_stream_no_event_id_key',
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_stream_no_event_id_key UNIQUE (stream_no, event_id) $$),
+    (29, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
+     $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key UNIQUE (stream_no, run_id) $$),
+    (30, 'constraint', 'stream', 'stream_stream_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_check CHECK ((stream_id <> ''::text)) $$),
-    (44, 'constraint', 'stream', 'stream_process_id_check',
+    (31, 'constraint', 'stream', 'stream_process_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_process_id_check
           CHECK (((process_id IS NULL) OR ((tenant_id IS NOT NULL) AND (stream_id = ((('process/'::text || (tenant_id)::text)
           || '/'::text) || (process_id)::text))))) $$),
-    (45, 'constraint', 'stream', 'stream_tenant_id_check',
+    (32, 'constraint', 'stream', 'stream_tenant_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_check
           CHECK (((tenant_id IS NULL) OR (stream_id !~~ 'process/%'::text) OR (lower(split_part(stream_id, '/'::text, 2)) =
           (tenant_id)::text))) $$),
-    (46, 'constraint', 'stream', 'stream_version_check',
+    (33, 'constraint', 'stream', 'stream_version_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_version_check CHECK ((version >= 0)) $$),
-    (47, 'constraint', 'event', 'event_sequence_number_check',
+    (34, 'constraint', 'stream', 'stream_stream_no_check',
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK ((stream_no >= 1)) $$),
+    (35, 'constraint', 'event', 'event_sequence_number_check',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check CHECK ((sequence_number >= 1)) $$),
-    (48, 'constraint', 'event', 'event_schema_version_check',
+    (36, 'constraint', 'event', 'event_schema_version_check',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check CHECK ((schema_version >= 1)) $$),
-    (49, 'constraint', 'snapshot', 'snapshot_sequence_number_check',
+    (37, 'constraint', 'snapshot', 'snapshot_sequence_number_check',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check CHECK ((sequence_number >= 1)) $$),
-    (50, 'constraint', 'snapshot', 'snapshot_state_schema_version_check',
+    (38, 'constraint', 'snapshot', 'snapshot_state_schema_version_check',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check CHECK ((state_schema_version >= 1)) $$),
-    (51, 'constraint', 'registry', 'registry_key_check',
+    (39, 'constraint', 'registry', 'registry_key_check',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check
           CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 256))) $$),
-    (52, 'constraint', 'correlation', 'correlation_tag_check',
+    (40, 'constraint', 'correlation', 'correlation_tag_check',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tag_check
           CHECK (((octet_length(tag) >= 1) AND (octet_length(tag) <= 256))) $$),
-    (53, 'constraint', 'format_version', 'format_version_status_check',
+    (41, 'constraint', 'format_version', 'format_version_status_check',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_status_check
           CHECK ((status = ANY (ARRAY['active'::text, 'draining'::text, 'retired'::text]))) $$),
-    (54, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey',
-     $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
-          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
-    (55, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey',
-     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
-          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
-    (56, 'constraint', 'migration_batch', 'migration_batch_pkey',
-     $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey PRIMARY KEY (run_id, batch_no) $$),
-    (57, 'constraint', 'migration_run', 'migration_run_kind_check',
+    (42, 'constraint', 'migration_run', 'migration_run_kind_check',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
           CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text]))) $$),
-    -- A run tries a stream once: its second time around looks for what has failed, and a story for when.
-    (58, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
-     $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key UNIQUE (stream_no, run_id) $$),
-    -- A batched run begins after number 0.
-    (59, 'constraint', 'stream', 'stream_stream_no_check',
-     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK ((stream_no >= 1)) $$),
-    -- 0 is that of periodic snapshots.
-    (60, 'constraint', 'migration_run', 'migration_run_run_id_check',
+    (43, 'constraint', 'migration_run', 'migration_run_run_id_check',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check CHECK ((run_id >= 1)) $$),
-
-    -- What ties the store to the extension, and goes with it: checks that call its functions, and the triggers.
-    (80, 'constraint', 'stream', 'stream_workflow_id_check',
+    (44, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey',
+     $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
+          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
+    (45, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey',
+     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
+          FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
+    (46, 'constraint', 'stream', 'stream_workflow_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_workflow_id_check
           CHECK (@extschema@.mako_assert_workflow_id(workflow_id)) $$),
-    (81, 'constraint', 'format_version', 'format_version_format_version_check',
+    (47, 'constraint', 'format_version', 'format_version_format_version_check',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_check
           CHECK (@extschema@.mako_assert_format_version(format_version)) $$),
-
-    -- Written as pg_get_triggerdef() writes them, white space apart, so that they can be compared.
-    (90, 'trigger', 'stream', 'stream_inserted', $$
+    (48, 'trigger', 'stream', 'stream_inserted', $$
 CREATE TRIGGER stream_inserted AFTER INSERT ON mako.stream REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_stream_inserted() $$),
-    (91, 'trigger', 'stream', 'stream_guard', $$
+    (49, 'trigger', 'stream', 'stream_guard', $$
 CREATE TRIGGER stream_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.stream FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Stream heads advance with their events, and move to another workflow with a migration only.',
   'To move streams, use mako_migrate().') $$),
-    (92, 'trigger', 'event', 'event_inserted', $$
+    (50, 'trigger', 'event', 'event_inserted', $$
 CREATE TRIGGER event_inserted AFTER INSERT ON mako.event REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_event_inserted() $$),
-    (93, 'trigger', 'event', 'event_guard', $$
+    (51, 'trigger', 'event', 'event_guard', $$
 CREATE TRIGGER event_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.event FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Events are append-only.',
   'To archive events, the owner can disable the trigger "event_guard".') $$),
-    (94, 'trigger', 'snapshot', 'snapshot_insert_guard', $$
+    (52, 'trigger', 'snapshot', 'snapshot_insert_guard', $$
 CREATE TRIGGER snapshot_insert_guard BEFORE INSERT ON mako.snapshot FOR EACH ROW WHEN ((new.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'Migration snapshots are written by migrations only.',
   'Periodic snapshots have run_id 0.') $$),
-    (95, 'trigger', 'snapshot', 'snapshot_update_guard', $$
+    (53, 'trigger', 'snapshot', 'snapshot_update_guard', $$
 CREATE TRIGGER snapshot_update_guard BEFORE UPDATE ON mako.snapshot FOR EACH ROW WHEN (((old.run_id <> 0) OR (new.run_id <> 0))) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (96, 'trigger', 'snapshot', 'snapshot_delete_guard', $$
+    (54, 'trigger', 'snapshot', 'snapshot_delete_guard', $$
 CREATE TRIGGER snapshot_delete_guard BEFORE DELETE ON mako.snapshot FOR EACH ROW WHEN ((old.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (97, 'trigger', 'snapshot', 'snapshot_truncate_guard', $$
+    (55, 'trigger', 'snapshot', 'snapshot_truncate_guard', $$
 CREATE TRIGGER snapshot_truncate_guard BEFORE TRUNCATE ON mako.snapshot FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'To drop periodic snapshots, delete those with run_id 0.') $$),
-    (98, 'trigger', 'repointed', 'repointed_guard', $$
+    (56, 'trigger', 'snapshot', 'snapshot_saved', $$
+CREATE TRIGGER snapshot_saved BEFORE INSERT OR UPDATE ON mako.snapshot FOR EACH ROW WHEN ((new.run_id = 0)) EXECUTE FUNCTION @extschema@.mako_snapshot_saved() $$),
+    (57, 'trigger', 'repointed', 'repointed_guard', $$
 CREATE TRIGGER repointed_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (99, 'trigger', 'migration_run', 'migration_run_guard', $$
-CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'The audit trail is written by migrations only.') $$),
-    (100, 'trigger', 'migration_error', 'migration_error_guard', $$
-CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'The audit trail is written by migrations only.') $$),
-    (101, 'trigger', 'snapshot', 'snapshot_saved', $$
-CREATE TRIGGER snapshot_saved BEFORE INSERT OR UPDATE ON mako.snapshot FOR EACH ROW WHEN ((new.run_id = 0)) EXECUTE FUNCTION @extschema@.mako_snapshot_saved() $$),
-    (102, 'trigger', 'format_version', 'format_version_guard', $$
+    (58, 'trigger', 'format_version', 'format_version_guard', $$
 CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A version must not change its status while somebody writes under it.',
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
-    (103, 'trigger', 'migration_batch', 'migration_batch_guard', $$
-CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'The audit trail is written by migrations only.') $$),
-    (105, 'trigger', 'dependent', 'dependent_guard', $$
+    (59, 'trigger', 'dependent', 'dependent_guard', $$
 CREATE TRIGGER dependent_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.dependent FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A dependent is updated as its owner, whose privileges adding it needs.',
   'Use mako_add_dependent() and mako_remove_dependent().') $$),
-    -- Holds for the extension's own statements, too, and so for whatever triggers of somebody else's do inside of them.
-    (104, 'trigger', 'migration_run', 'migration_run_final', $$
+    (60, 'trigger', 'migration_run', 'migration_run_guard', $$
+CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$),
+    (61, 'trigger', 'migration_run', 'migration_run_final', $$
 CREATE TRIGGER migration_run_final BEFORE DELETE OR UPDATE ON mako.migration_run FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
-  'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$)
+  'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$),
+    (62, 'trigger', 'migration_error', 'migration_error_guard', $$
+CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$),
+    (63, 'trigger', 'migration_batch', 'migration_batch_guard', $$
+CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$)
   ) AS o (ordinal, kind, relation, name, definition)
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS
 'the objects that make up a store, in the order of their creation, with the statements that create them';
 
-CREATE FUNCTION mako_store_column()
-RETURNS TABLE (relation text, name text, type regtype, not_null boolean, problem text, relation_problem text)
-LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_store_column() IS
-'the columns that the tables of a store must have, and what is wrong with them or with their tables; null where nothing is, or no table';
-
--- Read, not called: whoever owns schema mako decides what a function in it does.
+-- Read, not called: the owner of schema mako decides what a function in it does.
 CREATE FUNCTION mako_store_layout() RETURNS integer
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$
@@ -1208,14 +772,252 @@ $$;
 COMMENT ON FUNCTION mako_create_store() IS
 'creates the store in schema mako, owned by the caller; called again, it repairs and upgrades what is there';
 
-CREATE FUNCTION mako_assert_delegated() RETURNS void
-LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_assert_delegated() IS
-'error 55000 unless one of the extension''s own statements calls the function that asks, for those that read the store for it';
-
 CREATE FUNCTION mako_assert_store() RETURNS void
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
+
+-- -------------------------------------------------------------------------------------------------
+-- Histories that were loaded, and locks
+
+CREATE FUNCTION mako_adopt_events(OUT streams bigint, OUT events bigint, OUT spanning bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_adopt_events() IS
+'proves the invariants of histories that were loaded with event_inserted disabled, and sets their heads; counts what it adopted';
+
+CREATE FUNCTION mako_source_lock(workflow_id text) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_source_lock(text) IS
+'classid and objid, in one number, of the advisory lock that a batched run from this workflow holds; objsubid is 3';
+
+-- -------------------------------------------------------------------------------------------------
+-- What changes data or definitions is for the roles to which it is granted.
+
+REVOKE EXECUTE ON FUNCTION
+  mako_stream_inserted(),
+  mako_event_inserted(),
+  mako_snapshot_saved(),
+  mako_guard(),
+  mako_create_store(),
+  mako_adopt_events()
+FROM PUBLIC;
+
+-- =================================================================================================
+-- src/fold/fold.sql
+
+-- -------------------------------------------------------------------------------------------------
+-- Folding without a store, for the authors of apply, upcast and migrate. STABLE, because the planner
+-- evaluates immutable calls while planning.
+
+CREATE FUNCTION mako_fold(workflow_id mako_workflow_id, events jsonb) RETURNS jsonb
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_fold(mako_workflow_id, jsonb) IS
+'the state after folding an array of {"event_type", "schema_version" (default 1), "payload"} objects; needs no store';
+
+CREATE FUNCTION mako_migrate_state(source_wf mako_workflow_id, target_wf mako_workflow_id, state jsonb) RETURNS jsonb
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_migrate_state(mako_workflow_id, mako_workflow_id, jsonb) IS
+'a state taken through the registered steps from one workflow version to another; needs no store';
+
+-- =================================================================================================
+-- src/migrate/migrate.sql
+
+-- -------------------------------------------------------------------------------------------------
+-- Report
+
+CREATE TYPE mako_migration_error AS (
+  stream_id        text,
+  phase            text,
+  sequence_number  bigint,
+  sqlstate         text,
+  message          text,
+  detail           text,
+  hint             text,
+  context          text
+);
+COMMENT ON TYPE mako_migration_error IS
+'one stream that could not be migrated: phase is load, upcast, event, apply, migrate, state, snapshot or registry';
+
+CREATE TYPE mako_migration_report AS (
+  run_id      bigint,
+  source_wf   mako_workflow_id,
+  target_wf   mako_workflow_id,
+  migrated    bigint,
+  skipped     bigint,
+  failed      bigint,
+  errors      mako_migration_error[],
+  started_at  timestamptz,
+  duration    interval
+);
+COMMENT ON TYPE mako_migration_report IS
+'what a run did: counts of streams, the first 1,000 errors (all of them are in mako.migration_error), start and duration';
+
+CREATE FUNCTION mako_is_ok(report mako_migration_report) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT (report).failed OPERATOR(pg_catalog.=) 0 $$;
+COMMENT ON FUNCTION mako_is_ok(mako_migration_report) IS 'true when no stream failed';
+
+CREATE FUNCTION mako_format(report mako_migration_report) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
+$$ SELECT pg_catalog.format('%s -> %s: %s migrated, %s skipped, %s failed in %s s (run %s)',
+     COALESCE((report).source_wf::pg_catalog.text, '*'), COALESCE((report).target_wf::pg_catalog.text, '*'),
+     (report).migrated, (report).skipped, (report).failed,
+     pg_catalog.round(EXTRACT(epoch FROM (report).duration)::pg_catalog.numeric, 3),
+     COALESCE((report).run_id::pg_catalog.text, '*')) $$;
+COMMENT ON FUNCTION mako_format(mako_migration_report) IS 'one line of text about a report; * where merged reports differ';
+
+CREATE FUNCTION mako_assert_ok(report mako_migration_report) RETURNS mako_migration_report
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS
+$$
+DECLARE
+  first @extschema@.mako_migration_error;
+BEGIN
+  IF (report).failed IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'there is no report';
+  END IF;
+  IF (report).failed OPERATOR(pg_catalog.=) 0 THEN
+    RETURN report;
+  END IF;
+  first := (report).errors[1];
+  RAISE EXCEPTION USING
+    ERRCODE = 'MK006',
+    MESSAGE = pg_catalog.format('%s of %s streams could not be migrated', (report).failed,
+                                (report).failed OPERATOR(pg_catalog.+) (report).migrated),
+    DETAIL = pg_catalog.format('%s. First error: stream "%s", phase %s: %s', @extschema@.mako_format(report),
+                               (first).stream_id, (first).phase, (first).message),
+    HINT = 'The errors are in the report. If this error rolls the run back, mako.migration_error has none of them: a dry run finds them again.';
+END
+$$;
+COMMENT ON FUNCTION mako_assert_ok(mako_migration_report) IS
+'the report itself when no stream failed, else error MK006: for deploy scripts, where an error must roll back';
+
+CREATE FUNCTION mako_merge(a mako_migration_report, b mako_migration_report) RETURNS mako_migration_report
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
+$$ SELECT ROW(
+     CASE WHEN (a).run_id OPERATOR(pg_catalog.=) (b).run_id THEN (a).run_id END,
+     CASE WHEN (a).source_wf::pg_catalog.text OPERATOR(pg_catalog.=) (b).source_wf::pg_catalog.text THEN (a).source_wf END,
+     CASE WHEN (a).target_wf::pg_catalog.text OPERATOR(pg_catalog.=) (b).target_wf::pg_catalog.text THEN (a).target_wf END,
+     (a).migrated OPERATOR(pg_catalog.+) (b).migrated,
+     (a).skipped OPERATOR(pg_catalog.+) (b).skipped,
+     (a).failed OPERATOR(pg_catalog.+) (b).failed,
+     (pg_catalog.array_cat((a).errors, (b).errors))[1:1000],
+     LEAST((a).started_at, (b).started_at),
+     (a).duration OPERATOR(pg_catalog.+) (b).duration
+   )::@extschema@.mako_migration_report $$;
+COMMENT ON FUNCTION mako_merge(mako_migration_report, mako_migration_report) IS
+'adds up two reports: counts, durations and errors (at most 1,000); ids that differ become null';
+
+CREATE AGGREGATE mako_merge(mako_migration_report) (
+  SFUNC = mako_merge, STYPE = mako_migration_report, COMBINEFUNC = mako_merge, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE mako_merge(mako_migration_report) IS 'adds up reports; null for no report';
+
+-- -------------------------------------------------------------------------------------------------
+-- The migration
+
+CREATE FUNCTION mako_version_fingerprint(source_fv mako_format_version, target_fv mako_format_version)
+RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_version_fingerprint(mako_format_version, mako_format_version) IS
+'sha256 over all definitions that mako_migrate_version() would use; what its argument expect is compared with';
+
+CREATE FUNCTION mako_migrate(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
+  update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
+  expect text DEFAULT NULL, reason text DEFAULT NULL)
+RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text) IS
+'migrates every stream that runs under the source workflow to the target workflow and reports; call it as SELECT * FROM mako_migrate(...)';
+
+CREATE FUNCTION mako_migrate_version(
+  source_fv mako_format_version, target_fv mako_format_version, tenant_id uuid DEFAULT NULL,
+  update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
+  expect text DEFAULT NULL, reason text DEFAULT NULL)
+RETURNS SETOF mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text) IS
+'migrates every workflow of a format version for which a way to the target is registered, one report a workflow; refused while anything in flight is undecided';
+
+-- They commit after every batch, which a SET clause would forbid: the search path is pinned inside.
+CREATE PROCEDURE mako_migrate_batched(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL, pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s',
+  expect text DEFAULT NULL, reason text DEFAULT NULL,
+  INOUT report mako_migration_report DEFAULT NULL)
+LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON PROCEDURE mako_migrate_batched(
+  mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report) IS
+'does what mako_migrate() does, batch by batch, and commits after each; called again after an error or a cancel, it goes on where it was';
+
+CREATE PROCEDURE mako_migrate_version_batched(
+  source_fv mako_format_version, target_fv mako_format_version, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL, pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s',
+  expect text DEFAULT NULL, reason text DEFAULT NULL,
+  INOUT reports mako_migration_report[] DEFAULT NULL)
+LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON PROCEDURE mako_migrate_version_batched(
+  mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report[]) IS
+'does what mako_migrate_version() does, batch by batch, and commits after each; called again, it goes on where it was';
+
+-- A view reads with its owner's rights, a function with the caller's: it shows the sessions and tables
+-- that the caller may see.
+CREATE FUNCTION mako_current_progress()
+RETURNS TABLE (run_id bigint, kind text, source_wf text, target_wf text, done bigint, total bigint, failed bigint, rate double precision,
+               started_at timestamptz, estimated_end timestamptz, pid integer)
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_current_progress() IS 'what the view mako_progress shows';
+
+CREATE VIEW mako_progress AS SELECT * FROM mako_current_progress();
+COMMENT ON VIEW mako_progress IS 'migrations under way, as far as the caller may see their sessions, and batched ones that wait to be taken up again';
+GRANT SELECT ON mako_progress TO PUBLIC;
+
+CREATE FUNCTION mako_revert(run_id bigint, reason text DEFAULT NULL)
+RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_revert(bigint, text) IS
+'undoes a migration run, stream by stream, where nothing came after it, and reports; call it as SELECT * FROM mako_revert(...)';
+
+-- -------------------------------------------------------------------------------------------------
+-- How a format version ends
+
+CREATE TABLE mako_exemption (
+  workflow_id          mako_workflow_id PRIMARY KEY,
+  reason               text NOT NULL,
+  exempted_by          text NOT NULL,
+  exempted_by_identity text NOT NULL,
+  exempted_at          timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE mako_exemption IS 'workflows whose streams need no migration; written by mako_exempt() and mako_unexempt() only';
+
+GRANT SELECT ON mako_exemption TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('mako_exemption', '');
+
+CREATE FUNCTION mako_exempt(workflow_id mako_workflow_id, reason text)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_exempt(mako_workflow_id, text) IS
+'this workflow needs no migration: its streams stay readable, and do not stand in the way when its format version is retired';
+
+CREATE FUNCTION mako_unexempt(workflow_id mako_workflow_id)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_unexempt(mako_workflow_id) IS 'takes mako_exempt() back; refused while the format version is retired';
+
+CREATE FUNCTION mako_coverage(format_version mako_format_version)
+RETURNS TABLE (workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_coverage(mako_format_version) IS
+'the workflows that streams still run under in a format version: how many, how many in flight, and the decision: migration, identity, exempt or undecided';
+
+CREATE FUNCTION mako_drain(format_version mako_format_version, reason text DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_drain(mako_format_version, text) IS 'from now on no process starts under this format version';
+
+CREATE FUNCTION mako_retire(format_version mako_format_version, reason text DEFAULT NULL, messages_until timestamptz DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_retire(mako_format_version, text, timestamptz) IS
+'from now on nothing is written under this format version; refused while anything is in flight. Its messages are accepted until messages_until';
+
+CREATE FUNCTION mako_reactivate(format_version mako_format_version, reason text DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_reactivate(mako_format_version, text) IS 'takes mako_drain() or mako_retire() back';
+
+-- -------------------------------------------------------------------------------------------------
+-- Dependents: other tables whose workflow column follows a migrated process
 
 CREATE FUNCTION mako_remembered_relation(relation text, relation_identity text) RETURNS oid
 LANGUAGE sql STABLE PARALLEL SAFE STRICT SET search_path = pg_catalog, pg_temp AS
@@ -1292,17 +1094,308 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_add_dependent(regclass, name, name, name) IS
 'lets a column with workflow ids of another table follow its process; the process column holds process ids, stream ids or stream numbers';
 
-CREATE FUNCTION mako_adopt_events(OUT streams bigint, OUT events bigint, OUT spanning bigint)
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_adopt_events() IS
-'proves the invariants of histories that were loaded with event_inserted disabled, and sets their heads; counts what it adopted';
-
 CREATE FUNCTION mako_remove_dependent(relation text, process_column name, workflow_column name) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
 'undoes mako_add_dependent(); takes its name, or the one that mako.dependent shows, so that a dropped one can be removed; false when it was not there';
 
--- ---------------------------------------------------------------------------------------------------------------------------------
+-- -------------------------------------------------------------------------------------------------
+-- What changes data or definitions is for the roles to which it is granted.
+
+REVOKE EXECUTE ON FUNCTION
+  mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text),
+  mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text),
+  mako_revert(bigint, text),
+  mako_exempt(mako_workflow_id, text),
+  mako_unexempt(mako_workflow_id),
+  mako_drain(mako_format_version, text),
+  mako_retire(mako_format_version, text, timestamptz),
+  mako_reactivate(mako_format_version, text),
+  mako_add_dependent(regclass, name, name, name),
+  mako_remove_dependent(text, name, name)
+FROM PUBLIC;
+
+REVOKE EXECUTE ON PROCEDURE
+  mako_migrate_batched(
+    mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report),
+  mako_migrate_version_batched(
+    mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report[])
+FROM PUBLIC;
+
+-- =================================================================================================
+-- src/process/process.sql
+
+-- -------------------------------------------------------------------------------------------------
+-- Processes: what an engine calls every day
+
+CREATE FUNCTION mako_spawn(workflow_id mako_workflow_id, tenant_id uuid, process_id uuid DEFAULT gen_random_uuid())
+RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_spawn(mako_workflow_id, uuid, uuid) IS
+'starts a process, which is found by its process id from now on; returns the id of its stream';
+
+CREATE TYPE mako_new_event AS (
+  event_type       text,
+  payload          jsonb,
+  schema_version   integer,
+  event_id         uuid,
+  correlation_id   uuid,
+  causation_id     uuid,
+  conversation_id  uuid
+);
+COMMENT ON TYPE mako_new_event IS 'an event to append; schema_version is 1 and event_id a new one where they are null';
+
+CREATE FUNCTION mako_append(
+  stream_id text, workflow_id mako_workflow_id, event_type text, payload jsonb, expected_version bigint DEFAULT NULL,
+  schema_version integer DEFAULT 1, event_id uuid DEFAULT NULL, correlation_id uuid DEFAULT NULL, causation_id uuid DEFAULT NULL,
+  conversation_id uuid DEFAULT NULL)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_append(text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid) IS
+'appends an event, under the workflow whose rules the writer used; returns its sequence number. 40001: retry; MK005: the stream has moved';
+
+CREATE FUNCTION mako_append_batch(
+  stream_id text, workflow_id mako_workflow_id, events mako_new_event[], expected_version bigint DEFAULT NULL)
+RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_append_batch(text, mako_workflow_id, mako_new_event[], bigint) IS
+'appends events to one stream, all or none; returns the last sequence number';
+
+CREATE FUNCTION mako_state(
+  stream_id text, OUT state jsonb, OUT sequence_number bigint, OUT workflow_id text, OUT state_schema_version integer)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_state(text) IS
+'the authoritative state of a stream: its newest valid snapshot and the events behind it, at one moment';
+
+CREATE FUNCTION mako_resume(stream_id text)
+RETURNS TABLE (sequence_number bigint, workflow_id text, state jsonb, state_schema_version integer, event_id uuid,
+  recorded_at timestamptz, event_type text, schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid,
+  conversation_id uuid)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_resume(text) IS
+'for an engine that folds itself: a row with the state to start from and the workflow to go on under, then the events behind it';
+
+CREATE FUNCTION mako_load(stream_id text, after bigint DEFAULT 0)
+RETURNS TABLE (sequence_number bigint, event_id uuid, recorded_at timestamptz, workflow_id text, event_type text,
+  schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid, conversation_id uuid)
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_load(text, bigint) IS 'the events of a stream behind a sequence number, in order';
+
+CREATE FUNCTION mako_trace(stream_id text)
+RETURNS TABLE (sequence_number bigint, event_type text, workflow_id text, run_id bigint, state jsonb)
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_trace(text) IS
+'the state after every event, and after every migration (event_type is null); a state is null where a workflow has no apply';
+
+CREATE FUNCTION mako_history_rows(stream_id text)
+RETURNS TABLE (at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, role text, reason text)
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+$$
+#variable_conflict use_column
+DECLARE
+  head record;
+BEGIN
+  PERFORM @extschema@.mako_assert_delegated();
+  SELECT s.* INTO head FROM mako.stream s WHERE s.stream_id = mako_history_rows.stream_id;
+  IF head.stream_no IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = CASE WHEN mako_history_rows.stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
+      MESSAGE = CASE WHEN mako_history_rows.stream_id IS NULL THEN 'stream_id must not be null'
+                ELSE format('stream "%s" does not exist', mako_history_rows.stream_id) END,
+      HINT = CASE WHEN mako_history_rows.stream_id IS NULL THEN ''
+             ELSE 'The stream of a process is process/<tenant id>/<process id>; mako_spawn() starts one.' END;
+  END IF;
+  RETURN QUERY
+  WITH moved AS (
+    SELECT m.run_id, max(m.sequence_number) AS sequence_number, min(m.taken_at) AS taken_at, max(m.reverted_by) AS reverted_by
+    FROM (SELECT n.run_id, n.sequence_number, n.taken_at, n.reverted_by FROM mako.snapshot n
+          WHERE n.stream_no = head.stream_no AND n.run_id > 0
+          UNION ALL
+          SELECT p.run_id, p.sequence_number, NULL, p.reverted_by FROM mako.repointed p WHERE p.stream_no = head.stream_no) AS m
+    GROUP BY m.run_id
+  ), run AS (
+    SELECT m.sequence_number AS place, coalesce(m.taken_at, r.started_at) AS at, 'migrated' AS kind, m.sequence_number,
+           r.target_wf AS workflow_id, r.run_id, r.session_role, r.reason, r.source_wf
+    FROM moved m JOIN mako.migration_run r ON r.run_id = m.run_id WHERE r.update_registry
+    UNION ALL
+    SELECT m.sequence_number, v.started_at, 'reverted', m.sequence_number, v.target_wf, v.run_id, v.session_role, v.reason, v.source_wf
+    FROM moved m JOIN mako.migration_run v ON v.run_id = m.reverted_by WHERE v.update_registry
+  ), failed AS (
+    -- Where the stream was when a run failed, no row tells, but when the events were recorded, and the runs before and after it.
+    SELECT least((SELECT min(l.sequence_number) FROM run l WHERE l.run_id > f.run_id),
+                 greatest((SELECT max(v.sequence_number) FROM mako.event v WHERE v.stream_no = head.stream_no AND v.recorded_at <= f.at),
+                          (SELECT max(l.sequence_number) FROM run l WHERE l.run_id < f.run_id), f.sequence_number, 0)) AS place, f.*
+    FROM (SELECT coalesce((SELECT b.started_at
+                           FROM (SELECT b.batch_no, b.started_at, sum(b.failed) OVER (ORDER BY b.batch_no) AS failed
+                                 FROM mako.migration_batch b WHERE b.run_id = e.run_id) b
+                           WHERE b.failed >= e.error_no ORDER BY b.batch_no LIMIT 1), r.started_at) AS at,
+                 e.sequence_number, r.source_wf AS workflow_id, r.run_id, r.session_role, e.message
+          FROM mako.migration_error e JOIN mako.migration_run r ON r.run_id = e.run_id
+          WHERE e.stream_no = head.stream_no) AS f
+  ), story AS (
+    SELECT 0::bigint AS place, 0 AS part, 0::bigint AS run, head.created_at AS at, 'spawned' AS kind, NULL::bigint AS sequence_number,
+           coalesce((SELECT l.source_wf FROM run l WHERE l.place = 0 ORDER BY l.run_id LIMIT 1),
+                    (SELECT v.workflow_id FROM mako.event v WHERE v.stream_no = head.stream_no AND v.sequence_number = 1),
+                    (SELECT l.source_wf FROM run l ORDER BY l.run_id LIMIT 1), head.workflow_id) AS workflow_id,
+           NULL AS event_type, NULL::bigint AS run_id, NULL AS role, NULL AS reason
+    UNION ALL
+    SELECT v.sequence_number, 1, 0, v.recorded_at, 'event', v.sequence_number, v.workflow_id, v.event_type, NULL, NULL, NULL
+    FROM mako.event v WHERE v.stream_no = head.stream_no
+    UNION ALL
+    SELECT l.place, 2, l.run_id, l.at, l.kind, l.sequence_number, l.workflow_id, NULL, l.run_id, l.session_role, l.reason FROM run l
+    UNION ALL
+    SELECT f.place, 2, f.run_id, f.at, 'failed', f.sequence_number, f.workflow_id, NULL, f.run_id, f.session_role, f.message FROM failed f
+  )
+  SELECT s.at, s.kind, s.sequence_number, s.workflow_id, s.event_type, s.run_id, s.role, s.reason
+  FROM story s ORDER BY s.place, s.part, s.run;
+END
+$$;
+COMMENT ON FUNCTION mako_history_rows(text) IS 'what mako_history() returns; for its own use';
+
+CREATE FUNCTION mako_history(stream_id text)
+RETURNS TABLE (at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, role text, reason text)
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_history(text) IS
+'the story of one stream in order: spawned, event, migrated, reverted, failed; by which run, who started it and why it was or failed';
+
+CREATE FUNCTION mako_take_snapshot(stream_id text) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_take_snapshot(text) IS 'stores the state of a stream as a periodic snapshot; returns its sequence number';
+
+CREATE FUNCTION mako_save_snapshot(
+  stream_id text, sequence_number bigint, workflow_id mako_workflow_id, state_schema_version integer, state jsonb) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_save_snapshot(text, bigint, mako_workflow_id, integer, jsonb) IS
+'stores a state that the application has computed as a periodic snapshot';
+
+CREATE FUNCTION mako_prune_snapshots(keep integer) RETURNS bigint
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_prune_snapshots(integer) IS
+'deletes periodic snapshots except the newest ones of every stream, and returns how many; migration snapshots and the only state of a stream stay';
+
+-- -------------------------------------------------------------------------------------------------
+-- Routing: keys lead to one stream, tags to many; both belong to a tenant
+
+CREATE FUNCTION mako_lookup(tenant_id uuid, key text, format_version mako_format_version DEFAULT NULL)
+RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
+LANGUAGE c STABLE ROWS 1 PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_lookup(uuid, text, mako_format_version) IS
+'the stream that a key leads to, no row for an unknown one; with a message''s format version, error 55000 unless the policy lets it through';
+
+CREATE FUNCTION mako_register_key(tenant_id uuid, key text, stream_id text, expires_at timestamptz DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_register_key(uuid, text, text, timestamptz) IS
+'lets a key lead to a stream of the tenant, until expires_at if given; the same again renews it, another stream is error 42710';
+
+CREATE FUNCTION mako_unregister_key(tenant_id uuid, key text) RETURNS boolean
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_unregister_key(uuid, text) IS 'forgets a key; false when it was not there';
+
+CREATE FUNCTION mako_expire_keys() RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_expire_keys() IS 'deletes the keys that have expired, which lead nowhere already; returns how many';
+
+CREATE FUNCTION mako_add_tag(tenant_id uuid, tag text, stream_id text) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_add_tag(uuid, text, text) IS 'tags a stream of the tenant; false when it has the tag already';
+
+CREATE FUNCTION mako_find_tag(tenant_id uuid, tag text)
+RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_find_tag(uuid, text) IS 'the streams of the tenant that have a tag, oldest first';
+
+CREATE FUNCTION mako_remove_tag(tenant_id uuid, tag text, stream_id text) RETURNS boolean
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_remove_tag(uuid, text, text) IS 'takes a tag from a stream of the tenant; false when it did not have it';
+
+CREATE FUNCTION mako_stream_of(tenant_id uuid, stream_id text) RETURNS bigint
+LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_stream_of(uuid, text) IS 'the number of a stream of the tenant, or error 42704';
+
+-- -------------------------------------------------------------------------------------------------
+-- What changes data or definitions is for the roles to which it is granted.
+
+REVOKE EXECUTE ON FUNCTION
+  mako_spawn(mako_workflow_id, uuid, uuid),
+  mako_append(text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid),
+  mako_append_batch(text, mako_workflow_id, mako_new_event[], bigint),
+  mako_take_snapshot(text),
+  mako_save_snapshot(text, bigint, mako_workflow_id, integer, jsonb),
+  mako_prune_snapshots(integer),
+  mako_register_key(uuid, text, text, timestamptz),
+  mako_unregister_key(uuid, text),
+  mako_expire_keys(),
+  mako_add_tag(uuid, text, text),
+  mako_remove_tag(uuid, text, text)
+FROM PUBLIC;
+
+-- =================================================================================================
+-- src/inspect/inspect.sql
+
+-- -------------------------------------------------------------------------------------------------
+-- Before the migration
+
+CREATE FUNCTION mako_plan(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false)
+RETURNS TABLE (
+  step integer, kind text, source_wf text, target_wf text, function text, evaluation text, streams bigint, in_flight bigint,
+  events bigint, scan_order text, blockers text[], fingerprint text)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_plan(mako_workflow_id, mako_workflow_id, uuid, boolean) IS
+'what mako_migrate() would use: functions, steps, and in the last row streams, events, what stands against it, and the fingerprint to expect';
+
+CREATE FUNCTION mako_dry_run(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
+  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
+RETURNS TABLE (
+  stream_id text, sequence_number bigint, old_state jsonb, new_state jsonb, changes jsonb, error mako_migration_error)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_dry_run(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
+'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing. A sample is the same for the same seed';
+
+-- The rows come in the order of stream_no, so the lowest number of a row tells which stream is the
+-- first one.
+CREATE FUNCTION mako_dry_run_summary(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
+  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
+RETURNS TABLE (outcome text, phase text, sqlstate text, message text, streams bigint, example text)
+LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
+$$
+SELECT g.outcome, g.phase, g.sqlstate, g.message, g.streams, substr(g.first, 20)
+FROM (SELECT r.outcome, r.phase, r.sqlstate, r.message, count(*) AS streams,
+             min(lpad(r.n::text, 19, '0') || r.stream_id COLLATE "C") AS first
+      FROM (SELECT d.n, d.stream_id, (d.error).phase, (d.error).sqlstate, (d.error).message,
+                   CASE WHEN (d.error).phase IS NOT NULL THEN 'fail' WHEN d.new_state IS NULL THEN 'repoint' ELSE 'migrate' END AS outcome
+            FROM @extschema@.mako_dry_run(source_wf, target_wf, tenant_id, in_flight_only, sample, seed) WITH ORDINALITY
+                 AS d (stream_id, sequence_number, old_state, new_state, changes, error, n)) AS r
+      GROUP BY r.outcome, r.phase, r.sqlstate, r.message) AS g
+ORDER BY g.streams DESC, g.first
+$$;
+COMMENT ON FUNCTION mako_dry_run_summary(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
+'the rows of mako_dry_run(), counted by outcome (migrate, repoint, fail) and cause, the most frequent first, with the first stream of each';
+
+-- -------------------------------------------------------------------------------------------------
+-- Proofs and pictures: what is stored against what the events say
+
+CREATE FUNCTION mako_verify(run_id bigint)
+RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_verify(bigint) IS
+'computes every snapshot of a run again from the events, through every recorded move; a row for each thing that differs';
+
+CREATE FUNCTION mako_verify_snapshots(workflow_id mako_workflow_id)
+RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_verify_snapshots(mako_workflow_id) IS
+'folds to every periodic snapshot under a workflow and compares: is the registered apply the application''s? A row for each thing that differs';
+
+CREATE FUNCTION mako_transitions(workflow_id mako_workflow_id, tag text DEFAULT 'status')
+RETURNS TABLE (from_state text, event_type text, to_state text, count bigint)
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
+'the state machine that the streams of a workflow went through; tag is the key that names a state, null: its only key, or the string that it is';
+
+CREATE FUNCTION mako_state_diagram(workflow_id mako_workflow_id, tag text DEFAULT 'status') RETURNS text
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_state_diagram(mako_workflow_id, text) IS 'what mako_transitions() gives, as a Mermaid diagram';
+
+-- -------------------------------------------------------------------------------------------------
 -- Diagnostics
 
 CREATE FUNCTION mako_step_finding(retired text[])
@@ -1557,49 +1650,3 @@ RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_check(integer) IS
 'what is wrong with store, definitions and steps, one cause a row: error, warning or info; sample is how many streams of a workflow are tried';
-
--- ---------------------------------------------------------------------------------------------------------------------------------
--- Whatever changes data or definitions is for those to whom it is granted.
-
-REVOKE EXECUTE ON FUNCTION
-  mako_stream_inserted(),
-  mako_event_inserted(),
-  mako_snapshot_saved(),
-  mako_guard(),
-  mako_register_workflow(mako_workflow_id, text, text, text, jsonb, integer, jsonb, jsonb, boolean),
-  mako_unregister_workflow(mako_workflow_id),
-  mako_register_migration(mako_workflow_id, mako_workflow_id, text, boolean),
-  mako_unregister_migration(mako_workflow_id, mako_workflow_id),
-  mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text),
-  mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text),
-  mako_revert(bigint, text),
-  mako_register_migrations(mako_format_version, mako_format_version, text[]),
-  mako_exempt(mako_workflow_id, text),
-  mako_unexempt(mako_workflow_id),
-  mako_set_dispatch(mako_workflow_id, text, mako_format_version[]),
-  mako_drain(mako_format_version, text),
-  mako_retire(mako_format_version, text, timestamptz),
-  mako_reactivate(mako_format_version, text),
-  mako_spawn(mako_workflow_id, uuid, uuid),
-  mako_append(text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid),
-  mako_append_batch(text, mako_workflow_id, mako_new_event[], bigint),
-  mako_take_snapshot(text),
-  mako_save_snapshot(text, bigint, mako_workflow_id, integer, jsonb),
-  mako_prune_snapshots(integer),
-  mako_register_key(uuid, text, text, timestamptz),
-  mako_unregister_key(uuid, text),
-  mako_expire_keys(),
-  mako_add_tag(uuid, text, text),
-  mako_remove_tag(uuid, text, text),
-  mako_adopt_events(),
-  mako_create_store(),
-  mako_add_dependent(regclass, name, name, name),
-  mako_remove_dependent(text, name, name)
-FROM PUBLIC;
-
-REVOKE EXECUTE ON PROCEDURE
-  mako_migrate_batched(
-    mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report),
-  mako_migrate_version_batched(
-    mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report[])
-FROM PUBLIC;
