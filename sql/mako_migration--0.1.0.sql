@@ -451,7 +451,7 @@ CREATE TABLE mako.migration_batch (
 );
 COMMENT ON TABLE mako.migration_batch IS 'audit trail: the batches of batched runs, each of which was a transaction';
 COMMENT ON COLUMN mako.migration_batch.last_stream_no IS 'the run has come as far as this stream; null once it tries those again that were busy';
-COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that somebody else had locked';
+COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that another transaction had locked';
 COMMENT ON COLUMN mako.migration_batch.session_role IS 'who called the run, which need not be who began it, as is the next column' $$),
     (13, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
 CREATE VIEW mako.process_identity %1$s AS
@@ -585,7 +585,7 @@ CREATE TRIGGER repointed_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON 
   'The audit trail is written by migrations only.') $$),
     (58, 'trigger', 'format_version', 'format_version_guard', $$
 CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'A version must not change its status while somebody writes under it.',
+  'A version must not change its status while a transaction writes under it.',
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
     (59, 'trigger', 'dependent', 'dependent_guard', $$
 CREATE TRIGGER dependent_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.dependent FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
@@ -716,7 +716,7 @@ BEGIN
       HINT = 'Rename that schema: the store needs its name.';
   END IF;
 
-  -- A repair evaluates what the owner of a table has put into its indexes and checks; a superuser needs nobody for that.
+  -- A repair evaluates what the owner of a table has put into its indexes and checks; a superuser needs no owner for that.
   SELECT c.relname, r.rolname AS owner INTO object
   FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
   WHERE c.relnamespace = 'mako'::regnamespace AND r.rolname <> current_user AND NOT r.rolsuper
@@ -1573,7 +1573,7 @@ BEGIN
     UNION ALL
     SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
            format('its snapshot at %s is marked as undone by run %s, which did not undo run %s', n.sequence_number, n.reverted_by, n.run_id),
-           'Somebody changed it past the triggers: restore it from a backup.'
+           'It was changed past the triggers: restore it from a backup.'
     FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
     WHERE n.reverted_by IS NOT NULL
       AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.reverted_by AND r.reverts = n.run_id)
@@ -1582,7 +1582,7 @@ BEGIN
            CASE WHEN p.run_id IS NULL
                 THEN format('it runs under "%s", but its last event is of "%s" and no move is recorded', p.workflow_id, p.expected)
                 ELSE format('it runs under "%s", but run %s moved it to "%s"', p.workflow_id, p.run_id, p.expected) END,
-           'Somebody changed the head past the triggers: set it back, or restore the snapshot of the move.'
+           'The head was changed past the triggers: set it back, or restore the snapshot of the move.'
     FROM place p WHERE p.workflow_id <> p.expected
     UNION ALL
     SELECT 'error', CASE WHEN m.run_id IS NULL THEN 'event_outside_history' ELSE 'snapshot_misplaced' END, s.stream_id,
@@ -1590,7 +1590,7 @@ BEGIN
                 THEN format('event %s is of "%s", under which the stream did not run then', m.sequence_number, m.workflow_id)
                 ELSE format('event %s is of "%s", which does not fit the number of the snapshot of run %s',
                             m.sequence_number, m.workflow_id, m.run_id) END,
-           'Somebody changed it past the triggers: restore it from a backup.'
+           'It was changed past the triggers: restore it from a backup.'
     FROM misplaced m JOIN mako.stream s ON s.stream_no = m.stream_no),
   ranked AS (
     SELECT b.*, row_number() OVER w AS number, count(*) OVER (PARTITION BY b.code) AS found

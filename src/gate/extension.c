@@ -220,7 +220,7 @@ know_schema(Oid schema)
 	ReleaseSysCache(tuple);
 
 	if (creator == ACL_ID_PUBLIC)
-		snprintf(found.why_open, sizeof(found.why_open), "everybody may create in it");
+		snprintf(found.why_open, sizeof(found.why_open), "all roles may create in it");
 	else if (creator > 0)
 		snprintf(found.why_open, sizeof(found.why_open), "role \"%s\" may create in it",
 				 GetUserNameFromId((Oid) creator, true));

@@ -243,7 +243,7 @@ BEGIN
     UNION ALL
     SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
            format('its snapshot at %s is marked as undone by run %s, which did not undo run %s', n.sequence_number, n.reverted_by, n.run_id),
-           'Somebody changed it past the triggers: restore it from a backup.'
+           'It was changed past the triggers: restore it from a backup.'
     FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
     WHERE n.reverted_by IS NOT NULL
       AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.reverted_by AND r.reverts = n.run_id)
@@ -252,7 +252,7 @@ BEGIN
            CASE WHEN p.run_id IS NULL
                 THEN format('it runs under "%s", but its last event is of "%s" and no move is recorded', p.workflow_id, p.expected)
                 ELSE format('it runs under "%s", but run %s moved it to "%s"', p.workflow_id, p.run_id, p.expected) END,
-           'Somebody changed the head past the triggers: set it back, or restore the snapshot of the move.'
+           'The head was changed past the triggers: set it back, or restore the snapshot of the move.'
     FROM place p WHERE p.workflow_id <> p.expected
     UNION ALL
     SELECT 'error', CASE WHEN m.run_id IS NULL THEN 'event_outside_history' ELSE 'snapshot_misplaced' END, s.stream_id,
@@ -260,7 +260,7 @@ BEGIN
                 THEN format('event %s is of "%s", under which the stream did not run then', m.sequence_number, m.workflow_id)
                 ELSE format('event %s is of "%s", which does not fit the number of the snapshot of run %s',
                             m.sequence_number, m.workflow_id, m.run_id) END,
-           'Somebody changed it past the triggers: restore it from a backup.'
+           'It was changed past the triggers: restore it from a backup.'
     FROM misplaced m JOIN mako.stream s ON s.stream_no = m.stream_no),
   ranked AS (
     SELECT b.*, row_number() OVER w AS number, count(*) OVER (PARTITION BY b.code) AS found

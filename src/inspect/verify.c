@@ -799,7 +799,7 @@ find_run(MakoArchive *archive, int64 run_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("run " INT64_FORMAT " undid another one and has no snapshots", run_id),
-				 errhint("Verify the run that it undid, or those behind it.")));
+				 errhint("Verify the run that it undid, or the later ones.")));
 	if (!run->finished)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -146,7 +146,7 @@ BEGIN
       HINT = 'Rename that schema: the store needs its name.';
   END IF;
 
-  -- A repair evaluates what the owner of a table has put into its indexes and checks; a superuser needs nobody for that.
+  -- A repair evaluates what the owner of a table has put into its indexes and checks; a superuser needs no owner for that.
   SELECT c.relname, r.rolname AS owner INTO object
   FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
   WHERE c.relnamespace = 'mako'::regnamespace AND r.rolname <> current_user AND NOT r.rolsuper

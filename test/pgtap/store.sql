@@ -28,7 +28,7 @@ SELECT matches(pg_temp.error('SELECT mako_create_store()'), '^55000\|the schema 
 REVOKE CREATE ON SCHEMA public FROM mako_test_owner;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
 SELECT is(pg_temp.error('SELECT mako_create_store()'),
-          '55000|the schema of the extension is open to others|Schema public: everybody may create in it.|'
+          '55000|the schema of the extension is open to others|Schema public: all roles may create in it.|'
           'REVOKE CREATE on it, or create the extension in a schema of its own.', 'nor where everybody may');
 SELECT is(pg_temp.rows($$ SELECT severity, subject FROM mako_check() WHERE code = 'schema_open' $$), 'error|public', 'of which the check tells');
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;

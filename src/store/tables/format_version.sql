@@ -15,5 +15,5 @@ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_che
   CHECK (@extschema@.mako_assert_format_version(format_version));
 
 CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
-  'A version must not change its status while somebody writes under it.',
+  'A version must not change its status while a transaction writes under it.',
   'Use mako_drain(), mako_retire() or mako_reactivate().');
