@@ -18,3 +18,10 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 $(OBJS): $(wildcard src/*.h src/*/*.h)
+
+# The layout of the C code, and the list of types that it needs: see test/indent.
+.PHONY: indent typedefs
+indent:
+	$(srcdir)/test/indent
+typedefs:
+	$(srcdir)/test/indent --typedefs
