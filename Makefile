@@ -40,3 +40,10 @@ $(srcdir)/$(SCRIPT): $(srcdir)/sql/assemble $(srcdir)/sql/store_list.awk \
 	  script=`$(srcdir)/sql/assemble` || exit; \
 	  [ "$$script" = "`cat $@ 2>/dev/null`" ] || { echo "making $@"; printf '%s\n' "$$script" >$@; } \
 	else echo "no bash or no awk: $@ is taken as it is"; fi
+
+# The layout of the C code, and the list of types that it needs: see test/indent.
+.PHONY: indent typedefs
+indent:
+	$(srcdir)/test/indent
+typedefs:
+	$(srcdir)/test/indent --typedefs

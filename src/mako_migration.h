@@ -81,21 +81,24 @@
 #define TEXTDOMAIN PG_TEXTDOMAIN("mako_migration")
 
 /* Limits. */
-#define MAKO_MAX_NAME 200			/* bytes of a workflow name */
+#define MAKO_MAX_NAME 200		/* bytes of a workflow name */
 #define MAKO_FORMAT_VERSION_LENGTH 12	/* bytes of FV2025-10-01 */
-#define MAKO_REPORT_ERRORS 1000		/* errors in the report's array; the table has all of them */
-#define MAKO_DETAIL_ERRORS 20		/* errors in the detail of a run ended by max_errors */
-#define MAKO_ERROR_TEXT 1024		/* bytes of each text of an error in the report's array */
-#define MAKO_INLINE_NODES 20000	/* of an expression into which functions are inlined */
+#define MAKO_REPORT_ERRORS 1000 /* errors in the report's array; the table has all of them */
+#define MAKO_DETAIL_ERRORS 20	/* errors in the detail of a run ended by max_errors */
+#define MAKO_ERROR_TEXT 1024	/* bytes of each text of an error in the report's array */
+#define MAKO_INLINE_NODES 20000 /* of an expression into which functions are inlined */
 
 /* Error codes of our own; the others are the server's. */
-#define MAKO_ERRCODE_NULL_RESULT MAKE_SQLSTATE('M','K','0','0','1')	/* a function returned null */
+#define MAKO_ERRCODE_NULL_RESULT MAKE_SQLSTATE('M','K','0','0','1') /* a function returned null */
 #define MAKO_ERRCODE_REJECTED MAKE_SQLSTATE('M','K','0','0','2')	/* refused by mako_reject() */
 #define MAKO_ERRCODE_REQUIRED MAKE_SQLSTATE('M','K','0','0','3')	/* required path missing */
-#define MAKO_ERRCODE_TYPE_MISMATCH MAKE_SQLSTATE('M','K','0','0','4')	/* value outside its type definition */
-#define MAKO_ERRCODE_STREAM_MOVED MAKE_SQLSTATE('M','K','0','0','5')	/* stream runs under another workflow now */
+#define MAKO_ERRCODE_TYPE_MISMATCH MAKE_SQLSTATE('M','K','0','0','4')	/* value outside its type
+																		 * definition */
+#define MAKO_ERRCODE_STREAM_MOVED MAKE_SQLSTATE('M','K','0','0','5')	/* stream runs under
+																		 * another workflow now */
 #define MAKO_ERRCODE_NOT_OK MAKE_SQLSTATE('M','K','0','0','6')	/* too many streams failed */
-#define MAKO_ERRCODE_PROCESS_EXISTS MAKE_SQLSTATE('M','K','0','0','7')	/* mako_spawn() of one that is there */
+#define MAKO_ERRCODE_PROCESS_EXISTS MAKE_SQLSTATE('M','K','0','0','7')	/* mako_spawn() of one
+																		 * that is there */
 
 /*
  * Where a stream is on its way; the phase of an error is where it happened.

@@ -267,7 +267,7 @@ compare_registered(MakoStatement *existing, Datum *key, int owner_column, const 
 				   const List *actors)
 {
 	MakoRows	rows = mako_sql_query(existing, key, NULL);
-	MakoRegistered	registered = MAKO_REGISTERED_NONE;
+	MakoRegistered registered = MAKO_REGISTERED_NONE;
 	int			number;
 
 	if (rows.count > 0)

@@ -38,10 +38,13 @@ typedef struct MakoItem
 {
 	Oid			catalog;		/* of the object's row */
 	Oid			object;
-	List	   *arguments;		/* types (OIDs) in the call of a function that is described with it; else NIL */
-	List	   *columns;		/* Params like the columns that such a call takes a record for; else NIL */
+	List	   *arguments;		/* types (OIDs) in the call of a function that is described with
+								 * it; else NIL */
+	List	   *columns;		/* Params like the columns that such a call takes a record for;
+								 * else NIL */
 	const char *label;			/* kind and qualified name */
-	bool		is_called;		/* an expression can call it: a function of which it is said that it is not seen through */
+	bool		is_called;		/* an expression can call it: a function of which it is said that
+								 * it is not seen through */
 	bool		is_unseen;		/* what it calls is not described by itself */
 	bool		has_unseen_call;	/* nor, with a call, for one of its calls */
 	bool		is_other;		/* a helper that runs as another role than the registered function */

@@ -84,6 +84,7 @@ keep(Oid function, const char *text, const List *helpers, uint64 begun)
 
 		callback->func = forget;
 		MemoryContextRegisterResetCallback(context, callback);
+
 		/*
 		 * Not before: without the callback, what goes with the transaction would be taken for
 		 * there when memory ends here.

@@ -276,7 +276,7 @@ write_workflow(MakoWorkflow *workflow, bool replace)
 	Datum		values[13] = {CStringGetTextDatum(workflow->workflow_id)};
 	char		nulls[] = "             ";
 	List	   *actors = mako_actors_of(functions, lengthof(functions), workflow->helpers);
-	MakoRegistered	registered = mako_definition_compare_workflow(workflow, actors);
+	MakoRegistered registered = mako_definition_compare_workflow(workflow, actors);
 
 	if (registered == MAKO_REGISTERED_SAME)
 		return;
@@ -375,7 +375,7 @@ write_migration(MakoStateMigration *migration, bool replace)
 	char		nulls[] = "        ";
 	char	   *name = psprintf("%s -> %s", migration->source_wf, migration->target_wf);
 	List	   *actors = mako_actors_of(&migration->migrate, 1, migration->helpers);
-	MakoRegistered	registered = mako_definition_compare_migration(migration, actors);
+	MakoRegistered registered = mako_definition_compare_migration(migration, actors);
 
 	if (registered == MAKO_REGISTERED_SAME)
 		return;
@@ -434,7 +434,7 @@ mako_unregister_migration(PG_FUNCTION_ARGS)
 	MakoConnection connection = mako_register_begin("mako_unregister_migration()");
 
 	(void) mako_register_require(&select_owners_of_migration, values, "state migration", psprintf("%s -> %s", source_wf, target_wf),
-						  "registered");
+								 "registered");
 	if (mako_register_is_used(&select_uses_of_migration, values))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

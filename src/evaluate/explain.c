@@ -388,6 +388,7 @@ explain(Oid function)
 	call = call_of(function);
 	program = mako_program_plan(call, owner, &explanation.notes);
 	explanation.is_ours = program->is_inlined;
+
 	/*
 	 * The server would inline a volatile function here, but not where another function calls it,
 	 * and it cannot be registered.
@@ -460,7 +461,7 @@ mako_explain_function(PG_FUNCTION_ARGS)
 	{
 		const Row  *row = lfirst(cell);
 		Datum		values[5] = {CStringGetTextDatum(row->call), CStringGetTextDatum(evaluation_name[row->evaluation]),
-			Int32GetDatum(row->calls)};
+		Int32GetDatum(row->calls)};
 		bool		nulls[5] = {false, false, false, row->reason == NULL, row->hint == NULL};
 
 		if (row->reason != NULL)

@@ -108,7 +108,7 @@ static Node *substitute(Node *node, void *context);
 
 /* ---- planning ------------------------------------------------------------------------------- */
 
-static needs_fmgr_hook_type other_hook;	/* while ours stands in its place */
+static needs_fmgr_hook_type other_hook; /* while ours stands in its place */
 
 /* Returns true if this is a function in SQL. */
 static bool

@@ -224,7 +224,7 @@ mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObstacle *obstacle)
 	{
 		(void) find_volatile((Node *) query, &function);
 		mako_obstruct(obstacle, OidIsValid(function) ? psprintf("calls %s, which is volatile", format_procedure(function)) :
-					"takes the next value of a sequence", "If its result depends on its arguments only, declare it STABLE.");
+					  "takes the next value of a sequence", "If its result depends on its arguments only, declare it STABLE.");
 		return NULL;
 	}
 	body = palloc(sizeof(MakoSqlBody));

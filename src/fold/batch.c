@@ -177,8 +177,8 @@ mako_batch_run(MakoBatch *batch)
 			ReThrowError(error);
 
 		/*
-		 * A reader with a cursor fetches some events ahead, so an error in loading may belong to a
-		 * later stream: only alone does the current stream fail. What a program raises after it
+		 * A reader with a cursor fetches some events ahead, so an error in loading may belong to
+		 * a later stream: only alone does the current stream fail. What a program raises after it
 		 * has refused does not count.
 		 */
 		fold = fold_at_hand(batch);

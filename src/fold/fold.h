@@ -118,9 +118,10 @@ typedef struct MakoBatch
 	MakoFold  **folds;			/* by the source of a stream: from the workflow that it runs under */
 	MakoReplay **replays;		/* the same */
 	int			sources;
+
 	/*
-	 * Takes a stream, which may fail; false when its fold refuses it. The reader is NULL where the
-	 * workflow has no apply.
+	 * Takes a stream, which may fail; false when its fold refuses it. The reader is NULL where
+	 * the workflow has no apply.
 	 */
 	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
 	/* After a stream: true ends the subtransaction there. NULL: never. */
@@ -187,7 +188,7 @@ typedef struct MakoRecordedMove
 {
 	int64		sequence_number;
 	int64		run_id;
-	MakoRunRow    *run;			/* NULL where it is not recorded */
+	MakoRunRow *run;			/* NULL where it is not recorded */
 	bool		repoints;		/* the stream moved without a snapshot of its last event */
 	bool		is_copy;		/* the snapshot that it took along then: no move by itself */
 	char	   *workflow_id;	/* of the snapshot, like the next two */
@@ -198,7 +199,7 @@ typedef struct MakoRecordedMove
 /* The marks of some streams, in the order of sequence numbers and runs. */
 typedef struct MakoRecordedMoves
 {
-	MakoRecordedMove   *marks;
+	MakoRecordedMove *marks;
 	int		   *first;			/* of each stream, and one more */
 } MakoRecordedMoves;
 

@@ -55,7 +55,7 @@ mako_history_run(MakoArchive *archive, int64 run_id)
 	Datum		value = Int64GetDatum(run_id);
 	ListCell   *cell;
 	MakoRows	rows;
-	MakoRunRow    *run = NULL;
+	MakoRunRow *run = NULL;
 
 	foreach(cell, archive->runs)
 		if (((MakoRunRow *) lfirst(cell))->run_id == run_id)
@@ -128,7 +128,7 @@ mako_history_load(MakoArchive *archive, const MakoStream *streams, int count, in
 {
 	Datum	   *numbers = palloc(sizeof(Datum) * (count + 1));
 	Datum		values[] = {(Datum) 0, Int64GetDatum(run_id), workflow_id == NULL ? (Datum) 0 : CStringGetTextDatum(workflow_id)};
-	MakoRecordedMoves	marks;
+	MakoRecordedMoves marks;
 	MakoRows	rows;
 	int			stream = 0;
 
@@ -141,7 +141,7 @@ mako_history_load(MakoArchive *archive, const MakoStream *streams, int count, in
 
 	for (int i = 0; i < (int) rows.count; i++)
 	{
-		MakoRecordedMove   *mark = &marks.marks[i];
+		MakoRecordedMove *mark = &marks.marks[i];
 		int64		stream_no;
 		bool		isnull;
 		Datum		schema_version;
@@ -311,7 +311,7 @@ read_stored(const MakoHistory *history, const char *workflow_id, int64 run_id)
 static bool
 follow(MakoHistory *history, const MakoRecordedMove *mark)
 {
-	MakoRunRow    *run = mark->run;
+	MakoRunRow *run = mark->run;
 
 	if (history->trusts_moves)
 	{
@@ -330,6 +330,7 @@ follow(MakoHistory *history, const MakoRecordedMove *mark)
 		enter(history, run->target_wf, history->fold->state);
 		return true;
 	}
+
 	/*
 	 * Nothing but the application could compute the state, and its own is gone: what the run made
 	 * of it is all that there is.

@@ -82,6 +82,7 @@ mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_w
 			strcmp(fold->plan->workflows[fold->plan->steps]->workflow_id, target_wf) == 0)
 			return fold;
 	}
+
 	/*
 	 * Until it is complete, it belongs to the subtransaction: many streams may fail here, each
 	 * with half a fold.
@@ -387,7 +388,8 @@ typedef struct Walk
 	MakoReplay *replay;
 	MakoFold   *fold;			/* NULL before the first event */
 	const char *workflow_id;
-	bool		known;			/* false: there was an event without an apply, and no snapshot since */
+	bool		known;			/* false: there was an event without an apply, and no snapshot
+								 * since */
 	bool		rebuilt;		/* some snapshot was missing */
 	MakoMomentCallback callback;	/* or NULL */
 	void	   *argument;
@@ -410,6 +412,7 @@ enter(Walk *walk, const char *workflow_id, Datum state, int64 sequence_number)
 	walk->workflow_id = workflow_id;
 	walk->fold = mako_replay_fold(walk->replay, workflow_id, workflow_id);
 	walk->known = state != (Datum) 0;
+
 	/*
 	 * A history does not stop at a refusal, so it must be raised: no fold of a batch can be among
 	 * those of its replay.

@@ -221,7 +221,9 @@ mako_door_init(void)
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_object, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_object, (Datum) 0);
 	CacheRegisterSyscacheCallback(PROCOID, forget_object, (Datum) 0);
-	CacheRegisterSyscacheCallback(DATABASEOID, forget_object, (Datum) 0);	/* whose owner is a role that all can be granted */
+	CacheRegisterSyscacheCallback(DATABASEOID, forget_object, (Datum) 0);	/* whose owner is a role
+																			 * that all can be
+																			 * granted */
 }
 
 /* What was found out before belongs to this number. */
@@ -288,7 +290,7 @@ find_untrusted(const char **table)
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for schema \"mako\"");	/* cannot happen */
+		elog(ERROR, "cache lookup failed for schema \"mako\""); /* cannot happen */
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
 	*table = tables[0].name;
@@ -675,7 +677,7 @@ mako_door_column(Relation relation, const char *name)
 	AttrNumber	number = get_attnum(RelationGetRelid(relation), name);
 
 	if (number <= 0)
-		elog(ERROR, "column \"%s\" of an open table is missing", name);	/* cannot happen */
+		elog(ERROR, "column \"%s\" of an open table is missing", name); /* cannot happen */
 	return number;
 }
 

@@ -152,7 +152,7 @@ untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid ext
 	if (!has_acl)
 		return -1;
 	acl = DatumGetAclPCopy(acl_datum);
-	items = (const AclItem *) ((char *) acl + ARR_OVERHEAD_NONULLS(ARR_NDIM(acl)));	/* no element is null */
+	items = (const AclItem *) ((char *) acl + ARR_OVERHEAD_NONULLS(ARR_NDIM(acl))); /* no element is null */
 	for (int i = 0; i < ACL_NUM(acl) && creator < 0; i++)
 	{
 		const AclItem *item = &items[i];
@@ -205,7 +205,7 @@ know_schema(Oid schema)
 	/*
 	 * Of the time before it is looked through, so that a change meanwhile makes it unknown again.
 	 */
-	ExtensionSchema found = {.generation = schema_generation, .schema = schema};
+	ExtensionSchema found = {.generation = schema_generation,.schema = schema};
 	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
 	Oid			extension_owner = mako_extension_owner();
 	bool		no_acl;

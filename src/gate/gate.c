@@ -230,7 +230,7 @@ static void
 require_gate(void)
 {
 	if (!InSecurityRestrictedOperation())
-		elog(ERROR, "code of others was about to run outside of the gate");	/* cannot happen */
+		elog(ERROR, "code of others was about to run outside of the gate"); /* cannot happen */
 }
 
 /* Called when the library is loaded. */

@@ -46,11 +46,14 @@ typedef struct MakoStatement
 	const char *text;
 	int			nargs;
 	Oid			argtypes[16];
-	bool		plan_each_time;	/* the best plan depends on the sizes of arguments and tables */
+	bool		plan_each_time; /* the best plan depends on the sizes of arguments and tables */
 	bool		transient;
-	bool		may_defer;		/* constraints of what it writes may be checked when the transaction ends */
-	bool		verbatim;		/* the text has names of others: %s and mako. in it stand for themselves */
-	const char *needs;			/* "mako.x mako.y": tables that functions in it read for the caller; or NULL */
+	bool		may_defer;		/* constraints of what it writes may be checked when the
+								 * transaction ends */
+	bool		verbatim;		/* the text has names of others: %s and mako. in it stand for
+								 * themselves */
+	const char *needs;			/* "mako.x mako.y": tables that functions in it read for the
+								 * caller; or NULL */
 	Oid			relation;		/* a relation of another owner that it is about; InvalidOid: ours */
 	/* Private to sql.c, as is the plan. */
 	bool		is_known;		/* what it names: the next two */
@@ -60,7 +63,8 @@ typedef struct MakoStatement
 	Oid			schema;			/* of the extension, when the plan was made */
 	SubTransactionId executing; /* in which its outermost execution began, like the next one */
 	uint64		transaction;
-	uint64		checked_generation; /* of the store, when the privileges of a role were checked; 0: never */
+	uint64		checked_generation; /* of the store, when the privileges of a role were checked;
+									 * 0: never */
 	Oid			checked_user;
 	bool		checked_row_security;
 	bool		by_caller;		/* a policy concerns that role */

@@ -252,7 +252,7 @@ plan_of(MakoStatement *statement)
 		if (plan == NULL)
 			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));	/* cannot happen */
 		if (!statement->transient && SPI_keepplan(plan) != 0)
-			elog(ERROR, "SPI_keepplan failed");	/* cannot happen */
+			elog(ERROR, "SPI_keepplan failed"); /* cannot happen */
 		statement->plan = plan;
 		statement->schema = schema;
 		statement->checked_generation = 0;
@@ -452,6 +452,7 @@ check_privileges(MakoStatement *statement)
 		MakoSchemaAclCheck(get_rel_namespace(statement->relation), GetUserId()) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, get_namespace_name(get_rel_namespace(statement->relation)));
 	needs.row_security = statement->needs != NULL && mako_door_require_select(statement->needs);
+
 	/*
 	 * Another extension that watches who reads what sees the statement itself, not that it is
 	 * about to be executed.
@@ -602,7 +603,7 @@ execute(MakoStatement *statement, Datum *values, const char *nulls, bool read_on
 		statement->executing = InvalidSubTransactionId;
 	MemoryContextSwitchTo(context);
 	if (result < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));	/* cannot happen */
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result)); /* cannot happen */
 	mako_gate_leave(&execution.gate);
 	return SPI_processed;
 }

@@ -70,16 +70,16 @@ check_store(MakoCheck *check)
 	if (!mako_door_exists())
 	{
 		mako_check_add(check, MAKO_INFO, "store_missing", "mako", "there is no store in this database",
-						  "Use SELECT mako_create_store(), unless only definitions are kept here.");
+					   "Use SELECT mako_create_store(), unless only definitions are kept here.");
 		return false;
 	}
 	owner = mako_door_untrusted_owner();
 	if (owner != NULL)
 	{
 		mako_check_add(check, MAKO_ERROR, "store_owner", "mako",
-						  psprintf("the store belongs to role \"%s\", of which role \"%s\" is not a member by grant", owner,
-								   GetUserNameFromId(GetUserId(), false)),
-						  psprintf("Its tables do what that role wants, so they are not looked at. Use SET ROLE %s.", quote_identifier(owner)));
+					   psprintf("the store belongs to role \"%s\", of which role \"%s\" is not a member by grant", owner,
+								GetUserNameFromId(GetUserId(), false)),
+					   psprintf("Its tables do what that role wants, so they are not looked at. Use SET ROLE %s.", quote_identifier(owner)));
 		return false;
 	}
 	rows = mako_sql_query_snapshot(&select_store_problems, NULL, NULL);
@@ -88,9 +88,9 @@ check_store(MakoCheck *check)
 
 		readable = readable && mako_row_boolean(&rows, row, 4);
 		mako_check_add(check, MAKO_ERROR, "store_damaged", mako_row_text(&rows, row, 1),
-						  psprintf("%s %s", mako_row_text(&rows, row, 1), mako_row_text(&rows, row, 2)),
-						  mako_row_boolean(&rows, row, 3) ?
-						  "Repair the store with SELECT mako_create_store()." : "Restore the store from a backup.");
+					   psprintf("%s %s", mako_row_text(&rows, row, 1), mako_row_text(&rows, row, 2)),
+					   mako_row_boolean(&rows, row, 3) ?
+					   "Repair the store with SELECT mako_create_store()." : "Restore the store from a backup.");
 	}
 	mako_rows_free(&rows);
 	return readable;
@@ -106,10 +106,10 @@ check_extension_schema(MakoCheck *check)
 	if (why == NULL)
 		return;
 	mako_check_add(check, may_create ? MAKO_ERROR : MAKO_WARNING, "schema_open",
-					  get_namespace_name(mako_extension_schema()),
-					  psprintf("the extension is in a schema that is open to others: %s", why),
-					  may_create ? "REVOKE CREATE on it, or create the extension in a schema of its own." :
-					  "Registered functions do not have it on their path. Create the extension in a schema of its own.");
+				   get_namespace_name(mako_extension_schema()),
+				   psprintf("the extension is in a schema that is open to others: %s", why),
+				   may_create ? "REVOKE CREATE on it, or create the extension in a schema of its own." :
+				   "Registered functions do not have it on their path. Create the extension in a schema of its own.");
 }
 
 /* Finds dependents that cannot follow. */
@@ -124,15 +124,15 @@ check_dependents(MakoCheck *check)
 
 		if (dependent->problem != NULL)
 			mako_check_add(check, MAKO_ERROR, dependent->is_missing ? "dependent_missing" : "dependent_unusable", dependent->name,
-							  psprintf("it cannot follow its processes: %s", dependent->problem),
-							  "Mend it and add it again, or use mako_remove_dependent(): migrations fail until then.");
+						   psprintf("it cannot follow its processes: %s", dependent->problem),
+						   "Mend it and add it again, or use mako_remove_dependent(): migrations fail until then.");
 	}
 	{
 		const char *shared = mako_dependent_shared_process();
 
 		if (shared != NULL)
 			mako_check_add(check, MAKO_ERROR, "dependent_ambiguous", "mako.dependent", shared,
-							  "Add it again with its tenant column, or with a column of stream ids or stream numbers.");
+						   "Add it again with its tenant column, or with a column of stream ids or stream numbers.");
 	}
 }
 
@@ -167,8 +167,8 @@ check_left_behind(MakoCheck *check)
 			continue;
 		if (left.in_flight > 0)
 			mako_check_add(check, MAKO_ERROR, "in_flight_on_retired", left.workflow_id,
-							  psprintf(INT64_FORMAT " streams are in flight on a retired version", left.in_flight),
-							  "Reactivate the version with mako_reactivate(), then migrate them or exempt the workflow.");
+						   psprintf(INT64_FORMAT " streams are in flight on a retired version", left.in_flight),
+						   "Reactivate the version with mako_reactivate(), then migrate them or exempt the workflow.");
 	}
 	mako_rows_free(&rows);
 }
@@ -217,7 +217,7 @@ add_lookup_error(MakoCheck *check, const char *name, const ErrorData *error)
 	else if (error->sqlerrcode == ERRCODE_INVALID_OBJECT_DEFINITION)
 		code = "function_volatile";
 	mako_check_add(check, MAKO_ERROR, code, name, mako_check_text(error),
-					  error->hint != NULL ? error->hint : "Restore it, or register another one with replace => true.");
+				   error->hint != NULL ? error->hint : "Restore it, or register another one with replace => true.");
 }
 
 /* Adds what an error means that a definition was not verified with. */
@@ -229,15 +229,15 @@ add_definition_error(MakoCheck *check, const char *name, const ErrorData *error)
 	if (error->sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
 		code = "definition_changed";
 	else if (error->message_id != NULL && strcmp(error->message_id, MAKO_OTHER_OWNER) == 0)
-		code = "owner_changed";	/* of a helper */
+		code = "owner_changed"; /* of a helper */
 	else if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
 			 error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 		code = "name_not_found";
 	mako_check_add(check, MAKO_ERROR, code, name,
-					  error->context == NULL || strcmp(code, "definition_changed") == 0 || strcmp(code, "owner_changed") == 0 ?
-					  mako_check_text(error) :
-					  psprintf("%s (%s)", mako_check_text(error), pnstrdup(error->context, strcspn(error->context, "\n"))),
-					  strcmp(code, "name_not_found") == 0 ? "Qualify the names in the body: it runs on a path of its own." : error->hint);
+				   error->context == NULL || strcmp(code, "definition_changed") == 0 || strcmp(code, "owner_changed") == 0 ?
+				   mako_check_text(error) :
+				   psprintf("%s (%s)", mako_check_text(error), pnstrdup(error->context, strcspn(error->context, "\n"))),
+				   strcmp(code, "name_not_found") == 0 ? "Qualify the names in the body: it runs on a path of its own." : error->hint);
 }
 
 /* Checks a definition and its functions; notes it when it can be used. */
@@ -267,10 +267,10 @@ check_definition(MakoCheck *check, MakoDefinition *definition, const MakoRows *r
 		if (number >= owners.count || !mako_role_is(lookup.function->owner, owners.name[number], owners.identity[number]))
 		{
 			mako_check_add(check, MAKO_ERROR, "owner_changed", definition->name,
-							  psprintf("function %s belongs to role \"%s\", but belonged to \"%s\" when it was registered",
-									   lookup.signature, GetUserNameFromId(lookup.function->owner, false),
-									   number < owners.count ? owners.name[number] : ""),
-							  "It would run with other rights. Register it again with replace => true.");
+						   psprintf("function %s belongs to role \"%s\", but belonged to \"%s\" when it was registered",
+									lookup.signature, GetUserNameFromId(lookup.function->owner, false),
+									number < owners.count ? owners.name[number] : ""),
+						   "It would run with other rights. Register it again with replace => true.");
 			definition->usable = false;
 		}
 		mako_check_body(check, lookup.function);
@@ -325,8 +325,8 @@ check_ways(MakoCheck *check, const List *definitions)
 			continue;
 		foreach(junction, mako_plan_junctions(definition->source_wf))
 			mako_check_add(check, MAKO_WARNING, "ambiguous_path",
-							  psprintf("%s -> %s", definition->source_wf, (const char *) lfirst(junction)),
-							  "more than one shortest path leads there", "Migrate step by step, or register a direct step.");
+						   psprintf("%s -> %s", definition->source_wf, (const char *) lfirst(junction)),
+						   "more than one shortest path leads there", "Migrate step by step, or register a direct step.");
 	}
 }
 
@@ -354,7 +354,7 @@ mako_check(PG_FUNCTION_ARGS)
 {
 	MakoRowSet *rows;
 	MakoConnection connection;
-	MakoCheck check = {.context = CurrentMemoryContext};
+	MakoCheck	check = {.context = CurrentMemoryContext};
 	const MakoFinding *last = NULL;
 	Datum		retired;
 	List	   *definitions;

@@ -21,7 +21,7 @@
 /* A registered function being looked through, with its helpers. */
 typedef struct Inspection
 {
-	MakoCheck *check;
+	MakoCheck  *check;
 	Oid			owner;			/* who runs all of it */
 	List	   *functions;		/* looked through or about to be */
 	Oid			function;		/* the current one */
@@ -66,8 +66,8 @@ judge_function(Oid function, void *context)
 	if (function >= FirstNormalObjectId && !inspection->check->skip_owner_check &&
 		MakoFunctionAclCheck(function, inspection->owner) != ACLCHECK_OK)
 		mako_check_add(inspection->check, MAKO_ERROR, "not_executable", format_procedure_qualified(inspection->function),
-						  psprintf("calls %s, which role \"%s\" may not execute", name, GetUserNameFromId(inspection->owner, false)),
-						  "A registered function runs as its owner: GRANT EXECUTE to that role.");
+					   psprintf("calls %s, which role \"%s\" may not execute", name, GetUserNameFromId(inspection->owner, false)),
+					   "A registered function runs as its owner: GRANT EXECUTE to that role.");
 	if (function >= FirstNormalObjectId)
 	{
 		inspection->functions = list_append_unique_oid(inspection->functions, function);
@@ -142,9 +142,9 @@ inspect_speed(void *argument)
 		const MakoCalled *called = lfirst(cell);
 
 		mako_check_add(inspection->check, MAKO_INFO, "not_inlined", format_procedure_qualified(inspection->function),
-						  called->reason == NULL ? psprintf("%s is called for every event or state", called->call) :
-						  psprintf("%s is called for every event or state: %s", called->call, called->reason),
-						  called->hint);
+					   called->reason == NULL ? psprintf("%s is called for every event or state", called->call) :
+					   psprintf("%s is called for every event or state: %s", called->call, called->reason),
+					   called->hint);
 	}
 }
 
@@ -181,9 +181,9 @@ mako_check_body(MakoCheck *check, const MakoFunction *function)
 		/* What is not found in a body is a finding of the definition. */
 		if (mako_subtransaction_run(inspect_body, &inspection) == NULL && !inspection.visible)
 			mako_check_add(check, MAKO_INFO, "body_unseen", format_procedure_qualified(inspection.function),
-							  is_sql(inspection.function) ? "its argument types are polymorphic, so its body cannot be looked through by itself" :
-							  "its body cannot be looked through, so a change of what it calls goes unnoticed",
-							  "Write it in SQL, with arguments of definite types.");
+						   is_sql(inspection.function) ? "its argument types are polymorphic, so its body cannot be looked through by itself" :
+						   "its body cannot be looked through, so a change of what it calls goes unnoticed",
+						   "Write it in SQL, with arguments of definite types.");
 	}
 	inspection.function = function->oid;
 	(void) mako_subtransaction_run(inspect_speed, &inspection);

@@ -60,7 +60,7 @@ typedef struct Variant
 /* The current workflow. */
 typedef struct Probe
 {
-	MakoCheck *check;
+	MakoCheck  *check;
 	const char *source_wf;
 	const char *target_wf;		/* the workflow itself, or where the current step leads */
 	MakoFold   *fold;			/* from source to target */
@@ -362,6 +362,7 @@ is_accepted_after_all(Probe *probe, Variant *variant)
 		return variant->accepted;
 	rows = mako_sql_query_snapshot(&select_payloads, values, NULL);
 	probe->fold->upcast = probe->upcast;
+
 	/*
 	 * While the fold was without it, errors may have made every program's evaluation state anew
 	 * but this one's.
@@ -392,10 +393,10 @@ probe_events(Probe *probe)
 
 		if (!is_accepted_after_all(probe, variant))
 			mako_check_add(probe->check, MAKO_WARNING, "event_not_accepted", probe->source_wf,
-							  psprintf("apply accepts event type \"%s\" in none of %d states: %s", text_to_cstring(variant->event_type),
-									   list_length(all_states(probe)), variant->message),
-							  "Handle it, or take it out of the event type definition."
-							  " Where it needs particular values, only real events show it.");
+						   psprintf("apply accepts event type \"%s\" in none of %d states: %s", text_to_cstring(variant->event_type),
+									list_length(all_states(probe)), variant->message),
+						   "Handle it, or take it out of the event type definition."
+						   " Where it needs particular values, only real events show it.");
 	}
 }
 
@@ -509,7 +510,7 @@ static void
 probe_streams(Probe *probe, const char *subject, int64 sample, bool tell_not_folded)
 {
 	Sampling	sampling = {.probe = probe,.replay = mako_replay_create()};
-	MakoStreamsWalk	walk = {.replay = sampling.replay,.sample = sample,.with_names = true,.take = take_stream,.fail = note_failure,
+	MakoStreamsWalk walk = {.replay = sampling.replay,.sample = sample,.with_names = true,.take = take_stream,.fail = note_failure,
 	.argument = &sampling};
 
 	/* What cannot be compiled was found elsewhere. */

@@ -154,7 +154,7 @@ mako_dry_run(PG_FUNCTION_ARGS)
 {
 	static const char *const names[] = {"source_wf", "target_wf", NULL, "in_flight_only", NULL, "seed"};
 	MakoRowSet *rows = mako_rowset_begin(fcinfo);
-	MakoStreamsWalk	walk = {.with_names = true};
+	MakoStreamsWalk walk = {.with_names = true};
 	const char *source_wf;
 	const char *target_wf;
 	MemoryContext context;

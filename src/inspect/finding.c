@@ -13,7 +13,7 @@ const char *const mako_severity_name[] = {
 /* Adds a finding, copied; the same twice is one. */
 void
 mako_check_add(MakoCheck *check, MakoSeverity severity, const char *code, const char *subject, const char *message,
-				  const char *hint)
+			   const char *hint)
 {
 	MemoryContext old = MemoryContextSwitchTo(check->context);
 	MakoFinding *finding = palloc(sizeof(MakoFinding));
@@ -46,7 +46,7 @@ mako_check_add_rows(MakoCheck *check, MakoRows rows)
 		while (strcmp(mako_severity_name[rank], severity) != 0)
 			rank++;
 		mako_check_add(check, rank, mako_row_text(&rows, row, 2), mako_row_text(&rows, row, 3),
-						  mako_row_text(&rows, row, 4), mako_row_text(&rows, row, 5));
+					   mako_row_text(&rows, row, 4), mako_row_text(&rows, row, 5));
 	}
 	mako_rows_free(&rows);
 }

@@ -59,7 +59,7 @@ typedef struct MakoDefinition
 } MakoDefinition;
 
 extern void mako_check_add(MakoCheck *check, MakoSeverity severity, const char *code, const char *subject,
-							  const char *message, const char *hint);
+						   const char *message, const char *hint);
 extern char *mako_check_text(const ErrorData *error);
 extern void mako_check_add_rows(MakoCheck *check, MakoRows rows);
 extern int	mako_check_compare(const ListCell *a, const ListCell *b);

@@ -69,7 +69,8 @@ typedef struct Preview
 	bool		has_predicate;
 	List	   *blockers;		/* of char *, a sentence each */
 	int64		events;			/* after the boundaries, of the streams that match */
-	int64		without_state;	/* streams of a workflow without apply that have no snapshot at their version */
+	int64		without_state;	/* streams of a workflow without apply that have no snapshot at
+								 * their version */
 } Preview;
 
 /* What a subtransaction is about: a definition, a function or the fence. */

@@ -33,7 +33,8 @@ typedef struct Machine
 {
 	MakoFold   *fold;
 	MakoReplay *replay;
-	const char *tag;			/* the key that names a state; NULL: it is its name, or has one key only */
+	const char *tag;			/* the key that names a state; NULL: it is its name, or has one
+								 * key only */
 	HTAB	   *transitions;
 	MemoryContext context;		/* of the transitions */
 	int64		failed;			/* streams */
@@ -278,7 +279,7 @@ walk(const char *workflow_id, const char *tag)
 {
 	MakoReplay *replay = mako_replay_create();
 	Machine		machine = {mako_fold_create(mako_plan_create(workflow_id, workflow_id)), replay, tag};
-	MakoStreamsWalk	walk = {.fold = machine.fold,.replay = replay,.sample = -1,.take = take_stream,.fail = fail_stream,.argument = &machine};
+	MakoStreamsWalk walk = {.fold = machine.fold,.replay = replay,.sample = -1,.take = take_stream,.fail = fail_stream,.argument = &machine};
 	HASHCTL		control = {.keysize = sizeof(char *),.entrysize = sizeof(Transition),.hash = hash_key,.match = match_keys};
 
 	mako_fold_require_apply(machine.fold);

@@ -115,7 +115,7 @@ typedef struct Member
 	int			mark_count;
 	const MakoRecordedMove *snapshot;	/* of the run; NULL without one, like the next two */
 	const MakoRecordedMove *repointing;
-	const MakoRecordedMove *start;		/* the moves before this one are taken as they are */
+	const MakoRecordedMove *start;	/* the moves before this one are taken as they are */
 	Saved	   *saved;
 	int			saved_count;
 	List	   *findings;
@@ -128,7 +128,7 @@ typedef struct Proof
 {
 	MakoRowSet *rows;
 	MakoArchive *archive;
-	MakoRunRow    *run;			/* whose snapshots are proven; NULL: those of applications */
+	MakoRunRow *run;			/* whose snapshots are proven; NULL: those of applications */
 	MakoReplay *replay;
 	MakoFold   *fold;			/* from the source of the run to its target, or of the workflow */
 	const char *workflow_id;	/* that it folds */
@@ -308,6 +308,7 @@ check_marks(const Proof *proof, const MakoStream *stream, Member *member)
 	const MakoRunRow *run = proof->run;
 	const MakoWorkflow *target = proof->fold->plan->workflows[proof->fold->plan->steps];
 	const MakoRecordedMove *snapshot = member->snapshot;
+
 	/*
 	 * Where it took a boundary along, the stream moved after that; what is damaged may say
 	 * otherwise.
@@ -702,7 +703,7 @@ prove_streams(Proof *proof, MakoStream *streams, int count)
 		.take = take_stream,.fail = fail_stream,.argument = proof
 	};
 	MemoryContext old;
-	MakoRecordedMoves	marks;
+	MakoRecordedMoves marks;
 
 	MemoryContextReset(proof->batch_context);
 	old = MemoryContextSwitchTo(proof->batch_context);
@@ -791,7 +792,7 @@ prove(Proof *proof, MakoCursor *cursor)
 static MakoRunRow *
 find_run(MakoArchive *archive, int64 run_id)
 {
-	MakoRunRow    *run = mako_history_run(archive, run_id);
+	MakoRunRow *run = mako_history_run(archive, run_id);
 
 	if (run == NULL)
 		mako_audit_raise_unknown(run_id);

@@ -21,6 +21,7 @@ static const struct
 	PGFunction	server;
 	PGFunction	native;
 }			drop_ins[] = {
+
 	DROP_IN(jsonb_object_field),
 	DROP_IN(jsonb_object_field_text),
 	DROP_IN(jsonb_array_element),

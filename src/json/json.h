@@ -77,7 +77,8 @@ struct MakoJson
 	uint32		count;			/* of members */
 	Size		flat_size;		/* 0: not yet known */
 	MakoJsonValue value;		/* of a tree: the tree itself */
-	MakoJsonMember members[FLEXIBLE_ARRAY_MEMBER];	/* of objects in the order of jsonb: by length, then bytes; each key once */
+	MakoJsonMember members[FLEXIBLE_ARRAY_MEMBER];	/* of objects in the order of jsonb: by
+													 * length, then bytes; each key once */
 };
 
 /* The members of a container, and how many. */

@@ -88,7 +88,8 @@ pause_batches(const Call *call)
 		ResetLatch(MyLatch);
 	}
 	if (call->pause > 0)
-		mako_sql_commit();		/* the current transaction is as old as the pause, and now() is what its rows tell */
+		mako_sql_commit();		/* the current transaction is as old as the pause, and now() is
+								 * what its rows tell */
 }
 
 /* ---- the batches ---------------------------------------------------------------------------- */
@@ -285,7 +286,8 @@ run_call(Call *call, const MakoRequest *request, bool whole_version, Oid report_
 	Datum		array;
 
 	mako_sql_connect_procedure();
-	mako_sql_commit();			/* the current transaction has a snapshot already, so it cannot become READ COMMITTED */
+	mako_sql_commit();			/* the current transaction has a snapshot already, so it cannot
+								 * become READ COMMITTED */
 	begin(call);
 	make_runs(call, request, whole_version);
 	for (int i = 0; i < call->count; i++)

@@ -22,11 +22,13 @@ typedef struct MakoBatchedRun
 	int64		through_stream_no;	/* later streams are none of its business */
 	int64		last_stream_no; /* it has come so far */
 	TimestampTz started_at;
-	int64		batches;		/* these four are in its row and its batches, and count earlier calls */
+	int64		batches;		/* these four are in its row and its batches, and count earlier
+								 * calls */
 	int64		migrated;
 	int64		failed;
 	int64		busy;			/* how often a stream was passed over */
-	int64		total;			/* streams, when this call began, and how many of them are done with */
+	int64		total;			/* streams, when this call began, and how many of them are done
+								 * with */
 	int64		done;
 } MakoBatchedRun;
 

@@ -94,7 +94,7 @@ mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id)
 	MakoReplay *replay = mako_replay_create();
 	MakoFold   *fold = mako_fold_create(mako_plan_create(workflow_id, workflow_id));
 	Count		count = {fold, replay};
-	MakoStreamsWalk	walk = {.fold = fold,.replay = replay,.tenant_id = tenant_id,.sample = -1,.periodic_too = fold->apply == NULL,
+	MakoStreamsWalk walk = {.fold = fold,.replay = replay,.tenant_id = tenant_id,.sample = -1,.periodic_too = fold->apply == NULL,
 	.take = count_stream,.fail = count_failure,.argument = &count};
 
 	mako_streams_walk(&walk);

@@ -63,7 +63,8 @@ typedef struct MakoReport
 	int64		skipped;
 	int64		failed;
 	MakoTally  *tally;
-	List	   *errors;			/* the first MAKO_REPORT_ERRORS in an order that report.c knows, cut */
+	List	   *errors;			/* the first MAKO_REPORT_ERRORS in an order that report.c knows,
+								 * cut */
 	List	   *unsaved;		/* errors not yet in mako.migration_error, in that order, in full */
 	int64		saved;			/* errors there */
 	TimestampTz started_at;
@@ -97,7 +98,8 @@ typedef struct MakoMover
 typedef struct MakoMove
 {
 	int64		sequence_number;	/* of the states */
-	Datum		old_state;		/* jsonb, flat or expanded; (Datum) 0: it moves without a state, like the next */
+	Datum		old_state;		/* jsonb, flat or expanded; (Datum) 0: it moves without a state,
+								 * like the next */
 	Datum		new_state;
 	bool		counts;			/* as migrated; a stream without events is skipped */
 	bool		moves;			/* false: it is not in flight, so it stays where it is */
@@ -132,7 +134,8 @@ typedef struct MakoFollower
 {
 	char	   *name;			/* schema.table */
 	MakoStatement *update;		/* lets it follow */
-	MakoStatement *select_left; /* finds a row that has not followed; NULL where none can stay behind */
+	MakoStatement *select_left; /* finds a row that has not followed; NULL where none can stay
+								 * behind */
 } MakoFollower;
 
 extern List *mako_dependent_read(void);

@@ -41,8 +41,8 @@ mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, cons
 	if (stream->version == 0)
 	{
 		/*
-		 * Nothing happened yet, so there is no state to migrate; the stream moves, so that nothing
-		 * is left behind.
+		 * Nothing happened yet, so there is no state to migrate; the stream moves, so that
+		 * nothing is left behind.
 		 */
 		if (reader != NULL)
 			mako_replay_empty(fold, stream, reader);

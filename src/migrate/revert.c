@@ -418,6 +418,7 @@ work(void *argument)
 	read_run(revert);
 	revert->tally.max_errors = -1;
 	revert->report = mako_report_create(revert->target_wf, revert->source_wf, &revert->tally);
+
 	/*
 	 * The session that is at a batched run holds its source; once we do, the run can only have
 	 * come to its end.
@@ -431,7 +432,7 @@ work(void *argument)
 
 	revert->destination = (MakoDestination) {
 		.report = revert->report,.source_wf = CStringGetTextDatum(revert->target_wf),.target_wf = CStringGetTextDatum(revert->source_wf)
-	};
+		};
 	revert->writer = mako_writer_create(&revert->destination, 1, revert->update_registry);
 	if (revert->update_registry)
 		mako_dependent_check_scope();
@@ -474,6 +475,7 @@ mako_revert(PG_FUNCTION_ARGS)
 	subject = psprintf(INT64_FORMAT, revert.run_id);
 	mako_sql_check_deferred();
 	connection = mako_sql_connect();
+
 	/*
 	 * Right after a migration, statistics know nothing of its snapshots: what looks expensive
 	 * would be compiled anew for every batch.

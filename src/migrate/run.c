@@ -51,8 +51,9 @@ typedef struct Pass
 	MakoWriter *writer;			/* of all runs */
 	MakoTally	tally;
 	const pg_uuid_t *tenant_id;
-	MakoMatches *matches;			/* of the heads when it began; NULL in a batched run */
-	const int64 *found;			/* numbers of the streams that match; NULL where only a snapshot knows them */
+	MakoMatches *matches;		/* of the heads when it began; NULL in a batched run */
+	const int64 *found;			/* numbers of the streams that match; NULL where only a snapshot
+								 * knows them */
 	int			found_count;
 	Snapshot	snapshot;		/* that one, of when the cursor was opened */
 	uint64		advances;		/* mako_store_advances(), then */
@@ -62,7 +63,7 @@ typedef struct Pass
 	MemoryContext batch_context;	/* heads and boundaries */
 	MakoStream *streams;		/* the current batch, there */
 	int			stream_count;
-	MakoHeapOrder *heap_order;			/* or NULL */
+	MakoHeapOrder *heap_order;	/* or NULL */
 } Pass;
 
 /* ---- one batch ------------------------------------------------------------------------------ */
@@ -601,6 +602,7 @@ mako_run(const MakoRequest *requests, int count)
 
 	if (requests[0].update_registry)
 		mako_dependent_check_scope();
+
 	/*
 	 * In this order: then the runs that have moved a stream to one of our sources before all have
 	 * smaller numbers than ours.

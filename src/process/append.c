@@ -248,7 +248,7 @@ check_head(const MakoStream *head, const Request *request)
 {
 	if (strcmp(head->workflow_id, request->workflow_id) != 0)
 		mako_store_raise_moved(head->stream_no, head->stream_id, head->workflow_id,
-									psprintf("The writer works under \"%s\".", request->workflow_id));
+							   psprintf("The writer works under \"%s\".", request->workflow_id));
 	if (request->expected_version >= 0 && request->expected_version != head->version)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

@@ -254,7 +254,7 @@ add_events(MakoRowSet *result, const MakoStream *stream, int64 after, const int 
 		{
 			for (int i = 0; i < EVENT_COLUMNS_OF_LOAD; i++)
 				values[column[i]] = mako_row_value(&rows, row, i + 1, TupleDescAttr(mako_rowset_type(result), column[i])->atttypid,
-													&nulls[column[i]]);
+												   &nulls[column[i]]);
 			mako_rowset_add(result, values, nulls);
 		}
 		mako_rows_free(&rows);
@@ -434,7 +434,7 @@ check_snapshot(const MakoStream *stream, int64 sequence_number, const char *work
 
 	if (strcmp(stream->workflow_id, workflow_id) != 0)
 		mako_store_raise_moved(stream->stream_no, stream->stream_id, stream->workflow_id,
-									psprintf("The snapshot is of workflow \"%s\".", workflow_id));
+							   psprintf("The snapshot is of workflow \"%s\".", workflow_id));
 	if (sequence_number < 1 || sequence_number < stream->start || sequence_number > stream->version)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -100,7 +100,7 @@ open_relations(MakoEventIndex *lookup)
 bool
 mako_event_index_is_possible(void)
 {
-	MakoEventIndex	lookup = {0};
+	MakoEventIndex lookup = {0};
 
 	if (!open_relations(&lookup))
 		return false;

@@ -40,7 +40,8 @@ extern void mako_chunk_free(MakoChunks *chunks, void *chunk, Size size);
 
 typedef struct MakoEventIndex MakoEventIndex;
 
-#define MAKO_EVENT_COLUMNS 6		/* stream_no, sequence_number, workflow_id, event_type, schema_version, payload */
+#define MAKO_EVENT_COLUMNS 6	/* stream_no, sequence_number, workflow_id, event_type,
+								 * schema_version, payload */
 
 extern bool mako_event_index_is_possible(void);
 extern MakoEventIndex *mako_event_index_open(void);

@@ -117,7 +117,8 @@ typedef struct CompletePage
 {
 	int64		page_no;
 	uint64		members[PAGE_STREAMS / 64];
-	uint32	   *starts;			/* where each of them started; NULL while all started with their first event */
+	uint32	   *starts;			/* where each of them started; NULL while all started with their
+								 * first event */
 	char		status;
 } CompletePage;
 

@@ -72,8 +72,10 @@ struct MakoMatches
 {
 	workflow_table_hash *workflows;
 	int64		in_scope;		/* heads */
-	double		all;			/* the same, of whichever tenant; roughly, where only a tenant's are counted */
-	int64	   *found;			/* stream numbers of the matching ones; NULL where there are too many */
+	double		all;			/* the same, of whichever tenant; roughly, where only a tenant's
+								 * are counted */
+	int64	   *found;			/* stream numbers of the matching ones; NULL where there are too
+								 * many */
 	int			found_count;
 	int			capacity;
 };

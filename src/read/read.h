@@ -115,9 +115,10 @@ typedef struct MakoHeapOrder MakoHeapOrder;
 /* What gathering needs next. */
 typedef enum MakoHeapOrderNeed
 {
-	MAKO_HEAP_ORDER_HEADS,			/* more heads: mako_heap_order_expect() */
-	MAKO_HEAP_ORDER_TAKE,			/* that streams that are complete are taken: mako_heap_order_take() */
-	MAKO_HEAP_ORDER_END,			/* nothing more: mako_heap_order_close() */
+	MAKO_HEAP_ORDER_HEADS,		/* more heads: mako_heap_order_expect() */
+	MAKO_HEAP_ORDER_TAKE,		/* that streams that are complete are taken:
+								 * mako_heap_order_take() */
+	MAKO_HEAP_ORDER_END,		/* nothing more: mako_heap_order_close() */
 } MakoHeapOrderNeed;
 
 extern bool mako_heap_order_is_possible(const char **why_not);

@@ -137,7 +137,7 @@ static MakoStatement select_stream_id = {
 
 static MakoStatement select_state = {
 	"SELECT " STATE_COLUMNS("$3") " FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND " IS_STATE("$2", "$3", "$4",
-	"EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry)")
+																													"EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry)")
 	" ORDER BY n.sequence_number DESC, n.run_id DESC LIMIT 1",
 	4, {INT8OID, INT8OID, TEXTOID, BOOLOID}
 };
@@ -149,7 +149,7 @@ static MakoStatement select_states = {
 	" JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6 AND "
 	IS_STATE("h.version", "h.workflow_id", "h.periodic_too",
-	"n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r WHERE r.update_registry)")
+			 "n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r WHERE r.update_registry)")
 	" ORDER BY n.stream_no, n.sequence_number DESC, n.run_id DESC",
 	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, INT8OID, INT8OID}, true
 };
@@ -216,7 +216,7 @@ struct MakoReader
 	Repointing *repointings;	/* of all streams; NULL until they are asked for */
 	int			repointing_count;
 	MemoryContext context;
-	MakoEventIndex *lookup;			/* NULL where events are gathered, or where a statement reads them */
+	MakoEventIndex *lookup;		/* NULL where events are gathered, or where a statement reads them */
 	bool		looking_up;		/* the events of event.stream_no */
 	MakoCursor *cursor;			/* of that statement, or NULL */
 	MakoRows	rows;
@@ -557,6 +557,7 @@ mako_stream_load_states(MakoStream *streams, int count)
 		while (streams[i].stream_no != stream_no)
 			i++;
 		streams[i].start = mako_row_bigint(&rows, row, 2);
+
 		/*
 		 * Copied as it is stored: a damaged toasted value must fail its own stream, when it is
 		 * read.
@@ -615,7 +616,7 @@ mako_stream_open_events(const MakoStream *streams, int count, const bool *has_ap
 	if (reader->lookup == NULL)
 	{
 		Datum		values[] = {bigint_parameter(streams, count, has_apply, offsetof(MakoStream, stream_no)),
-			bigint_parameter(streams, count, has_apply, offsetof(MakoStream, start))};
+		bigint_parameter(streams, count, has_apply, offsetof(MakoStream, start))};
 
 		reader->cursor = mako_cursor_open(count == 1 ? &select_events_of_one : &select_events, values, NULL, false);
 	}

@@ -86,6 +86,6 @@ extern uint64 mako_store_write(MakoStatement *statement, Datum *values, const ch
 extern uint64 mako_store_advances(void);
 extern uint64 mako_store_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoHead *head);
 pg_noreturn extern void mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
-													const char *detail);
+											   const char *detail);
 
 #endif							/* MAKO_STORE_H */

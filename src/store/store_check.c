@@ -209,7 +209,7 @@ require_no_problems(const char *problems)
 		return;
 	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(mako_door_schema()));
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for schema \"mako\"");	/* cannot happen */
+		elog(ERROR, "cache lookup failed for schema \"mako\""); /* cannot happen */
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
 	ereport(ERROR,

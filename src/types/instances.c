@@ -65,7 +65,8 @@ typedef enum Stage
 typedef struct Known
 {
 	const Schema *schema;		/* the key */
-	int			size;			/* of its smallest value; NO_VALUE: it has none, or none is known yet */
+	int			size;			/* of its smallest value; NO_VALUE: it has none, or none is known
+								 * yet */
 	Sample	   *smallest;		/* NULL until they are asked for for it */
 	List	   *samples;		/* so far; the first one is as ordinary as can be */
 	bool		growing;		/* one is being made */
@@ -80,7 +81,8 @@ typedef struct Known
 typedef struct Generator
 {
 	HTAB	   *known;
-	List	   *order;			/* of Known: what a schema is made of comes before it, but for recursion */
+	List	   *order;			/* of Known: what a schema is made of comes before it, but for
+								 * recursion */
 	int			limit;			/* samples of a schema */
 	int64		work;			/* left of the limit */
 } Generator;

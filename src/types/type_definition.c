@@ -248,6 +248,7 @@ compile_metadata(Schema *schema, const JsonbValue *source, const MakoPath *path)
 		raise_malformed(path, "metadata", "It is not an object.");
 	if (getKeyJsonValueFromContainer(source->val.binary.data, "event_type", strlen("event_type"), &value) == NULL)
 		return;
+
 	/*
 	 * What metadata holds is for its author to say: another event_type than a string is not ours.
 	 */
@@ -401,8 +402,8 @@ compile_definitions(Compiler *compiler, const JsonbValue *source)
 	}
 
 	/*
-	 * A ref that leads back to itself without a value in between describes nothing. No walk passes
-	 * where an earlier one was.
+	 * A ref that leads back to itself without a value in between describes nothing. No walk
+	 * passes where an earlier one was.
 	 */
 	for (int i = 0; i < compiler->count; i++)
 	{

@@ -46,7 +46,8 @@ extern char *mako_path_describe(const MakoPath *path);
 typedef struct MakoInstance
 {
 	Jsonb	   *value;
-	char	   *variant;		/* of a discriminator, or the value of an enum; NULL for other definitions */
+	char	   *variant;		/* of a discriminator, or the value of an enum; NULL for other
+								 * definitions */
 	text	   *event_type;		/* of a variant: of its metadata, or its name; else NULL */
 } MakoInstance;
 

@@ -24,10 +24,10 @@ void
 mako_settings_init(void)
 {
 	/*
-	 * A run keeps migrated states until there are enough of them to be written together, and where
-	 * it reads events in heap order, those of streams that are not complete yet. More memory means
-	 * fewer, larger writes, fewer subtransactions and fewer streams that must be looked up one by
-	 * one; a state larger than this is still migrated.
+	 * A run keeps migrated states until there are enough of them to be written together, and
+	 * where it reads events in heap order, those of streams that are not complete yet. More
+	 * memory means fewer, larger writes, fewer subtransactions and fewer streams that must be
+	 * looked up one by one; a state larger than this is still migrated.
 	 */
 	DefineCustomIntVariable("mako_migration.max_memory",
 							"Memory that a migration may use for events that wait for others and states that wait to be written.",

@@ -17,7 +17,8 @@
 typedef struct Watch
 {
 	MemoryContext context;		/* the caller's, in which the next one lives */
-	ErrorData  *raised;			/* by the server: the last error that concerns the whole run; or NULL */
+	ErrorData  *raised;			/* by the server: the last error that concerns the whole run; or
+								 * NULL */
 } Watch;
 
 /*

@@ -20,7 +20,8 @@
 /* ---- settings.c ----------------------------------------------------------------------------- */
 
 extern void mako_settings_init(void);
-extern int	mako_max_memory;	/* kB for events that wait for others and states that wait to be written */
+extern int	mako_max_memory;	/* kB for events that wait for others and states that wait to be
+								 * written */
 extern int	mako_batch_size;	/* heads locked and read at once */
 extern bool mako_native_evaluation; /* programs run on expanded values */
 extern int	mako_scan_order;	/* MakoScanOrder */

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(346);
+SELECT plan(348);
 
 \ir include/helpers.sql
 
@@ -448,6 +448,13 @@ CREATE FUNCTION pg_temp.next_number() RETURNS bigint LANGUAGE sql AS $$
   INSERT INTO mako.stream (stream_id, workflow_id) VALUES (gen_random_uuid()::text, 'w@FV2024-10-01') RETURNING stream_no $$;
 SELECT throws_ok(format('SELECT pg_temp.choose(%s)', n), '23514', NULL, format('number %s is below the first', n))
 FROM unnest('{0,-1,-9223372036854775808}'::bigint[]) AS n;
+-- Under replica no trigger looks, so a CHECK constraint does.
+BEGIN;
+SET LOCAL session_replication_role = replica;
+SELECT throws_ok(format('SELECT pg_temp.choose(%s)', n), '23514', 'new row for relation "stream" violates check constraint "stream_stream_no_check"',
+                 format('number %s is below the first even where no trigger looks', n))
+FROM unnest('{0,-5}'::bigint[]) AS n;
+ROLLBACK;
 SELECT is(pg_temp.error('SELECT pg_temp.choose(9223372036854775807)'),
           '2200H|number 9223372036854775807 leaves no room for new ones|'
           'The numbers of sequence mako.stream_stream_no_seq end at 9223372036854775807.|Choose a smaller number, at least 1000000000 before that.',
