@@ -1,5 +1,6 @@
 # Where an extension audits what is read and written, by the hook of the executor's permission
-# checks, it is told of all that our functions read and write. Needs pgaudit.
+# checks, it is told of all that our functions read and write. Needs pgaudit, which --tools of
+# test/with-cluster installs where apt has it.
 use strict;
 use warnings;
 
