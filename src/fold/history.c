@@ -9,7 +9,7 @@
  * in replay.c.
  *
  * Moves are read for many streams at once and live in the current memory context, with the stored
- * states that the caller asks for. A retrace belongs to one stream; its state is in the memory of
+ * states that the caller asks for. A history belongs to one stream; its state is in the memory of
  * the current fold.
  */
 #include "fold/fold.h"
@@ -175,7 +175,7 @@ mako_history_load(MakoArchive *archive, const MakoStream *streams, int count, in
 
 /* ---- one stream ----------------------------------------------------------------------------- */
 
-/* Returns true if the stream moved here, as far as this retrace is concerned. */
+/* Returns true if the stream moved here, as far as this history is concerned. */
 static bool
 is_move(const MakoHistory *history, const MakoRecordedMove *mark)
 {

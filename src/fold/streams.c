@@ -4,7 +4,7 @@
  *	  writes, so it works in read-only transactions and on a standby.
  *
  * Heads come from one cursor with the active snapshot, in stream_no order, the events of a batch
- * from another one, in key order. A survey's memory is in a context of its own below the caller's;
+ * from another one, in key order. A walk's memory is in a context of its own below the caller's;
  * a batch's is reset for the next.
  */
 #include "fold/fold.h"

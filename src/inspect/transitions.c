@@ -402,7 +402,7 @@ declare_nodes(StringInfo out, List *nodes)
 	}
 }
 
-/* Draws what a survey has found. */
+/* Draws what a walk has found. */
 static char *
 draw(const Machine *machine)
 {

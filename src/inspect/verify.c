@@ -334,7 +334,7 @@ check_marks(const Proof *proof, const MakoStream *stream, Member *member)
 	return true;
 }
 
-/* A retrace of a stream up to the run. */
+/* The history of a stream up to the run. */
 static MakoHistory
 retrace_of(const Proof *proof, const MakoStream *stream, const Member *member)
 {

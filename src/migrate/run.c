@@ -453,7 +453,7 @@ choose_heap_order(const Pass *pass)
 	return heap;
 }
 
-/* Migrates every matching stream. Without a census, they are few enough to be looked up. */
+/* Migrates every matching stream. Without matches, they are few enough to be looked up. */
 static void
 migrate_all(Pass *pass)
 {

@@ -8,7 +8,7 @@
  * each of a million heads that it passes over more than the scan itself costs. So the table is
  * scanned here, with a snapshot of its own, wherever it is a plain one that the caller may read.
  * Otherwise a statement counts, and so it does for one tenant, whose heads an index finds. A
- * census only counts and finds: which heads are locked, the cursor of stream.c decides by what
+ * search only counts and finds: which heads are locked, the cursor of stream.c decides by what
  * they are then.
  *
  * It lives in the memory context that is current when it is taken.
@@ -51,7 +51,7 @@ typedef struct Id
 /* The heads under one workflow. */
 typedef struct Workflow
 {
-	Id			id;				/* the key; terminated, in the context of the census */
+	Id			id;				/* the key; terminated, in the context of the matches */
 	int64		streams;		/* in scope */
 	bool		wanted;			/* it is one of the sources */
 	char		status;

@@ -63,7 +63,7 @@ static MakoStatement select_sample = {
 
 /*
  * Whether dependents need names; whether there is a tid: not for views, and for whom column
- * privileges let read named columns only; whether a census has found the streams.
+ * privileges let read named columns only; whether the matches have found the streams.
  */
 #define LOCK_HEADS(names, tid) \
 	{{SELECT_HEADS(names, tid, "") " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}, \
