@@ -3,11 +3,13 @@
  *	  Room fold/: from events to a state. It reads and writes nothing by itself, and knows no run.
  *
  *	  fold.c        upcast, apply, migrate, check: one event, one state      (MakoFold)
- *	  fold_cache.c  compiled folds, kept for the session
- *	  replay.c      a stream, from what it starts from to its head           (MakoReplay)
+ *	  fold_cache.c  compiled folds, kept for the session or for a replay     (MakoReplay)
+ *	  archive.c     what is recorded of runs and moves                       (MakoArchive)
+ *	  expect.c      what a stream must be before it is folded
+ *	  history.c     states computed again through recorded moves             (MakoHistory)
+ *	  replay.c      a stream, from what it starts from to its head
  *	  batch.c       many streams in few subtransactions                      (MakoBatch)
  *	  streams.c     the streams of a workflow in passing                     (MakoStreamsWalk)
- *	  history.c     states computed again through recorded moves             (MakoHistory)
  *	  author.c      the SQL functions that fold events of the caller
  *
  * A fold has two contexts for the current stream, which are reset for each one, and one for the
@@ -61,12 +63,63 @@ extern void mako_fold_check_domain(MakoFold *fold);
 extern bool mako_fold_is_in_flight(MakoFold *fold, bool *in_flight);
 extern bool mako_fold_migrate(MakoFold *fold);
 
-/* ---- fold_cache.c: compiled folds, kept for the session ------------------------------------- */
+/* ---- archive.c: what is recorded of runs, and of the moves of streams ------------------------ */
 
-extern MakoFold *mako_fold_borrow(const char *workflow_id);
-extern void mako_fold_return(MakoFold *fold);
+/* Asks mako_archive_moves() for the states of all runs. */
+#define MAKO_ALL_RUNS (-1)
 
-/* ---- replay.c: the state of a stream, from what it starts from to its head ------------------ */
+/* What is recorded of a run; lives in its archive's context. */
+typedef struct MakoRunRow
+{
+	int64		run_id;
+	char	   *kind;
+	char	   *source_wf;
+	char	   *target_wf;
+	bool		update_registry;
+	bool		finished;
+	bool		warned;			/* that the definitions are others now */
+	char	   *fingerprint;
+	int64		migrated;
+} MakoRunRow;
+
+/* The runs that have been met. */
+typedef struct MakoArchive
+{
+	List	   *runs;
+	MemoryContext context;
+} MakoArchive;
+
+/*
+ * What a run has left with a stream, unless it was reverted: a snapshot, or a row in
+ * mako.repointed.
+ */
+typedef struct MakoRecordedMove
+{
+	int64		sequence_number;
+	int64		run_id;
+	MakoRunRow *run;			/* NULL where it is not recorded */
+	bool		repoints;		/* the stream moved without a snapshot of its last event */
+	bool		is_copy;		/* the snapshot that it took along then: no move by itself */
+	char	   *workflow_id;	/* of the snapshot, like the next two */
+	int			state_schema_version;
+	Datum		state;			/* as it is stored; (Datum) 0 where it was not asked for */
+} MakoRecordedMove;
+
+/* The marks of some streams, in the order of sequence numbers and runs. */
+typedef struct MakoRecordedMoves
+{
+	MakoRecordedMove *marks;
+	int		   *first;			/* of each stream, and one more */
+} MakoRecordedMoves;
+
+extern MakoArchive *mako_archive_create(void);
+extern MakoRunRow *mako_archive_run(MakoArchive *archive, int64 run_id);
+extern void mako_archive_warn(MakoRunRow *run, const MakoPlan *plan);
+extern MakoRecordedMoves mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id,
+											const char *workflow_id);
+extern bool mako_archive_may_have_returned(const char *workflow_id, const char *other);
+
+/* ---- fold_cache.c: compiled folds, kept for the session or for a replay --------------------- */
 
 /*
  * One point in the history of a stream: what it looks like after an event, or after it moved to
@@ -78,7 +131,7 @@ typedef struct MakoMoment
 	Datum		event_type;		/* (Datum) 0 for a move */
 	int64		run_id;			/* of a move; 0 where its snapshot is missing */
 	const char *workflow_id;	/* the state belongs to */
-	Datum		state;
+	Datum		state;			/* (Datum) 0 where it is unknown */
 } MakoMoment;
 
 typedef void (*MakoMomentCallback) (void *argument, const MakoMoment *moment);
@@ -88,25 +141,67 @@ typedef struct MakoReplay
 {
 	MemoryContext context;
 	List	   *folds;			/* of its own, compiled when they are met; they raise refusals */
+	MakoArchive *archive;
 	int64		rebuilt;		/* streams whose migration snapshot is missing */
 	MakoMomentCallback tell;	/* what mako_replay_stream() starts from, and folds; or NULL */
 	void	   *argument;
 } MakoReplay;
 
-extern void mako_replay_check_next(const MakoStream *stream, int64 expected, const MakoEvent *event);
-extern void mako_replay_check_end(const MakoStream *stream, int64 expected);
-extern bool mako_replay_written_under(const MakoEvent *event, const char *workflow_id);
-extern bool mako_replay_may_have_returned(const char *workflow_id, const char *other);
+extern MakoFold *mako_fold_borrow(const char *workflow_id);
+extern void mako_fold_return(MakoFold *fold);
 extern MakoReplay *mako_replay_create(void);
 extern MakoFold *mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_wf);
 extern void mako_replay_recover(MakoReplay *replay);
+
+/* ---- expect.c: what a stream must be before it is folded ------------------------------------ */
+
+extern void mako_expect_next(const MakoStream *stream, int64 expected, const MakoEvent *event);
+extern void mako_expect_end(const MakoStream *stream, int64 expected);
+extern void mako_expect_start(const MakoStream *stream);
+extern void mako_expect_schema_version(const MakoWorkflow *workflow, int64 sequence_number, int state_schema_version);
+
+/* ---- history.c: the states of a stream, computed again through its recorded moves ----------- */
+
+/*
+ * One stream on its way; the caller fills in the first part and reads the second.
+ */
+typedef struct MakoHistory
+{
+	MakoReplay *replay;			/* has all folds */
+	MakoFold   *main;			/* of the workflow that most of it is about, or from there; or
+								 * NULL */
+	const MakoStream *stream;
+	const MakoRecordedMove *marks;
+	int			mark_count;
+	int64		before_run;		/* only these runs have moved the stream yet */
+	const char *final_wf;		/* where they have taken it */
+	bool		trusts_moves;	/* the states are those of the marks */
+	bool		is_current;		/* it is that of the stream as it is now; see history.c */
+	MakoMomentCallback visit;	/* or NULL */
+	void	   *argument;
+
+	int64		sequence_number;
+	const char *workflow_id;	/* NULL before the first event */
+	bool		known;			/* is its state */
+	MakoFold   *fold;			/* whose state it is, if it is known */
+	bool		is_source;		/* the last event was written under final_wf */
+	bool		rebuilt;		/* it went through steps where a snapshot is missing */
+	int			next_mark;
+} MakoHistory;
+
+extern void mako_history_begin(MakoHistory *history, const MakoRecordedMove *from);
+extern bool mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_number);
+extern bool mako_history_finish(MakoHistory *history);
+extern bool mako_history_migrate(MakoHistory *history);
+extern Datum mako_history_replay(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback visit, void *argument);
+
+/* ---- replay.c: the state of a stream, from what it starts from to its head ------------------ */
+
 extern void mako_replay_warn(const MakoReplay *replay, const char *stream_id);
-extern void mako_replay_check_schema_version(const MakoWorkflow *workflow, const MakoStream *stream);
 extern bool mako_replay_is_needed(const MakoStream *stream);
 extern void mako_replay_stored(MakoFold *fold, const MakoStream *stream);
 extern void mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader);
 extern bool mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader);
-extern Datum mako_replay_history(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback callback, void *argument);
 
 /* ---- batch.c: some streams in as few subtransactions as possible ---------------------------- */
 
@@ -156,86 +251,5 @@ typedef struct MakoStreamsWalk
 } MakoStreamsWalk;
 
 extern void mako_streams_walk(const MakoStreamsWalk *walk);
-
-/* ---- history.c: the states of a stream, computed again through its recorded moves ----------- */
-
-/* What is recorded of a run; lives in its archive's context. */
-typedef struct MakoRunRow
-{
-	int64		run_id;
-	char	   *kind;
-	char	   *source_wf;
-	char	   *target_wf;
-	bool		update_registry;
-	bool		finished;
-	bool		warned;			/* that the definitions are others now */
-	char	   *fingerprint;
-	int64		migrated;
-} MakoRunRow;
-
-/* The runs that have been met. */
-typedef struct MakoArchive
-{
-	List	   *runs;
-	MemoryContext context;
-} MakoArchive;
-
-/*
- * What a run has left with a stream, unless it was reverted: a snapshot, or a row in
- * mako.repointed.
- */
-typedef struct MakoRecordedMove
-{
-	int64		sequence_number;
-	int64		run_id;
-	MakoRunRow *run;			/* NULL where it is not recorded */
-	bool		repoints;		/* the stream moved without a snapshot of its last event */
-	bool		is_copy;		/* the snapshot that it took along then: no move by itself */
-	char	   *workflow_id;	/* of the snapshot, like the next two */
-	int			state_schema_version;
-	Datum		state;			/* as it is stored; (Datum) 0 where it was not asked for */
-} MakoRecordedMove;
-
-/* The marks of some streams, in the order of sequence numbers and runs. */
-typedef struct MakoRecordedMoves
-{
-	MakoRecordedMove *marks;
-	int		   *first;			/* of each stream, and one more */
-} MakoRecordedMoves;
-
-typedef struct MakoHistory MakoHistory;
-
-/*
- * One stream on its way; the first part is for the caller to fill in, the second for him to read.
- */
-struct MakoHistory
-{
-	MakoReplay *replay;			/* has all folds */
-	MakoFold   *main;			/* of the workflow that most of it is about, or from there */
-	const MakoStream *stream;
-	const MakoRecordedMove *marks;
-	int			mark_count;
-	int64		before_run;		/* only these runs have moved the stream yet */
-	const char *final_wf;		/* where they have taken it */
-	bool		trusts_moves;	/* the states are those of the marks */
-	void		(*visit) (void *argument, const MakoHistory *history);	/* or NULL */
-	void	   *argument;
-
-	int64		sequence_number;
-	const char *workflow_id;	/* NULL before the first event */
-	bool		known;			/* is its state */
-	MakoFold   *fold;			/* whose state it is, if it is known */
-	bool		is_source;		/* the last event was written under final_wf */
-	int			next_mark;
-};
-
-extern MakoArchive *mako_history_archive(void);
-extern MakoRunRow *mako_history_run(MakoArchive *archive, int64 run_id);
-extern void mako_history_warn(MakoRunRow *run, const MakoPlan *plan);
-extern MakoRecordedMoves mako_history_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id);
-extern void mako_history_begin(MakoHistory *history, const MakoRecordedMove *from);
-extern bool mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_number);
-extern bool mako_history_finish(MakoHistory *history);
-extern bool mako_history_migrate(MakoHistory *history);
 
 #endif							/* MAKO_FOLD_H */

@@ -96,3 +96,57 @@ mako_fold_return(MakoFold *fold)
 	cache = lappend(cache, fold);
 	MemoryContextSwitchTo(old);
 }
+
+/* ---- the folds of a replay ------------------------------------------------------------------- */
+
+/* A replay without folds, in the current memory context. */
+MakoReplay *
+mako_replay_create(void)
+{
+	MakoReplay *replay = palloc0(sizeof(MakoReplay));
+
+	replay->context = CurrentMemoryContext;
+	replay->archive = mako_archive_create();
+	return replay;
+}
+
+/* The fold for a pair of workflows, or for one with itself; compiled when it is met first. */
+MakoFold *
+mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_wf)
+{
+	MemoryContext context;
+	MemoryContext old;
+	ListCell   *cell;
+	MakoFold   *fold;
+
+	foreach(cell, replay->folds)
+	{
+		fold = lfirst(cell);
+		if (strcmp(fold->workflow->workflow_id, source_wf) == 0 &&
+			strcmp(fold->plan->workflows[fold->plan->steps]->workflow_id, target_wf) == 0)
+			return fold;
+	}
+
+	/*
+	 * Until it is complete, it belongs to the subtransaction: many streams may fail here, each
+	 * with half a fold.
+	 */
+	context = AllocSetContextCreate(CurTransactionContext, "mako replayed fold", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	fold = mako_fold_create(mako_plan_create(source_wf, target_wf));
+	MemoryContextSetParent(context, replay->context);
+	MemoryContextSwitchTo(replay->context);
+	replay->folds = lappend(replay->folds, fold);
+	MemoryContextSwitchTo(old);
+	return fold;
+}
+
+/* Makes the folds usable again after an error. */
+void
+mako_replay_recover(MakoReplay *replay)
+{
+	ListCell   *cell;
+
+	foreach(cell, replay->folds)
+		mako_fold_recover(lfirst(cell));
+}

@@ -1,43 +1,22 @@
 /*
  * history.c
- *	  The states of a stream, computed again: from its events, and through its recorded moves.
+ *	  The states of a stream, computed again: from its first event, and through its recorded moves.
  *
- * This is what a migration did, told a second time and without trusting what the first time left
- * behind: at a recorded move the state is folded under the source and taken along the registered
- * path, or, where only what came after the moves is in question, it is the one that the move has
- * stored. Which workflow folds an event, and what becomes of a move that was never recorded, is as
- * in replay.c.
+ * A history of a run tells a second time what a migration did, and does not trust what the first
+ * time left behind: at a recorded move it folds the state under the source and takes it along the
+ * registered path. A history that trusts moves takes the state that a move has stored. The current
+ * history of a stream (is_current) is such a one. It ends where the stream is now, it takes a
+ * missing snapshot for a move through the registered steps, and it raises where nothing tells a
+ * state.
  *
- * Moves are read for many streams at once and live in the current memory context, with the stored
- * states that the caller asks for. A history belongs to one stream; its state is in the memory of
- * the current fold.
+ * Which workflow folds an event, and what becomes of a move that was never recorded, is as in
+ * replay.c. A history belongs to one stream; its state is in the memory of the current fold.
  */
 #include "fold/fold.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-
-/* The moves of some streams that stand, with the states of one run or of one workflow. */
-static MakoStatement select_marks = {
-	"SELECT n.stream_no, n.sequence_number, n.run_id, n.workflow_id, n.state_schema_version,"
-	" CASE WHEN n.run_id OPERATOR(pg_catalog.=) $2 OR n.workflow_id OPERATOR(pg_catalog.=) $3 THEN n.state END"
-	" FROM mako.snapshot n"
-	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.>) 0 AND n.reverted_by IS NULL"
-	" UNION ALL"
-	" SELECT p.stream_no, p.sequence_number, p.run_id, NULL, NULL, NULL FROM mako.repointed p"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL"
-	" ORDER BY 1, 2, 3",
-	3, {INT8ARRAYOID, INT8OID, TEXTOID}, true
-};
-
-static MakoStatement select_run = {
-	"SELECT r.kind, r.source_wf, r.target_wf, r.update_registry, r.fingerprint, r.finished_at IS NOT NULL, r.migrated"
-	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1",
-	1, {INT8OID}
-};
 
 /* A stored state of a stream: the application's own, or that of a run. */
 static MakoStatement select_stored = {
@@ -46,140 +25,12 @@ static MakoStatement select_stored = {
 	4, {INT8OID, INT8OID, INT8OID, TEXTOID}
 };
 
-/* ---- runs and moves ------------------------------------------------------------------------- */
-
-/* What is recorded of a run, in the context of the archive; NULL where there is none. */
-MakoRunRow *
-mako_history_run(MakoArchive *archive, int64 run_id)
-{
-	Datum		value = Int64GetDatum(run_id);
-	ListCell   *cell;
-	MakoRows	rows;
-	MakoRunRow *run = NULL;
-
-	foreach(cell, archive->runs)
-		if (((MakoRunRow *) lfirst(cell))->run_id == run_id)
-			return lfirst(cell);
-
-	rows = mako_sql_query_snapshot(&select_run, &value, NULL);
-	if (rows.count > 0)
-	{
-		MemoryContext old = MemoryContextSwitchTo(archive->context);
-
-		run = palloc0(sizeof(MakoRunRow));
-		run->run_id = run_id;
-		run->kind = mako_row_text(&rows, 0, 1);
-		run->source_wf = mako_row_text(&rows, 0, 2);
-		run->target_wf = mako_row_text(&rows, 0, 3);
-		run->update_registry = mako_row_boolean(&rows, 0, 4);
-		run->fingerprint = mako_row_text(&rows, 0, 5);
-		run->finished = mako_row_boolean(&rows, 0, 6);
-		run->migrated = mako_row_bigint_or(&rows, 0, 7, 0);
-		archive->runs = lappend(archive->runs, run);
-		MemoryContextSwitchTo(old);
-	}
-	mako_rows_free(&rows);
-	return run;
-}
-
-/* An archive of runs, in the current memory context. */
-MakoArchive *
-mako_history_archive(void)
-{
-	MakoArchive *archive = palloc0(sizeof(MakoArchive));
-
-	archive->context = CurrentMemoryContext;
-	return archive;
-}
-
-/* Warns, once a run, that what is proven is not what ran. */
-void
-mako_history_warn(MakoRunRow *run, const MakoPlan *plan)
-{
-	if (run->warned || strcmp(plan->fingerprint, run->fingerprint) == 0)
-		return;
-	run->warned = true;
-	ereport(WARNING,
-			(errcode(ERRCODE_WARNING),
-			 errmsg("the definitions are not those of migration run " INT64_FORMAT, run->run_id),
-			 errdetail("Its fingerprint is %s, that of the definitions of today %s.", run->fingerprint, plan->fingerprint),
-			 errhint("A difference may come from the definitions; mako.migration_run has those that ran, as text.")));
-}
-
-/*
- * A jsonb as it is stored, copied: a damaged toasted value must fail its own stream, when it is
- * read.
- */
-static Datum
-copy_stored(Datum value)
-{
-	const struct varlena *bytes = (const struct varlena *) DatumGetPointer(value);
-
-	return PointerGetDatum(memcpy(palloc(VARSIZE_ANY(bytes)), bytes, VARSIZE_ANY(bytes)));
-}
-
-/*
- * Reads the moves of some streams, which are in stream_no order, with the active snapshot; with
- * the stored states of a run, and of a workflow where one is given. Returns where the moves of
- * each begin; there is one more at the end.
- */
-MakoRecordedMoves
-mako_history_load(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
-{
-	Datum	   *numbers = palloc(sizeof(Datum) * (count + 1));
-	Datum		values[] = {(Datum) 0, Int64GetDatum(run_id), workflow_id == NULL ? (Datum) 0 : CStringGetTextDatum(workflow_id)};
-	MakoRecordedMoves marks;
-	MakoRows	rows;
-	int			stream = 0;
-
-	for (int i = 0; i < count; i++)
-		numbers[i] = Int64GetDatum(streams[i].stream_no);
-	values[0] = PointerGetDatum(construct_array(numbers, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	rows = mako_sql_query_snapshot(&select_marks, values, workflow_id == NULL ? "  n" : NULL);
-	marks.marks = palloc0(sizeof(MakoRecordedMove) * (rows.count + 1));
-	marks.first = palloc0(sizeof(int) * (count + 1));
-
-	for (int i = 0; i < (int) rows.count; i++)
-	{
-		MakoRecordedMove *mark = &marks.marks[i];
-		int64		stream_no;
-		bool		isnull;
-		Datum		schema_version;
-		Datum		state;
-
-		stream_no = mako_row_bigint(&rows, i, 1);
-		while (streams[stream].stream_no != stream_no)
-			marks.first[++stream] = i;
-		mark->sequence_number = mako_row_bigint(&rows, i, 2);
-		mark->run_id = mako_row_bigint(&rows, i, 3);
-		mark->workflow_id = mako_row_text(&rows, i, 4);
-		mark->repoints = mark->workflow_id == NULL;
-		schema_version = mako_row_value(&rows, i, 5, INT4OID, &isnull);
-		mark->state_schema_version = isnull ? 0 : DatumGetInt32(schema_version);
-		state = mako_row_value(&rows, i, 6, JSONBOID, &isnull);
-		mark->state = isnull ? (Datum) 0 : copy_stored(state);
-		mark->run = mako_history_run(archive, mark->run_id);
-	}
-	while (stream < count)
-		marks.first[++stream] = (int) rows.count;
-	mako_rows_free(&rows);
-
-	/* A snapshot beside a repointing is a copy of the boundary: the stream moved after it. */
-	for (int i = 0; i < count; i++)
-		for (int k = marks.first[i]; k < marks.first[i + 1]; k++)
-			for (int j = marks.first[i]; j < k; j++)
-				if (marks.marks[k].repoints && marks.marks[j].run_id == marks.marks[k].run_id)
-					marks.marks[j].is_copy = true;
-	return marks;
-}
-
-/* ---- one stream ----------------------------------------------------------------------------- */
-
 /* Returns true if the stream moved here, as far as this history is concerned. */
 static bool
 is_move(const MakoHistory *history, const MakoRecordedMove *mark)
 {
-	return mark->run != NULL && mark->run->update_registry && !mark->is_copy && mark->run_id < history->before_run;
+	return mark->run != NULL && mark->run->update_registry && mark->run_id < history->before_run &&
+		(history->is_current || !mark->is_copy);
 }
 
 /*
@@ -214,24 +65,36 @@ workflow_to_come(const MakoHistory *history, int64 sequence_number)
 static MakoFold *
 fold_of(const MakoHistory *history, const char *workflow_id)
 {
-	return strcmp(history->main->workflow->workflow_id, workflow_id) == 0 ? history->main :
-		mako_replay_fold(history->replay, workflow_id, workflow_id);
+	if (history->main != NULL && strcmp(history->main->workflow->workflow_id, workflow_id) == 0)
+		return history->main;
+	return mako_replay_fold(history->replay, workflow_id, workflow_id);
 }
 
 /*
- * Goes on under a workflow, from a state or from an unknown one: (Datum) 0. A workflow whose
- * states are unknown need not be registered.
+ * Goes on under a workflow, from a state or from an unknown one: (Datum) 0. In the history of a
+ * run, a workflow whose states are unknown need not be registered.
  */
 static void
 enter(MakoHistory *history, const char *workflow_id, Datum state)
 {
-	MakoFold   *fold = state == (Datum) 0 ? NULL : fold_of(history, workflow_id);
-
 	history->workflow_id = workflow_id;
-	history->known = fold != NULL;
-	history->fold = fold;
-	if (fold != NULL)
-		mako_fold_begin(fold, state, history->sequence_number);
+	history->known = state != (Datum) 0;
+	history->fold = history->known || history->is_current ? fold_of(history, workflow_id) : NULL;
+	if (history->known)
+		mako_fold_begin(history->fold, state, history->sequence_number);
+}
+
+/* Tells what the stream looks like now, after an event or a move. */
+static void
+tell(const MakoHistory *history, Datum event_type, int64 run_id)
+{
+	MakoMoment	moment = {
+		history->sequence_number, event_type, run_id, history->workflow_id,
+		history->known ? history->fold->state : (Datum) 0
+	};
+
+	if (history->visit != NULL && history->workflow_id != NULL)
+		history->visit(history->argument, &moment);
 }
 
 /* Raises that nothing tells a state. */
@@ -252,13 +115,26 @@ migrate(MakoHistory *history, const char *target_wf, MakoRunRow *run)
 	MakoFold   *steps = mako_replay_fold(history->replay, history->workflow_id, target_wf);
 
 	if (run != NULL)
-		mako_history_warn(run, steps->plan);
+		mako_archive_warn(run, steps->plan);
 	if (steps != history->fold)
 	{
 		mako_fold_begin(steps, history->fold->state, history->sequence_number);
 		history->fold = steps;
 	}
 	return mako_fold_migrate(steps);
+}
+
+/* Goes to another workflow where the current history lacks a snapshot: through the steps. */
+static void
+rebuild(MakoHistory *history, const char *workflow_id)
+{
+	if (!history->known)
+		mako_fold_require_apply(history->fold);
+	/* Its folds raise refusals: none is of a batch. */
+	(void) migrate(history, workflow_id, NULL);
+	enter(history, workflow_id, history->fold->state);
+	history->rebuilt = true;
+	tell(history, (Datum) 0, 0);
 }
 
 /*
@@ -276,6 +152,8 @@ go_to(MakoHistory *history, const char *workflow_id)
 
 		enter(history, workflow_id, fold->apply == NULL ? (Datum) 0 : JsonbPGetDatum(fold->workflow->initial_state));
 	}
+	else if (history->is_current)
+		rebuild(history, workflow_id);
 	else if (!history->known)
 		enter(history, workflow_id, (Datum) 0);
 	else
@@ -315,8 +193,10 @@ follow(MakoHistory *history, const MakoRecordedMove *mark)
 
 	if (history->trusts_moves)
 	{
-		/* Only the states under one workflow are wanted, and those are known. */
+		/* The states that are wanted are known. */
 		enter(history, run->target_wf, mark->state);
+		if (history->is_current)
+			mako_expect_schema_version(history->fold->workflow, mark->sequence_number, mark->state_schema_version);
 		return true;
 	}
 	if (!go_to(history, run->source_wf))
@@ -352,12 +232,14 @@ mako_history_begin(MakoHistory *history, const MakoRecordedMove *from)
 		enter(history, from->workflow_id, from->state);
 }
 
-/* Tells what the stream looks like now. */
+/* Notes the event that an error would be about; with a main fold, its batch asks that one. */
 static void
-tell(const MakoHistory *history)
+note_event(const MakoHistory *history, int64 sequence_number)
 {
-	if (history->visit != NULL)
-		history->visit(history->argument, history);
+	MakoFold   *fold = history->main != NULL ? history->main : history->fold;
+
+	if (fold != NULL)
+		fold->sequence_number = sequence_number;
 }
 
 /* Folds the next event; false when it is refused. */
@@ -368,22 +250,23 @@ take_event(MakoHistory *history, const MakoEvent *event)
 	const char *workflow_id;
 
 	/* Before the stream goes anywhere: the state is none after a gap. */
-	mako_replay_check_next(history->stream, history->sequence_number + 1, event);
+	mako_expect_next(history->stream, history->sequence_number + 1, event);
 	/* Nearly always it is the current workflow, which no text has to be made for. */
-	if (history->workflow_id == NULL || !mako_replay_written_under(event, history->workflow_id))
+	if (history->workflow_id == NULL || !mako_event_written_under(event, history->workflow_id))
 		written_under = TextDatumGetCString(event->workflow_id);
 	workflow_id = folding_workflow(history, written_under != NULL ? written_under : history->workflow_id, event->sequence_number);
 	if ((history->workflow_id == NULL ||
 		 (workflow_id != history->workflow_id && strcmp(workflow_id, history->workflow_id) != 0 &&
 		  (strcmp(history->workflow_id, workflow_to_come(history, event->sequence_number)) != 0 ||
-		   mako_replay_may_have_returned(history->workflow_id, workflow_id)))) &&
+		   mako_archive_may_have_returned(history->workflow_id, workflow_id)))) &&
 		!go_to(history, workflow_id))
 		return false;
 
 	history->known = history->known && history->fold->apply != NULL;
 	if (history->known && !mako_fold_event(history->fold, event))
 		return false;
-	history->main->phase = MAKO_PHASE_LOAD;
+	if (history->main != NULL)
+		history->main->phase = MAKO_PHASE_LOAD;
 	history->sequence_number = event->sequence_number;
 	return true;
 }
@@ -396,11 +279,13 @@ take_event(MakoHistory *history, const MakoEvent *event)
 bool
 mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_number)
 {
+	Datum		event_type = (Datum) 0;
+
 	for (;;)
 	{
 		const MakoEvent *event;
 
-		tell(history);
+		tell(history, event_type, 0);
 		while (history->next_mark < history->mark_count && history->marks[history->next_mark].sequence_number <= history->sequence_number)
 		{
 			const MakoRecordedMove *mark = &history->marks[history->next_mark++];
@@ -409,7 +294,7 @@ mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_numb
 				continue;
 			if (!follow(history, mark))
 				return false;
-			tell(history);
+			tell(history, (Datum) 0, mark->run_id);
 		}
 		if (history->sequence_number >= sequence_number)
 			return true;
@@ -417,11 +302,12 @@ mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_numb
 		CHECK_FOR_INTERRUPTS();
 		event = mako_stream_next_event(reader, history->stream->stream_no);
 		if (event == NULL)
-			mako_replay_check_end(history->stream, history->sequence_number + 1);
-		history->main->sequence_number = event->sequence_number;
-		history->is_source = mako_replay_written_under(event, history->final_wf);
+			mako_expect_end(history->stream, history->sequence_number + 1);
+		note_event(history, event->sequence_number);
+		history->is_source = mako_event_written_under(event, history->final_wf);
 		if (!take_event(history, event))
 			return false;
+		event_type = event->event_type;
 	}
 }
 
@@ -448,4 +334,49 @@ mako_history_migrate(MakoHistory *history)
 	if (history->fold != history->main)
 		enter(history, history->final_wf, history->fold->state);
 	return mako_fold_migrate(history->main);
+}
+
+/* Where a history is, for the context of an error. */
+static void
+add_context(void *argument)
+{
+	const MakoHistory *history = argument;
+
+	if (history->fold != NULL)
+		mako_fold_context(history->fold);
+}
+
+/*
+ * Replays a stream from its first event to its head, with the active snapshot: calls back after
+ * every event and every move, and returns the state at its head, (Datum) 0 where nothing tells it.
+ * The state is in the replay's memory and lasts until the next stream is replayed.
+ */
+Datum
+mako_history_replay(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback visit, void *argument)
+{
+	MakoRecordedMoves moves = mako_archive_moves(replay->archive, stream, 1, MAKO_ALL_RUNS, NULL);
+	MakoHistory history = {
+		.replay = replay,.stream = stream,.marks = moves.marks,.mark_count = moves.first[1],
+		.before_run = PG_INT64_MAX,.final_wf = stream->workflow_id,.trusts_moves = true,.is_current = true,
+		.visit = visit,.argument = argument
+	};
+	MakoStream	whole = *stream;
+	MakoReader *reader;
+	const MakoEvent *beyond;
+	ErrorContextCallback context = {error_context_stack, add_context, &history};
+
+	error_context_stack = &context;
+	whole.start = 0;
+	reader = mako_stream_open_events(&whole, 1, NULL);
+	mako_history_begin(&history, NULL);
+	(void) mako_history_until(&history, reader, stream->version);
+	beyond = mako_stream_next_event(reader, stream->stream_no);
+	if (beyond != NULL)
+		mako_expect_next(stream, stream->version + 1, beyond);
+	mako_stream_close_events(reader);
+	if (history.workflow_id != NULL)
+		(void) go_to(&history, history.final_wf);
+	error_context_stack = context.previous;
+	replay->rebuilt += history.rebuilt;
+	return history.known ? history.fold->state : (Datum) 0;
 }

@@ -127,7 +127,6 @@ typedef struct Member
 typedef struct Proof
 {
 	MakoRowSet *rows;
-	MakoArchive *archive;
 	MakoRunRow *run;			/* whose snapshots are proven; NULL: those of applications */
 	MakoReplay *replay;
 	MakoFold   *fold;			/* from the source of the run to its target, or of the workflow */
@@ -357,20 +356,21 @@ typedef struct Earlier
 	int64		differs_from;	/* 0: nothing differs */
 } Earlier;
 
-/* Compares the earlier states at this point; a MakoHistory's visit. */
+/* Compares the earlier states at this point; a MakoMomentCallback. */
 static void
-visit_earlier(void *argument, const MakoHistory *history)
+visit_earlier(void *argument, const MakoMoment *moment)
 {
 	Earlier    *earlier = argument;
 
-	for (int i = 0; i < earlier->count && history->known && earlier->differs_from == 0; i++)
+	for (int i = 0; i < earlier->count && moment->state != (Datum) 0 && earlier->differs_from == 0; i++)
 	{
+		const Saved *saved = &earlier->saved[i];
 		Datum		stored;
 		Datum		computed;
 
-		if (earlier->saved[i].sequence_number == history->sequence_number && strcmp(earlier->saved[i].workflow_id, history->workflow_id) == 0 &&
-			!is_same(earlier->proof, earlier->saved[i].state, history->fold->state, &stored, &computed))
-			earlier->differs_from = history->sequence_number;
+		if (saved->sequence_number == moment->sequence_number && strcmp(saved->workflow_id, moment->workflow_id) == 0 &&
+			!is_same(earlier->proof, saved->state, moment->state, &stored, &computed))
+			earlier->differs_from = moment->sequence_number;
 	}
 }
 
@@ -440,14 +440,14 @@ check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoHi
 	while ((event = mako_stream_next_event(reader, stream->stream_no)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		mako_replay_check_next(stream, ++number, event);
+		mako_expect_next(stream, ++number, event);
 		if (number > place)
 			break;
-		before = mako_replay_written_under(event, proof->run->source_wf);
+		before = mako_event_written_under(event, proof->run->source_wf);
 	}
 	if (event == NULL)
-		mako_replay_check_end(stream, number + 1);
-	check_sides(proof, member, before, event == NULL || mako_replay_written_under(event, proof->run->target_wf));
+		mako_expect_end(stream, number + 1);
+	check_sides(proof, member, before, event == NULL || mako_event_written_under(event, proof->run->target_wf));
 }
 
 /* Checks what a run has left with a stream; false when that is refused. */
@@ -489,28 +489,28 @@ typedef struct Visit
 } Visit;
 
 /*
- * Compares the saved states at this point; a MakoHistory's visit. A stream that left the workflow
+ * Compares the saved states at this point; a MakoMomentCallback. A stream that left the workflow
  * and came back without an event in between had two states there, and it is not known which of
  * them was saved.
  */
 static void
-visit_saved(void *argument, const MakoHistory *history)
+visit_saved(void *argument, const MakoMoment *moment)
 {
 	const Visit *visit = argument;
 	Member	   *member = visit->member;
 
-	if (!history->known || strcmp(history->workflow_id, visit->proof->workflow_id) != 0)
+	if (moment->state == (Datum) 0 || strcmp(moment->workflow_id, visit->proof->workflow_id) != 0)
 		return;
 	for (int i = 0; i < member->saved_count; i++)
 	{
 		Saved	   *saved = &member->saved[i];
 
-		if (saved->sequence_number != history->sequence_number || (saved->met && saved->difference == NULL))
+		if (saved->sequence_number != moment->sequence_number || (saved->met && saved->difference == NULL))
 			continue;
 		saved->met = true;
 		if (saved->difference != NULL)
 			member->findings = list_delete_ptr(member->findings, saved->difference);
-		saved->difference = compare_state(visit->proof, member, saved->sequence_number, saved->state, history->fold->state);
+		saved->difference = compare_state(visit->proof, member, saved->sequence_number, saved->state, moment->state);
 	}
 }
 
@@ -707,8 +707,8 @@ prove_streams(Proof *proof, MakoStream *streams, int count)
 
 	MemoryContextReset(proof->batch_context);
 	old = MemoryContextSwitchTo(proof->batch_context);
-	marks = mako_history_load(proof->archive, streams, count, proof->run != NULL ? proof->run->run_id : 0,
-							  proof->run != NULL ? NULL : proof->workflow_id);
+	marks = mako_archive_moves(proof->replay->archive, streams, count, proof->run != NULL ? proof->run->run_id : 0,
+							   proof->run != NULL ? NULL : proof->workflow_id);
 	proof->streams = streams;
 	proof->members = palloc0(sizeof(Member) * count);
 	for (int i = 0; i < count; i++)
@@ -792,7 +792,7 @@ prove(Proof *proof, MakoCursor *cursor)
 static MakoRunRow *
 find_run(MakoArchive *archive, int64 run_id)
 {
-	MakoRunRow *run = mako_history_run(archive, run_id);
+	MakoRunRow *run = mako_archive_run(archive, run_id);
 
 	if (run == NULL)
 		mako_audit_raise_unknown(run_id);
@@ -834,7 +834,6 @@ begin_proof(FunctionCallInfo fcinfo)
 	Proof		proof = {.rows = mako_rowset_begin(fcinfo)};
 
 	MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext, "mako proof", ALLOCSET_DEFAULT_SIZES));
-	proof.archive = mako_history_archive();
 	proof.replay = mako_replay_create();
 	return proof;
 }
@@ -855,10 +854,10 @@ mako_verify(PG_FUNCTION_ARGS)
 	proof = begin_proof(fcinfo);
 	connection = mako_sql_connect();
 	(void) mako_door_table("snapshot");
-	proof.run = find_run(proof.archive, PG_GETARG_INT64(0));
+	proof.run = find_run(proof.replay->archive, PG_GETARG_INT64(0));
 	proof.workflow_id = proof.run->source_wf;
 	proof.fold = mako_replay_fold(proof.replay, proof.run->source_wf, proof.run->target_wf);
-	mako_history_warn(proof.run, proof.fold->plan);
+	mako_archive_warn(proof.run, proof.fold->plan);
 	/* Without an apply, a run that left the heads alone has left nothing of identity migrations. */
 	if (proof.run->update_registry || proof.fold->apply != NULL || !proof.fold->plan->identity)
 		check_count(&proof);

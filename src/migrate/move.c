@@ -57,7 +57,7 @@ mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, cons
 		 */
 		if (stream->start > 0)
 		{
-			mako_replay_check_schema_version(mover->plan->workflows[0], stream);
+			mako_expect_schema_version(mover->plan->workflows[0], stream->start, stream->start_schema_version);
 			move->sequence_number = stream->start;
 			move->old_state = move->new_state = stream->start_state;
 		}

@@ -109,7 +109,7 @@ find_start(MakoStream *stream, MakoFold *fold)
 	mako_stream_load_states(stream, 1);
 	/* A boundary is never ignored, whatever lies after it. */
 	if (workflow != NULL && stream->start > 0 && !stream->boundary_missing)
-		mako_replay_check_schema_version(workflow, stream);
+		mako_expect_schema_version(workflow, stream->start, stream->start_schema_version);
 	for (;;)
 	{
 		Datum		values[] = {
@@ -310,7 +310,7 @@ mako_resume(PG_FUNCTION_ARGS)
 	{
 		MakoReplay *replay = mako_replay_create();
 
-		state = mako_replay_history(replay, &stream, NULL, NULL);
+		state = mako_history_replay(replay, &stream, NULL, NULL);
 		stream.start = stream.version;
 		mako_replay_warn(replay, stream.stream_id);
 	}
@@ -361,7 +361,7 @@ mako_trace(PG_FUNCTION_ARGS)
 
 	mako_require_value(!PG_ARGISNULL(0), "stream_id");
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
-	(void) mako_replay_history(mako_replay_create(), &stream, add_moment, result);
+	(void) mako_history_replay(mako_replay_create(), &stream, add_moment, result);
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }

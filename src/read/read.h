@@ -85,6 +85,16 @@ typedef struct MakoStream
 
 typedef struct MakoReader MakoReader;
 
+/* Returns true if an event was written under this workflow. */
+static inline bool
+mako_event_written_under(const MakoEvent *event, const char *workflow_id)
+{
+	const text *actual = DatumGetTextPP(event->workflow_id);
+	size_t		length = strlen(workflow_id);
+
+	return VARSIZE_ANY_EXHDR(actual) == length && memcmp(VARDATA_ANY(actual), workflow_id, length) == 0;
+}
+
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
 extern MakoCursor *mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names);

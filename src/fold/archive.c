@@ -1,0 +1,182 @@
+/*
+ * archive.c
+ *	  What is recorded of runs, and of the moves of streams.
+ *
+ * Moves are read for many streams at once and live in the current memory context, with the stored
+ * states that the caller asks for. Runs live in the context of the archive.
+ */
+#include "fold/fold.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+/*
+ * The moves of some streams that stand, with the states of one run (or of all: a negative number),
+ * and of one workflow.
+ */
+static MakoStatement select_marks = {
+	"SELECT n.stream_no, n.sequence_number, n.run_id, n.workflow_id, n.state_schema_version,"
+	" CASE WHEN $2 OPERATOR(pg_catalog.<) 0 OR n.run_id OPERATOR(pg_catalog.=) $2"
+	"  OR n.workflow_id OPERATOR(pg_catalog.=) $3 THEN n.state END"
+	" FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.>) 0 AND n.reverted_by IS NULL"
+	" UNION ALL"
+	" SELECT p.stream_no, p.sequence_number, p.run_id, NULL, NULL, NULL FROM mako.repointed p"
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL"
+	" ORDER BY 1, 2, 3",
+	3, {INT8ARRAYOID, INT8OID, TEXTOID}, true
+};
+
+static MakoStatement select_run = {
+	"SELECT r.kind, r.source_wf, r.target_wf, r.update_registry, r.fingerprint, r.finished_at IS NOT NULL, r.migrated"
+	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1",
+	1, {INT8OID}
+};
+
+/* Whether runs have taken streams from one workflow to another and back. */
+static MakoStatement select_return = {
+	"SELECT pg_catalog.count(DISTINCT r.source_wf) OPERATOR(pg_catalog.=) 2 FROM mako.migration_run r"
+	" WHERE r.update_registry AND r.migrated OPERATOR(pg_catalog.>) 0 AND r.kind OPERATOR(pg_catalog.<>) 'revert'"
+	" AND (r.source_wf OPERATOR(pg_catalog.=) $1 AND r.target_wf OPERATOR(pg_catalog.=) $2"
+	"  OR r.source_wf OPERATOR(pg_catalog.=) $2 AND r.target_wf OPERATOR(pg_catalog.=) $1)",
+	2, {TEXTOID, TEXTOID}
+};
+
+/* What is recorded of a run, in the context of the archive; NULL where there is none. */
+MakoRunRow *
+mako_archive_run(MakoArchive *archive, int64 run_id)
+{
+	Datum		value = Int64GetDatum(run_id);
+	ListCell   *cell;
+	MakoRows	rows;
+	MakoRunRow *run = NULL;
+
+	foreach(cell, archive->runs)
+		if (((MakoRunRow *) lfirst(cell))->run_id == run_id)
+			return lfirst(cell);
+
+	rows = mako_sql_query_snapshot(&select_run, &value, NULL);
+	if (rows.count > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(archive->context);
+
+		run = palloc0(sizeof(MakoRunRow));
+		run->run_id = run_id;
+		run->kind = mako_row_text(&rows, 0, 1);
+		run->source_wf = mako_row_text(&rows, 0, 2);
+		run->target_wf = mako_row_text(&rows, 0, 3);
+		run->update_registry = mako_row_boolean(&rows, 0, 4);
+		run->fingerprint = mako_row_text(&rows, 0, 5);
+		run->finished = mako_row_boolean(&rows, 0, 6);
+		run->migrated = mako_row_bigint_or(&rows, 0, 7, 0);
+		archive->runs = lappend(archive->runs, run);
+		MemoryContextSwitchTo(old);
+	}
+	mako_rows_free(&rows);
+	return run;
+}
+
+/* An archive of runs, in the current memory context. */
+MakoArchive *
+mako_archive_create(void)
+{
+	MakoArchive *archive = palloc0(sizeof(MakoArchive));
+
+	archive->context = CurrentMemoryContext;
+	return archive;
+}
+
+/* Warns, once a run, that what is proven is not what ran. */
+void
+mako_archive_warn(MakoRunRow *run, const MakoPlan *plan)
+{
+	if (run->warned || strcmp(plan->fingerprint, run->fingerprint) == 0)
+		return;
+	run->warned = true;
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("the definitions are not those of migration run " INT64_FORMAT, run->run_id),
+			 errdetail("Its fingerprint is %s, that of the definitions of today %s.", run->fingerprint, plan->fingerprint),
+			 errhint("A difference may come from the definitions; mako.migration_run has those that ran, as text.")));
+}
+
+/*
+ * A jsonb as it is stored, copied: a damaged toasted value must fail its own stream, when it is
+ * read.
+ */
+static Datum
+copy_stored(Datum value)
+{
+	const struct varlena *bytes = (const struct varlena *) DatumGetPointer(value);
+
+	return PointerGetDatum(memcpy(palloc(VARSIZE_ANY(bytes)), bytes, VARSIZE_ANY(bytes)));
+}
+
+/*
+ * Reads the moves of some streams, which are in stream_no order, with the active snapshot; with
+ * the stored states of a run or of MAKO_ALL_RUNS, and of a workflow where one is given. Returns where the moves of
+ * each begin; there is one more at the end.
+ */
+MakoRecordedMoves
+mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
+{
+	Datum	   *numbers = palloc(sizeof(Datum) * (count + 1));
+	Datum		values[] = {(Datum) 0, Int64GetDatum(run_id), workflow_id == NULL ? (Datum) 0 : CStringGetTextDatum(workflow_id)};
+	MakoRecordedMoves marks;
+	MakoRows	rows;
+	int			stream = 0;
+
+	for (int i = 0; i < count; i++)
+		numbers[i] = Int64GetDatum(streams[i].stream_no);
+	values[0] = PointerGetDatum(construct_array(numbers, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	rows = mako_sql_query_snapshot(&select_marks, values, workflow_id == NULL ? "  n" : NULL);
+	marks.marks = palloc0(sizeof(MakoRecordedMove) * (rows.count + 1));
+	marks.first = palloc0(sizeof(int) * (count + 1));
+
+	for (int i = 0; i < (int) rows.count; i++)
+	{
+		MakoRecordedMove *mark = &marks.marks[i];
+		int64		stream_no;
+		bool		isnull;
+		Datum		schema_version;
+		Datum		state;
+
+		stream_no = mako_row_bigint(&rows, i, 1);
+		while (streams[stream].stream_no != stream_no)
+			marks.first[++stream] = i;
+		mark->sequence_number = mako_row_bigint(&rows, i, 2);
+		mark->run_id = mako_row_bigint(&rows, i, 3);
+		mark->workflow_id = mako_row_text(&rows, i, 4);
+		mark->repoints = mark->workflow_id == NULL;
+		schema_version = mako_row_value(&rows, i, 5, INT4OID, &isnull);
+		mark->state_schema_version = isnull ? 0 : DatumGetInt32(schema_version);
+		state = mako_row_value(&rows, i, 6, JSONBOID, &isnull);
+		mark->state = isnull ? (Datum) 0 : copy_stored(state);
+		mark->run = mako_archive_run(archive, mark->run_id);
+	}
+	while (stream < count)
+		marks.first[++stream] = (int) rows.count;
+	mako_rows_free(&rows);
+
+	/* A snapshot beside a repointing is a copy of the boundary: the stream moved after it. */
+	for (int i = 0; i < count; i++)
+		for (int k = marks.first[i]; k < marks.first[i + 1]; k++)
+			for (int j = marks.first[i]; j < k; j++)
+				if (marks.marks[k].repoints && marks.marks[j].run_id == marks.marks[k].run_id)
+					marks.marks[j].is_copy = true;
+	return marks;
+}
+
+/* Returns true if a stream can have left a workflow for another one and come back. */
+bool
+mako_archive_may_have_returned(const char *workflow_id, const char *other)
+{
+	Datum		values[] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(other)};
+	MakoRows	rows = mako_sql_query_snapshot(&select_return, values, NULL);
+	bool		returned = mako_row_boolean(&rows, 0, 1);
+
+	mako_rows_free(&rows);
+	return returned;
+}
