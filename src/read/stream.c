@@ -17,7 +17,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
@@ -225,17 +224,6 @@ struct MakoReader
 	bool		at_end;
 };
 
-/* A text[] of these strings. */
-static Datum
-text_array(const char *const *strings, int count)
-{
-	Datum	   *values = palloc(sizeof(Datum) * (count + 1));
-
-	for (int i = 0; i < count; i++)
-		values[i] = CStringGetTextDatum(strings[i]);
-	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
 /*
  * Opens the cursor over the heads that run under some workflows, with the active snapshot; with
  * names, they tell those of their streams.
@@ -243,7 +231,7 @@ text_array(const char *const *strings, int count)
 MakoCursor *
 mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names)
 {
-	Datum		values[] = {text_array(workflow_ids, count), UUIDPGetDatum(tenant_id)};
+	Datum		values[] = {mako_text_array(workflow_ids, count), UUIDPGetDatum(tenant_id)};
 
 	return mako_cursor_open(&select_heads[with_names], values, tenant_id == NULL ? " n" : NULL, false);
 }
@@ -255,20 +243,6 @@ mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int
 	Datum		values[] = {CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(seed), Int64GetDatum(size)};
 
 	return mako_cursor_open(&select_sample, values, tenant_id == NULL ? " n  " : NULL, false);
-}
-
-/* A bigint[] of these numbers. */
-static Datum
-bigint_array(const int64 *numbers, int count)
-{
-	Datum	   *values = palloc(sizeof(Datum) * (count + 1));
-	Datum		array;
-
-	for (int i = 0; i < count; i++)
-		values[i] = Int64GetDatum(numbers[i]);
-	array = PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	pfree(values);
-	return array;
 }
 
 /* The numbers in a result. */
@@ -309,7 +283,9 @@ mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 afte
 int64 *
 mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count)
 {
-	Datum		values[] = {bigint_array(stream_nos, count), CStringGetTextDatum(workflow_id)};
+	Datum		values[] = {
+		mako_bigint_array(stream_nos, count), CStringGetTextDatum(workflow_id)
+	};
 
 	return read_numbers(wait < 0 ? mako_sql_query(&lock_free, values, NULL) : mako_sql_query_waiting(&lock_some, values, NULL, wait),
 						locked_count);
@@ -326,10 +302,10 @@ mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t 
 	Oid			relation = mako_door_table("stream");
 	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
 		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
+	Datum		values[] = {mako_text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
 
 	if (found != NULL)
-		values[2] = bigint_array(found, found_count);
+		values[2] = mako_bigint_array(found, found_count);
 	return mako_cursor_open(&lock_heads[with_names][has_tid][found != NULL], values, tenant_id == NULL ? " n " : NULL, true);
 }
 
@@ -343,6 +319,17 @@ mako_stream_id(int64 stream_no)
 
 	mako_rows_free(&rows);
 	return stream_id;
+}
+
+/* The numbers of some streams, as bigint[]. */
+Datum
+mako_stream_numbers(const MakoStream *streams, int count)
+{
+	int64	   *numbers = palloc(sizeof(int64) * (count + 1));
+
+	for (int i = 0; i < count; i++)
+		numbers[i] = streams[i].stream_no;
+	return mako_bigint_array(numbers, count);
 }
 
 /* Reads a head from a row of the statements above. */
@@ -476,16 +463,16 @@ mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int sour
 int
 mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count, MakoStream *streams)
 {
-	Datum		parameter = bigint_array(stream_nos, count);
+	Datum		parameter = mako_bigint_array(stream_nos, count);
 
 	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter, NULL), sources, source_count, streams);
 }
 
 /* A statement's parameter: an array, or the value itself where the statement is for one stream. */
 static Datum
-parameter_of(Datum *values, int count, Oid type, int length, bool by_value, char align)
+parameter_of(Datum *values, int count, Oid type)
 {
-	return count == 1 ? values[0] : PointerGetDatum(construct_array(values, count, type, length, by_value, align));
+	return count == 1 ? values[0] : mako_array(values, NULL, count, type);
 }
 
 /*
@@ -504,7 +491,7 @@ bigint_parameter(const MakoStream *streams, int count, const bool *has_apply, si
 	/* Which statement it is for, count says. */
 	if (count == 1)
 		return wanted == 1 ? values[0] : Int64GetDatum(0);
-	return PointerGetDatum(construct_array(values, wanted, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return mako_array(values, NULL, wanted, INT8OID);
 }
 
 /* The workflow of every stream as a statement's parameter. */
@@ -516,7 +503,7 @@ workflow_parameter(const MakoStream *streams, int count)
 	for (int i = 0; i < count; i++)
 		values[i] = i > 0 && streams[i].workflow_id == streams[i - 1].workflow_id ? values[i - 1] :
 			CStringGetTextDatum(streams[i].workflow_id);
-	return parameter_of(values, count, TEXTOID, -1, false, TYPALIGN_INT);
+	return parameter_of(values, count, TEXTOID);
 }
 
 /* Whether every stream may start from a periodic snapshot, as a statement's parameter. */
@@ -527,7 +514,7 @@ periodic_parameter(const MakoStream *streams, int count)
 
 	for (int i = 0; i < count; i++)
 		values[i] = BoolGetDatum(streams[i].periodic_too);
-	return parameter_of(values, count, BOOLOID, sizeof(bool), true, TYPALIGN_CHAR);
+	return parameter_of(values, count, BOOLOID);
 }
 
 /*
@@ -762,16 +749,10 @@ mako_stream_next_event(MakoReader *reader, int64 stream_no)
 static void
 load_repointings(MakoReader *reader)
 {
-	Datum	   *stream_nos = palloc(sizeof(Datum) * reader->count);
-	Datum		parameter;
-	MakoRows	rows;
-	MemoryContext old;
+	Datum		parameter = mako_stream_numbers(reader->streams, reader->count);
+	MakoRows	rows = mako_sql_query_snapshot(&select_repointed, &parameter, NULL);
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
 
-	for (int i = 0; i < reader->count; i++)
-		stream_nos[i] = Int64GetDatum(reader->streams[i].stream_no);
-	parameter = PointerGetDatum(construct_array(stream_nos, reader->count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	rows = mako_sql_query_snapshot(&select_repointed, &parameter, NULL);
-	old = MemoryContextSwitchTo(reader->context);
 	reader->repointings = palloc(sizeof(Repointing) * (rows.count + 1));
 	reader->repointing_count = (int) rows.count;
 	for (int i = 0; i < reader->repointing_count; i++)
