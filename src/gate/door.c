@@ -681,6 +681,20 @@ mako_door_column(Relation relation, const char *name)
 	return number;
 }
 
+/* Finds the numbers of some columns of a table that is open. Returns the highest one. */
+AttrNumber
+mako_door_columns(Relation relation, const char *const *names, int count, AttrNumber *numbers)
+{
+	AttrNumber	last = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		numbers[i] = mako_door_column(relation, names[i]);
+		last = Max(last, numbers[i]);
+	}
+	return last;
+}
+
 MAKO_FUNCTION(mako_store_column);
 
 /* The columns that the store must have, and what is wrong with them: see the install script. */

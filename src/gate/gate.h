@@ -265,6 +265,8 @@ extern bool mako_door_is_good(const char *table, Relation relation);
 extern bool mako_door_would_open(const char *name);
 extern bool mako_door_may_read_plainly(Relation relation);
 extern AttrNumber mako_door_column(Relation relation, const char *name);
+extern AttrNumber mako_door_columns(Relation relation, const char *const *names, int count,
+									AttrNumber *numbers);
 extern bool mako_door_require_select(const char *tables);
 
 #endif							/* MAKO_GATE_H */

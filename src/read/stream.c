@@ -153,7 +153,16 @@ static MakoStatement select_states = {
 	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, INT8OID, INT8OID}, true
 };
 
+const char *const mako_event_columns[MAKO_EVENT_COLUMNS] = {
+	"stream_no", "sequence_number", "workflow_id", "event_type", "schema_version", "payload"
+};
+
+/* The same for statements, and their types there. */
 #define EVENT_COLUMNS "v.stream_no, v.sequence_number, v.workflow_id, v.event_type, v.schema_version, v.payload"
+
+static const Oid event_types[MAKO_EVENT_COLUMNS] = {
+	INT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID, JSONBOID
+};
 
 static MakoStatement select_events_of_one = {
 	"SELECT " EVENT_COLUMNS " FROM mako.event v"
@@ -625,15 +634,20 @@ require_value(const MakoReader *reader, bool isnull, const char *name)
 						   reader->event.sequence_number, reader->event.stream_no)));
 }
 
-/* One value of the event in the rows of the cursor. */
-static Datum
-event_value(const MakoReader *reader, int column, const char *name, Oid type)
+/* Takes the event whose stream is known from the values of its other columns. */
+static const MakoEvent *
+take_values(MakoReader *reader, const Datum *values, const bool *nulls)
 {
-	bool		isnull;
-	Datum		value = mako_row_value(&reader->rows, reader->next, column, type, &isnull);
+	MakoEvent  *event = &reader->event;
 
-	require_value(reader, isnull, name);
-	return value;
+	event->sequence_number = DatumGetInt64(values[MAKO_EVENT_SEQUENCE_NUMBER]);
+	for (int i = MAKO_EVENT_SEQUENCE_NUMBER; i < MAKO_EVENT_COLUMNS; i++)
+		require_value(reader, nulls[i], mako_event_columns[i]);
+	event->workflow_id = values[MAKO_EVENT_WORKFLOW_ID];
+	event->event_type = values[MAKO_EVENT_TYPE];
+	event->schema_version = DatumGetInt32(values[MAKO_EVENT_SCHEMA_VERSION]);
+	event->payload = values[MAKO_EVENT_PAYLOAD];
+	return event;
 }
 
 /* Goes to the first event that is not of a stream before this one; false at the end. */
@@ -651,7 +665,7 @@ go_to_stream(MakoReader *reader, int64 stream_no)
 			if (reader->at_end)
 				return false;
 		}
-		reader->event.stream_no = DatumGetInt64(event_value(reader, 1, "stream_no", INT8OID));
+		reader->event.stream_no = mako_row_bigint(&reader->rows, reader->next, 1);
 		if (reader->event.stream_no >= stream_no)
 			return true;
 	}
@@ -690,9 +704,6 @@ next_gathered(MakoReader *reader, int64 stream_no)
 static const MakoEvent *
 next_looked_up(MakoReader *reader, int64 stream_no)
 {
-	static const char *const names[MAKO_EVENT_COLUMNS] = {
-		"stream_no", "sequence_number", "workflow_id", "event_type", "schema_version", "payload"
-	};
 	MakoEvent  *event = &reader->event;
 	Datum		values[MAKO_EVENT_COLUMNS];
 	bool		nulls[MAKO_EVENT_COLUMNS];
@@ -711,13 +722,23 @@ next_looked_up(MakoReader *reader, int64 stream_no)
 		reader->at_end = true;
 		return NULL;
 	}
-	event->sequence_number = DatumGetInt64(values[1]);
-	for (int i = 2; i < MAKO_EVENT_COLUMNS; i++)
-		require_value(reader, nulls[i], names[i]);
-	event->workflow_id = values[2];
-	event->event_type = values[3];
-	event->schema_version = DatumGetInt32(values[4]);
-	event->payload = values[5];
+	return take_values(reader, values, nulls);
+}
+
+/* The next event of this stream from the cursor. */
+static const MakoEvent *
+next_fetched(MakoReader *reader, int64 stream_no)
+{
+	const MakoEvent *event;
+	Datum		values[MAKO_EVENT_COLUMNS];
+	bool		nulls[MAKO_EVENT_COLUMNS];
+
+	if (!go_to_stream(reader, stream_no) || reader->event.stream_no != stream_no)
+		return NULL;
+	for (int i = MAKO_EVENT_SEQUENCE_NUMBER; i < MAKO_EVENT_COLUMNS; i++)
+		values[i] = mako_row_value(&reader->rows, reader->next, i + 1, event_types[i], &nulls[i]);
+	event = take_values(reader, values, nulls);
+	reader->next++;
 	return event;
 }
 
@@ -728,21 +749,10 @@ next_looked_up(MakoReader *reader, int64 stream_no)
 const MakoEvent *
 mako_stream_next_event(MakoReader *reader, int64 stream_no)
 {
-	MakoEvent  *event = &reader->event;
-
 	if (reader->lookup != NULL)
 		return next_looked_up(reader, stream_no);
-	if (reader->cursor == NULL)
-		return next_gathered(reader, stream_no);
-	if (!go_to_stream(reader, stream_no) || event->stream_no != stream_no)
-		return NULL;
-	event->sequence_number = DatumGetInt64(event_value(reader, 2, "sequence_number", INT8OID));
-	event->workflow_id = event_value(reader, 3, "workflow_id", TEXTOID);
-	event->event_type = event_value(reader, 4, "event_type", TEXTOID);
-	event->schema_version = DatumGetInt32(event_value(reader, 5, "schema_version", INT4OID));
-	event->payload = event_value(reader, 6, "payload", JSONBOID);
-	reader->next++;
-	return event;
+	return reader->cursor == NULL ? next_gathered(reader, stream_no) :
+		next_fetched(reader, stream_no);
 }
 
 /* Reads the moves without a snapshot, of all streams of a reader: hardly anybody asks. */
