@@ -78,8 +78,8 @@ open_relations(MakoEventIndex *lookup)
 	lookup->relation = relation;
 	lookup->last_attribute = mako_door_columns(relation, mako_event_columns, MAKO_EVENT_COLUMNS,
 											   lookup->attributes);
-	lookup->index = mako_door_may_read_plainly(relation) ?
-		open_index(relation, lookup->attributes) : NULL;
+	lookup->index = mako_door_read_obstacle(relation) != NULL ? NULL :
+		open_index(relation, lookup->attributes);
 	if (lookup->index == NULL)
 		table_close(relation, NoLock);
 	return lookup->index != NULL;

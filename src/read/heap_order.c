@@ -30,18 +30,13 @@
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
-#include "utils/rls.h"
 #include "utils/snapmgr.h"
 
 /* A stream that is being gathered, in one chunk with everything that its head points to. */
@@ -189,26 +184,15 @@ is_full(const MakoHeapOrder *heap_order)
 /* ---- can it be done ------------------------------------------------------------------------- */
 
 /*
- * Returns true if events can be read in heap order: mako.event is a plain table, and the caller
- * may read all of it. A statement that meets the privileges has been rehearsed.
+ * Returns true if events can be read in heap order. A statement that meets the privileges has been
+ * rehearsed.
  */
 bool
 mako_heap_order_is_possible(const char **why_not)
 {
-	Oid			oid = mako_door_table("event");
-	Relation	relation = table_open(oid, AccessShareLock);
+	Relation	relation = table_open(mako_door_table("event"), AccessShareLock);
 
-	*why_not = NULL;
-	if (relation->rd_rel->relkind != RELKIND_RELATION || relation->rd_rel->relam != HEAP_TABLE_AM_OID)
-		*why_not = "mako.event is not a plain table";
-	else if (relation->rd_rel->relhassubclass)
-		*why_not = "mako.event has had children";
-	else if (ExecutorCheckPerms_hook != NULL)
-		*why_not = "another extension watches who reads what";
-	else if (pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		*why_not = "the privilege to read mako.event covers columns only";
-	else if (check_enable_rls(oid, InvalidOid, true) == RLS_ENABLED)
-		*why_not = "row security applies";
+	*why_not = mako_door_read_obstacle(relation);
 	table_close(relation, NoLock);
 	return *why_not == NULL;
 }

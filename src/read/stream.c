@@ -13,12 +13,11 @@
  */
 #include "read/events.h"
 
-#include "catalog/pg_class.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/rls.h"
 
 /* Events fetched at once. */
@@ -308,11 +307,11 @@ MakoCursor *
 mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found, int found_count,
 						 bool with_names)
 {
-	Oid			relation = mako_door_table("stream");
-	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
-		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
+	bool		has_tid = mako_door_read_obstacle(relation) == NULL;
 	Datum		values[] = {mako_text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
 
+	table_close(relation, NoLock);
 	if (found != NULL)
 		values[2] = mako_bigint_array(found, found_count);
 	return mako_cursor_open(&lock_heads[with_names][has_tid][found != NULL], values, tenant_id == NULL ? " n " : NULL, true);

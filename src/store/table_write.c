@@ -144,7 +144,11 @@ is_permitted(const MakoTableWrite *target, CmdType command)
 	return true;
 }
 
-/* Returns true if a statement would do nothing but write these columns. */
+/*
+ * Returns true if a statement would do nothing but write these columns. mako_door_read_obstacle()
+ * asks less of the table, which may have triggers and checks, and more of the current role, which
+ * may read it all.
+ */
 static bool
 is_plain(const MakoTableWrite *target, CmdType command)
 {
