@@ -6,7 +6,6 @@
 #include "define/define.h"
 
 #include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 
 /*
@@ -239,11 +238,11 @@ mako_plan_create(const char *source_wf, const char *target_wf)
 Datum
 mako_plan_path(const MakoPlan *plan)
 {
-	Datum	   *ids = palloc(sizeof(Datum) * (plan->steps + 1));
+	const char **ids = palloc(sizeof(char *) * (plan->steps + 1));
 
 	for (int i = 0; i <= plan->steps; i++)
-		ids[i] = CStringGetTextDatum(plan->workflows[i]->workflow_id);
-	return PointerGetDatum(construct_array(ids, plan->steps + 1, TEXTOID, -1, false, TYPALIGN_INT));
+		ids[i] = plan->workflows[i]->workflow_id;
+	return mako_text_array(ids, plan->steps + 1);
 }
 
 /*
@@ -253,15 +252,15 @@ mako_plan_path(const MakoPlan *plan)
 Datum
 mako_plan_definitions(const MakoPlan *plan)
 {
-	Datum	   *texts = palloc(sizeof(Datum) * (2 * plan->steps + 1));
+	const char **texts = palloc(sizeof(char *) * (2 * plan->steps + 1));
 
 	for (int i = 0; i <= plan->steps; i++)
 	{
-		texts[2 * i] = CStringGetTextDatum(plan->workflows[i]->description);
+		texts[2 * i] = plan->workflows[i]->description;
 		if (i < plan->steps)
-			texts[2 * i + 1] = CStringGetTextDatum(plan->migrations[i]->description);
+			texts[2 * i + 1] = plan->migrations[i]->description;
 	}
-	return PointerGetDatum(construct_array(texts, 2 * plan->steps + 1, TEXTOID, -1, false, TYPALIGN_INT));
+	return mako_text_array(texts, 2 * plan->steps + 1);
 }
 
 MAKO_FUNCTION(mako_fingerprint);

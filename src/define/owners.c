@@ -50,8 +50,8 @@ mako_actors_of(MakoFunction *const *functions, int count, const List *helpers)
 void
 mako_actors_bind(const List *actors, int parameter, Datum *values)
 {
-	Datum	   *names = palloc(sizeof(Datum) * (list_length(actors) + 1));
-	Datum	   *identities = palloc(sizeof(Datum) * (list_length(actors) + 1));
+	const char **names = palloc(sizeof(char *) * (list_length(actors) + 1));
+	const char **identities = palloc(sizeof(char *) * (list_length(actors) + 1));
 	int			count = 0;
 	ListCell   *cell;
 
@@ -59,11 +59,11 @@ mako_actors_bind(const List *actors, int parameter, Datum *values)
 	{
 		const MakoActor *actor = lfirst(cell);
 
-		names[count] = CStringGetTextDatum(GetUserNameFromId(actor->owner, false));
-		identities[count++] = CStringGetTextDatum(mako_identity(actor->owner));
+		names[count] = GetUserNameFromId(actor->owner, false);
+		identities[count++] = mako_identity(actor->owner);
 	}
-	values[parameter] = PointerGetDatum(construct_array(names, count, TEXTOID, -1, false, TYPALIGN_INT));
-	values[parameter + 1] = PointerGetDatum(construct_array(identities, count, TEXTOID, -1, false, TYPALIGN_INT));
+	values[parameter] = mako_text_array(names, count);
+	values[parameter + 1] = mako_text_array(identities, count);
 }
 
 /* Puts the caller into two parameters: name and identity. */

@@ -8,7 +8,6 @@
 #include "fold/fold.h"
 
 #include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -122,15 +121,14 @@ copy_stored(Datum value)
 MakoRecordedMoves
 mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
 {
-	Datum	   *numbers = palloc(sizeof(Datum) * (count + 1));
-	Datum		values[] = {(Datum) 0, Int64GetDatum(run_id), workflow_id == NULL ? (Datum) 0 : CStringGetTextDatum(workflow_id)};
+	Datum		values[] = {
+		mako_stream_numbers(streams, count), Int64GetDatum(run_id),
+		workflow_id == NULL ? (Datum) 0 : CStringGetTextDatum(workflow_id)
+	};
 	MakoRecordedMoves marks;
 	MakoRows	rows;
 	int			stream = 0;
 
-	for (int i = 0; i < count; i++)
-		numbers[i] = Int64GetDatum(streams[i].stream_no);
-	values[0] = PointerGetDatum(construct_array(numbers, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	rows = mako_sql_query_snapshot(&select_marks, values, workflow_id == NULL ? "  n" : NULL);
 	marks.marks = palloc0(sizeof(MakoRecordedMove) * (rows.count + 1));
 	marks.first = palloc0(sizeof(int) * (count + 1));

@@ -656,18 +656,30 @@ mako_door_require_select(const char *text)
 }
 
 /*
- * Returns true if a table can be read without a statement: it is a plain one, the current role may
- * read everything in it, and no other extension wants to see who reads what.
+ * Says why a table of the store cannot be read past statements; NULL if it can: it is a plain
+ * table, the current role may read everything in it, and no other extension wants to see who reads
+ * what. A statement reads more: it needs privileges for its columns only, obeys policies, and finds
+ * the rows of partitions and of other storage. What may be written past statements is another
+ * question, with privileges of its own, which table_write.c answers.
  */
-bool
-mako_door_may_read_plainly(Relation relation)
+const char *
+mako_door_read_obstacle(Relation relation)
 {
 	Oid			oid = RelationGetRelid(relation);
+	const char *name = RelationGetRelationName(relation);
 
-	return relation->rd_rel->relkind == RELKIND_RELATION && relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
-		!relation->rd_rel->relhassubclass && ExecutorCheckPerms_hook == NULL &&
-		pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
-		check_enable_rls(oid, InvalidOid, true) != RLS_ENABLED;
+	if (relation->rd_rel->relkind != RELKIND_RELATION ||
+		relation->rd_rel->relam != HEAP_TABLE_AM_OID)
+		return psprintf("mako.%s is not a plain table", name);
+	if (relation->rd_rel->relhassubclass)
+		return psprintf("mako.%s has had children", name);
+	if (ExecutorCheckPerms_hook != NULL)
+		return "another extension watches who reads what";
+	if (pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		return psprintf("the privilege to read mako.%s covers columns only", name);
+	if (check_enable_rls(oid, InvalidOid, true) == RLS_ENABLED)
+		return "row security applies";
+	return NULL;
 }
 
 /* The number of a column of a table that is open. */
@@ -679,6 +691,20 @@ mako_door_column(Relation relation, const char *name)
 	if (number <= 0)
 		elog(ERROR, "column \"%s\" of an open table is missing", name); /* cannot happen */
 	return number;
+}
+
+/* Finds the numbers of some columns of a table that is open. Returns the highest one. */
+AttrNumber
+mako_door_columns(Relation relation, const char *const *names, int count, AttrNumber *numbers)
+{
+	AttrNumber	last = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		numbers[i] = mako_door_column(relation, names[i]);
+		last = Max(last, numbers[i]);
+	}
+	return last;
 }
 
 MAKO_FUNCTION(mako_store_column);

@@ -263,8 +263,10 @@ extern void mako_door_require_trusted(void);
 extern Oid	mako_door_relation(const char *name);
 extern bool mako_door_is_good(const char *table, Relation relation);
 extern bool mako_door_would_open(const char *name);
-extern bool mako_door_may_read_plainly(Relation relation);
+extern const char *mako_door_read_obstacle(Relation relation);
 extern AttrNumber mako_door_column(Relation relation, const char *name);
+extern AttrNumber mako_door_columns(Relation relation, const char *const *names, int count,
+									AttrNumber *numbers);
 extern bool mako_door_require_select(const char *tables);
 
 #endif							/* MAKO_GATE_H */

@@ -14,7 +14,6 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -356,7 +355,7 @@ add_total(Preview *preview)
 	int64		streams = mako_matches_under(matches, preview->source_wf);
 	Datum		values[PLAN_COLUMNS] = {0};
 	bool		nulls[PLAN_COLUMNS] = {[PLAN_STEP] = true,[PLAN_FUNCTION] = true,[PLAN_EVALUATION] = true};
-	Datum	   *blockers;
+	const char **blockers;
 	int			count = 0;
 	ListCell   *cell;
 
@@ -375,10 +374,10 @@ add_total(Preview *preview)
 		values[PLAN_FINGERPRINT] = CStringGetTextDatum(preview->plan->fingerprint);
 	}
 	values[PLAN_SCAN_ORDER] = CStringGetTextDatum(scan_order(preview, matches));
-	blockers = palloc(sizeof(Datum) * (list_length(preview->blockers) + 1));
+	blockers = palloc(sizeof(char *) * (list_length(preview->blockers) + 1));
 	foreach(cell, preview->blockers)
-		blockers[count++] = CStringGetTextDatum(lfirst(cell));
-	values[PLAN_BLOCKERS] = PointerGetDatum(construct_array(blockers, count, TEXTOID, -1, false, TYPALIGN_INT));
+		blockers[count++] = lfirst(cell);
+	values[PLAN_BLOCKERS] = mako_text_array(blockers, count);
 	mako_rowset_add(preview->rows, values, nulls);
 }
 

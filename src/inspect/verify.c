@@ -12,7 +12,6 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
@@ -661,15 +660,13 @@ find_start(const Proof *proof, const Member *member)
 static void
 load_saved(const Proof *proof, int count)
 {
-	Datum	   *numbers = palloc(sizeof(Datum) * count);
-	Datum		values[] = {(Datum) 0, CStringGetTextDatum(proof->workflow_id)};
+	Datum		values[] = {
+		mako_stream_numbers(proof->streams, count), CStringGetTextDatum(proof->workflow_id)
+	};
 	MakoRows	rows;
 	Saved	   *saved;
 	uint64		row = 0;
 
-	for (int i = 0; i < count; i++)
-		numbers[i] = Int64GetDatum(proof->streams[i].stream_no);
-	values[0] = PointerGetDatum(construct_array(numbers, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	rows = mako_sql_query_snapshot(&select_saved, values, NULL);
 	saved = palloc0(sizeof(Saved) * (rows.count + 1));
 	for (int i = 0; i < count; i++)

@@ -238,7 +238,7 @@ reports_to_datum(Call *call, List *reports, Oid type)
 	Datum	   *elements = palloc(sizeof(Datum) * (list_length(reports) + 1));
 	int			count = 0;
 	MemoryContext old;
-	ArrayType  *array;
+	Datum		array;
 	ListCell   *cell;
 
 	foreach(cell, reports)
@@ -250,9 +250,9 @@ reports_to_datum(Call *call, List *reports, Oid type)
 		elements[count++] = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
 	}
 	old = MemoryContextSwitchTo(call->context);
-	array = construct_array(elements, count, type, -1, false, TYPALIGN_DOUBLE);
+	array = mako_array(elements, NULL, count, type);
 	MemoryContextSwitchTo(old);
-	return PointerGetDatum(array);
+	return array;
 }
 
 /* Makes the runs of a call, in the current transaction: one, or one a workflow of a version. */

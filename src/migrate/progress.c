@@ -12,7 +12,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/memutils.h"
 
 /* Milliseconds between two texts. */
@@ -176,12 +175,12 @@ mako_current_progress(PG_FUNCTION_ARGS)
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
 	MakoConnection connection = mako_sql_connect_visible();
 	MakoRows	active = mako_sql_query(&select_active, NULL, NULL);
-	Datum	   *run_ids = palloc(sizeof(Datum) * (active.count + 1));
+	int64	   *run_ids = palloc(sizeof(int64) * (active.count + 1));
 	Datum		shown;
 
 	for (uint64 row = 0; row < active.count; row++)
-		run_ids[row] = Int64GetDatum(mako_row_bigint(&active, row, 1));
-	shown = PointerGetDatum(construct_array(run_ids, (int) active.count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		run_ids[row] = mako_row_bigint(&active, row, 1);
+	shown = mako_bigint_array(run_ids, (int) active.count);
 	mako_rowset_add_rows(result, active);
 	if (may_look_at("migration_run"))
 		mako_rowset_add_rows(result, mako_sql_query(may_look_at("stream") ? &select_unfinished_counted : &select_unfinished,

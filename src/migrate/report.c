@@ -9,7 +9,6 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -269,19 +268,6 @@ error_columns(const MakoError *error, Datum *values, bool *nulls)
 	values[ERROR_SEQUENCE_NUMBER] = Int64GetDatum(error->sequence_number);
 }
 
-/* An array of values of a type that may be null. */
-static Datum
-nullable_array(Datum *values, bool *nulls, int count, Oid type)
-{
-	int			lower_bound = 1;
-	int16		length;
-	bool		by_value;
-	char		align;
-
-	get_typlenbyvalalign(type, &length, &by_value, &align);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &lower_bound, type, length, by_value, align));
-}
-
 /* Writes the errors that came since the last call into the audit trail. */
 void
 mako_report_save_errors(MakoReport *report)
@@ -289,14 +275,14 @@ mako_report_save_errors(MakoReport *report)
 	int			count = list_length(report->unsaved);
 	MemoryContext old;
 	Datum		parameters[3 + ERROR_COLUMNS] = {Int64GetDatum(report->run_id), Int64GetDatum(report->saved)};
-	Datum	   *stream_nos;
+	int64	   *stream_nos;
 	Datum	   *values[ERROR_COLUMNS];
 	bool	   *nulls[ERROR_COLUMNS];
 
 	if (count == 0)
 		return;
 	old = MemoryContextSwitchTo(report->unsaved_context);
-	stream_nos = palloc(sizeof(Datum) * count);
+	stream_nos = palloc(sizeof(int64) * count);
 	for (int column = 0; column < ERROR_COLUMNS; column++)
 	{
 		values[column] = palloc(sizeof(Datum) * count);
@@ -308,7 +294,7 @@ mako_report_save_errors(MakoReport *report)
 		Datum		row[ERROR_COLUMNS];
 		bool		row_nulls[ERROR_COLUMNS];
 
-		stream_nos[i] = Int64GetDatum(error->stream_no);
+		stream_nos[i] = error->stream_no;
 		error_columns(error, row, row_nulls);
 		for (int column = 0; column < ERROR_COLUMNS; column++)
 		{
@@ -316,10 +302,10 @@ mako_report_save_errors(MakoReport *report)
 			nulls[column][i] = row_nulls[column];
 		}
 	}
-	parameters[2] = nullable_array(stream_nos, NULL, count, INT8OID);
+	parameters[2] = mako_bigint_array(stream_nos, count);
 	for (int column = 0; column < ERROR_COLUMNS; column++)
-		parameters[3 + column] = nullable_array(values[column], nulls[column], count,
-												column == ERROR_SEQUENCE_NUMBER ? INT8OID : TEXTOID);
+		parameters[3 + column] = mako_array(values[column], nulls[column], count,
+											column == ERROR_SEQUENCE_NUMBER ? INT8OID : TEXTOID);
 	if (mako_store_write(&insert_errors, parameters, NULL) != (uint64) count)
 		mako_sql_raise_swallowed("migration_error", count);
 	report->saved += count;
@@ -359,7 +345,7 @@ mako_report_load_errors(MakoReport *report)
 bool
 mako_report_has(const MakoTally *tally, int64 stream_no)
 {
-	Datum	   *run_ids = palloc(sizeof(Datum) * list_length(tally->reports));
+	int64	   *run_ids = palloc(sizeof(int64) * list_length(tally->reports));
 	int			count = 0;
 	Datum		values[2];
 	MakoRows	rows;
@@ -374,9 +360,9 @@ mako_report_has(const MakoTally *tally, int64 stream_no)
 		foreach(unsaved, report->unsaved)
 			if (((const MakoError *) lfirst(unsaved))->stream_no == stream_no)
 				return true;
-		run_ids[count++] = Int64GetDatum(report->run_id);
+		run_ids[count++] = report->run_id;
 	}
-	values[0] = nullable_array(run_ids, NULL, count, INT8OID);
+	values[0] = mako_bigint_array(run_ids, count);
 	values[1] = Int64GetDatum(stream_no);
 	rows = mako_sql_query(&select_error, values, NULL);
 	found = rows.count > 0;
@@ -413,7 +399,7 @@ errors_to_datum(const MakoReport *report, Oid array_type)
 		error_columns(list_nth(report->errors, i), values, nulls);
 		elements[i] = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
 	}
-	return count == 0 ? PointerGetDatum(construct_empty_array(type)) : nullable_array(elements, NULL, count, type);
+	return mako_array(elements, NULL, count, type);
 }
 
 /* The report as a row of its type. */

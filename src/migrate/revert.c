@@ -18,7 +18,6 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -249,18 +248,17 @@ fetch_candidates(const Revert *revert, MakoCursor *cursor, Candidate **candidate
 static MakoRows
 select_obstacles_of(const Revert *revert, const Candidate *candidates, int count)
 {
-	Datum	   *stream_nos = palloc(sizeof(Datum) * count);
-	Datum	   *versions = palloc(sizeof(Datum) * count);
+	int64	   *stream_nos = palloc(sizeof(int64) * count);
+	int64	   *versions = palloc(sizeof(int64) * count);
 
 	for (int i = 0; i < count; i++)
 	{
-		stream_nos[i] = Int64GetDatum(candidates[i].stream.stream_no);
-		versions[i] = Int64GetDatum(candidates[i].stream.version);
+		stream_nos[i] = candidates[i].stream.stream_no;
+		versions[i] = candidates[i].stream.version;
 	}
 	{
 		Datum		values[] = {
-			PointerGetDatum(construct_array(stream_nos, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
-			PointerGetDatum(construct_array(versions, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
+			mako_bigint_array(stream_nos, count), mako_bigint_array(versions, count),
 			Int64GetDatum(revert->run_id), CStringGetTextDatum(revert->source_wf), BoolGetDatum(!revert->source_folds),
 			CStringGetTextDatum(revert->target_wf)
 		};

@@ -16,9 +16,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 static MakoStatement insert_snapshots = {
@@ -313,10 +311,6 @@ column_array(const Part *part, Which which, Column column, int *count)
 	Datum	   *values = palloc(part->count * sizeof(Datum));
 	bool	   *nulls = palloc(part->count * sizeof(bool));
 	int			rows = 0;
-	int			lower_bound = 1;
-	int16		length;
-	bool		by_value;
-	char		align;
 
 	for (int i = part->first; i < part->first + part->count; i++)
 	{
@@ -329,8 +323,7 @@ column_array(const Part *part, Which which, Column column, int *count)
 		rows++;
 	}
 	*count = rows;
-	get_typlenbyvalalign(types[column], &length, &by_value, &align);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, count, &lower_bound, types[column], length, by_value, align));
+	return mako_array(values, nulls, rows, types[column]);
 }
 
 /* Executes a statement that must write this many rows. */
@@ -654,11 +647,11 @@ put_back(const MakoWriter *writer, const MakoDestination *destination, int64 str
 static Datum
 run_ids(const MakoWriter *writer)
 {
-	Datum	   *ids = palloc(sizeof(Datum) * writer->destination_count);
+	int64	   *ids = palloc(sizeof(int64) * writer->destination_count);
 
 	for (int i = 0; i < writer->destination_count; i++)
-		ids[i] = Int64GetDatum(writer->destinations[i].report->run_id);
-	return PointerGetDatum(construct_array(ids, writer->destination_count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		ids[i] = writer->destinations[i].report->run_id;
+	return mako_bigint_array(ids, writer->destination_count);
 }
 
 /*

@@ -17,7 +17,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
 #include "utils/uuid.h"
@@ -263,10 +262,6 @@ column_parameter(const Request *request, int column, char *null)
 {
 	Datum	   *values;
 	bool	   *nulls;
-	int			lower_bound = 1;
-	int16		length;
-	bool		by_value;
-	char		align;
 
 	*null = ' ';
 	if (request->count == 1)
@@ -282,9 +277,7 @@ column_parameter(const Request *request, int column, char *null)
 		values[i] = request->events[i].values[column];
 		nulls[i] = request->events[i].nulls[column];
 	}
-	get_typlenbyvalalign(event_column_type[column], &length, &by_value, &align);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, unconstify(int *, &request->count), &lower_bound,
-											  event_column_type[column], length, by_value, align));
+	return mako_array(values, nulls, request->count, event_column_type[column]);
 }
 
 /* Inserts the events after the head, with the caller's rights. */

@@ -26,11 +26,6 @@
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
-/* The columns, in the order in which they are handed out. */
-static const char *const columns[MAKO_EVENT_COLUMNS] = {
-	"stream_no", "sequence_number", "workflow_id", "event_type", "schema_version", "payload"
-};
-
 struct MakoEventIndex
 {
 	Relation	relation;
@@ -79,15 +74,12 @@ static bool
 open_relations(MakoEventIndex *lookup)
 {
 	Relation	relation = table_open(mako_door_table("event"), AccessShareLock);
-	bool		possible = mako_door_may_read_plainly(relation);
 
-	for (int i = 0; i < MAKO_EVENT_COLUMNS && possible; i++)
-	{
-		lookup->attributes[i] = mako_door_column(relation, columns[i]);
-		lookup->last_attribute = Max(lookup->last_attribute, lookup->attributes[i]);
-	}
 	lookup->relation = relation;
-	lookup->index = possible ? open_index(relation, lookup->attributes) : NULL;
+	lookup->last_attribute = mako_door_columns(relation, mako_event_columns, MAKO_EVENT_COLUMNS,
+											   lookup->attributes);
+	lookup->index = mako_door_read_obstacle(relation) != NULL ? NULL :
+		open_index(relation, lookup->attributes);
 	if (lookup->index == NULL)
 		table_close(relation, NoLock);
 	return lookup->index != NULL;
@@ -139,7 +131,7 @@ mako_event_index_stream(MakoEventIndex *lookup, int64 stream_no, int64 start)
 	index_rescan(lookup->scan, keys, 2, NULL, 0);
 }
 
-/* The next event's values, in the order of MAKO_EVENT_COLUMNS; false when there is none. */
+/* The next event's values, in the order of mako_event_columns; false when there is none. */
 bool
 mako_event_index_next(MakoEventIndex *lookup, Datum *values, bool *nulls)
 {

@@ -7,6 +7,20 @@
 
 #include "read/read.h"
 
+/* The columns of an event that are read, in the order in which they are handed out. */
+enum
+{
+	MAKO_EVENT_STREAM_NO,
+	MAKO_EVENT_SEQUENCE_NUMBER,
+	MAKO_EVENT_WORKFLOW_ID,
+	MAKO_EVENT_TYPE,
+	MAKO_EVENT_SCHEMA_VERSION,
+	MAKO_EVENT_PAYLOAD,
+	MAKO_EVENT_COLUMNS
+};
+
+extern const char *const mako_event_columns[MAKO_EVENT_COLUMNS];
+
 /* ---- chunk.c: memory in small chunks -------------------------------------------------------- */
 
 #define MAKO_CHUNK_STEP 32		/* bytes: sizes are multiples of it */
@@ -39,9 +53,6 @@ extern void mako_chunk_free(MakoChunks *chunks, void *chunk, Size size);
 /* ---- event_index.c: the events of one stream after another, from an index ------------------- */
 
 typedef struct MakoEventIndex MakoEventIndex;
-
-#define MAKO_EVENT_COLUMNS 6	/* stream_no, sequence_number, workflow_id, event_type,
-								 * schema_version, payload */
 
 extern bool mako_event_index_is_possible(void);
 extern MakoEventIndex *mako_event_index_open(void);

@@ -30,40 +30,14 @@
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
-#include "utils/rls.h"
 #include "utils/snapmgr.h"
-
-/* The columns that are read. */
-enum
-{
-	STREAM_NO,
-	SEQUENCE_NUMBER,
-	WORKFLOW_ID,
-	EVENT_TYPE,
-	SCHEMA_VERSION,
-	PAYLOAD,
-	COLUMNS
-};
-
-static const char *const columns[COLUMNS] = {
-	[STREAM_NO] = "stream_no",
-	[SEQUENCE_NUMBER] = "sequence_number",
-	[WORKFLOW_ID] = "workflow_id",
-	[EVENT_TYPE] = "event_type",
-	[SCHEMA_VERSION] = "schema_version",
-	[PAYLOAD] = "payload",
-};
 
 /* A stream that is being gathered, in one chunk with everything that its head points to. */
 typedef struct OpenStream
@@ -153,7 +127,7 @@ struct MakoHeapOrder
 	Snapshot	snapshot;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
-	AttrNumber	attributes[COLUMNS];
+	AttrNumber	attributes[MAKO_EVENT_COLUMNS];
 	AttrNumber	last_attribute;
 	bool		pending;		/* the slot's event waits for its head */
 	bool		ended;			/* at the last event, or early */
@@ -210,26 +184,15 @@ is_full(const MakoHeapOrder *heap_order)
 /* ---- can it be done ------------------------------------------------------------------------- */
 
 /*
- * Returns true if events can be read in heap order: mako.event is a plain table, and the caller
- * may read all of it. A statement that meets the privileges has been rehearsed.
+ * Returns true if events can be read in heap order. A statement that meets the privileges has been
+ * rehearsed.
  */
 bool
 mako_heap_order_is_possible(const char **why_not)
 {
-	Oid			oid = mako_door_table("event");
-	Relation	relation = table_open(oid, AccessShareLock);
+	Relation	relation = table_open(mako_door_table("event"), AccessShareLock);
 
-	*why_not = NULL;
-	if (relation->rd_rel->relkind != RELKIND_RELATION || relation->rd_rel->relam != HEAP_TABLE_AM_OID)
-		*why_not = "mako.event is not a plain table";
-	else if (relation->rd_rel->relhassubclass)
-		*why_not = "mako.event has had children";
-	else if (ExecutorCheckPerms_hook != NULL)
-		*why_not = "another extension watches who reads what";
-	else if (pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		*why_not = "the privilege to read mako.event covers columns only";
-	else if (check_enable_rls(oid, InvalidOid, true) == RLS_ENABLED)
-		*why_not = "row security applies";
+	*why_not = mako_door_read_obstacle(relation);
 	table_close(relation, NoLock);
 	return *why_not == NULL;
 }
@@ -540,15 +503,15 @@ static bool
 add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 {
 	TupleTableSlot *slot = heap_order->slot;
-	struct varlena *values[COLUMNS] = {NULL};
-	struct varlena *kept[COLUMNS] = {NULL};
-	static const int variable[] = {PAYLOAD, WORKFLOW_ID, EVENT_TYPE};
+	struct varlena *values[MAKO_EVENT_COLUMNS] = {NULL};
+	struct varlena *kept[MAKO_EVENT_COLUMNS] = {NULL};
+	static const int variable[] = {MAKO_EVENT_PAYLOAD, MAKO_EVENT_WORKFLOW_ID, MAKO_EVENT_TYPE};
 	Size		size = MAXALIGN(sizeof(MakoGathered));
 	MakoGathered *gathered;
 	char	   *place;
 
 	slot_getsomeattrs(slot, heap_order->last_attribute);
-	for (int i = 0; i < COLUMNS; i++)
+	for (int i = 0; i < MAKO_EVENT_COLUMNS; i++)
 		if (slot->tts_isnull[heap_order->attributes[i] - 1])
 			return false;
 	for (size_t i = 0; i < lengthof(variable); i++)
@@ -556,9 +519,9 @@ add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 		int			column = variable[i];
 
 		values[column] = (struct varlena *) DatumGetPointer(slot->tts_values[heap_order->attributes[column] - 1]);
-		if (column == WORKFLOW_ID)
+		if (column == MAKO_EVENT_WORKFLOW_ID)
 			kept[column] = share_workflow(heap_order, values[column], VARSIZE_ANY(values[column]));
-		else if (column == EVENT_TYPE)
+		else if (column == MAKO_EVENT_TYPE)
 			kept[column] = share(heap_order, values[column], VARSIZE_ANY(values[column]));
 		if (kept[column] == NULL)
 			size += MAXALIGN(VARSIZE_ANY(values[column]));
@@ -572,10 +535,11 @@ add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 	gathered->next = entry->events;
 	gathered->event.stream_no = entry->stream_no;
 	gathered->event.sequence_number = sequence_number;
-	gathered->event.workflow_id = PointerGetDatum(kept[WORKFLOW_ID]);
-	gathered->event.event_type = PointerGetDatum(kept[EVENT_TYPE]);
-	gathered->event.schema_version = DatumGetInt32(slot->tts_values[heap_order->attributes[SCHEMA_VERSION] - 1]);
-	gathered->event.payload = PointerGetDatum(kept[PAYLOAD]);
+	gathered->event.workflow_id = PointerGetDatum(kept[MAKO_EVENT_WORKFLOW_ID]);
+	gathered->event.event_type = PointerGetDatum(kept[MAKO_EVENT_TYPE]);
+	gathered->event.schema_version =
+		DatumGetInt32(slot->tts_values[heap_order->attributes[MAKO_EVENT_SCHEMA_VERSION] - 1]);
+	gathered->event.payload = PointerGetDatum(kept[MAKO_EVENT_PAYLOAD]);
 	gathered->event.lasts = true;
 
 	entry->events = gathered;
@@ -650,16 +614,20 @@ take_event(MakoHeapOrder *heap_order)
 {
 	bool		isnull;
 	bool		number_isnull;
-	int64		stream_no = DatumGetInt64(slot_getattr(heap_order->slot, heap_order->attributes[STREAM_NO], &isnull));
+	TupleTableSlot *slot = heap_order->slot;
+	const AttrNumber *attributes = heap_order->attributes;
+	int64		stream_no;
 	int64		sequence_number;
 	OpenEntry  *entry;
 
+	stream_no = DatumGetInt64(slot_getattr(slot, attributes[MAKO_EVENT_STREAM_NO], &isnull));
 	if (isnull)
 		return true;
 	if (stream_no > heap_order->covered)
 		return false;
 	entry = open_table_lookup(heap_order->open, stream_no);
-	sequence_number = DatumGetInt64(slot_getattr(heap_order->slot, heap_order->attributes[SEQUENCE_NUMBER], &number_isnull));
+	sequence_number = DatumGetInt64(slot_getattr(slot, attributes[MAKO_EVENT_SEQUENCE_NUMBER],
+												 &number_isnull));
 	if (entry == NULL)
 	{
 		int64		start = start_of_complete(heap_order, stream_no, false);
@@ -697,11 +665,8 @@ mako_heap_order_open(int sources)
 	heap_order->owner = ResourceOwnerCreate(outer, "mako gather");
 	CurrentResourceOwner = heap_order->owner;
 	heap_order->relation = table_open(mako_door_table("event"), AccessShareLock);
-	for (int i = 0; i < COLUMNS; i++)
-	{
-		heap_order->attributes[i] = mako_door_column(heap_order->relation, columns[i]);
-		heap_order->last_attribute = Max(heap_order->last_attribute, heap_order->attributes[i]);
-	}
+	heap_order->last_attribute = mako_door_columns(heap_order->relation, mako_event_columns,
+												   MAKO_EVENT_COLUMNS, heap_order->attributes);
 	heap_order->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	/* A synchronized scan could start in the middle of the table. */
 	heap_order->scan = table_beginscan_strat(heap_order->relation, heap_order->snapshot, 0, NULL, true, false);

@@ -130,7 +130,7 @@ scan_heads(MakoMatches *matches, Relation relation, bool by_workflow)
 	TableScanDesc scan;
 	HeapTuple	head;
 
-	if (!mako_door_may_read_plainly(relation))
+	if (mako_door_read_obstacle(relation) != NULL)
 		return false;
 
 	/* Not synchronized with other scans: neighbours should come together. */

@@ -13,13 +13,11 @@
  */
 #include "read/events.h"
 
-#include "catalog/pg_class.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/rls.h"
 
 /* Events fetched at once. */
@@ -154,7 +152,16 @@ static MakoStatement select_states = {
 	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, INT8OID, INT8OID}, true
 };
 
+const char *const mako_event_columns[MAKO_EVENT_COLUMNS] = {
+	"stream_no", "sequence_number", "workflow_id", "event_type", "schema_version", "payload"
+};
+
+/* The same for statements, and their types there. */
 #define EVENT_COLUMNS "v.stream_no, v.sequence_number, v.workflow_id, v.event_type, v.schema_version, v.payload"
+
+static const Oid event_types[MAKO_EVENT_COLUMNS] = {
+	INT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID, JSONBOID
+};
 
 static MakoStatement select_events_of_one = {
 	"SELECT " EVENT_COLUMNS " FROM mako.event v"
@@ -225,17 +232,6 @@ struct MakoReader
 	bool		at_end;
 };
 
-/* A text[] of these strings. */
-static Datum
-text_array(const char *const *strings, int count)
-{
-	Datum	   *values = palloc(sizeof(Datum) * (count + 1));
-
-	for (int i = 0; i < count; i++)
-		values[i] = CStringGetTextDatum(strings[i]);
-	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
 /*
  * Opens the cursor over the heads that run under some workflows, with the active snapshot; with
  * names, they tell those of their streams.
@@ -243,7 +239,7 @@ text_array(const char *const *strings, int count)
 MakoCursor *
 mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names)
 {
-	Datum		values[] = {text_array(workflow_ids, count), UUIDPGetDatum(tenant_id)};
+	Datum		values[] = {mako_text_array(workflow_ids, count), UUIDPGetDatum(tenant_id)};
 
 	return mako_cursor_open(&select_heads[with_names], values, tenant_id == NULL ? " n" : NULL, false);
 }
@@ -255,20 +251,6 @@ mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int
 	Datum		values[] = {CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(seed), Int64GetDatum(size)};
 
 	return mako_cursor_open(&select_sample, values, tenant_id == NULL ? " n  " : NULL, false);
-}
-
-/* A bigint[] of these numbers. */
-static Datum
-bigint_array(const int64 *numbers, int count)
-{
-	Datum	   *values = palloc(sizeof(Datum) * (count + 1));
-	Datum		array;
-
-	for (int i = 0; i < count; i++)
-		values[i] = Int64GetDatum(numbers[i]);
-	array = PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	pfree(values);
-	return array;
 }
 
 /* The numbers in a result. */
@@ -309,7 +291,9 @@ mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 afte
 int64 *
 mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count)
 {
-	Datum		values[] = {bigint_array(stream_nos, count), CStringGetTextDatum(workflow_id)};
+	Datum		values[] = {
+		mako_bigint_array(stream_nos, count), CStringGetTextDatum(workflow_id)
+	};
 
 	return read_numbers(wait < 0 ? mako_sql_query(&lock_free, values, NULL) : mako_sql_query_waiting(&lock_some, values, NULL, wait),
 						locked_count);
@@ -323,13 +307,13 @@ MakoCursor *
 mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found, int found_count,
 						 bool with_names)
 {
-	Oid			relation = mako_door_table("stream");
-	bool		has_tid = get_rel_relkind(relation) == RELKIND_RELATION &&
-		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-	Datum		values[] = {text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
+	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
+	bool		has_tid = mako_door_read_obstacle(relation) == NULL;
+	Datum		values[] = {mako_text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
 
+	table_close(relation, NoLock);
 	if (found != NULL)
-		values[2] = bigint_array(found, found_count);
+		values[2] = mako_bigint_array(found, found_count);
 	return mako_cursor_open(&lock_heads[with_names][has_tid][found != NULL], values, tenant_id == NULL ? " n " : NULL, true);
 }
 
@@ -343,6 +327,17 @@ mako_stream_id(int64 stream_no)
 
 	mako_rows_free(&rows);
 	return stream_id;
+}
+
+/* The numbers of some streams, as bigint[]. */
+Datum
+mako_stream_numbers(const MakoStream *streams, int count)
+{
+	int64	   *numbers = palloc(sizeof(int64) * (count + 1));
+
+	for (int i = 0; i < count; i++)
+		numbers[i] = streams[i].stream_no;
+	return mako_bigint_array(numbers, count);
 }
 
 /* Reads a head from a row of the statements above. */
@@ -476,16 +471,16 @@ mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int sour
 int
 mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count, MakoStream *streams)
 {
-	Datum		parameter = bigint_array(stream_nos, count);
+	Datum		parameter = mako_bigint_array(stream_nos, count);
 
 	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter, NULL), sources, source_count, streams);
 }
 
 /* A statement's parameter: an array, or the value itself where the statement is for one stream. */
 static Datum
-parameter_of(Datum *values, int count, Oid type, int length, bool by_value, char align)
+parameter_of(Datum *values, int count, Oid type)
 {
-	return count == 1 ? values[0] : PointerGetDatum(construct_array(values, count, type, length, by_value, align));
+	return count == 1 ? values[0] : mako_array(values, NULL, count, type);
 }
 
 /*
@@ -504,7 +499,7 @@ bigint_parameter(const MakoStream *streams, int count, const bool *has_apply, si
 	/* Which statement it is for, count says. */
 	if (count == 1)
 		return wanted == 1 ? values[0] : Int64GetDatum(0);
-	return PointerGetDatum(construct_array(values, wanted, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return mako_array(values, NULL, wanted, INT8OID);
 }
 
 /* The workflow of every stream as a statement's parameter. */
@@ -516,7 +511,7 @@ workflow_parameter(const MakoStream *streams, int count)
 	for (int i = 0; i < count; i++)
 		values[i] = i > 0 && streams[i].workflow_id == streams[i - 1].workflow_id ? values[i - 1] :
 			CStringGetTextDatum(streams[i].workflow_id);
-	return parameter_of(values, count, TEXTOID, -1, false, TYPALIGN_INT);
+	return parameter_of(values, count, TEXTOID);
 }
 
 /* Whether every stream may start from a periodic snapshot, as a statement's parameter. */
@@ -527,7 +522,7 @@ periodic_parameter(const MakoStream *streams, int count)
 
 	for (int i = 0; i < count; i++)
 		values[i] = BoolGetDatum(streams[i].periodic_too);
-	return parameter_of(values, count, BOOLOID, sizeof(bool), true, TYPALIGN_CHAR);
+	return parameter_of(values, count, BOOLOID);
 }
 
 /*
@@ -638,15 +633,20 @@ require_value(const MakoReader *reader, bool isnull, const char *name)
 						   reader->event.sequence_number, reader->event.stream_no)));
 }
 
-/* One value of the event in the rows of the cursor. */
-static Datum
-event_value(const MakoReader *reader, int column, const char *name, Oid type)
+/* Takes the event whose stream is known from the values of its other columns. */
+static const MakoEvent *
+take_values(MakoReader *reader, const Datum *values, const bool *nulls)
 {
-	bool		isnull;
-	Datum		value = mako_row_value(&reader->rows, reader->next, column, type, &isnull);
+	MakoEvent  *event = &reader->event;
 
-	require_value(reader, isnull, name);
-	return value;
+	event->sequence_number = DatumGetInt64(values[MAKO_EVENT_SEQUENCE_NUMBER]);
+	for (int i = MAKO_EVENT_SEQUENCE_NUMBER; i < MAKO_EVENT_COLUMNS; i++)
+		require_value(reader, nulls[i], mako_event_columns[i]);
+	event->workflow_id = values[MAKO_EVENT_WORKFLOW_ID];
+	event->event_type = values[MAKO_EVENT_TYPE];
+	event->schema_version = DatumGetInt32(values[MAKO_EVENT_SCHEMA_VERSION]);
+	event->payload = values[MAKO_EVENT_PAYLOAD];
+	return event;
 }
 
 /* Goes to the first event that is not of a stream before this one; false at the end. */
@@ -664,7 +664,7 @@ go_to_stream(MakoReader *reader, int64 stream_no)
 			if (reader->at_end)
 				return false;
 		}
-		reader->event.stream_no = DatumGetInt64(event_value(reader, 1, "stream_no", INT8OID));
+		reader->event.stream_no = mako_row_bigint(&reader->rows, reader->next, 1);
 		if (reader->event.stream_no >= stream_no)
 			return true;
 	}
@@ -703,9 +703,6 @@ next_gathered(MakoReader *reader, int64 stream_no)
 static const MakoEvent *
 next_looked_up(MakoReader *reader, int64 stream_no)
 {
-	static const char *const names[MAKO_EVENT_COLUMNS] = {
-		"stream_no", "sequence_number", "workflow_id", "event_type", "schema_version", "payload"
-	};
 	MakoEvent  *event = &reader->event;
 	Datum		values[MAKO_EVENT_COLUMNS];
 	bool		nulls[MAKO_EVENT_COLUMNS];
@@ -724,13 +721,23 @@ next_looked_up(MakoReader *reader, int64 stream_no)
 		reader->at_end = true;
 		return NULL;
 	}
-	event->sequence_number = DatumGetInt64(values[1]);
-	for (int i = 2; i < MAKO_EVENT_COLUMNS; i++)
-		require_value(reader, nulls[i], names[i]);
-	event->workflow_id = values[2];
-	event->event_type = values[3];
-	event->schema_version = DatumGetInt32(values[4]);
-	event->payload = values[5];
+	return take_values(reader, values, nulls);
+}
+
+/* The next event of this stream from the cursor. */
+static const MakoEvent *
+next_fetched(MakoReader *reader, int64 stream_no)
+{
+	const MakoEvent *event;
+	Datum		values[MAKO_EVENT_COLUMNS];
+	bool		nulls[MAKO_EVENT_COLUMNS];
+
+	if (!go_to_stream(reader, stream_no) || reader->event.stream_no != stream_no)
+		return NULL;
+	for (int i = MAKO_EVENT_SEQUENCE_NUMBER; i < MAKO_EVENT_COLUMNS; i++)
+		values[i] = mako_row_value(&reader->rows, reader->next, i + 1, event_types[i], &nulls[i]);
+	event = take_values(reader, values, nulls);
+	reader->next++;
 	return event;
 }
 
@@ -741,37 +748,20 @@ next_looked_up(MakoReader *reader, int64 stream_no)
 const MakoEvent *
 mako_stream_next_event(MakoReader *reader, int64 stream_no)
 {
-	MakoEvent  *event = &reader->event;
-
 	if (reader->lookup != NULL)
 		return next_looked_up(reader, stream_no);
-	if (reader->cursor == NULL)
-		return next_gathered(reader, stream_no);
-	if (!go_to_stream(reader, stream_no) || event->stream_no != stream_no)
-		return NULL;
-	event->sequence_number = DatumGetInt64(event_value(reader, 2, "sequence_number", INT8OID));
-	event->workflow_id = event_value(reader, 3, "workflow_id", TEXTOID);
-	event->event_type = event_value(reader, 4, "event_type", TEXTOID);
-	event->schema_version = DatumGetInt32(event_value(reader, 5, "schema_version", INT4OID));
-	event->payload = event_value(reader, 6, "payload", JSONBOID);
-	reader->next++;
-	return event;
+	return reader->cursor == NULL ? next_gathered(reader, stream_no) :
+		next_fetched(reader, stream_no);
 }
 
 /* Reads the moves without a snapshot, of all streams of a reader: hardly anybody asks. */
 static void
 load_repointings(MakoReader *reader)
 {
-	Datum	   *stream_nos = palloc(sizeof(Datum) * reader->count);
-	Datum		parameter;
-	MakoRows	rows;
-	MemoryContext old;
+	Datum		parameter = mako_stream_numbers(reader->streams, reader->count);
+	MakoRows	rows = mako_sql_query_snapshot(&select_repointed, &parameter, NULL);
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
 
-	for (int i = 0; i < reader->count; i++)
-		stream_nos[i] = Int64GetDatum(reader->streams[i].stream_no);
-	parameter = PointerGetDatum(construct_array(stream_nos, reader->count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	rows = mako_sql_query_snapshot(&select_repointed, &parameter, NULL);
-	old = MemoryContextSwitchTo(reader->context);
 	reader->repointings = palloc(sizeof(Repointing) * (rows.count + 1));
 	reader->repointing_count = (int) rows.count;
 	for (int i = 0; i < reader->repointing_count; i++)

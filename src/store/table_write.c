@@ -144,7 +144,11 @@ is_permitted(const MakoTableWrite *target, CmdType command)
 	return true;
 }
 
-/* Returns true if a statement would do nothing but write these columns. */
+/*
+ * Returns true if a statement would do nothing but write these columns. mako_door_read_obstacle()
+ * asks less of the table, which may have triggers and checks, and more of the current role, which
+ * may read it all.
+ */
 static bool
 is_plain(const MakoTableWrite *target, CmdType command)
 {
@@ -156,16 +160,6 @@ is_plain(const MakoTableWrite *target, CmdType command)
 		(constraints == NULL || !MakoHasGenerated(constraints)) && has_own_checks_only(constraints) &&
 		has_own_triggers_only(relation->trigdesc, command) && is_permitted(target, command) &&
 		mako_store_is_whole();
-}
-
-/* Finds the columns. */
-static void
-find_columns(MakoTableWrite *target, const char *const *columns, int count)
-{
-	target->count = count;
-	target->attributes = palloc(sizeof(AttrNumber) * count);
-	for (int i = 0; i < count; i++)
-		target->attributes[i] = mako_door_column(target->relation, columns[i]);
 }
 
 /* ---- indexes -------------------------------------------------------------------------------- */
@@ -362,7 +356,9 @@ mako_table_write_open(const char *table, CmdType command, const char *const *col
 	bool		usable;
 
 	target->relation = table_open(mako_door_table(table), RowExclusiveLock);
-	find_columns(target, columns, count);
+	target->count = count;
+	target->attributes = palloc(sizeof(AttrNumber) * count);
+	(void) mako_door_columns(target->relation, columns, count, target->attributes);
 	usable = is_plain(target, command) && open_indexes(target) &&
 		(command == CMD_INSERT ? prepare_row(target) : !is_indexed(target));
 	if (!usable)

@@ -28,7 +28,6 @@
 #include "miscadmin.h"
 #include "parser/scansup.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/fmgroids.h"
@@ -465,13 +464,12 @@ check_new_events(const NewEvents *events, const char *stream_id, const char *wor
 static Datum
 bigint_parameter(const NewEvents *events, int count, bool last_number)
 {
-	Datum	   *values = palloc(sizeof(Datum) * count);
+	int64	   *values = palloc(sizeof(int64) * count);
 
 	for (int i = 0; i < count; i++)
-		values[i] = Int64GetDatum(last_number ? events[i].rows[events[i].count - 1].number : events[i].rows[0].stream_no);
-	if (count == 1)
-		return values[0];
-	return PointerGetDatum(construct_array(values, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		values[i] = last_number ? events[i].rows[events[i].count - 1].number :
+			events[i].rows[0].stream_no;
+	return count == 1 ? Int64GetDatum(values[0]) : mako_bigint_array(values, count);
 }
 
 /*

@@ -4,6 +4,7 @@
  *
  *	  settings.c        the settings that the extension defines
  *	  rowset.c          arguments that must not be null, and rows as a result
+ *	  array.c           arrays of values
  *	  subtransaction.c  runs something that may fail alone
  *	  workflow_id.c     ids: a name and a format version
  *	  refusal.c         how a function refuses a stream, raised or not
@@ -44,6 +45,12 @@ extern char *mako_argument_text(FunctionCallInfo fcinfo, int argument, const cha
 extern MakoRowSet *mako_rowset_begin(FunctionCallInfo fcinfo);
 extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
 extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls);
+
+/* ---- array.c: arrays of values -------------------------------------------------------------- */
+
+extern Datum mako_array(Datum *values, bool *nulls, int count, Oid type);
+extern Datum mako_bigint_array(const int64 *numbers, int count);
+extern Datum mako_text_array(const char *const *strings, int count);
 
 /* ---- subtransaction.c: what may fail alone -------------------------------------------------- */
 
