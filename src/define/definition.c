@@ -139,10 +139,9 @@ verify_fingerprint(const char *kind, const char *name, const char *registered, c
 static Jsonb *
 row_document(const MakoRows *rows, int column)
 {
-	bool		isnull;
-	Datum		value = mako_row_value(rows, 0, column, JSONBOID, &isnull);
+	NullableDatum value = mako_row_value(rows, 0, column, JSONBOID);
 
-	return isnull ? NULL : DatumGetJsonbPCopy(value);
+	return value.isnull ? NULL : DatumGetJsonbPCopy(value.value);
 }
 
 /* Compiles the type definitions of a workflow. */
@@ -178,8 +177,8 @@ mako_definition_workflow(const char *workflow_id)
 {
 	ErrorContextCallback context = {error_context_stack, mako_definition_add_context, unconstify(char *, workflow_id)};
 	MakoWorkflow *workflow = palloc0(sizeof(MakoWorkflow));
-	Datum		values[] = {CStringGetTextDatum(workflow_id)};
-	MakoRows	rows = mako_sql_query(&select_workflow, values, NULL);
+	NullableDatum		values[] = {mako_text(workflow_id)};
+	MakoRows	rows = mako_sql_query(&select_workflow, values);
 
 	if (rows.count == 0)
 		mako_definition_raise_unknown(workflow_id);
@@ -211,8 +210,8 @@ mako_definition_workflow(const char *workflow_id)
 char *
 mako_definition_fingerprint(const char *workflow_id)
 {
-	Datum		values[] = {CStringGetTextDatum(workflow_id)};
-	MakoRows	rows = mako_sql_query(&select_fingerprint, values, NULL);
+	NullableDatum		values[] = {mako_text(workflow_id)};
+	MakoRows	rows = mako_sql_query(&select_fingerprint, values);
 	char	   *fingerprint = rows.count == 0 ? NULL : mako_row_text(&rows, 0, 1);
 
 	mako_rows_free(&rows);
@@ -232,8 +231,8 @@ MakoStateMigration *
 mako_definition_migration(const char *source_wf, const char *target_wf)
 {
 	MakoStateMigration *migration = palloc0(sizeof(MakoStateMigration));
-	Datum		values[] = {CStringGetTextDatum(source_wf), CStringGetTextDatum(target_wf)};
-	MakoRows	rows = mako_sql_query(&select_migration, values, NULL);
+	NullableDatum		values[] = {mako_text(source_wf), mako_text(target_wf)};
+	MakoRows	rows = mako_sql_query(&select_migration, values);
 	char	   *name = psprintf("%s -> %s", source_wf, target_wf);
 	ErrorContextCallback context = {error_context_stack, mako_definition_add_context, name};
 
@@ -263,10 +262,10 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
  * owners, and these.
  */
 static MakoRegistered
-compare_registered(MakoStatement *existing, Datum *key, int owner_column, const char *fingerprint,
+compare_registered(MakoStatement *existing, const NullableDatum *key, int owner_column, const char *fingerprint,
 				   const List *actors)
 {
-	MakoRows	rows = mako_sql_query(existing, key, NULL);
+	MakoRows	rows = mako_sql_query(existing, key);
 	MakoRegistered registered = MAKO_REGISTERED_NONE;
 	int			number;
 
@@ -285,7 +284,7 @@ compare_registered(MakoStatement *existing, Datum *key, int owner_column, const 
 MakoRegistered
 mako_definition_compare_workflow(const MakoWorkflow *workflow, const List *actors)
 {
-	Datum		key[] = {CStringGetTextDatum(workflow->workflow_id)};
+	NullableDatum		key[] = {mako_text(workflow->workflow_id)};
 
 	return compare_registered(&select_workflow, key, 8, workflow->fingerprint, actors);
 }
@@ -294,7 +293,7 @@ mako_definition_compare_workflow(const MakoWorkflow *workflow, const List *actor
 MakoRegistered
 mako_definition_compare_migration(const MakoStateMigration *migration, const List *actors)
 {
-	Datum		key[] = {CStringGetTextDatum(migration->source_wf), CStringGetTextDatum(migration->target_wf)};
+	NullableDatum		key[] = {mako_text(migration->source_wf), mako_text(migration->target_wf)};
 
 	return compare_registered(&select_migration, key, 2, migration->fingerprint, actors);
 }

@@ -51,10 +51,10 @@ read_graph(const char *source_wf)
 {
 	Graph	   *graph = palloc0(sizeof(Graph));
 	int			name_length = mako_workflow_id_version(source_wf) - source_wf - 1;
-	Datum		values[] = {
-		CStringGetTextDatum(psprintf("%.*s@", name_length, source_wf)), CStringGetTextDatum(psprintf("%.*sA", name_length, source_wf))
+	NullableDatum		values[] = {
+		mako_text(psprintf("%.*s@", name_length, source_wf)), mako_text(psprintf("%.*sA", name_length, source_wf))
 	};
-	MakoRows	rows = mako_sql_query(&select_edges, values, NULL);
+	MakoRows	rows = mako_sql_query(&select_edges, values);
 	int			most_nodes = 2 * (int) rows.count + 2;	/* of the edges, source and target */
 
 	graph->node = palloc(sizeof(char *) * most_nodes);

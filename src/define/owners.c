@@ -48,7 +48,7 @@ mako_actors_of(MakoFunction *const *functions, int count, const List *helpers)
  * Puts the owners of a definition's actors into two parameters: text[] of names and of identities.
  */
 void
-mako_actors_bind(const List *actors, int parameter, Datum *values)
+mako_actors_bind(const List *actors, int parameter, NullableDatum *values)
 {
 	const char **names = palloc(sizeof(char *) * (list_length(actors) + 1));
 	const char **identities = palloc(sizeof(char *) * (list_length(actors) + 1));
@@ -62,16 +62,16 @@ mako_actors_bind(const List *actors, int parameter, Datum *values)
 		names[count] = GetUserNameFromId(actor->owner, false);
 		identities[count++] = mako_identity(actor->owner);
 	}
-	values[parameter] = mako_text_array(names, count);
-	values[parameter + 1] = mako_text_array(identities, count);
+	values[parameter] = mako_datum(mako_text_array(names, count));
+	values[parameter + 1] = mako_datum(mako_text_array(identities, count));
 }
 
 /* Puts the caller into two parameters: name and identity. */
 void
-mako_actors_bind_caller(int parameter, Datum *values)
+mako_actors_bind_caller(int parameter, NullableDatum *values)
 {
-	values[parameter] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-	values[parameter + 1] = CStringGetTextDatum(mako_identity(GetUserId()));
+	values[parameter] = mako_text(GetUserNameFromId(GetUserId(), false));
+	values[parameter + 1] = mako_text(mako_identity(GetUserId()));
 }
 
 /* The elements of a text[] column. */

@@ -109,10 +109,10 @@ mako_register_begin(const char *function)
 
 /* Writes a definition as the owner of the definition tables. */
 uint64
-mako_register_write(MakoStatement *statement, Datum *values, const char *nulls)
+mako_register_write(MakoStatement *statement, const NullableDatum *values)
 {
 	MakoGate	gate = mako_gate_enter(mako_extension_owner());
-	uint64		written = mako_sql_execute(statement, values, nulls);
+	uint64		written = mako_sql_execute(statement, values);
 
 	mako_gate_leave(&gate);
 	return written;
@@ -120,14 +120,14 @@ mako_register_write(MakoStatement *statement, Datum *values, const char *nulls)
 
 /* Returns true if the store holds anything that depends on a definition. */
 bool
-mako_register_is_used(MakoStatement *statement, Datum *values)
+mako_register_is_used(MakoStatement *statement, const NullableDatum *values)
 {
 	MakoRows	rows;
 	bool		used;
 
 	if (!mako_door_has_table("migration_run"))
 		return false;
-	rows = mako_sql_query(statement, values, NULL);
+	rows = mako_sql_query(statement, values);
 	used = mako_row_boolean(&rows, 0, 1);
 	mako_rows_free(&rows);
 	return used;
@@ -139,9 +139,9 @@ mako_register_is_used(MakoStatement *statement, Datum *values)
  * nothing.
  */
 bool
-mako_register_require(MakoStatement *select, Datum *key, const char *kind, const char *name, const char *done)
+mako_register_require(MakoStatement *select, const NullableDatum *key, const char *kind, const char *name, const char *done)
 {
-	MakoRows	rows = mako_sql_query(select, key, NULL);
+	MakoRows	rows = mako_sql_query(select, key);
 	MakoOwners	owners;
 	char	   *by;
 	Oid			role;
@@ -168,7 +168,7 @@ mako_register_require(MakoStatement *select, Datum *key, const char *kind, const
 bool
 mako_register_require_workflow(const char *workflow_id)
 {
-	Datum		key = CStringGetTextDatum(workflow_id);
+	NullableDatum key = mako_text(workflow_id);
 
 	return mako_register_require(&select_owners_of_workflow, &key, "workflow", workflow_id, "registered");
 }
@@ -186,7 +186,7 @@ require_replace(MakoRegistered registered, bool replace, const char *kind, const
 
 /* Warns if something in the store was made with the definition that is replaced. */
 static void
-warn_if_used(MakoRegistered registered, MakoStatement *uses, Datum *key, const char *kind, const char *name)
+warn_if_used(MakoRegistered registered, MakoStatement *uses, const NullableDatum *key, const char *kind, const char *name)
 {
 	if (registered == MAKO_REGISTERED_OTHER && mako_register_is_used(uses, key))
 		ereport(WARNING,
@@ -209,24 +209,18 @@ document_argument(FunctionCallInfo fcinfo, int argument)
 	return PG_ARGISNULL(argument) ? NULL : PG_GETARG_JSONB_P(argument);
 }
 
-/* Puts a function's signature into a parameter. */
-static void
-bind_function(const MakoFunction *function, int parameter, Datum *values, char *nulls)
+/* The signature of a function as a parameter; null for NULL. */
+static NullableDatum
+signature_of(const MakoFunction *function)
 {
-	if (function == NULL)
-		nulls[parameter] = 'n';
-	else
-		values[parameter] = CStringGetTextDatum(format_procedure_qualified(function->oid));
+	return mako_text(function == NULL ? NULL : format_procedure_qualified(function->oid));
 }
 
-/* Puts a JSON document into a parameter. */
-static void
-bind_document(const Jsonb *document, int parameter, Datum *values, char *nulls)
+/* A JSON document as a parameter; null for NULL. */
+static NullableDatum
+document_of(const Jsonb *document)
 {
-	if (document == NULL)
-		nulls[parameter] = 'n';
-	else
-		values[parameter] = JsonbPGetDatum(document);
+	return mako_reference(PointerGetDatum(document));
 }
 
 /* Checks what a workflow without apply cannot have, and one with apply must have. */
@@ -273,8 +267,7 @@ static void
 write_workflow(MakoWorkflow *workflow, bool replace)
 {
 	MakoFunction *functions[] = MAKO_WORKFLOW_FUNCTIONS(workflow);
-	Datum		values[13] = {CStringGetTextDatum(workflow->workflow_id)};
-	char		nulls[] = "             ";
+	NullableDatum		values[13] = {mako_text(workflow->workflow_id)};
 	List	   *actors = mako_actors_of(functions, lengthof(functions), workflow->helpers);
 	MakoRegistered registered = mako_definition_compare_workflow(workflow, actors);
 
@@ -284,15 +277,15 @@ write_workflow(MakoWorkflow *workflow, bool replace)
 	(void) mako_register_require_workflow(workflow->workflow_id);
 	warn_if_used(registered, &select_uses_of_workflow, values, "workflow", workflow->workflow_id);
 	for (size_t i = 0; i < lengthof(functions); i++)
-		bind_function(functions[i], i + 1, values, nulls);
-	bind_document(workflow->initial_state, 4, values, nulls);
-	bind_document(workflow->event_type_source, 5, values, nulls);
-	bind_document(workflow->state_type_source, 6, values, nulls);
-	values[7] = Int32GetDatum(workflow->state_schema_version);
+		values[i + 1] = signature_of(functions[i]);
+	values[4] = document_of(workflow->initial_state);
+	values[5] = document_of(workflow->event_type_source);
+	values[6] = document_of(workflow->state_type_source);
+	values[7] = mako_integer(workflow->state_schema_version);
 	mako_actors_bind(actors, 8, values);
-	values[10] = CStringGetTextDatum(workflow->fingerprint);
+	values[10] = mako_text(workflow->fingerprint);
 	mako_actors_bind_caller(11, values);
-	(void) mako_register_write(&insert_workflow, values, nulls);
+	(void) mako_register_write(&insert_workflow, values);
 	(void) mako_definition_describe_workflow(workflow, true);	/* says what it cannot see */
 }
 
@@ -337,12 +330,12 @@ Datum
 mako_unregister_workflow(PG_FUNCTION_ARGS)
 {
 	char	   *workflow_id = mako_argument_text(fcinfo, 0, "workflow_id");
-	Datum		values[] = {CStringGetTextDatum(workflow_id)};
+	NullableDatum		values[] = {mako_text(workflow_id)};
 	MakoConnection connection = mako_register_begin("mako_unregister_workflow()");
 	MakoRows	rows;
 
 	(void) mako_register_require_workflow(workflow_id);
-	rows = mako_sql_query(&select_steps_of_workflow, values, NULL);
+	rows = mako_sql_query(&select_steps_of_workflow, values);
 	if (rows.count > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -355,7 +348,7 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("workflow \"%s\" cannot be unregistered", workflow_id),
 				 errdetail("Streams or migration snapshots in the store depend on it.")));
-	if (mako_register_write(&delete_workflow, values, NULL) == 0)
+	if (mako_register_write(&delete_workflow, values) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("workflow \"%s\" is not registered", workflow_id),
@@ -371,8 +364,7 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
 static void
 write_migration(MakoStateMigration *migration, bool replace)
 {
-	Datum		values[8] = {CStringGetTextDatum(migration->source_wf), CStringGetTextDatum(migration->target_wf)};
-	char		nulls[] = "        ";
+	NullableDatum		values[8] = {mako_text(migration->source_wf), mako_text(migration->target_wf)};
 	char	   *name = psprintf("%s -> %s", migration->source_wf, migration->target_wf);
 	List	   *actors = mako_actors_of(&migration->migrate, 1, migration->helpers);
 	MakoRegistered registered = mako_definition_compare_migration(migration, actors);
@@ -384,11 +376,11 @@ write_migration(MakoStateMigration *migration, bool replace)
 	(void) mako_register_require_workflow(migration->source_wf);
 	(void) mako_register_require_workflow(migration->target_wf);
 	warn_if_used(registered, &select_uses_of_migration, values, "state migration", name);
-	bind_function(migration->migrate, 2, values, nulls);
+	values[2] = signature_of(migration->migrate);
 	mako_actors_bind(actors, 3, values);
-	values[5] = CStringGetTextDatum(migration->fingerprint);
+	values[5] = mako_text(migration->fingerprint);
 	mako_actors_bind_caller(6, values);
-	(void) mako_register_write(&insert_migration, values, nulls);
+	(void) mako_register_write(&insert_migration, values);
 	(void) mako_definition_describe_migration(migration, true); /* says what it cannot see */
 }
 
@@ -430,7 +422,7 @@ mako_unregister_migration(PG_FUNCTION_ARGS)
 {
 	char	   *source_wf = mako_argument_text(fcinfo, 0, "source_wf");
 	char	   *target_wf = mako_argument_text(fcinfo, 1, "target_wf");
-	Datum		values[] = {CStringGetTextDatum(source_wf), CStringGetTextDatum(target_wf)};
+	NullableDatum		values[] = {mako_text(source_wf), mako_text(target_wf)};
 	MakoConnection connection = mako_register_begin("mako_unregister_migration()");
 
 	(void) mako_register_require(&select_owners_of_migration, values, "state migration", psprintf("%s -> %s", source_wf, target_wf),
@@ -440,7 +432,7 @@ mako_unregister_migration(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state migration \"%s -> %s\" cannot be unregistered", source_wf, target_wf),
 				 errdetail("Migration runs in the store went through it.")));
-	if (mako_register_write(&delete_migration, values, NULL) == 0)
+	if (mako_register_write(&delete_migration, values) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("state migration \"%s -> %s\" is not registered", source_wf, target_wf),
@@ -456,7 +448,7 @@ mako_set_dispatch(PG_FUNCTION_ARGS)
 	char	   *workflow_id = mako_argument_text(fcinfo, 0, "workflow_id");
 	char	   *policy = mako_argument_text(fcinfo, 1, "policy");
 	bool		is_explicit = strcmp(policy, "explicit") == 0;
-	Datum		values[] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(policy), (Datum) 0};
+	NullableDatum		values[] = {mako_text(workflow_id), mako_text(policy), mako_null()};
 	MakoConnection connection;
 
 	if (!is_explicit && strcmp(policy, "any") != 0 && strcmp(policy, "forward_compatible") != 0 && strcmp(policy, "pinned") != 0)
@@ -475,11 +467,11 @@ mako_set_dispatch(PG_FUNCTION_ARGS)
 		ArrayType  *versions = PG_GETARG_ARRAYTYPE_P_COPY(2);
 
 		ARR_ELEMTYPE(versions) = TEXTOID;	/* the domain's base type: no column has one of ours */
-		values[2] = PointerGetDatum(versions);
+		values[2] = mako_datum(PointerGetDatum(versions));
 	}
 	connection = mako_register_begin("mako_set_dispatch()");
 	(void) mako_register_require_workflow(workflow_id);
-	if (mako_register_write(&update_dispatch, values, is_explicit ? NULL : "  n") == 0)
+	if (mako_register_write(&update_dispatch, values) == 0)
 		mako_definition_raise_unknown(workflow_id);
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();

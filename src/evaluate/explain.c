@@ -460,15 +460,12 @@ mako_explain_function(PG_FUNCTION_ARGS)
 	foreach(cell, explain(function))
 	{
 		const Row  *row = lfirst(cell);
-		Datum		values[5] = {CStringGetTextDatum(row->call), CStringGetTextDatum(evaluation_name[row->evaluation]),
-		Int32GetDatum(row->calls)};
-		bool		nulls[5] = {false, false, false, row->reason == NULL, row->hint == NULL};
+		NullableDatum values[] = {
+			mako_text(row->call), mako_text(evaluation_name[row->evaluation]), mako_integer(row->calls),
+			mako_text(row->reason), mako_text(row->hint)
+		};
 
-		if (row->reason != NULL)
-			values[3] = CStringGetTextDatum(row->reason);
-		if (row->hint != NULL)
-			values[4] = CStringGetTextDatum(row->hint);
-		mako_rowset_add(rows, values, nulls);
+		mako_rowset_add(rows, values);
 	}
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();

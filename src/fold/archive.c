@@ -47,7 +47,7 @@ static MakoStatement select_return = {
 MakoRunRow *
 mako_archive_run(MakoArchive *archive, int64 run_id)
 {
-	Datum		value = Int64GetDatum(run_id);
+	NullableDatum value = mako_bigint(run_id);
 	ListCell   *cell;
 	MakoRows	rows;
 	MakoRunRow *run = NULL;
@@ -56,7 +56,7 @@ mako_archive_run(MakoArchive *archive, int64 run_id)
 		if (((MakoRunRow *) lfirst(cell))->run_id == run_id)
 			return lfirst(cell);
 
-	rows = mako_sql_query_snapshot(&select_run, &value, NULL);
+	rows = mako_sql_query_snapshot(&select_run, &value);
 	if (rows.count > 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(archive->context);
@@ -115,43 +115,37 @@ copy_stored(Datum value)
 
 /*
  * Reads the moves of some streams, which are in stream_no order, with the active snapshot; with
- * the stored states of a run or of MAKO_ALL_RUNS, and of a workflow where one is given. Returns where the moves of
- * each begin; there is one more at the end.
+ * the stored states of a run or of MAKO_ALL_RUNS, and of a workflow where one is given. Returns
+ * where the moves of each begin; there is one more at the end.
  */
 MakoRecordedMoves
 mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
 {
-	Datum		values[] = {
-		mako_stream_numbers(streams, count), Int64GetDatum(run_id),
-		workflow_id == NULL ? (Datum) 0 : CStringGetTextDatum(workflow_id)
+	NullableDatum		values[] = {
+		mako_datum(mako_stream_numbers(streams, count)), mako_bigint(run_id), mako_text(workflow_id)
 	};
 	MakoRecordedMoves marks;
 	MakoRows	rows;
 	int			stream = 0;
 
-	rows = mako_sql_query_snapshot(&select_marks, values, workflow_id == NULL ? "  n" : NULL);
+	rows = mako_sql_query_snapshot(&select_marks, values);
 	marks.marks = palloc0(sizeof(MakoRecordedMove) * (rows.count + 1));
 	marks.first = palloc0(sizeof(int) * (count + 1));
 
 	for (int i = 0; i < (int) rows.count; i++)
 	{
 		MakoRecordedMove *mark = &marks.marks[i];
-		int64		stream_no;
-		bool		isnull;
-		Datum		schema_version;
-		Datum		state;
+		int64		stream_no = mako_row_bigint(&rows, i, 1);
+		NullableDatum state = mako_row_value(&rows, i, 6, JSONBOID);
 
-		stream_no = mako_row_bigint(&rows, i, 1);
 		while (streams[stream].stream_no != stream_no)
 			marks.first[++stream] = i;
 		mark->sequence_number = mako_row_bigint(&rows, i, 2);
 		mark->run_id = mako_row_bigint(&rows, i, 3);
 		mark->workflow_id = mako_row_text(&rows, i, 4);
 		mark->repoints = mark->workflow_id == NULL;
-		schema_version = mako_row_value(&rows, i, 5, INT4OID, &isnull);
-		mark->state_schema_version = isnull ? 0 : DatumGetInt32(schema_version);
-		state = mako_row_value(&rows, i, 6, JSONBOID, &isnull);
-		mark->state = isnull ? (Datum) 0 : copy_stored(state);
+		mark->state_schema_version = DatumGetInt32(mako_row_value(&rows, i, 5, INT4OID).value);
+		mark->state = state.isnull ? (Datum) 0 : copy_stored(state.value);
 		mark->run = mako_archive_run(archive, mark->run_id);
 	}
 	while (stream < count)
@@ -171,8 +165,8 @@ mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, i
 bool
 mako_archive_may_have_returned(const char *workflow_id, const char *other)
 {
-	Datum		values[] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(other)};
-	MakoRows	rows = mako_sql_query_snapshot(&select_return, values, NULL);
+	NullableDatum		values[] = {mako_text(workflow_id), mako_text(other)};
+	MakoRows	rows = mako_sql_query_snapshot(&select_return, values);
 	bool		returned = mako_row_boolean(&rows, 0, 1);
 
 	mako_rows_free(&rows);

@@ -172,11 +172,10 @@ go_to(MakoHistory *history, const char *workflow_id)
 static Datum
 read_stored(const MakoHistory *history, const char *workflow_id, int64 run_id)
 {
-	Datum		values[] = {
-		Int64GetDatum(history->stream->stream_no), Int64GetDatum(history->sequence_number), Int64GetDatum(run_id),
-		CStringGetTextDatum(workflow_id)
+	NullableDatum		values[] = {
+		mako_bigint(history->stream->stream_no), mako_bigint(history->sequence_number), mako_bigint(run_id), mako_text(workflow_id)
 	};
-	MakoRows	rows = mako_sql_query_snapshot(&select_stored, values, NULL);
+	MakoRows	rows = mako_sql_query_snapshot(&select_stored, values);
 	Datum		state = (Datum) 0;
 
 	if (rows.count > 0)

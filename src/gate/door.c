@@ -726,14 +726,12 @@ mako_store_column(PG_FUNCTION_ARGS)
 		{
 			const Column *column = &columns[tables[i].first_column + j];
 			const char *problem = relation == NULL || whole != NULL ? NULL : column_problem(relation, column);
-			Datum		values[] = {
-				CStringGetTextDatum(tables[i].name), CStringGetTextDatum(column->name), ObjectIdGetDatum(column->type),
-				BoolGetDatum(column->not_null), problem == NULL ? (Datum) 0 : CStringGetTextDatum(problem),
-				whole == NULL ? (Datum) 0 : CStringGetTextDatum(whole)
+			NullableDatum values[] = {
+				mako_text(tables[i].name), mako_text(column->name), mako_oid(column->type),
+				mako_boolean(column->not_null), mako_text(problem), mako_text(whole)
 			};
-			bool		nulls[] = {false, false, false, false, problem == NULL, whole == NULL};
 
-			mako_rowset_add(rows, values, nulls);
+			mako_rowset_add(rows, values);
 		}
 		if (relation != NULL)
 			relation_close(relation, AccessShareLock);

@@ -415,7 +415,7 @@ mako_sql_defer_again(void)
 
 	if (!has_deferred())
 		return;
-	rows = mako_sql_query(&select_deferred, NULL, NULL);
+	rows = mako_sql_query(&select_deferred, NULL);
 	set = makeNode(ConstraintsSetStmt);
 	set->deferred = true;
 	/* Nothing fires now; names are found only by those who may use their schemas. */
@@ -486,6 +486,26 @@ check_privileges(MakoStatement *statement)
 }
 
 /* ---- execution ------------------------------------------------------------------------------ */
+
+/* The parameters of a statement, as SPI takes them. */
+typedef struct Parameters
+{
+	Datum		values[lengthof(((MakoStatement *) NULL)->argtypes)];
+	char		nulls[lengthof(((MakoStatement *) NULL)->argtypes)];
+} Parameters;
+
+static Parameters
+parameters_of(const MakoStatement *statement, const NullableDatum *values)
+{
+	Parameters	parameters;
+
+	for (int i = 0; i < statement->nargs; i++)
+	{
+		parameters.values[i] = values[i].value;
+		parameters.nulls[i] = values[i].isnull ? 'n' : ' ';
+	}
+	return parameters;
+}
 
 /* A statement that is being executed: as whom. */
 typedef struct Execution
@@ -577,12 +597,13 @@ hide_row(void *argument)
  * taken.
  */
 static uint64
-execute(MakoStatement *statement, Datum *values, const char *nulls, bool read_only)
+execute(MakoStatement *statement, const NullableDatum *values, bool read_only)
 {
 	MemoryContext context = CurrentMemoryContext;
 	bool		outermost = !is_executing(statement);
 	Execution	execution;
 	ErrorContextCallback hiding = {error_context_stack, hide_row, context};
+	Parameters	parameters = parameters_of(statement, values);
 	int			result;
 
 	if (outermost)
@@ -595,7 +616,7 @@ execute(MakoStatement *statement, Datum *values, const char *nulls, bool read_on
 		mako_gate_delegate(true);
 	if (statement->hides_rows && OidIsValid(execution.owner))
 		error_context_stack = &hiding;
-	result = SPI_execute_plan((SPIPlanPtr) statement->plan, values, nulls, read_only, 0);
+	result = SPI_execute_plan((SPIPlanPtr) statement->plan, parameters.values, parameters.nulls, read_only, 0);
 	error_context_stack = hiding.previous;
 	if (statement->needs != NULL)
 		mako_gate_delegate(false);
@@ -631,9 +652,9 @@ take_rows(void)
 
 /* Executes a statement whose rows are not wanted; returns how many rows it was about. */
 uint64
-mako_sql_execute(MakoStatement *statement, Datum *values, const char *nulls)
+mako_sql_execute(MakoStatement *statement, const NullableDatum *values)
 {
-	uint64		processed = execute(statement, values, nulls, false);
+	uint64		processed = execute(statement, values, false);
 
 	SPI_freetuptable(SPI_tuptable);
 	return processed;
@@ -652,11 +673,12 @@ typedef struct Executor
  * is needed.
  */
 static Executor
-execute_queueing(MakoStatement *statement, Datum *values)
+execute_queueing(MakoStatement *statement, const NullableDatum *values)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorContextCallback hiding = {error_context_stack, hide_row, context};
 	Execution	execution;
+	Parameters	parameters = parameters_of(statement, values);
 	Executor	executor;
 	int			result;
 
@@ -666,7 +688,8 @@ execute_queueing(MakoStatement *statement, Datum *values)
 	executor.hides_rows = statement->hides_rows && OidIsValid(execution.owner);
 	if (executor.hides_rows)
 		error_context_stack = &hiding;
-	result = SPI_execute_snapshot((SPIPlanPtr) statement->plan, values, NULL, InvalidSnapshot, InvalidSnapshot, false, false, 0);
+	result = SPI_execute_snapshot((SPIPlanPtr) statement->plan, parameters.values, parameters.nulls,
+								  InvalidSnapshot, InvalidSnapshot, false, false, 0);
 	error_context_stack = hiding.previous;
 	MemoryContextSwitchTo(context);
 	if (result < 0)
@@ -708,7 +731,7 @@ fire_queued(const Executor *executor)
  * security-restricted operation.
  */
 void
-mako_sql_execute_together(const List *statements, Datum *values)
+mako_sql_execute_together(const List *statements, const NullableDatum *values)
 {
 	Executor   *executors = palloc(sizeof(Executor) * (list_length(statements) + 1));
 	int			count = 0;
@@ -737,21 +760,21 @@ mako_sql_raise_swallowed(const char *table, uint64 expected)
 
 /* Executes a statement and returns its rows. */
 MakoRows
-mako_sql_query(MakoStatement *statement, Datum *values, const char *nulls)
+mako_sql_query(MakoStatement *statement, const NullableDatum *values)
 {
-	(void) execute(statement, values, nulls, false);
+	(void) execute(statement, values, false);
 	return take_rows();
 }
 
 /* The same, waiting for each lock so many milliseconds at most, and at least one. */
 MakoRows
-mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *nulls, int milliseconds)
+mako_sql_query_waiting(MakoStatement *statement, const NullableDatum *values, int milliseconds)
 {
 	MakoConnection settings = {NewGUCNestLevel()};
 	MakoRows	rows;
 
 	mako_sql_set(settings, "lock_timeout", psprintf("%d", Max(milliseconds, 1)));
-	rows = mako_sql_query(statement, values, nulls);
+	rows = mako_sql_query(statement, values);
 	AtEOXact_GUC(true, settings.guc_level);
 	return rows;
 }
@@ -761,9 +784,9 @@ mako_sql_query_waiting(MakoStatement *statement, Datum *values, const char *null
  * but not executed.
  */
 double
-mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls)
+mako_sql_estimate(MakoStatement *statement, const NullableDatum *values)
 {
-	MakoCursor *cursor = mako_cursor_open(statement, values, nulls, true);
+	MakoCursor *cursor = mako_cursor_open(statement, values, true);
 	double		rows = linitial_node(PlannedStmt, cursor->portal->stmts)->planTree->plan_rows;
 
 	mako_cursor_close(cursor);
@@ -772,22 +795,23 @@ mako_sql_estimate(MakoStatement *statement, Datum *values, const char *nulls)
 
 /* Reads with the active snapshot. */
 MakoRows
-mako_sql_query_snapshot(MakoStatement *statement, Datum *values, const char *nulls)
+mako_sql_query_snapshot(MakoStatement *statement, const NullableDatum *values)
 {
-	(void) execute(statement, values, nulls, true);
+	(void) execute(statement, values, true);
 	return take_rows();
 }
 
 /* ---- rows ----------------------------------------------------------------------------------- */
 
 /*
- * One value of a row, of this type or a domain over it, in `isnull` whether there is one; it lives
- * as long as the rows. A value of another type would be taken for what it is not.
+ * One value of a row, of this type or a domain over it; it lives as long as the rows. A value of
+ * another type would be taken for what it is not.
  */
-Datum
-mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type, bool *isnull)
+NullableDatum
+mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type)
 {
 	SPITupleTable *table = (SPITupleTable *) rows->table;
+	NullableDatum value;
 	Oid			actual;
 
 	if (row >= rows->count)
@@ -802,21 +826,21 @@ mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type, bool *isn
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("column %d of a result has type %s", column, format_type_be(actual)),
 				 errdetail("Expected is %s.", format_type_be(type))));
-	return SPI_getbinval(table->vals[row], table->tupdesc, column, isnull);
+	value.value = SPI_getbinval(table->vals[row], table->tupdesc, column, &value.isnull);
+	return value;
 }
 
 /* The same for a value that cannot be null. */
 static Datum
 value_of(const MakoRows *rows, uint64 row, int column, Oid type)
 {
-	bool		isnull;
-	Datum		value = mako_row_value(rows, row, column, type, &isnull);
+	NullableDatum value = mako_row_value(rows, row, column, type);
 
-	if (isnull)
+	if (value.isnull)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("column %d of a result is null", column)));
-	return value;
+	return value.value;
 }
 
 /* A bigint of a row, which must have one; the next ones are the same for other types. */
@@ -866,30 +890,27 @@ mako_row_array(const MakoRows *rows, uint64 row, int column, Oid type)
 int64
 mako_row_bigint_or(const MakoRows *rows, uint64 row, int column, int64 other)
 {
-	bool		isnull;
-	Datum		value = mako_row_value(rows, row, column, INT8OID, &isnull);
+	NullableDatum value = mako_row_value(rows, row, column, INT8OID);
 
-	return isnull ? other : DatumGetInt64(value);
+	return value.isnull ? other : DatumGetInt64(value.value);
 }
 
 /* A text of a row, copied; NULL for null. */
 char *
 mako_row_text(const MakoRows *rows, uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = mako_row_value(rows, row, column, TEXTOID, &isnull);
+	NullableDatum value = mako_row_value(rows, row, column, TEXTOID);
 
-	return isnull ? NULL : TextDatumGetCString(value);
+	return value.isnull ? NULL : TextDatumGetCString(value.value);
 }
 
 /* A uuid of a row, copied; NULL for null. */
 pg_uuid_t *
 mako_row_uuid(const MakoRows *rows, uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = mako_row_value(rows, row, column, UUIDOID, &isnull);
+	NullableDatum value = mako_row_value(rows, row, column, UUIDOID);
 
-	return isnull ? NULL : memcpy(palloc(sizeof(pg_uuid_t)), DatumGetUUIDP(value), sizeof(pg_uuid_t));
+	return value.isnull ? NULL : memcpy(palloc(sizeof(pg_uuid_t)), DatumGetUUIDP(value.value), sizeof(pg_uuid_t));
 }
 
 /* Frees rows. */
@@ -907,15 +928,14 @@ mako_rowset_add_rows(MakoRowSet *rows, MakoRows added)
 {
 	TupleDesc	type = mako_rowset_type(rows);
 	int			width = type->natts;
-	Datum	   *values = palloc(sizeof(Datum) * width);
-	bool	   *nulls = palloc(sizeof(bool) * width);
+	NullableDatum *values = palloc(sizeof(NullableDatum) * width);
 
 	for (uint64 row = 0; row < added.count; row++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < width; i++)
-			values[i] = mako_row_value(&added, row, i + 1, TupleDescAttr(type, i)->atttypid, &nulls[i]);
-		mako_rowset_add(rows, values, nulls);
+			values[i] = mako_row_value(&added, row, i + 1, TupleDescAttr(type, i)->atttypid);
+		mako_rowset_add(rows, values);
 	}
 	mako_rows_free(&added);
 }
@@ -927,13 +947,15 @@ mako_rowset_add_rows(MakoRowSet *rows, MakoRows added)
  * its (sub)transaction.
  */
 MakoCursor *
-mako_cursor_open(MakoStatement *statement, Datum *values, const char *nulls, bool own_snapshot)
+mako_cursor_open(MakoStatement *statement, const NullableDatum *values, bool own_snapshot)
 {
 	MemoryContext context = CurrentMemoryContext;
 	MakoCursor *cursor = palloc(sizeof(MakoCursor));
+	Parameters	parameters = parameters_of(statement, values);
 	Execution	execution = begin(statement);
 
-	cursor->portal = SPI_cursor_open(NULL, (SPIPlanPtr) statement->plan, values, nulls, !own_snapshot);
+	cursor->portal = SPI_cursor_open(NULL, (SPIPlanPtr) statement->plan, parameters.values, parameters.nulls,
+									 !own_snapshot);
 	cursor->owner = execution.owner;
 	mako_gate_leave(&execution.gate);
 	MemoryContextSwitchTo(context);

@@ -82,7 +82,7 @@ check_store(MakoCheck *check)
 					   psprintf("Its tables do what that role wants, so they are not looked at. Use SET ROLE %s.", quote_identifier(owner)));
 		return false;
 	}
-	rows = mako_sql_query_snapshot(&select_store_problems, NULL, NULL);
+	rows = mako_sql_query_snapshot(&select_store_problems, NULL);
 	for (uint64 row = 0; row < rows.count; row++)
 	{
 
@@ -156,7 +156,7 @@ count_in_flight(void *argument)
 static void
 check_left_behind(MakoCheck *check)
 {
-	MakoRows	rows = mako_sql_query_snapshot(&select_left_behind, NULL, NULL);
+	MakoRows	rows = mako_sql_query_snapshot(&select_left_behind, NULL);
 
 	for (uint64 row = 0; row < rows.count; row++)
 	{
@@ -291,7 +291,7 @@ check_definition(MakoCheck *check, MakoDefinition *definition, const MakoRows *r
 static List *
 check_definitions(MakoCheck *check)
 {
-	MakoRows	rows = mako_sql_query_snapshot(&select_definitions, NULL, NULL);
+	MakoRows	rows = mako_sql_query_snapshot(&select_definitions, NULL);
 	List	   *definitions = NIL;
 
 	for (uint64 row = 0; row < rows.count; row++)
@@ -341,7 +341,7 @@ mako_store_finding(PG_FUNCTION_ARGS)
 	MakoRowSet *rows = mako_rowset_begin(fcinfo);
 	MakoConnection connection = mako_sql_connect();
 
-	mako_rowset_add_rows(rows, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
+	mako_rowset_add_rows(rows, mako_sql_query_snapshot(&select_store_findings, NULL));
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }
@@ -356,7 +356,7 @@ mako_check(PG_FUNCTION_ARGS)
 	MakoConnection connection;
 	MakoCheck	check = {.context = CurrentMemoryContext};
 	const MakoFinding *last = NULL;
-	Datum		retired;
+	NullableDatum retired;
 	List	   *definitions;
 	ListCell   *cell;
 
@@ -368,22 +368,22 @@ mako_check(PG_FUNCTION_ARGS)
 				 errdetail("It is %d.", PG_GETARG_INT32(0))));
 	rows = mako_rowset_begin(fcinfo);
 	connection = mako_sql_connect();
-	retired = PointerGetDatum(construct_empty_array(TEXTOID));
+	retired = mako_datum(PointerGetDatum(construct_empty_array(TEXTOID)));
 
 	check_extension_schema(&check);
 	check.has_store = check_store(&check);
 	if (check.has_store)
 	{
-		MakoRows	versions = mako_sql_query_snapshot(&select_retired, NULL, NULL);
+		MakoRows	versions = mako_sql_query_snapshot(&select_retired, NULL);
 
-		retired = PointerGetDatum(DatumGetArrayTypePCopy(mako_row_array(&versions, 0, 1, TEXTARRAYOID)));
+		retired.value = PointerGetDatum(DatumGetArrayTypePCopy(mako_row_array(&versions, 0, 1, TEXTARRAYOID)));
 		mako_rows_free(&versions);
-		mako_check_add_rows(&check, mako_sql_query_snapshot(&select_store_findings, NULL, NULL));
+		mako_check_add_rows(&check, mako_sql_query_snapshot(&select_store_findings, NULL));
 		check_dependents(&check);
 		check_left_behind(&check);
 	}
 	definitions = check_definitions(&check);
-	mako_check_add_rows(&check, mako_sql_query_snapshot(&select_step_findings, &retired, NULL));
+	mako_check_add_rows(&check, mako_sql_query_snapshot(&select_step_findings, &retired));
 	check_ways(&check, definitions);
 	mako_check_values(&check, definitions, PG_GETARG_INT32(0));
 
@@ -391,16 +391,14 @@ mako_check(PG_FUNCTION_ARGS)
 	foreach(cell, check.findings)
 	{
 		const MakoFinding *finding = lfirst(cell);
-		Datum		values[] = {
-			CStringGetTextDatum(mako_severity_name[finding->severity]), CStringGetTextDatum(finding->code),
-			CStringGetTextDatum(finding->subject), CStringGetTextDatum(finding->message),
-			finding->hint == NULL ? (Datum) 0 : CStringGetTextDatum(finding->hint)
+		NullableDatum values[] = {
+			mako_text(mako_severity_name[finding->severity]), mako_text(finding->code), mako_text(finding->subject),
+			mako_text(finding->message), mako_text(finding->hint)
 		};
-		bool		nulls[] = {false, false, false, false, finding->hint == NULL};
 
 		/* What several definitions share is found with each of them. */
 		if (last == NULL || mako_check_compare(cell, &(ListCell) {.ptr_value = unconstify(MakoFinding *, last)}) != 0)
-			mako_rowset_add(rows, values, nulls);
+			mako_rowset_add(rows, values);
 		last = finding;
 	}
 	mako_sql_disconnect(connection);

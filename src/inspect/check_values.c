@@ -351,7 +351,7 @@ try_stored_events(Probe *probe, Variant *variant, const MakoRows *rows, Jsonb *s
 static bool
 is_accepted_after_all(Probe *probe, Variant *variant)
 {
-	Datum		values[] = {PointerGetDatum(variant->event_type), CStringGetTextDatum(probe->source_wf)};
+	NullableDatum		values[] = {mako_datum(PointerGetDatum(variant->event_type)), mako_text(probe->source_wf)};
 	MakoRows	rows;
 	ListCell   *cell;
 
@@ -360,7 +360,7 @@ is_accepted_after_all(Probe *probe, Variant *variant)
 			try_events(probe, variant, ((MakoInstance *) lfirst(cell))->value, LAST_PAYLOADS);
 	if (variant->accepted || !probe->check->has_store)
 		return variant->accepted;
-	rows = mako_sql_query_snapshot(&select_payloads, values, NULL);
+	rows = mako_sql_query_snapshot(&select_payloads, values);
 	probe->fold->upcast = probe->upcast;
 
 	/*

@@ -41,8 +41,9 @@ typedef struct DryRun
 static void
 add_move(DryRun *run, const MakoStream *stream, const MakoMove *move)
 {
-	Datum		values[DRY_COLUMNS] = {CStringGetTextDatum(stream->stream_id), Int64GetDatum(move->sequence_number)};
-	bool		nulls[DRY_COLUMNS] = {false, false, true, true, true, true};
+	NullableDatum values[DRY_COLUMNS] = {
+		mako_text(stream->stream_id), mako_bigint(move->sequence_number), mako_null(), mako_null(), mako_null(), mako_null()
+	};
 
 	if (move->new_state != (Datum) 0)
 	{
@@ -50,12 +51,11 @@ add_move(DryRun *run, const MakoStream *stream, const MakoMove *move)
 		Jsonb	   *old_state = DatumGetJsonbP(move->old_state);
 		Jsonb	   *new_state = DatumGetJsonbP(move->new_state);
 
-		values[DRY_OLD_STATE] = JsonbPGetDatum(old_state);
-		values[DRY_NEW_STATE] = JsonbPGetDatum(new_state);
-		values[DRY_CHANGES] = JsonbPGetDatum(mako_merge_patch_between(old_state, new_state));
-		nulls[DRY_OLD_STATE] = nulls[DRY_NEW_STATE] = nulls[DRY_CHANGES] = false;
+		values[DRY_OLD_STATE] = mako_datum(JsonbPGetDatum(old_state));
+		values[DRY_NEW_STATE] = mako_datum(JsonbPGetDatum(new_state));
+		values[DRY_CHANGES] = mako_datum(JsonbPGetDatum(mako_merge_patch_between(old_state, new_state)));
 	}
-	mako_rowset_add(run->rows, values, nulls);
+	mako_rowset_add(run->rows, values);
 }
 
 /* Takes a stream; see MakoStreamsWalk. */
@@ -91,15 +91,16 @@ static void
 fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
 {
 	DryRun	   *run = argument;
-	Datum		values[DRY_COLUMNS] = {0};
-	bool		nulls[DRY_COLUMNS] = {false, true, true, true, true, false};
+	NullableDatum values[DRY_COLUMNS] = {
+		mako_null(), mako_null(), mako_null(), mako_null(), mako_null(), mako_null()
+	};
 	MemoryContext old;
 
 	MemoryContextReset(run->row_context);
 	old = MemoryContextSwitchTo(run->row_context);
-	values[DRY_STREAM_ID] = CStringGetTextDatum(stream->stream_id);
-	values[DRY_ERROR] = mako_report_error_datum(stream->stream_id, phase, sequence_number, error, run->error_type);
-	mako_rowset_add(run->rows, values, nulls);
+	values[DRY_STREAM_ID] = mako_text(stream->stream_id);
+	values[DRY_ERROR] = mako_report_error_value(stream->stream_id, phase, sequence_number, error, run->error_type);
+	mako_rowset_add(run->rows, values);
 	MemoryContextSwitchTo(old);
 }
 

@@ -153,8 +153,8 @@ verify_definitions(Preview *preview)
 static void
 block_source(Preview *preview)
 {
-	Datum		source_wf = CStringGetTextDatum(preview->source_wf);
-	MakoRows	rows = mako_sql_query(&select_exemption, &source_wf, NULL);
+	NullableDatum source_wf = mako_text(preview->source_wf);
+	MakoRows	rows = mako_sql_query(&select_exemption, &source_wf);
 
 	if (rows.count > 0)
 		block(preview, psprintf("Workflow \"%s\" is exempt (%s), so mako_migrate_version() leaves it out.", preview->source_wf,
@@ -164,7 +164,7 @@ block_source(Preview *preview)
 	if (mako_fence_source_is_locked(preview->source_wf))
 		block(preview, psprintf("Another migration of \"%s\" is running.", preview->source_wf));
 
-	rows = mako_sql_query(&select_unfinished, &source_wf, NULL);
+	rows = mako_sql_query(&select_unfinished, &source_wf);
 	for (uint64 row = 0; row < rows.count; row++)
 		block(preview, psprintf("Batched run %s, to \"%s\", is not finished.", mako_row_text(&rows, row, 1),
 								mako_row_text(&rows, row, 2)));
@@ -225,28 +225,21 @@ evaluate(void *argument)
 static void
 add_row(const Preview *preview, int step, const char *kind, Attempt *attempt)
 {
-	Datum		values[PLAN_COLUMNS] = {Int32GetDatum(step), CStringGetTextDatum(kind), CStringGetTextDatum(attempt->source_wf)};
-	bool		nulls[PLAN_COLUMNS];
+	NullableDatum values[PLAN_COLUMNS];
 
-	memset(nulls, true, sizeof(nulls));
-	nulls[PLAN_STEP] = nulls[PLAN_KIND] = nulls[PLAN_SOURCE_WF] = false;
-	if (attempt->target_wf != NULL)
-	{
-		values[PLAN_TARGET_WF] = CStringGetTextDatum(attempt->target_wf);
-		nulls[PLAN_TARGET_WF] = false;
-	}
+	for (int i = 0; i < PLAN_COLUMNS; i++)
+		values[i] = mako_null();
+	values[PLAN_STEP] = mako_integer(step);
+	values[PLAN_KIND] = mako_text(kind);
+	values[PLAN_SOURCE_WF] = mako_text(attempt->source_wf);
+	values[PLAN_TARGET_WF] = mako_text(attempt->target_wf);
+	values[PLAN_FUNCTION] = mako_text(attempt->signature);
 	if (attempt->signature != NULL)
 	{
-		values[PLAN_FUNCTION] = CStringGetTextDatum(attempt->signature);
-		nulls[PLAN_FUNCTION] = false;
 		(void) mako_subtransaction_run(evaluate, attempt);
-		if (attempt->evaluation != NULL)
-		{
-			values[PLAN_EVALUATION] = CStringGetTextDatum(attempt->evaluation);
-			nulls[PLAN_EVALUATION] = false;
-		}
+		values[PLAN_EVALUATION] = mako_text(attempt->evaluation);
 	}
-	mako_rowset_add(preview->rows, values, nulls);
+	mako_rowset_add(preview->rows, values);
 }
 
 /* Adds the functions of the source. */
@@ -254,8 +247,8 @@ static void
 add_functions(Preview *preview)
 {
 	static const MakoRole roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT};
-	Datum		source_wf = CStringGetTextDatum(preview->source_wf);
-	MakoRows	rows = mako_sql_query(&select_functions, &source_wf, NULL);
+	NullableDatum source_wf = mako_text(preview->source_wf);
+	MakoRows	rows = mako_sql_query(&select_functions, &source_wf);
 
 	for (size_t i = 0; i < lengthof(roles); i++)
 	{
@@ -277,8 +270,8 @@ add_steps(const Preview *preview)
 	for (int step = 1; step <= preview->steps; step++)
 	{
 		Attempt		attempt = {.source_wf = preview->ids[step - 1],.target_wf = preview->ids[step],.role = MAKO_ROLE_MIGRATE};
-		Datum		values[] = {CStringGetTextDatum(attempt.source_wf), CStringGetTextDatum(attempt.target_wf)};
-		MakoRows	rows = mako_sql_query(&select_migrate, values, NULL);
+		NullableDatum		values[] = {mako_text(attempt.source_wf), mako_text(attempt.target_wf)};
+		MakoRows	rows = mako_sql_query(&select_migrate, values);
 
 		attempt.signature = mako_row_text(&rows, 0, 1);
 		mako_rows_free(&rows);
@@ -353,32 +346,32 @@ add_total(Preview *preview)
 {
 	const MakoMatches *matches = mako_matches_take(&preview->source_wf, 1, preview->tenant_id);
 	int64		streams = mako_matches_under(matches, preview->source_wf);
-	Datum		values[PLAN_COLUMNS] = {0};
-	bool		nulls[PLAN_COLUMNS] = {[PLAN_STEP] = true,[PLAN_FUNCTION] = true,[PLAN_EVALUATION] = true};
+	NullableDatum values[PLAN_COLUMNS];
 	const char **blockers;
 	int			count = 0;
 	ListCell   *cell;
 
-	if (preview->plan != NULL)
-		count_events(preview);
-	nulls[PLAN_IN_FLIGHT] = nulls[PLAN_EVENTS] = nulls[PLAN_FINGERPRINT] = preview->plan == NULL;
-	values[PLAN_KIND] = CStringGetTextDatum("total");
-	values[PLAN_SOURCE_WF] = CStringGetTextDatum(preview->source_wf);
-	values[PLAN_TARGET_WF] = CStringGetTextDatum(preview->target_wf);
-	values[PLAN_STREAMS] = Int64GetDatum(streams);
+	for (int i = 0; i < PLAN_COLUMNS; i++)
+		values[i] = mako_null();
+	values[PLAN_KIND] = mako_text("total");
+	values[PLAN_SOURCE_WF] = mako_text(preview->source_wf);
+	values[PLAN_TARGET_WF] = mako_text(preview->target_wf);
+	values[PLAN_STREAMS] = mako_bigint(streams);
 	if (preview->plan != NULL)
 	{
-		values[PLAN_IN_FLIGHT] = Int64GetDatum(preview->has_predicate ?
-											   mako_coverage_in_flight(preview->source_wf, preview->tenant_id) : streams);
-		values[PLAN_EVENTS] = Int64GetDatum(preview->events);
-		values[PLAN_FINGERPRINT] = CStringGetTextDatum(preview->plan->fingerprint);
+		count_events(preview);
+		if (preview->has_predicate)
+			streams = mako_coverage_in_flight(preview->source_wf, preview->tenant_id);
+		values[PLAN_IN_FLIGHT] = mako_bigint(streams);
+		values[PLAN_EVENTS] = mako_bigint(preview->events);
+		values[PLAN_FINGERPRINT] = mako_text(preview->plan->fingerprint);
 	}
-	values[PLAN_SCAN_ORDER] = CStringGetTextDatum(scan_order(preview, matches));
+	values[PLAN_SCAN_ORDER] = mako_text(scan_order(preview, matches));
 	blockers = palloc(sizeof(char *) * (list_length(preview->blockers) + 1));
 	foreach(cell, preview->blockers)
 		blockers[count++] = lfirst(cell);
-	values[PLAN_BLOCKERS] = mako_text_array(blockers, count);
-	mako_rowset_add(preview->rows, values, nulls);
+	values[PLAN_BLOCKERS] = mako_datum(mako_text_array(blockers, count));
+	mako_rowset_add(preview->rows, values);
 }
 
 MAKO_FUNCTION(mako_plan);

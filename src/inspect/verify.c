@@ -142,16 +142,13 @@ typedef struct Proof
 static void
 add_row(const Proof *proof, const char *stream_id, const Finding *finding, int64 differs_from)
 {
-	Datum		values[] = {
-		stream_id == NULL ? (Datum) 0 : CStringGetTextDatum(stream_id), Int64GetDatum(finding->sequence_number),
-		CStringGetTextDatum(finding->problem), finding->stored, finding->computed, Int64GetDatum(differs_from)
-	};
-	bool		nulls[] = {
-		stream_id == NULL, finding->sequence_number < 0, false, finding->stored == (Datum) 0, finding->computed == (Datum) 0,
-		differs_from == 0
+	NullableDatum values[] = {
+		mako_text(stream_id), mako_unless(finding->sequence_number < 0, mako_bigint(finding->sequence_number)),
+		mako_text(finding->problem), mako_reference(finding->stored), mako_reference(finding->computed),
+		mako_unless(differs_from == 0, mako_bigint(differs_from))
 	};
 
-	mako_rowset_add(proof->rows, values, nulls);
+	mako_rowset_add(proof->rows, values);
 }
 
 /* Notes what is wrong with a stream; the values are copied. */
@@ -381,19 +378,17 @@ static bool
 find_difference(const Proof *proof, const MakoStream *stream, Member *member)
 {
 	int64		last = member->snapshot->sequence_number;
-	Datum		values[] = {Int64GetDatum(stream->stream_no), Int64GetDatum(last), Int64GetDatum(proof->run->run_id)};
-	MakoRows	rows = mako_sql_query_snapshot(&select_earlier, values, NULL);
+	NullableDatum		values[] = {mako_bigint(stream->stream_no), mako_bigint(last), mako_bigint(proof->run->run_id)};
+	MakoRows	rows = mako_sql_query_snapshot(&select_earlier, values);
 	Earlier		earlier = {proof, palloc0(sizeof(Saved) * (rows.count + 1)), (int) rows.count};
 	MakoHistory history = retrace_of(proof, stream, member);
 	bool		accepted = true;
 
 	for (int i = 0; i < earlier.count; i++)
 	{
-		bool		isnull;
-
 		earlier.saved[i].sequence_number = mako_row_bigint(&rows, i, 1);
 		earlier.saved[i].workflow_id = mako_row_text(&rows, i, 2);
-		earlier.saved[i].state = mako_row_value(&rows, i, 3, JSONBOID, &isnull);
+		earlier.saved[i].state = mako_row_value(&rows, i, 3, JSONBOID).value;
 	}
 	if (earlier.count > 0)
 	{
@@ -468,8 +463,8 @@ check_moved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 static void
 check_unread_sides(const Proof *proof, const MakoStream *stream, Member *member)
 {
-	Datum		values[] = {Int64GetDatum(stream->stream_no), Int64GetDatum(place_of(member))};
-	MakoRows	rows = mako_sql_query_snapshot(&select_sides, values, NULL);
+	NullableDatum		values[] = {mako_bigint(stream->stream_no), mako_bigint(place_of(member))};
+	MakoRows	rows = mako_sql_query_snapshot(&select_sides, values);
 	const char *before = mako_row_text(&rows, 0, 1);
 	const char *after = mako_row_text(&rows, 0, 2);
 
@@ -660,24 +655,23 @@ find_start(const Proof *proof, const Member *member)
 static void
 load_saved(const Proof *proof, int count)
 {
-	Datum		values[] = {
-		mako_stream_numbers(proof->streams, count), CStringGetTextDatum(proof->workflow_id)
+	NullableDatum		values[] = {
+		mako_datum(mako_stream_numbers(proof->streams, count)), mako_text(proof->workflow_id)
 	};
 	MakoRows	rows;
 	Saved	   *saved;
 	uint64		row = 0;
 
-	rows = mako_sql_query_snapshot(&select_saved, values, NULL);
+	rows = mako_sql_query_snapshot(&select_saved, values);
 	saved = palloc0(sizeof(Saved) * (rows.count + 1));
 	for (int i = 0; i < count; i++)
 	{
 		Member	   *member = &proof->members[i];
-		bool		isnull;
 
 		member->saved = &saved[row];
 		for (; row < rows.count && mako_row_bigint(&rows, row, 1) == proof->streams[i].stream_no; row++)
 		{
-			struct varlena *state = (struct varlena *) DatumGetPointer(mako_row_value(&rows, row, 4, JSONBOID, &isnull));
+			struct varlena *state = (struct varlena *) DatumGetPointer(mako_row_jsonb(&rows, row, 4));
 
 			saved[row].sequence_number = mako_row_bigint(&rows, row, 2);
 			saved[row].state_schema_version = mako_row_integer(&rows, row, 3);
@@ -811,8 +805,8 @@ static void
 check_count(const Proof *proof)
 {
 	const MakoRunRow *run = proof->run;
-	Datum		value = Int64GetDatum(run->run_id);
-	MakoRows	rows = mako_sql_query_snapshot(&count_moved, &value, NULL);
+	NullableDatum value = mako_bigint(run->run_id);
+	MakoRows	rows = mako_sql_query_snapshot(&count_moved, &value);
 	int64		found = mako_row_bigint(&rows, 0, 1);
 
 	mako_rows_free(&rows);
@@ -845,7 +839,7 @@ mako_verify(PG_FUNCTION_ARGS)
 	MemoryContext old = CurrentMemoryContext;
 	MakoConnection connection;
 	Proof		proof;
-	Datum		value = PG_GETARG_DATUM(0);
+	NullableDatum value = fcinfo->args[0];
 
 	mako_require_value(!PG_ARGISNULL(0), "run_id");
 	proof = begin_proof(fcinfo);
@@ -858,7 +852,7 @@ mako_verify(PG_FUNCTION_ARGS)
 	/* Without an apply, a run that left the heads alone has left nothing of identity migrations. */
 	if (proof.run->update_registry || proof.fold->apply != NULL || !proof.fold->plan->identity)
 		check_count(&proof);
-	prove(&proof, mako_cursor_open(&select_moved, &value, NULL, false));
+	prove(&proof, mako_cursor_open(&select_moved, &value, false));
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
 	PG_RETURN_NULL();
@@ -871,7 +865,7 @@ mako_verify_snapshots(PG_FUNCTION_ARGS)
 	MemoryContext old = CurrentMemoryContext;
 	MakoConnection connection;
 	Proof		proof;
-	Datum		value;
+	NullableDatum value;
 
 	mako_require_value(!PG_ARGISNULL(0), "workflow_id");
 	proof = begin_proof(fcinfo);
@@ -880,8 +874,8 @@ mako_verify_snapshots(PG_FUNCTION_ARGS)
 	(void) mako_door_table("snapshot");
 	proof.fold = mako_replay_fold(proof.replay, proof.workflow_id, proof.workflow_id);
 	mako_fold_require_apply(proof.fold);
-	value = CStringGetTextDatum(proof.workflow_id);
-	prove(&proof, mako_cursor_open(&select_saved_streams, &value, NULL, false));
+	value = mako_text(proof.workflow_id);
+	prove(&proof, mako_cursor_open(&select_saved_streams, &value, false));
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
 	PG_RETURN_NULL();

@@ -79,18 +79,25 @@ static MakoStatement select_population = {
 };
 
 /* The name of the current role: the row is written as the owner of its table. */
-static Datum
+static NullableDatum
 caller_name(void)
 {
-	return CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	return mako_text(GetUserNameFromId(GetUserId(), false));
 }
 
 /* Writes one row. */
 static void
-write_row(MakoStatement *statement, const char *table, Datum *values, const char *nulls)
+write_row(MakoStatement *statement, const char *table, const NullableDatum *values)
 {
-	if (mako_store_write(statement, values, nulls) != 1)
+	if (mako_store_write(statement, values) != 1)
 		mako_sql_raise_swallowed(table, 1);
+}
+
+/* How many streams may fail; null for any number. */
+static NullableDatum
+max_errors_of(const MakoRequest *request)
+{
+	return mako_unless(request->max_errors < 0, mako_bigint(request->max_errors));
 }
 
 /* ---- runs ----------------------------------------------------------------------------------- */
@@ -99,27 +106,18 @@ write_row(MakoStatement *statement, const char *table, Datum *values, const char
 int64
 mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_at, int64 through_stream_no)
 {
-	Datum		values[] = {
-		CStringGetTextDatum(request->source_wf), CStringGetTextDatum(request->target_wf), mako_plan_path(plan),
-		UUIDPGetDatum(request->tenant_id), BoolGetDatum(request->update_registry), BoolGetDatum(request->in_flight_only),
-		Int64GetDatum(request->max_errors), PointerGetDatum(request->reason), CStringGetTextDatum(plan->fingerprint),
-		mako_plan_definitions(plan), CStringGetTextDatum(mako_extension_version()), TimestampTzGetDatum(started_at),
-		CStringGetTextDatum(request->batch_size > 0 ? "batched" : "single"), Int32GetDatum(request->batch_size),
-		Int64GetDatum(through_stream_no), caller_name()
+	bool		batched = request->batch_size > 0;
+	NullableDatum values[] = {
+		mako_text(request->source_wf), mako_text(request->target_wf), mako_datum(mako_plan_path(plan)),
+		mako_uuid(request->tenant_id), mako_boolean(request->update_registry), mako_boolean(request->in_flight_only),
+		max_errors_of(request), mako_reference(PointerGetDatum(request->reason)), mako_text(plan->fingerprint),
+		mako_datum(mako_plan_definitions(plan)), mako_text(mako_extension_version()), mako_timestamptz(started_at),
+		mako_text(batched ? "batched" : "single"), mako_unless(!batched, mako_integer(request->batch_size)),
+		mako_unless(!batched, mako_bigint(through_stream_no)), caller_name()
 	};
-	char		nulls[] = "                ";
-	MakoRows	rows;
+	MakoRows	rows = mako_store_query(&insert_run, values);
 	int64		run_id;
 
-	if (request->tenant_id == NULL)
-		nulls[3] = 'n';
-	if (request->max_errors < 0)
-		nulls[6] = 'n';
-	if (request->reason == NULL)
-		nulls[7] = 'n';
-	if (request->batch_size == 0)
-		nulls[13] = nulls[14] = 'n';
-	rows = mako_store_query(&insert_run, values, nulls);
 	if (rows.count != 1)
 		mako_sql_raise_swallowed("migration_run", 1);
 	run_id = mako_row_bigint(&rows, 0, 1);
@@ -143,12 +141,11 @@ mako_audit_end(MakoReport *report)
 {
 	report->finished_at = GetCurrentTimestamp();
 	{
-		Datum		values[] = {
-			Int64GetDatum(report->run_id), TimestampTzGetDatum(report->finished_at), Int64GetDatum(report->migrated),
-			Int64GetDatum(report->skipped), Int64GetDatum(report->failed)
-		};
+		NullableDatum		values[] = {
+		mako_bigint(report->run_id), mako_timestamptz(report->finished_at), mako_bigint(report->migrated), mako_bigint(report->skipped), mako_bigint(report->failed)
+	};
 
-		write_row(&finish_run, "migration_run", values, NULL);
+		write_row(&finish_run, "migration_run", values);
 	}
 }
 
@@ -160,9 +157,9 @@ mako_audit_end(MakoReport *report)
 void
 mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const char *why)
 {
-	Datum		values[] = {Int64GetDatum(run_id), TimestampTzGetDatum(GetCurrentTimestamp()), Int64GetDatum(closed_by)};
+	NullableDatum		values[] = {mako_bigint(run_id), mako_timestamptz(GetCurrentTimestamp()), mako_bigint(closed_by)};
 
-	if (mako_store_write(&close_run, values, NULL) > 0)
+	if (mako_store_write(&close_run, values) > 0)
 		ereport(NOTICE,
 				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed", run_id, source_wf),
 				 errdetail_internal("%s", why)));
@@ -220,11 +217,10 @@ static void
 count_population(MakoBatchedRun *run)
 {
 	const MakoRequest *request = &run->request;
-	Datum		values[] = {
-		CStringGetTextDatum(request->source_wf), UUIDPGetDatum(request->tenant_id), Int64GetDatum(run->last_stream_no),
-		Int64GetDatum(run->run_id > 0 ? run->through_stream_no : PG_INT64_MAX)
+	NullableDatum		values[] = {
+		mako_text(request->source_wf), mako_uuid(request->tenant_id), mako_bigint(run->last_stream_no), mako_bigint(run->run_id > 0 ? run->through_stream_no : PG_INT64_MAX)
 	};
-	MakoRows	rows = mako_sql_query(&select_population, values, request->tenant_id == NULL ? " n  " : NULL);
+	MakoRows	rows = mako_sql_query(&select_population, values);
 
 	if (run->run_id == 0)
 		run->through_stream_no = mako_row_bigint(&rows, 0, 1);
@@ -238,8 +234,8 @@ void
 mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 {
 	const MakoRequest *request = &run->request;
-	Datum		source_wf = CStringGetTextDatum(request->source_wf);
-	MakoRows	unfinished = mako_sql_query(&select_unfinished, &source_wf, NULL);
+	NullableDatum source_wf = mako_text(request->source_wf);
+	MakoRows	unfinished = mako_sql_query(&select_unfinished, &source_wf);
 
 	for (uint64 row = 0; row < unfinished.count; row++)
 		if (why_not(request, plan, &unfinished, row) == NULL)
@@ -247,22 +243,21 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 	count_population(run);
 	if (run->run_id > 0)
 	{
-		Datum		values[] = {
-			Int64GetDatum(run->run_id), Int32GetDatum(request->batch_size), Int64GetDatum(request->max_errors),
-			PointerGetDatum(request->reason)
+		NullableDatum		values[] = {
+		mako_bigint(run->run_id), mako_integer(request->batch_size), max_errors_of(request),
+			mako_reference(PointerGetDatum(request->reason))
 		};
-		const char	nulls[] = {' ', ' ', request->max_errors < 0 ? 'n' : ' ', request->reason == NULL ? 'n' : ' ', '\0'};
 
-		write_row(&resume_run, "migration_run", values, nulls);
+		write_row(&resume_run, "migration_run", values);
 	}
 	else
 	{
-		Datum		values[] = {(Datum) 0, Int64GetDatum(0), Int64GetDatum(0)};
+		NullableDatum		values[] = {mako_null(), mako_bigint(0), mako_bigint(0)};
 
 		run->started_at = GetCurrentTimestamp();
 		run->run_id = mako_audit_begin(request, plan, run->started_at, run->through_stream_no);
-		values[0] = Int64GetDatum(run->run_id);
-		write_row(&count_run, "migration_run", values, NULL);
+		values[0] = mako_bigint(run->run_id);
+		write_row(&count_run, "migration_run", values);
 	}
 	for (uint64 row = 0; row < unfinished.count; row++)
 	{
@@ -279,17 +274,15 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 void
 mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no, int64 busy, TimestampTz started_at)
 {
-	Datum		counts[] = {
-		Int64GetDatum(run->run_id), Int64GetDatum(report->migrated), Int64GetDatum(report->failed)
+	NullableDatum		counts[] = {
+		mako_bigint(run->run_id), mako_bigint(report->migrated), mako_bigint(report->failed)
 	};
-	Datum		batch[] = {
-		Int64GetDatum(run->run_id), Int64GetDatum(run->batches + 1), Int64GetDatum(last_stream_no),
-		Int64GetDatum(report->migrated - run->migrated), Int64GetDatum(report->failed - run->failed), Int64GetDatum(busy),
-		TimestampTzGetDatum(started_at), TimestampTzGetDatum(GetCurrentTimestamp()), caller_name()
+	NullableDatum		batch[] = {
+		mako_bigint(run->run_id), mako_bigint(run->batches + 1), mako_unless(last_stream_no == 0, mako_bigint(last_stream_no)), mako_bigint(report->migrated - run->migrated), mako_bigint(report->failed - run->failed), mako_bigint(busy), mako_timestamptz(started_at), mako_timestamptz(GetCurrentTimestamp()), caller_name()
 	};
 
-	write_row(&count_run, "migration_run", counts, NULL);
-	write_row(&insert_batch, "migration_batch", batch, last_stream_no == 0 ? "  n      " : NULL);
+	write_row(&count_run, "migration_run", counts);
+	write_row(&insert_batch, "migration_batch", batch);
 	run->batches++;
 	run->migrated = report->migrated;
 	run->failed = report->failed;

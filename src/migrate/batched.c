@@ -243,11 +243,10 @@ reports_to_datum(Call *call, List *reports, Oid type)
 
 	foreach(cell, reports)
 	{
-		Datum		values[MAKO_REPORT_COLUMNS];
-		bool		nulls[MAKO_REPORT_COLUMNS];
+		NullableDatum values[MAKO_REPORT_COLUMNS];
 
-		mako_report_columns(lfirst(cell), tupdesc, values, nulls);
-		elements[count++] = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+		mako_report_columns(lfirst(cell), tupdesc, values);
+		elements[count++] = mako_result_row(tupdesc, values);
 	}
 	old = MemoryContextSwitchTo(call->context);
 	array = mako_array(elements, NULL, count, type);
@@ -320,9 +319,7 @@ call_procedure(FunctionCallInfo fcinfo, const char *procedure, bool whole_versio
 
 	mako_call_check(procedure);
 	check_may_commit(fcinfo, procedure);
-	if (get_call_result_type(fcinfo, NULL, columns) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");	/* cannot happen */
-	(void) BlessTupleDesc(*columns);
+	*columns = mako_result_type(fcinfo);
 	type = TupleDescAttr(*columns, 0)->atttypid;
 	request = read_request(fcinfo, &call, whole_version ? "source_fv" : "source_wf", whole_version ? "target_fv" : "target_wf");
 	mako_call_enter();
@@ -349,10 +346,10 @@ mako_migrate_batched(PG_FUNCTION_ARGS)
 	TupleDesc	columns;
 	Datum		reports = call_procedure(fcinfo, "mako_migrate_batched", false, &columns);
 	int			first = 1;
-	bool		isnull;
-	Datum		report = array_get_element(reports, 1, &first, -1, -1, false, TYPALIGN_DOUBLE, &isnull);
+	NullableDatum report;
 
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, &report, &isnull)));
+	report.value = array_get_element(reports, 1, &first, -1, -1, false, TYPALIGN_DOUBLE, &report.isnull);
+	PG_RETURN_DATUM(mako_result_row(columns, &report));
 }
 
 /* Migrates the workflows of a format version: see the install script. */
@@ -360,8 +357,7 @@ Datum
 mako_migrate_version_batched(PG_FUNCTION_ARGS)
 {
 	TupleDesc	columns;
-	Datum		reports = call_procedure(fcinfo, "mako_migrate_version_batched", true, &columns);
-	bool		isnull = false;
+	NullableDatum reports = mako_datum(call_procedure(fcinfo, "mako_migrate_version_batched", true, &columns));
 
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, &reports, &isnull)));
+	PG_RETURN_DATUM(mako_result_row(columns, &reports));
 }

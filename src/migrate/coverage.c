@@ -138,8 +138,8 @@ read_row(const MakoRows *rows, uint64 row, const char *target_fv)
 List *
 mako_coverage_read(const char *format_version, const char *target_fv, bool count_undecided_only)
 {
-	Datum		values[] = {CStringGetTextDatum(format_version)};
-	MakoRows	rows = mako_sql_query_snapshot(&select_workflows, values, NULL);
+	NullableDatum		values[] = {mako_text(format_version)};
+	MakoRows	rows = mako_sql_query_snapshot(&select_workflows, values);
 	List	   *list = NIL;
 
 	for (uint64 row = 0; row < rows.count; row++)
@@ -181,8 +181,8 @@ mako_coverage_obstacles(List *list, bool undecided_only)
 void
 mako_coverage_require_version(const char *format_version)
 {
-	Datum		values[] = {CStringGetTextDatum(format_version)};
-	MakoRows	rows = mako_sql_query(&is_known, values, NULL);
+	NullableDatum		values[] = {mako_text(format_version)};
+	MakoRows	rows = mako_sql_query(&is_known, values);
 
 	if (!mako_row_boolean(&rows, 0, 1))
 		ereport(ERROR,
@@ -207,14 +207,11 @@ mako_coverage(PG_FUNCTION_ARGS)
 	foreach(cell, mako_coverage_read(TextDatumGetCString(PG_GETARG_DATUM(0)), NULL, false))
 	{
 		const MakoCoverage *coverage = lfirst(cell);
-		Datum		values[] = {
-			CStringGetTextDatum(coverage->workflow_id), Int64GetDatum(coverage->streams), Int64GetDatum(coverage->in_flight),
-			CStringGetTextDatum(coverage->decision), coverage->targets,
-			coverage->reason == NULL ? (Datum) 0 : CStringGetTextDatum(coverage->reason)
-		};
-		bool		nulls[] = {false, false, false, false, false, coverage->reason == NULL};
+		NullableDatum		values[] = {
+		mako_text(coverage->workflow_id), mako_bigint(coverage->streams), mako_bigint(coverage->in_flight), mako_text(coverage->decision), mako_datum(coverage->targets), mako_text(coverage->reason)
+	};
 
-		mako_rowset_add(result, values, nulls);
+		mako_rowset_add(result, values);
 	}
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
@@ -240,14 +237,11 @@ close_version(const char *format_version, const char *function)
 static void
 write_status(FunctionCallInfo fcinfo, const char *status, int reason, int messages_until)
 {
-	bool		has_until = messages_until >= 0 && !PG_ARGISNULL(messages_until);
-	Datum		values[] = {
-		PG_GETARG_DATUM(0), CStringGetTextDatum(status), has_until ? PG_GETARG_DATUM(messages_until) : (Datum) 0,
-		PG_GETARG_DATUM(reason)
+	NullableDatum		values[] = {
+		fcinfo->args[0], mako_text(status), messages_until < 0 ? mako_null() : fcinfo->args[messages_until], fcinfo->args[reason]
 	};
-	char		nulls[] = {' ', ' ', has_until ? ' ' : 'n', PG_ARGISNULL(reason) ? 'n' : ' ', '\0'};
 
-	if (mako_store_write(&set_status, values, nulls) != 1)
+	if (mako_store_write(&set_status, values) != 1)
 		mako_sql_raise_swallowed("format_version", 1);
 }
 

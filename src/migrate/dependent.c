@@ -72,8 +72,7 @@ read_dependent(const MakoRows *rows, uint64 row)
 {
 	MakoDependent *dependent = palloc0(sizeof(MakoDependent));
 	const char *owner = mako_row_text(rows, row, 6);
-	bool		is_gone;
-	Datum		relation = mako_row_value(rows, row, 2, OIDOID, &is_gone);
+	NullableDatum relation = mako_row_value(rows, row, 2, OIDOID);
 
 	dependent->name = mako_row_text(rows, row, 1);
 	dependent->process_column = mako_row_text(rows, row, 3);
@@ -82,9 +81,9 @@ read_dependent(const MakoRows *rows, uint64 row)
 	dependent->problem = mako_row_text(rows, row, 8);
 	if (dependent->problem != NULL)
 		dependent->is_missing = mako_row_boolean(rows, row, 9);
-	if (is_gone)
+	if (relation.isnull)
 		return dependent;
-	dependent->relation = DatumGetObjectId(relation);
+	dependent->relation = DatumGetObjectId(relation.value);
 	if (dependent->problem == NULL)
 	{
 		Oid			now = mako_row_oid(rows, row, 11);
@@ -105,7 +104,7 @@ read_dependent(const MakoRows *rows, uint64 row)
 List *
 mako_dependent_read(void)
 {
-	MakoRows	rows = mako_sql_query(&select_dependents, NULL, NULL);
+	MakoRows	rows = mako_sql_query(&select_dependents, NULL);
 	List	   *list = NIL;
 
 	for (uint64 row = 0; row < rows.count; row++)
@@ -232,13 +231,13 @@ mako_dependent_rehearse(const List *followers)
 
 /* Raises if a row of a dependent has not followed. */
 static void
-check_followed(const MakoFollower *follower, Datum *values)
+check_followed(const MakoFollower *follower, const NullableDatum *values)
 {
 	MakoRows	rows;
 
 	if (follower->select_left == NULL)
 		return;
-	rows = mako_sql_query(follower->select_left, values, NULL);
+	rows = mako_sql_query(follower->select_left, values);
 	if (rows.count > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
@@ -250,7 +249,7 @@ check_followed(const MakoFollower *follower, Datum *values)
 
 /* Lets the dependents follow streams, whose columns are the parameters. */
 void
-mako_dependent_follow(const List *followers, Datum *values)
+mako_dependent_follow(const List *followers, const NullableDatum *values)
 {
 	List	   *updates = NIL;
 	ListCell   *cell;
@@ -285,7 +284,7 @@ mako_dependent_shared_process(void)
 	}
 	if (ambiguous == NULL)
 		return NULL;
-	rows = mako_sql_query(&select_shared_process, NULL, NULL);
+	rows = mako_sql_query(&select_shared_process, NULL);
 	if (rows.count > 0)
 		sentence = psprintf("Dependent %s has no tenant column, but process id %s belongs to several tenants.", ambiguous->name,
 							mako_row_text(&rows, 0, 1));
@@ -312,11 +311,11 @@ mako_dependent_check_scope(void)
 MAKO_FUNCTION(mako_add_dependent);
 MAKO_FUNCTION(mako_remove_dependent);
 
-/* The name in an argument, as text; (Datum) 0 for null. */
-static Datum
+/* The name in an argument, as text. */
+static NullableDatum
 name_argument(FunctionCallInfo fcinfo, int argument)
 {
-	return PG_ARGISNULL(argument) ? (Datum) 0 : CStringGetTextDatum(NameStr(*PG_GETARG_NAME(argument)));
+	return mako_text(PG_ARGISNULL(argument) ? NULL : NameStr(*PG_GETARG_NAME(argument)));
 }
 
 /* Raises why a relation cannot be a dependent, as mako_dependent_problem() says in a row. */
@@ -337,18 +336,16 @@ raise_problem(const MakoRows *rows)
 Datum
 mako_add_dependent(PG_FUNCTION_ARGS)
 {
-	Datum		wanted[] = {(Datum) 0, name_argument(fcinfo, 1), name_argument(fcinfo, 2), name_argument(fcinfo, 3)};
-	const char *wanted_nulls = PG_ARGISNULL(3) ? "   n" : "    ";
+	NullableDatum		wanted[] = {fcinfo->args[0], name_argument(fcinfo, 1), name_argument(fcinfo, 2), name_argument(fcinfo, 3)};
 	MakoConnection connection;
 	MakoRows	rows;
 	Oid			owner;
 
 	mako_gate_require_change("mako_add_dependent()");
 	mako_require_value(!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(2), "relation, process_column and workflow_column");
-	wanted[0] = PG_GETARG_DATUM(0);
 	connection = mako_sql_connect();
 	mako_store_check();
-	rows = mako_sql_query(&select_problem, wanted, wanted_nulls);
+	rows = mako_sql_query(&select_problem, wanted);
 	if (rows.count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -363,17 +360,15 @@ mako_add_dependent(PG_FUNCTION_ARGS)
 				 errdetail("It will be updated as its owner \"%s\", so adding it needs that role's privileges.",
 						   GetUserNameFromId(owner, true))));
 	{
-		Datum		name = CStringGetTextDatum(mako_row_text(&rows, 0, 4));
-		Datum		older[] = {name, wanted[1], wanted[2]};
-		Datum		values[] = {
-			name, CStringGetTextDatum(mako_identity(PG_GETARG_OID(0))), wanted[1], wanted[2], wanted[3],
-			CStringGetTextDatum(GetUserNameFromId(owner, false)), CStringGetTextDatum(mako_identity(owner)),
-			CStringGetTextDatum(format_type_be(mako_row_oid(&rows, 0, 6)))
-		};
+		NullableDatum name = mako_text(mako_row_text(&rows, 0, 4));
+		NullableDatum		older[] = {name, wanted[1], wanted[2]};
+		NullableDatum		values[] = {
+		name, mako_text(mako_identity(PG_GETARG_OID(0))), wanted[1], wanted[2], wanted[3], mako_text(GetUserNameFromId(owner, false)), mako_text(mako_identity(owner)), mako_text(format_type_be(mako_row_oid(&rows, 0, 6)))
+	};
 
 		/* It may be there under the name that it had. */
-		(void) mako_store_write(&delete_dependent, older, NULL);
-		(void) mako_store_write(&insert_dependent, values, PG_ARGISNULL(3) ? "    n   " : NULL);
+		(void) mako_store_write(&delete_dependent, older);
+		(void) mako_store_write(&insert_dependent, values);
 	}
 	mako_rows_free(&rows);
 	mako_sql_disconnect(connection);
@@ -384,14 +379,14 @@ mako_add_dependent(PG_FUNCTION_ARGS)
 Datum
 mako_remove_dependent(PG_FUNCTION_ARGS)
 {
-	Datum		values[] = {PG_GETARG_DATUM(0), name_argument(fcinfo, 1), name_argument(fcinfo, 2)};
+	NullableDatum		values[] = {fcinfo->args[0], name_argument(fcinfo, 1), name_argument(fcinfo, 2)};
 	MakoConnection connection;
 	uint64		removed;
 
 	mako_gate_require_change("mako_remove_dependent()");
 	connection = mako_sql_connect();
 	mako_store_check();
-	removed = mako_store_write(&delete_dependent, values, NULL);
+	removed = mako_store_write(&delete_dependent, values);
 	mako_sql_disconnect(connection);
 	PG_RETURN_BOOL(removed > 0);
 }

@@ -54,7 +54,7 @@ mako_exempt(PG_FUNCTION_ARGS)
 {
 	char	   *workflow_id = mako_argument_text(fcinfo, 0, "workflow_id");
 	char	   *reason = mako_argument_text(fcinfo, 1, "reason");
-	Datum		values[4] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(reason)};
+	NullableDatum		values[4] = {mako_text(workflow_id), mako_text(reason)};
 	MakoConnection connection = mako_register_begin("mako_exempt()");
 	MakoRows	rows;
 
@@ -71,7 +71,7 @@ mako_exempt(PG_FUNCTION_ARGS)
 				 errmsg("workflow \"%s\" is neither registered nor in the store", workflow_id),
 				 errhint("mako_coverage() shows which workflows streams run under.")));
 	require_rights_on_exemption(workflow_id);
-	rows = mako_sql_query(&select_steps_from, values, NULL);
+	rows = mako_sql_query(&select_steps_from, values);
 	if (rows.count > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
@@ -80,7 +80,7 @@ mako_exempt(PG_FUNCTION_ARGS)
 				 errhint("To let them be migrated, use mako_unexempt().")));
 	mako_rows_free(&rows);
 	mako_actors_bind_caller(2, values);
-	(void) mako_register_write(&insert_exemption, values, NULL);
+	(void) mako_register_write(&insert_exemption, values);
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
 }
@@ -90,7 +90,7 @@ Datum
 mako_unexempt(PG_FUNCTION_ARGS)
 {
 	char	   *workflow_id = mako_argument_text(fcinfo, 0, "workflow_id");
-	Datum		values[] = {CStringGetTextDatum(workflow_id)};
+	NullableDatum		values[] = {mako_text(workflow_id)};
 	MakoConnection connection = mako_register_begin("mako_unexempt()");
 	const char *status = NULL;
 
@@ -106,7 +106,7 @@ mako_unexempt(PG_FUNCTION_ARGS)
 				 errmsg("the exemption of \"%s\" cannot be taken back", workflow_id),
 				 errdetail("Its format version is retired, which the exemption may have allowed."),
 				 errhint("Use mako_reactivate() first.")));
-	if (mako_register_write(&delete_exemption, values, NULL) == 0)
+	if (mako_register_write(&delete_exemption, values) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("workflow \"%s\" is not exempt", workflow_id),

@@ -111,26 +111,24 @@ mako_migrate(PG_FUNCTION_ARGS)
 	MakoConnection connection;
 	MakoRequest request;
 	TupleDesc	tupdesc;
-	Datum		values[MAKO_REPORT_COLUMNS];
-	bool		nulls[MAKO_REPORT_COLUMNS];
-	HeapTuple	row;
+	NullableDatum values[MAKO_REPORT_COLUMNS];
+	Datum		row;
 
 	mako_call_check("mako_migrate");
 	request = read_request(fcinfo, "source_wf", "target_wf");
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	tupdesc = mako_result_type(fcinfo);
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	mako_sql_check_deferred();
 	connection = mako_sql_connect();
 	mako_store_check_for_run();
-	mako_report_columns(linitial(run(&request, 1, command)), tupdesc, values, nulls);
+	mako_report_columns(linitial(run(&request, 1, command)), tupdesc, values);
 	mako_sql_defer_again();
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
-	row = heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls);
+	row = mako_result_row(tupdesc, values);
 	MemoryContextDelete(context);
-	PG_RETURN_DATUM(HeapTupleGetDatum(row));
+	PG_RETURN_DATUM(row);
 }
 
 /* ---- all workflows of a format version ------------------------------------------------------ */
@@ -142,8 +140,8 @@ mako_migrate(PG_FUNCTION_ARGS)
 static List *
 workflows_on_the_way(const char *source_fv, const char *target_fv)
 {
-	Datum		values[] = {CStringGetTextDatum(source_fv)};
-	MakoRows	rows = mako_sql_query(&select_workflows, values, NULL);
+	NullableDatum		values[] = {mako_text(source_fv)};
+	MakoRows	rows = mako_sql_query(&select_workflows, values);
 	List	   *workflows = NIL;
 
 	for (uint64 row = 0; row < rows.count; row++)
@@ -219,11 +217,10 @@ migrate_workflows(const MakoRequest *version, List *workflows, CommandId command
 
 	foreach(cell, run(mako_migrate_requests(version, workflows), list_length(workflows), command))
 	{
-		Datum		values[MAKO_REPORT_COLUMNS];
-		bool		nulls[MAKO_REPORT_COLUMNS];
+		NullableDatum values[MAKO_REPORT_COLUMNS];
 
-		mako_report_columns(lfirst(cell), mako_rowset_type(result), values, nulls);
-		mako_rowset_add(result, values, nulls);
+		mako_report_columns(lfirst(cell), mako_rowset_type(result), values);
+		mako_rowset_add(result, values);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

@@ -174,7 +174,7 @@ mako_current_progress(PG_FUNCTION_ARGS)
 {
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
 	MakoConnection connection = mako_sql_connect_visible();
-	MakoRows	active = mako_sql_query(&select_active, NULL, NULL);
+	MakoRows	active = mako_sql_query(&select_active, NULL);
 	int64	   *run_ids = palloc(sizeof(int64) * (active.count + 1));
 	Datum		shown;
 
@@ -183,8 +183,7 @@ mako_current_progress(PG_FUNCTION_ARGS)
 	shown = mako_bigint_array(run_ids, (int) active.count);
 	mako_rowset_add_rows(result, active);
 	if (may_look_at("migration_run"))
-		mako_rowset_add_rows(result, mako_sql_query(may_look_at("stream") ? &select_unfinished_counted : &select_unfinished,
-													&shown, NULL));
+		mako_rowset_add_rows(result, mako_sql_query(may_look_at("stream") ? &select_unfinished_counted : &select_unfinished, &shown));
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }

@@ -246,7 +246,7 @@ mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, Ma
 
 /* The columns of an error, in the order of mako_migration_error. */
 static void
-error_columns(const MakoError *error, Datum *values, bool *nulls)
+error_columns(const MakoError *error, NullableDatum *values)
 {
 	const char *const texts[] = {
 		[ERROR_STREAM_ID] = error->stream_id,
@@ -260,12 +260,8 @@ error_columns(const MakoError *error, Datum *values, bool *nulls)
 	};
 
 	for (int i = 0; i < ERROR_COLUMNS; i++)
-	{
-		nulls[i] = texts[i] == NULL;
-		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(texts[i]);
-	}
-	nulls[ERROR_SEQUENCE_NUMBER] = error->sequence_number == 0;
-	values[ERROR_SEQUENCE_NUMBER] = Int64GetDatum(error->sequence_number);
+		values[i] = mako_text(texts[i]);
+	values[ERROR_SEQUENCE_NUMBER] = mako_unless(error->sequence_number == 0, mako_bigint(error->sequence_number));
 }
 
 /* Writes the errors that came since the last call into the audit trail. */
@@ -274,39 +270,31 @@ mako_report_save_errors(MakoReport *report)
 {
 	int			count = list_length(report->unsaved);
 	MemoryContext old;
-	Datum		parameters[3 + ERROR_COLUMNS] = {Int64GetDatum(report->run_id), Int64GetDatum(report->saved)};
+	NullableDatum parameters[3 + ERROR_COLUMNS] = {mako_bigint(report->run_id), mako_bigint(report->saved)};
+	NullableDatum *values[ERROR_COLUMNS];
 	int64	   *stream_nos;
-	Datum	   *values[ERROR_COLUMNS];
-	bool	   *nulls[ERROR_COLUMNS];
 
 	if (count == 0)
 		return;
 	old = MemoryContextSwitchTo(report->unsaved_context);
 	stream_nos = palloc(sizeof(int64) * count);
 	for (int column = 0; column < ERROR_COLUMNS; column++)
-	{
-		values[column] = palloc(sizeof(Datum) * count);
-		nulls[column] = palloc(sizeof(bool) * count);
-	}
+		values[column] = palloc(sizeof(NullableDatum) * count);
 	for (int i = 0; i < count; i++)
 	{
 		const MakoError *error = list_nth(report->unsaved, i);
-		Datum		row[ERROR_COLUMNS];
-		bool		row_nulls[ERROR_COLUMNS];
+		NullableDatum row[ERROR_COLUMNS];
 
 		stream_nos[i] = error->stream_no;
-		error_columns(error, row, row_nulls);
+		error_columns(error, row);
 		for (int column = 0; column < ERROR_COLUMNS; column++)
-		{
 			values[column][i] = row[column];
-			nulls[column][i] = row_nulls[column];
-		}
 	}
 	parameters[2] = mako_bigint_array(stream_nos, count);
 	for (int column = 0; column < ERROR_COLUMNS; column++)
-		parameters[3 + column] = mako_array(values[column], nulls[column], count,
+		parameters[3 + column] = mako_array(values[column], count,
 											column == ERROR_SEQUENCE_NUMBER ? INT8OID : TEXTOID);
-	if (mako_store_write(&insert_errors, parameters, NULL) != (uint64) count)
+	if (mako_store_write(&insert_errors, parameters) != (uint64) count)
 		mako_sql_raise_swallowed("migration_error", count);
 	report->saved += count;
 	MemoryContextSwitchTo(old);
@@ -318,8 +306,8 @@ mako_report_save_errors(MakoReport *report)
 void
 mako_report_load_errors(MakoReport *report)
 {
-	Datum		values[] = {Int64GetDatum(report->run_id), Int32GetDatum(MAKO_REPORT_ERRORS)};
-	MakoRows	rows = mako_sql_query(&select_errors, values, NULL);
+	NullableDatum		values[] = {mako_bigint(report->run_id), mako_integer(MAKO_REPORT_ERRORS)};
+	MakoRows	rows = mako_sql_query(&select_errors, values);
 	MemoryContext old = MemoryContextSwitchTo(report->context);
 
 	for (uint64 row = 0; row < rows.count; row++)
@@ -347,7 +335,7 @@ mako_report_has(const MakoTally *tally, int64 stream_no)
 {
 	int64	   *run_ids = palloc(sizeof(int64) * list_length(tally->reports));
 	int			count = 0;
-	Datum		values[2];
+	NullableDatum values[2];
 	MakoRows	rows;
 	bool		found;
 	ListCell   *cell;
@@ -363,63 +351,60 @@ mako_report_has(const MakoTally *tally, int64 stream_no)
 		run_ids[count++] = report->run_id;
 	}
 	values[0] = mako_bigint_array(run_ids, count);
-	values[1] = Int64GetDatum(stream_no);
-	rows = mako_sql_query(&select_error, values, NULL);
+	values[1] = mako_bigint(stream_no);
+	rows = mako_sql_query(&select_error, values);
 	found = rows.count > 0;
 	mako_rows_free(&rows);
 	return found;
 }
 
 /* An error as a mako_migration_error, in full. */
-Datum
-mako_report_error_datum(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *data, TupleDesc tupdesc)
+NullableDatum
+mako_report_error_value(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *data, TupleDesc tupdesc)
 {
 	MakoError	error = make_error(0, stream_id, phase, sequence_number, data);
-	Datum		values[ERROR_COLUMNS];
-	bool		nulls[ERROR_COLUMNS];
+	NullableDatum values[ERROR_COLUMNS];
 
-	error_columns(&error, values, nulls);
-	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+	error_columns(&error, values);
+	return mako_datum(mako_result_row(tupdesc, values));
 }
 
 /* The report's errors as mako_migration_error[]. */
-static Datum
-errors_to_datum(const MakoReport *report, Oid array_type)
+static NullableDatum
+errors_to_array(const MakoReport *report, Oid array_type)
 {
 	Oid			type = get_element_type(array_type);
 	TupleDesc	tupdesc = lookup_rowtype_tupdesc_copy(type, -1);
 	int			count = list_length(report->errors);
-	Datum	   *elements = palloc(sizeof(Datum) * (count + 1));
+	NullableDatum *elements = palloc(sizeof(NullableDatum) * (count + 1));
 
 	for (int i = 0; i < count; i++)
 	{
-		Datum		values[ERROR_COLUMNS];
-		bool		nulls[ERROR_COLUMNS];
+		NullableDatum values[ERROR_COLUMNS];
 
-		error_columns(list_nth(report->errors, i), values, nulls);
-		elements[i] = HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+		error_columns(list_nth(report->errors, i), values);
+		elements[i] = mako_datum(mako_result_row(tupdesc, values));
 	}
-	return mako_array(elements, NULL, count, type);
+	return mako_array(elements, count, type);
 }
 
 /* The report as a row of its type. */
 void
-mako_report_columns(const MakoReport *report, TupleDesc tupdesc, Datum *values, bool *nulls)
+mako_report_columns(const MakoReport *report, TupleDesc tupdesc, NullableDatum *values)
 {
 	enum
 	{
 		RUN_ID, SOURCE_WF, TARGET_WF, MIGRATED, SKIPPED, FAILED, ERRORS, STARTED_AT, DURATION
 	};
 
-	memset(nulls, false, sizeof(bool) * MAKO_REPORT_COLUMNS);
-	values[RUN_ID] = Int64GetDatum(report->run_id);
-	values[SOURCE_WF] = CStringGetTextDatum(report->source_wf);
-	values[TARGET_WF] = CStringGetTextDatum(report->target_wf);
-	values[MIGRATED] = Int64GetDatum(report->migrated);
-	values[SKIPPED] = Int64GetDatum(report->skipped);
-	values[FAILED] = Int64GetDatum(report->failed);
-	values[ERRORS] = errors_to_datum(report, TupleDescAttr(tupdesc, ERRORS)->atttypid);
-	values[STARTED_AT] = TimestampTzGetDatum(report->started_at);
-	values[DURATION] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(report->finished_at),
-										   TimestampTzGetDatum(report->started_at));
+	values[RUN_ID] = mako_bigint(report->run_id);
+	values[SOURCE_WF] = mako_text(report->source_wf);
+	values[TARGET_WF] = mako_text(report->target_wf);
+	values[MIGRATED] = mako_bigint(report->migrated);
+	values[SKIPPED] = mako_bigint(report->skipped);
+	values[FAILED] = mako_bigint(report->failed);
+	values[ERRORS] = errors_to_array(report, TupleDescAttr(tupdesc, ERRORS)->atttypid);
+	values[STARTED_AT] = mako_timestamptz(report->started_at);
+	values[DURATION] = mako_datum(DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(report->finished_at),
+													  TimestampTzGetDatum(report->started_at)));
 }

@@ -133,8 +133,8 @@ refuse(char *message, char *detail, char *hint)
 static bool
 is_registered(const char *workflow_id, bool *has_apply)
 {
-	Datum		value = CStringGetTextDatum(workflow_id);
-	MakoRows	rows = mako_sql_query(&select_workflow, &value, NULL);
+	NullableDatum value = mako_text(workflow_id);
+	MakoRows	rows = mako_sql_query(&select_workflow, &value);
 	bool		found = rows.count > 0;
 
 	*has_apply = found && mako_row_boolean(&rows, 0, 1);
@@ -257,13 +257,11 @@ select_obstacles_of(const Revert *revert, const Candidate *candidates, int count
 		versions[i] = candidates[i].stream.version;
 	}
 	{
-		Datum		values[] = {
-			mako_bigint_array(stream_nos, count), mako_bigint_array(versions, count),
-			Int64GetDatum(revert->run_id), CStringGetTextDatum(revert->source_wf), BoolGetDatum(!revert->source_folds),
-			CStringGetTextDatum(revert->target_wf)
-		};
+		NullableDatum		values[] = {
+		mako_datum(mako_bigint_array(stream_nos, count)), mako_datum(mako_bigint_array(versions, count)), mako_bigint(revert->run_id), mako_text(revert->source_wf), mako_boolean(!revert->source_folds), mako_text(revert->target_wf)
+	};
 
-		return mako_sql_query(&select_obstacles, values, NULL);
+		return mako_sql_query(&select_obstacles, values);
 	}
 }
 
@@ -308,9 +306,9 @@ take_back(Revert *revert, const Candidate *candidates, int count)
 static int64
 take_new_back(Revert *revert)
 {
-	Datum		run_id = Int64GetDatum(revert->run_id);
+	NullableDatum run_id = mako_bigint(revert->run_id);
 	int64		before = mako_seen_count(revert->seen);
-	MakoCursor *cursor = mako_cursor_open(&lock_streams, &run_id, NULL, true);
+	MakoCursor *cursor = mako_cursor_open(&lock_streams, &run_id, true);
 	int			fetched;
 
 	do
@@ -357,8 +355,8 @@ take_all_back(Revert *revert)
 static void
 read_run(Revert *revert)
 {
-	Datum		run_id = Int64GetDatum(revert->run_id);
-	MakoRows	rows = mako_sql_query(&select_run, &run_id, NULL);
+	NullableDatum run_id = mako_bigint(revert->run_id);
+	MakoRows	rows = mako_sql_query(&select_run, &run_id);
 	const char *kind;
 
 	if (rows.count == 0)
@@ -381,11 +379,10 @@ read_run(Revert *revert)
 static int64
 start_run(const Revert *revert)
 {
-	Datum		values[] = {
-		Int64GetDatum(revert->run_id), PointerGetDatum(revert->reason), CStringGetTextDatum(mako_extension_version()),
-		TimestampTzGetDatum(revert->report->started_at), CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))
+	NullableDatum		values[] = {
+		mako_bigint(revert->run_id), mako_reference(PointerGetDatum(revert->reason)), mako_text(mako_extension_version()), mako_timestamptz(revert->report->started_at), mako_text(GetUserNameFromId(GetUserId(), false))
 	};
-	MakoRows	rows = mako_store_query(&insert_run, values, revert->reason == NULL ? " n   " : NULL);
+	MakoRows	rows = mako_store_query(&insert_run, values);
 	int64		run_id;
 
 	if (rows.count != 1)
@@ -399,8 +396,8 @@ start_run(const Revert *revert)
 static int64
 count_all(const Revert *revert)
 {
-	Datum		run_id = Int64GetDatum(revert->run_id);
-	MakoRows	rows = mako_sql_query(&count_streams, &run_id, NULL);
+	NullableDatum run_id = mako_bigint(revert->run_id);
+	MakoRows	rows = mako_sql_query(&count_streams, &run_id);
 	int64		count = mako_row_bigint(&rows, 0, 1);
 
 	mako_rows_free(&rows);
@@ -457,15 +454,13 @@ mako_revert(PG_FUNCTION_ARGS)
 	MemoryContext old;
 	MakoConnection connection;
 	TupleDesc	tupdesc;
-	Datum		values[MAKO_REPORT_COLUMNS];
-	bool		nulls[MAKO_REPORT_COLUMNS];
-	HeapTuple	row;
+	NullableDatum values[MAKO_REPORT_COLUMNS];
+	Datum		row;
 	char	   *subject;
 
 	mako_call_check("mako_revert");
 	mako_require_value(!PG_ARGISNULL(0), "run_id");
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	tupdesc = mako_result_type(fcinfo);
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	revert.run_id = PG_GETARG_INT64(0);
@@ -484,10 +479,10 @@ mako_revert(PG_FUNCTION_ARGS)
 	mako_call_run(work, &revert);
 	mako_call_remember(command, "mako_revert", subject);
 	mako_sql_defer_again();
-	mako_report_columns(revert.report, tupdesc, values, nulls);
+	mako_report_columns(revert.report, tupdesc, values);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
-	row = heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls);
+	row = mako_result_row(tupdesc, values);
 	MemoryContextDelete(context);
-	PG_RETURN_DATUM(HeapTupleGetDatum(row));
+	PG_RETURN_DATUM(row);
 }

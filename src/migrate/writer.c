@@ -330,7 +330,7 @@ column_array(const Part *part, Which which, Column column, int *count)
 static void
 write_rows(MakoStatement *statement, Datum *values, int count, const char *table)
 {
-	if (count > 0 && mako_store_write(statement, values, NULL) != (uint64) count)
+	if (count > 0 && mako_store_write(statement, values) != (uint64) count)
 		mako_sql_raise_swallowed(table, count);
 }
 
@@ -395,10 +395,8 @@ static void
 write_repointed(const Part *part)
 {
 	int			count;
-	Datum		values[] = {
-		column_array(part, REPOINTED, RUN_ID, &count),
-		column_array(part, REPOINTED, STREAM_NO, &count),
-		column_array(part, REPOINTED, VERSION, &count),
+	NullableDatum		values[] = {
+		mako_datum(column_array(part, REPOINTED, RUN_ID, &count)), mako_datum(column_array(part, REPOINTED, STREAM_NO, &count)), mako_datum(column_array(part, REPOINTED, VERSION, &count))
 	};
 
 	write_rows(&insert_repointed, values, count, "repointed");
@@ -454,9 +452,9 @@ repoint_directly(const Part *part)
 static void
 raise_heads_left(Datum stream_nos, Datum versions, int count)
 {
-	Datum		values[] = {stream_nos, versions};
+	NullableDatum		values[] = {mako_datum(stream_nos), mako_datum(versions)};
 
-	if (mako_sql_query(&select_moved_heads, values, NULL).count == 0)
+	if (mako_sql_query(&select_moved_heads, values).count == 0)
 		mako_sql_raise_swallowed("stream", count);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -474,15 +472,11 @@ write_heads(const Part *part)
 
 	repoint_directly(part);
 	{
-		Datum		values[] = {
-			column_array(part, LEFT, STREAM_NO, &count),
-			column_array(part, LEFT, TARGET_WF, &count),
-			column_array(part, LEFT, VERSION, &count),
-			Int64GetDatum(results[0].stream_no),
-			Int64GetDatum(results[part->count - 1].stream_no),
-		};
+		NullableDatum		values[] = {
+		mako_datum(column_array(part, LEFT, STREAM_NO, &count)), mako_datum(column_array(part, LEFT, TARGET_WF, &count)), mako_datum(column_array(part, LEFT, VERSION, &count)), mako_bigint(results[0].stream_no), mako_bigint(results[part->count - 1].stream_no)
+	};
 
-		if (count > 0 && mako_store_write(&update_heads, values, NULL) != (uint64) count)
+		if (count > 0 && mako_store_write(&update_heads, values) != (uint64) count)
 			raise_heads_left(values[0], values[2], count);
 	}
 }
@@ -492,13 +486,8 @@ static void
 write_dependents(const Part *part)
 {
 	int			count;
-	Datum		values[] = {
-		column_array(part, ALL, STREAM_NO, &count),
-		column_array(part, ALL, STREAM_ID, &count),
-		column_array(part, ALL, PROCESS_ID, &count),
-		column_array(part, ALL, TENANT_ID, &count),
-		column_array(part, ALL, TARGET_WF, &count),
-		column_array(part, ALL, SOURCE_WF, &count),
+	NullableDatum		values[] = {
+		mako_datum(column_array(part, ALL, STREAM_NO, &count)), mako_datum(column_array(part, ALL, STREAM_ID, &count)), mako_datum(column_array(part, ALL, PROCESS_ID, &count)), mako_datum(column_array(part, ALL, TENANT_ID, &count)), mako_datum(column_array(part, ALL, TARGET_WF, &count)), mako_datum(column_array(part, ALL, SOURCE_WF, &count))
 	};
 
 	mako_dependent_follow(part->writer->dependents, values);
@@ -626,8 +615,8 @@ put_dependents_back(const MakoWriter *writer, const MakoDestination *destination
 static bool
 put_back(const MakoWriter *writer, const MakoDestination *destination, int64 stream_no)
 {
-	Datum		values[] = {Int64GetDatum(stream_no), destination->target_wf, destination->source_wf};
-	MakoRows	rows = mako_store_query(&put_head_back, values, NULL);
+	NullableDatum		values[] = {mako_bigint(stream_no), mako_datum(destination->target_wf), mako_datum(destination->source_wf)};
+	MakoRows	rows = mako_store_query(&put_head_back, values);
 	MakoStreamName name;
 	MakoResult	result = {.stream_no = stream_no,.name = &name};
 
@@ -661,10 +650,10 @@ run_ids(const MakoWriter *writer)
 static const MakoDestination *
 delete_written(const MakoWriter *writer, const char *table, MakoStatement *statement, int64 stream_no)
 {
-	Datum		values[] = {Int64GetDatum(stream_no), run_ids(writer)};
+	NullableDatum		values[] = {mako_bigint(stream_no), mako_datum(run_ids(writer))};
 	const MakoDestination *found = NULL;
 	MakoGate	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in(table)));
-	MakoRows	rows = mako_store_query(statement, values, NULL);
+	MakoRows	rows = mako_store_query(statement, values);
 
 	mako_gate_leave(&gate);
 	for (int i = 0; i < writer->destination_count && found == NULL && rows.count > 0; i++)

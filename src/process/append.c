@@ -109,7 +109,7 @@ static void
 raise_not_inserted(Datum stream_id)
 {
 	MakoGate	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in("mako.stream")));
-	MakoRows	rows = mako_sql_query(&select_stream, &stream_id, NULL);
+	MakoRows	rows = mako_sql_query(&select_stream, &stream_id);
 
 	mako_gate_leave(&gate);
 	if (rows.count == 0)
@@ -142,14 +142,14 @@ mako_spawn(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect_own();
 	mako_definition_require(TextDatumGetCString(PG_GETARG_DATUM(0)));
 	{
-		Datum		stream[] = {stream_id, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_GETARG_DATUM(0)};
-		Datum		key[] = {PG_GETARG_DATUM(1), CStringGetTextDatum(process_id), (Datum) 0};
+		NullableDatum		stream[] = {mako_datum(stream_id), fcinfo->args[1], fcinfo->args[2], fcinfo->args[0]};
+		NullableDatum		key[] = {fcinfo->args[1], mako_text(process_id), mako_datum((Datum) 0)};
 
-		rows = mako_sql_query(&insert_stream, stream, NULL);
+		rows = mako_sql_query(&insert_stream, stream);
 		if (rows.count == 0)
 			raise_not_inserted(stream_id);
 		key[2] = Int64GetDatum(mako_row_bigint(&rows, 0, 1));
-		if (mako_sql_execute(&insert_key, key, NULL) == 0)
+		if (mako_sql_execute(&insert_key, key) == 0)
 			mako_sql_raise_swallowed("registry", 1);
 		mako_rows_free(&rows);
 	}
@@ -187,9 +187,8 @@ read_request(FunctionCallInfo fcinfo, int expected_version)
 static int64
 find_event(const MakoStream *head, const NewEvent *event)
 {
-	Datum		values[] = {
-		Int64GetDatum(head->stream_no), event->values[EVENT_ID], event->values[EVENT_TYPE], event->values[PAYLOAD],
-		event->values[SCHEMA_VERSION]
+	NullableDatum		values[] = {
+		mako_bigint(head->stream_no), mako_datum(event->values[EVENT_ID]), mako_datum(event->values[EVENT_TYPE]), mako_datum(event->values[PAYLOAD]), mako_datum(event->values[SCHEMA_VERSION])
 	};
 	char		nulls[] = "     ";
 	MakoRows	rows;
@@ -199,7 +198,7 @@ find_event(const MakoStream *head, const NewEvent *event)
 		return 0;
 	if (event->nulls[SCHEMA_VERSION])
 		nulls[4] = 'n';
-	rows = mako_sql_query(&select_event, values, nulls);
+	rows = mako_sql_query(&select_event, values)/*NULLS nulls*/;
 	if (rows.count > 0)
 	{
 		sequence_number = mako_row_bigint(&rows, 0, 1);
@@ -292,7 +291,7 @@ insert(const MakoStream *stream, const Request *request)
 
 	for (int column = 0; column < EVENT_COLUMNS; column++)
 		values[3 + column] = column_parameter(request, column, &nulls[3 + column]);
-	if (mako_store_append(request->count == 1 ? &insert_event : &insert_events, values, nulls, &head) !=
+	if (mako_store_append(request->count == 1 ? &insert_event : &insert_events, values, &head)/*NULLS nulls*/ !=
 		(uint64) request->count)
 		mako_sql_raise_swallowed("event", request->count);
 }

@@ -96,7 +96,7 @@ check_dispatch(const char *stream_id, const char *workflow_id, const char *messa
 	const char *process = mako_workflow_id_version(workflow_id);
 	const char *status = mako_fence_status(process);
 	const char *closed = mako_fence_closed(message);
-	Datum		values[] = {CStringGetTextDatum(workflow_id), CStringGetTextDatum(process), CStringGetTextDatum(message)};
+	NullableDatum		values[] = {mako_text(workflow_id), mako_text(process), mako_text(message)};
 	MakoRows	rows;
 
 	if (status != NULL && strcmp(status, "retired") == 0)
@@ -113,7 +113,7 @@ check_dispatch(const char *stream_id, const char *workflow_id, const char *messa
 				 errdetail("They were until %s. Process \"%s\" runs under \"%s\".", closed, stream_id, workflow_id),
 				 errhint("Ask the sender for the message in the current format.")));
 
-	rows = mako_sql_query_snapshot(&select_policy, values, NULL);
+	rows = mako_sql_query_snapshot(&select_policy, values);
 	if (rows.count > 0 && !mako_row_boolean(&rows, 0, 3))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -132,7 +132,7 @@ mako_lookup(PG_FUNCTION_ARGS)
 {
 	static const char *const names[] = {"tenant_id", "key"};
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
-	Datum		key[] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
+	NullableDatum		key[] = {fcinfo->args[0], fcinfo->args[1]};
 	MakoConnection connection;
 	MakoRows	rows;
 
@@ -140,7 +140,7 @@ mako_lookup(PG_FUNCTION_ARGS)
 		mako_require_value(!PG_ARGISNULL(i), names[i]);
 	(void) mako_door_table("registry");
 	connection = mako_sql_connect_visible();
-	rows = mako_sql_query_snapshot(&select_stream, key, NULL);
+	rows = mako_sql_query_snapshot(&select_stream, key);
 	if (rows.count > 0)
 	{
 		Datum		values[4];
@@ -182,13 +182,13 @@ connect_to_route(const char *function)
 static int64
 stream_argument(FunctionCallInfo fcinfo, int tenant, int stream)
 {
-	Datum		values[] = {PG_GETARG_DATUM(tenant), PG_GETARG_DATUM(stream)};
+	NullableDatum		values[] = {fcinfo->args[tenant], fcinfo->args[stream]};
 	MakoRows	rows;
 	int64		stream_no;
 
 	mako_require_value(!PG_ARGISNULL(tenant), "tenant_id");
 	mako_require_value(!PG_ARGISNULL(stream), "stream_id");
-	rows = mako_sql_query_snapshot(&select_number, values, NULL);
+	rows = mako_sql_query_snapshot(&select_number, values);
 	if (rows.count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -217,14 +217,14 @@ Datum
 mako_register_key(PG_FUNCTION_ARGS)
 {
 	MakoConnection connection = connect_to_route("mako_register_key()");
-	Datum		values[] = {
-		PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), Int64GetDatum(stream_argument(fcinfo, 0, 2)), PG_GETARG_DATUM(3)
+	NullableDatum		values[] = {
+		fcinfo->args[0], fcinfo->args[1], mako_bigint(stream_argument(fcinfo, 0, 2)), fcinfo->args[3]
 	};
 
 	check_key(fcinfo, 1, "routing key");
-	if (mako_sql_execute(&upsert_key, values, PG_ARGISNULL(3) ? "   n" : NULL) == 0)
+	if (mako_sql_execute(&upsert_key, values)/*NULLS PG_ARGISNULL(3) ? "   n" : NULL*/ == 0)
 	{
-		MakoRows	rows = mako_sql_query(&select_key, values, NULL);
+		MakoRows	rows = mako_sql_query(&select_key, values);
 
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -249,7 +249,7 @@ change(FunctionCallInfo fcinfo, const char *function, MakoStatement *statement)
 
 	for (int i = 0; i < statement->nargs; i++)
 		values[i] = PG_GETARG_DATUM(i);
-	changed = mako_sql_execute(statement, values, NULL);
+	changed = mako_sql_execute(statement, values);
 	mako_sql_disconnect(connection);
 	return changed;
 }
@@ -278,11 +278,11 @@ Datum
 mako_add_tag(PG_FUNCTION_ARGS)
 {
 	MakoConnection connection = connect_to_route("mako_add_tag()");
-	Datum		values[] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), Int64GetDatum(stream_argument(fcinfo, 0, 2))};
+	NullableDatum		values[] = {fcinfo->args[0], fcinfo->args[1], mako_bigint(stream_argument(fcinfo, 0, 2))};
 	uint64		added;
 
 	check_key(fcinfo, 1, "tag");
-	added = mako_sql_execute(&insert_tag, values, NULL);
+	added = mako_sql_execute(&insert_tag, values);
 	mako_sql_disconnect(connection);
 	PG_RETURN_BOOL(added > 0);
 }
@@ -293,9 +293,9 @@ mako_find_tag(PG_FUNCTION_ARGS)
 {
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
 	MakoConnection connection = mako_sql_connect_own();
-	Datum		values[] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
+	NullableDatum		values[] = {fcinfo->args[0], fcinfo->args[1]};
 
-	mako_rowset_add_rows(result, mako_sql_query_snapshot(&select_tagged, values, NULL));
+	mako_rowset_add_rows(result, mako_sql_query_snapshot(&select_tagged, values));
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }

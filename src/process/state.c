@@ -112,11 +112,10 @@ find_start(MakoStream *stream, MakoFold *fold)
 		mako_expect_schema_version(workflow, stream->start, stream->start_schema_version);
 	for (;;)
 	{
-		Datum		values[] = {
-			Int64GetDatum(stream->stream_no), Int64GetDatum(stream->start), Int64GetDatum(newest),
-			CStringGetTextDatum(stream->workflow_id), Int32GetDatum(workflow == NULL ? 0 : workflow->state_schema_version)
-		};
-		MakoRows	rows = mako_sql_query_snapshot(&select_periodic, values, workflow == NULL ? "    n" : NULL);
+		NullableDatum		values[] = {
+		mako_bigint(stream->stream_no), mako_bigint(stream->start), mako_bigint(newest), mako_text(stream->workflow_id), mako_integer(workflow == NULL ? 0 : workflow->state_schema_version)
+	};
+		MakoRows	rows = mako_sql_query_snapshot(&select_periodic, values)/*NULLS workflow == NULL ? "    n" : NULL*/;
 		bool		valid;
 
 		if (rows.count == 0)
@@ -239,8 +238,8 @@ mako_state(PG_FUNCTION_ARGS)
 static void
 add_events(MakoRowSet *result, const MakoStream *stream, int64 after, const int *column)
 {
-	Datum		parameters[] = {Int64GetDatum(stream->stream_no), Int64GetDatum(after)};
-	MakoCursor *cursor = mako_cursor_open(&select_events, parameters, NULL, false);
+	NullableDatum		parameters[] = {mako_bigint(stream->stream_no), mako_bigint(after)};
+	MakoCursor *cursor = mako_cursor_open(&select_events, parameters, false);
 	int			width = mako_rowset_type(result)->natts;
 	Datum	   *values = palloc0(sizeof(Datum) * width);
 	bool	   *nulls = palloc(sizeof(bool) * width);
@@ -298,7 +297,7 @@ mako_resume(PG_FUNCTION_ARGS)
 	const MakoWorkflow *workflow;
 	MakoStream	stream;
 	Datum		state = (Datum) 0;
-	Datum		values[12] = {0};
+	NullableDatum		values[12] = {mako_datum(0)};
 	bool		nulls[12];
 
 	mako_require_value(!PG_ARGISNULL(0), "stream_id");
@@ -341,9 +340,8 @@ mako_resume(PG_FUNCTION_ARGS)
 static void
 add_moment(void *argument, const MakoMoment *moment)
 {
-	Datum		values[] = {
-		Int64GetDatum(moment->sequence_number), moment->event_type, CStringGetTextDatum(moment->workflow_id),
-		Int64GetDatum(moment->run_id), moment->state
+	NullableDatum		values[] = {
+		mako_bigint(moment->sequence_number), mako_datum(moment->event_type), mako_text(moment->workflow_id), mako_bigint(moment->run_id), mako_datum(moment->state)
 	};
 	bool		nulls[] = {false, moment->event_type == (Datum) 0, false, moment->run_id == 0, moment->state == (Datum) 0};
 
@@ -372,12 +370,11 @@ mako_trace(PG_FUNCTION_ARGS)
 static void
 save(const MakoStream *stream, int64 sequence_number, const char *workflow_id, int state_schema_version, Datum state)
 {
-	Datum		values[] = {
-		Int64GetDatum(stream->stream_no), Int64GetDatum(sequence_number), CStringGetTextDatum(workflow_id),
-		Int32GetDatum(state_schema_version), state
+	NullableDatum		values[] = {
+		mako_bigint(stream->stream_no), mako_bigint(sequence_number), mako_text(workflow_id), mako_integer(state_schema_version), mako_datum(state)
 	};
 
-	if (mako_sql_execute(&save_snapshot, values, NULL) != 1)
+	if (mako_sql_execute(&save_snapshot, values) != 1)
 		mako_sql_raise_swallowed("snapshot", 1);
 }
 
@@ -387,10 +384,10 @@ save(const MakoStream *stream, int64 sequence_number, const char *workflow_id, i
 static bool
 has_older(const MakoStream *stream)
 {
-	Datum		values[] = {
-		Int64GetDatum(stream->stream_no), Int64GetDatum(stream->version), CStringGetTextDatum(stream->workflow_id)
+	NullableDatum		values[] = {
+		mako_bigint(stream->stream_no), mako_bigint(stream->version), mako_text(stream->workflow_id)
 	};
-	MakoRows	rows = mako_sql_query(&select_older, values, NULL);
+	MakoRows	rows = mako_sql_query(&select_older, values);
 	bool		older = mako_row_boolean(&rows, 0, 1);
 
 	mako_rows_free(&rows);
@@ -506,7 +503,7 @@ MAKO_FUNCTION(mako_prune_snapshots);
 Datum
 mako_prune_snapshots(PG_FUNCTION_ARGS)
 {
-	Datum		value = PG_GETARG_DATUM(0);
+	NullableDatum value = fcinfo->args[0];
 	MakoConnection connection;
 	uint64		pruned;
 
@@ -517,7 +514,7 @@ mako_prune_snapshots(PG_FUNCTION_ARGS)
 				 errdetail("It is %d.", PG_GETARG_INT32(0))));
 	mako_gate_require_change("mako_prune_snapshots()");
 	connection = mako_sql_connect_own();
-	pruned = mako_sql_execute(&prune, &value, NULL);
+	pruned = mako_sql_execute(&prune, &value);
 	mako_sql_disconnect(connection);
 	PG_RETURN_INT64((int64) pruned);
 }
@@ -538,9 +535,9 @@ mako_history(PG_FUNCTION_ARGS)
 {
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
 	MakoConnection connection = mako_sql_connect_visible();
-	Datum		value = PG_GETARG_DATUM(0);
+	NullableDatum value = fcinfo->args[0];
 
-	mako_rowset_add_rows(result, mako_sql_query_snapshot(&select_history, &value, PG_ARGISNULL(0) ? "n" : NULL));
+	mako_rowset_add_rows(result, mako_sql_query_snapshot(&select_history, &value)/*NULLS PG_ARGISNULL(0) ? "n" : NULL*/);
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }

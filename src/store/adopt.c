@@ -90,21 +90,18 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 	MakoConnection connection;
 	MakoRows	rows;
 	TupleDesc	tupdesc;
-	Datum		values[] = {Int64GetDatum(0), Int64GetDatum(0), Int64GetDatum(0)};
-	bool		nulls[3] = {false};
-	bool		isnull;
+	NullableDatum values[] = {mako_bigint(0), mako_bigint(0), mako_bigint(0)};
 
 	mako_gate_require_change("mako_adopt_events()");
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	tupdesc = mako_result_type(fcinfo);
 	connection = mako_sql_connect();
 	mako_store_check();
 	/* This is maintenance: it goes through all events, as CREATE INDEX does. */
 	mako_sql_set(connection, "work_mem", GetConfigOption("maintenance_work_mem", false, false));
-	(void) mako_sql_execute(&lock_events, NULL, NULL);
-	(void) mako_sql_execute(&check_ids, NULL, NULL);
+	(void) mako_sql_execute(&lock_events, NULL);
+	(void) mako_sql_execute(&check_ids, NULL);
 
-	rows = mako_sql_query(&select_histories, NULL, NULL);
+	rows = mako_sql_query(&select_histories, NULL);
 	if (rows.count > 0)
 	{
 		int			number = mako_row_integer(&rows, 0, 1);
@@ -116,17 +113,17 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 					 errdetail(INT64_FORMAT " streams, among them: %s.", mako_row_bigint(&rows, 0, 2),
 							   mako_row_text(&rows, 0, 5)),
 					 errhint("%s", problems[number].hint)));
-		values[0] = Int64GetDatum(mako_row_bigint(&rows, 0, 2));
-		values[1] = DirectFunctionCall1(numeric_int8, mako_row_value(&rows, 0, 3, NUMERICOID, &isnull));
-		values[2] = Int64GetDatum(mako_row_bigint(&rows, 0, 4));
+		values[0] = mako_bigint(mako_row_bigint(&rows, 0, 2));
+		values[1].value = DirectFunctionCall1(numeric_int8, mako_row_value(&rows, 0, 3, NUMERICOID).value);
+		values[2] = mako_bigint(mako_row_bigint(&rows, 0, 4));
 	}
 	mako_rows_free(&rows);
 
-	rows = mako_store_query(&set_heads, NULL, NULL);
+	rows = mako_store_query(&set_heads, NULL);
 	for (uint64 row = 0; row < rows.count; row++)
 		mako_fence_pass(mako_row_text(&rows, row, 1), MAKO_FENCE_ENTER);
 	mako_rows_free(&rows);
 	mako_sequence_catch_up();	/* with numbers that the import chose itself, past the triggers */
 	mako_sql_disconnect(connection);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
+	PG_RETURN_DATUM(mako_result_row(tupdesc, values));
 }

@@ -176,8 +176,8 @@ bool
 mako_fence_source_is_locked(const char *workflow_id)
 {
 	uint64		key = key_of("source", workflow_id);
-	Datum		values[] = {ObjectIdGetDatum(MyDatabaseId), ObjectIdGetDatum((uint32) (key >> 32)), ObjectIdGetDatum((uint32) key)};
-	MakoRows	rows = mako_sql_query(&select_holder, values, NULL);
+	NullableDatum		values[] = {mako_oid(MyDatabaseId), mako_oid((uint32) (key >> 32)), mako_oid((uint32) key)};
+	MakoRows	rows = mako_sql_query(&select_holder, values);
 	bool		is_locked = rows.count > 0;
 
 	mako_rows_free(&rows);
@@ -191,12 +191,12 @@ mako_fence_source_is_locked(const char *workflow_id)
 static char *
 latest(MakoStatement *statement, const char *format_version)
 {
-	Datum		values[] = {CStringGetTextDatum(format_version)};
+	NullableDatum		values[] = {mako_text(format_version)};
 	MakoRows	rows;
 	char	   *text = NULL;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	rows = mako_sql_query_snapshot(statement, values, NULL);
+	rows = mako_sql_query_snapshot(statement, values);
 	if (rows.count > 0)
 		text = mako_row_text(&rows, 0, 1);
 	mako_rows_free(&rows);

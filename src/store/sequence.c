@@ -189,7 +189,7 @@ is_in_trouble(Numbered *column, Lag *lag)
 	if (OidIsValid(lag->sequence))
 	{
 		gate = mako_gate_enter(lag->owner);
-		rows = mako_sql_query(&column->select_highest, NULL, NULL);
+		rows = mako_sql_query(&column->select_highest, NULL);
 		lag->highest = mako_row_bigint_or(&rows, 0, 1, 0);
 		mako_rows_free(&rows);
 		lag->trouble = find_trouble(lag->sequence, last_number(lag->sequence), lag->highest);
@@ -306,13 +306,12 @@ mako_sequence_problem(PG_FUNCTION_ARGS)
 
 		if (is_in_trouble(&numbered[i], &lag))
 		{
-			Datum		values[] = {
-				CStringGetTextDatum(subject_of(&numbered[i], &lag)), CStringGetTextDatum(describe(&numbered[i], &lag)),
-				BoolGetDatum(lag.trouble == BEHIND)
+			NullableDatum values[] = {
+				mako_text(subject_of(&numbered[i], &lag)), mako_text(describe(&numbered[i], &lag)),
+				mako_boolean(lag.trouble == BEHIND)
 			};
-			bool		nulls[3] = {false};
 
-			mako_rowset_add(result, values, nulls);
+			mako_rowset_add(result, values);
 		}
 	}
 	mako_sql_disconnect(connection);

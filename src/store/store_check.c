@@ -110,7 +110,7 @@ has_constraint(Oid relation, const char *name, const char *definition)
 static bool
 has_layout(void)
 {
-	MakoRows	rows = mako_sql_query(&select_layout, NULL, NULL);
+	MakoRows	rows = mako_sql_query(&select_layout, NULL);
 	bool		known = mako_row_bigint_or(&rows, 0, 1, -1) >= 0;
 
 	mako_rows_free(&rows);
@@ -169,7 +169,7 @@ mako_store_is_whole(void)
 	/* On its path and under its settings, definitions are as mako_store_object() has them. */
 	connection = mako_sql_connect_own();
 	mako_gate_fix_settings(row_security);
-	objects = mako_sql_query(&select_objects, NULL, NULL);
+	objects = mako_sql_query(&select_objects, NULL);
 	for (uint64 row = 0; row < objects.count && whole; row++)
 		whole = is_good_object(&objects, row);
 	mako_rows_free(&objects);
@@ -190,7 +190,7 @@ mako_store_problems(void)
 
 	if (mako_store_is_whole())
 		return NULL;
-	problems = mako_sql_query(&select_problems, NULL, NULL);
+	problems = mako_sql_query(&select_problems, NULL);
 	initStringInfo(&list);
 	for (uint64 row = 0; row < problems.count; row++)
 		appendStringInfo(&list, "%s%s", row > 0 ? ", " : "", mako_row_text(&problems, row, 1));
@@ -279,9 +279,9 @@ static MakoStatement may_create_store = {
 Datum
 mako_grant_triggers(PG_FUNCTION_ARGS)
 {
-	Datum		role = ObjectIdGetDatum(GetUserId());
+	NullableDatum role = mako_oid(GetUserId());
 	MakoConnection connection = mako_sql_connect_own();
-	MakoRows	rows = mako_sql_query(&may_create_store, &role, NULL);
+	MakoRows	rows = mako_sql_query(&may_create_store, &role);
 	const char *schema = quote_identifier(get_namespace_name(mako_extension_schema()));
 	MakoStatement grant = {.transient = true,.verbatim = true};
 	MakoGate	gate;
@@ -292,7 +292,7 @@ mako_grant_triggers(PG_FUNCTION_ARGS)
 							  " %s.mako_snapshot_saved(), %s.mako_guard() TO %s", schema, schema, schema, schema,
 							  quote_identifier(GetUserNameFromId(GetUserId(), false)));
 		gate = mako_gate_enter(mako_extension_owner());
-		(void) mako_sql_execute(&grant, NULL, NULL);
+		(void) mako_sql_execute(&grant, NULL);
 		mako_gate_leave(&gate);
 	}
 	mako_rows_free(&rows);

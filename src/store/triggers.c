@@ -111,14 +111,14 @@ mako_store_advances(void)
  * checks them against this head.
  */
 uint64
-mako_store_append(MakoStatement *statement, Datum *values, const char *nulls, const MakoHead *head)
+mako_store_append(MakoStatement *statement, const NullableDatum *values, const MakoHead *head)
 {
 	uint64		written = 0;
 
 	held = head;
 	PG_TRY();
 	{
-		written = mako_sql_execute(statement, values, nulls);
+		written = mako_sql_execute(statement, values);
 		if (written > 0 && held == head)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -138,7 +138,7 @@ mako_store_append(MakoStatement *statement, Datum *values, const char *nulls, co
 
 /* Executes a statement that the store's guards refuse otherwise, and returns its rows. */
 MakoRows
-mako_store_query(MakoStatement *statement, Datum *values, const char *nulls)
+mako_store_query(MakoStatement *statement, const NullableDatum *values)
 {
 	bool		outer = writing;
 	MakoRows	rows = {0};
@@ -146,7 +146,7 @@ mako_store_query(MakoStatement *statement, Datum *values, const char *nulls)
 	writing = true;
 	PG_TRY();
 	{
-		rows = mako_sql_query(statement, values, nulls);
+		rows = mako_sql_query(statement, values);
 	}
 	PG_FINALLY();
 	{
@@ -158,9 +158,9 @@ mako_store_query(MakoStatement *statement, Datum *values, const char *nulls)
 
 /* The same without rows; returns how many were written. */
 uint64
-mako_store_write(MakoStatement *statement, Datum *values, const char *nulls)
+mako_store_write(MakoStatement *statement, const NullableDatum *values)
 {
-	MakoRows	rows = mako_store_query(statement, values, nulls);
+	MakoRows	rows = mako_store_query(statement, values);
 	uint64		written = rows.count;
 
 	mako_rows_free(&rows);
@@ -378,12 +378,12 @@ owner_of_heads(void)
 void
 mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id, const char *detail)
 {
-	Datum		values[] = {Int64GetDatum(stream_no), CStringGetTextDatum(workflow_id)};
+	NullableDatum		values[] = {mako_bigint(stream_no), mako_text(workflow_id)};
 	MakoRows	rows;
 	int64		run_id;
 
 	(void) mako_gate_enter(owner_of_heads());
-	rows = mako_sql_query(&select_last_run, values, NULL);
+	rows = mako_sql_query(&select_last_run, values);
 	run_id = mako_row_bigint_or(&rows, 0, 1, 0);
 	ereport(ERROR,
 			(errcode(MAKO_ERRCODE_STREAM_MOVED),
@@ -477,11 +477,10 @@ bigint_parameter(const NewEvents *events, int count, bool last_number)
  * head is.
  */
 static void
-check_heads(const NewEvents *events, int count, Datum *values, ItemPointer tid, Oid role)
+check_heads(const NewEvents *events, int count, const NullableDatum *values, ItemPointer tid, Oid role)
 {
-	MakoRows	heads = mako_sql_query(count == 1 ? &lock_head : &lock_heads, values, NULL);
+	MakoRows	heads = mako_sql_query(count == 1 ? &lock_head : &lock_heads, values);
 	uint64		head = 0;
-	bool		isnull;
 
 	for (int i = 0; i < count; i++, head++)
 	{
@@ -494,7 +493,7 @@ check_heads(const NewEvents *events, int count, Datum *values, ItemPointer tid, 
 						 mako_row_bigint(&heads, head, 4), role);
 	}
 	if (count == 1)
-		*tid = *(ItemPointer) DatumGetPointer(mako_row_value(&heads, 0, 5, TIDOID, &isnull));
+		*tid = *(ItemPointer) DatumGetPointer(mako_row_value(&heads, 0, 5, TIDOID).value);
 	mako_rows_free(&heads);
 }
 
@@ -502,9 +501,9 @@ check_heads(const NewEvents *events, int count, Datum *values, ItemPointer tid, 
 static void
 advance(const NewEvents *events, int count, Oid role)
 {
-	Datum		values[] = {
-		bigint_parameter(events, count, false), bigint_parameter(events, count, true),
-		Int64GetDatum(events[0].rows[0].stream_no), Int64GetDatum(events[count - 1].rows[0].stream_no)
+	NullableDatum values[] = {
+		mako_datum(bigint_parameter(events, count, false)), mako_datum(bigint_parameter(events, count, true)),
+		mako_bigint(events[0].rows[0].stream_no), mako_bigint(events[count - 1].rows[0].stream_no)
 	};
 	ItemPointerData tid;
 
@@ -517,8 +516,8 @@ advance(const NewEvents *events, int count, Oid role)
 		check_heads(events, count, values, &tid, role);
 	held = NULL;				/* not where it was any more */
 	advances++;
-	if (count > 1 || !mako_head_advance(&tid, DatumGetInt64(values[1])))
-		(void) mako_store_write(count == 1 ? &advance_head : &advance_heads, values, NULL);
+	if (count > 1 || !mako_head_advance(&tid, DatumGetInt64(values[1].value)))
+		(void) mako_store_write(count == 1 ? &advance_head : &advance_heads, values);
 }
 
 /* After INSERT on mako.event: the events continue their streams, whose heads advance. */

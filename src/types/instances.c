@@ -792,12 +792,9 @@ mako_instances(PG_FUNCTION_ARGS)
 	foreach(cell, mako_instances_generate(mako_type_definition_compile(PG_GETARG_JSONB_P(0)), MAKO_INSTANCES))
 	{
 		const MakoInstance *instance = lfirst(cell);
-		Datum		values[] = {
-			instance->variant == NULL ? (Datum) 0 : CStringGetTextDatum(instance->variant), JsonbPGetDatum(instance->value)
-		};
-		bool		nulls[] = {instance->variant == NULL, false};
+		NullableDatum values[] = {mako_text(instance->variant), mako_datum(JsonbPGetDatum(instance->value))};
 
-		mako_rowset_add(rows, values, nulls);
+		mako_rowset_add(rows, values);
 	}
 	PG_RETURN_NULL();
 }

@@ -66,14 +66,13 @@ add_row(void *argument, const MakoPath *instance_path, const MakoPath *schema_pa
 {
 	ErrorRows  *errors = argument;
 	MemoryContext old;
-	Datum		values[2];
-	bool		nulls[] = {false, false};
+	NullableDatum values[2];
 
 	MemoryContextReset(errors->context);
 	old = MemoryContextSwitchTo(errors->context);
-	values[0] = CStringGetTextDatum(mako_path_to_text(instance_path));
-	values[1] = CStringGetTextDatum(mako_path_to_text(schema_path));
-	mako_rowset_add(errors->rows, values, nulls);
+	values[0] = mako_text(mako_path_to_text(instance_path));
+	values[1] = mako_text(mako_path_to_text(schema_path));
+	mako_rowset_add(errors->rows, values);
 	MemoryContextSwitchTo(old);
 }
 

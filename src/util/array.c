@@ -9,43 +9,47 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-/* An array of these values of a type; without nulls, none of them is null. */
-Datum
-mako_array(Datum *values, bool *nulls, int count, Oid type)
+/* An array of these values of a type. */
+NullableDatum
+mako_array(const NullableDatum *values, int count, Oid type)
 {
+	Datum	   *elements = palloc(sizeof(Datum) * (count + 1));
+	bool	   *nulls = palloc(sizeof(bool) * (count + 1));
 	int			lower_bound = 1;
 	int16		length;
 	bool		by_value;
 	char		align;
 
 	if (count == 0)
-		return PointerGetDatum(construct_empty_array(type));
+		return mako_datum(PointerGetDatum(construct_empty_array(type)));
+	for (int i = 0; i < count; i++)
+	{
+		elements[i] = values[i].value;
+		nulls[i] = values[i].isnull;
+	}
 	get_typlenbyvalalign(type, &length, &by_value, &align);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, &count, &lower_bound, type, length,
-											  by_value, align));
+	return mako_datum(PointerGetDatum(construct_md_array(elements, nulls, 1, &count, &lower_bound, type, length,
+														 by_value, align)));
 }
 
 /* A bigint[] of these numbers. */
-Datum
+NullableDatum
 mako_bigint_array(const int64 *numbers, int count)
 {
-	Datum	   *values = palloc(sizeof(Datum) * (count + 1));
-	Datum		array;
+	NullableDatum *values = palloc(sizeof(NullableDatum) * (count + 1));
 
 	for (int i = 0; i < count; i++)
-		values[i] = Int64GetDatum(numbers[i]);
-	array = mako_array(values, NULL, count, INT8OID);
-	pfree(values);
-	return array;
+		values[i] = mako_bigint(numbers[i]);
+	return mako_array(values, count, INT8OID);
 }
 
 /* A text[] of these strings. */
-Datum
+NullableDatum
 mako_text_array(const char *const *strings, int count)
 {
-	Datum	   *values = palloc(sizeof(Datum) * (count + 1));
+	NullableDatum *values = palloc(sizeof(NullableDatum) * (count + 1));
 
 	for (int i = 0; i < count; i++)
-		values[i] = CStringGetTextDatum(strings[i]);
-	return mako_array(values, NULL, count, TEXTOID);
+		values[i] = mako_text(strings[i]);
+	return mako_array(values, count, TEXTOID);
 }

@@ -5,6 +5,7 @@
  */
 #include "util/util.h"
 
+#include "access/htup_details.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -30,11 +31,39 @@ mako_argument_text(FunctionCallInfo fcinfo, int argument, const char *name)
 	return TextDatumGetCString(PG_GETARG_DATUM(argument));
 }
 
+/* The row type of what the current call returns. */
+TupleDesc
+mako_result_type(FunctionCallInfo fcinfo)
+{
+	TupleDesc	type;
+
+	if (get_call_result_type(fcinfo, NULL, &type) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	return BlessTupleDesc(type);
+}
+
+/* A row of a blessed type, as a value. */
+Datum
+mako_result_row(TupleDesc type, const NullableDatum *values)
+{
+	Datum	   *plain = palloc(sizeof(Datum) * type->natts);
+	bool	   *nulls = palloc(sizeof(bool) * type->natts);
+
+	for (int i = 0; i < type->natts; i++)
+	{
+		plain[i] = values[i].value;
+		nulls[i] = values[i].isnull;
+	}
+	return HeapTupleGetDatum(heap_form_tuple(type, plain, nulls));
+}
+
 /* Where the rows of a call go; lives in the context in which it was begun. */
 struct MakoRowSet
 {
 	Tuplestorestate *store;
 	TupleDesc	tupdesc;
+	Datum	   *values;			/* of the current row */
+	bool	   *nulls;
 };
 
 /* Begins the rows of the current call, which must be one that can return rows. */
@@ -52,8 +81,9 @@ mako_rowset_begin(FunctionCallInfo fcinfo)
 				 errhint("Call it in FROM.")));
 
 	old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, &rows->tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");	/* cannot happen */
+	rows->tupdesc = mako_result_type(fcinfo);
+	rows->values = palloc(sizeof(Datum) * rows->tupdesc->natts);
+	rows->nulls = palloc(sizeof(bool) * rows->tupdesc->natts);
 	rows->store = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
 	MemoryContextSwitchTo(old);
 	result->returnMode = SFRM_Materialize;
@@ -71,7 +101,12 @@ mako_rowset_type(const MakoRowSet *rows)
 
 /* Adds a row. */
 void
-mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls)
+mako_rowset_add(MakoRowSet *rows, const NullableDatum *values)
 {
-	tuplestore_putvalues(rows->store, rows->tupdesc, unconstify(Datum *, values), unconstify(bool *, nulls));
+	for (int i = 0; i < rows->tupdesc->natts; i++)
+	{
+		rows->values[i] = values[i].value;
+		rows->nulls[i] = values[i].isnull;
+	}
+	tuplestore_putvalues(rows->store, rows->tupdesc, rows->values, rows->nulls);
 }

@@ -18,6 +18,10 @@
 
 #include "mako_migration.h"
 
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
 /* ---- settings.c ----------------------------------------------------------------------------- */
 
 extern void mako_settings_init(void);
@@ -36,21 +40,96 @@ typedef enum MakoScanOrder
 	MAKO_SCAN_KEY,
 } MakoScanOrder;
 
+/* ---- values of SQL -------------------------------------------------------------------------- */
+
+/*
+ * A value of SQL with its null, as statements take it and rows give it. These make one: a NULL
+ * pointer and a Datum 0 of mako_reference() are null.
+ */
+static inline NullableDatum
+mako_datum(Datum value)
+{
+	return (NullableDatum) {value, false};
+}
+
+static inline NullableDatum
+mako_null(void)
+{
+	return (NullableDatum) {(Datum) 0, true};
+}
+
+static inline NullableDatum
+mako_reference(Datum value)
+{
+	return (NullableDatum) {value, value == (Datum) 0};
+}
+
+static inline NullableDatum
+mako_bigint(int64 value)
+{
+	return mako_datum(Int64GetDatum(value));
+}
+
+static inline NullableDatum
+mako_integer(int32 value)
+{
+	return mako_datum(Int32GetDatum(value));
+}
+
+static inline NullableDatum
+mako_boolean(bool value)
+{
+	return mako_datum(BoolGetDatum(value));
+}
+
+static inline NullableDatum
+mako_oid(Oid value)
+{
+	return mako_datum(ObjectIdGetDatum(value));
+}
+
+static inline NullableDatum
+mako_timestamptz(TimestampTz value)
+{
+	return mako_datum(TimestampTzGetDatum(value));
+}
+
+static inline NullableDatum
+mako_text(const char *value)
+{
+	return value == NULL ? mako_null() : mako_datum(CStringGetTextDatum(value));
+}
+
+static inline NullableDatum
+mako_uuid(const pg_uuid_t *value)
+{
+	return mako_reference(UUIDPGetDatum(value));
+}
+
+/* The same value, or null. */
+static inline NullableDatum
+mako_unless(bool is_null, NullableDatum value)
+{
+	return is_null ? mako_null() : value;
+}
+
 /* ---- rowset.c: arguments and results of functions ------------------------------------------- */
 
 typedef struct MakoRowSet MakoRowSet;
 
 extern void mako_require_value(bool has_value, const char *name);
 extern char *mako_argument_text(FunctionCallInfo fcinfo, int argument, const char *name);
+extern TupleDesc mako_result_type(FunctionCallInfo fcinfo);
+extern Datum mako_result_row(TupleDesc type, const NullableDatum *values);
 extern MakoRowSet *mako_rowset_begin(FunctionCallInfo fcinfo);
 extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
-extern void mako_rowset_add(MakoRowSet *rows, const Datum *values, const bool *nulls);
+extern void mako_rowset_add(MakoRowSet *rows, const NullableDatum *values);
 
 /* ---- array.c: arrays of values -------------------------------------------------------------- */
 
-extern Datum mako_array(Datum *values, bool *nulls, int count, Oid type);
-extern Datum mako_bigint_array(const int64 *numbers, int count);
-extern Datum mako_text_array(const char *const *strings, int count);
+extern NullableDatum mako_array(const NullableDatum *values, int count, Oid type);
+extern NullableDatum mako_bigint_array(const int64 *numbers, int count);
+extern NullableDatum mako_text_array(const char *const *strings, int count);
 
 /* ---- subtransaction.c: what may fail alone -------------------------------------------------- */
 
