@@ -26,51 +26,46 @@
 /* Bytes of a gathered event that are asked for in advance: most payloads are no larger. */
 #define EVENT_AHEAD 512
 
-#define HEAD_COLUMNS(names, tid) "s.stream_no, " names ", s.version, " tid ", s.workflow_id"
+/*
+ * The columns of a head, as much as is needed: a caller may have privileges for some only, and for
+ * the tid it takes the privilege to read the whole table.
+ */
+#define HEAD(names, tid) \
+	"SELECT s.stream_no, s.version, s.workflow_id, " names ", " tid " FROM mako.stream s"
 #define NAMES "s.stream_id, s.tenant_id, s.process_id"
 #define NO_NAMES "NULL::pg_catalog.text, NULL::pg_catalog.uuid, NULL::pg_catalog.uuid"
 #define TID "s.ctid"
 #define NO_TID "NULL::pg_catalog.tid"
-#define SELECT_HEAD "SELECT " HEAD_COLUMNS(NAMES, TID) " FROM mako.stream s"
+#define LOCKED " FOR NO KEY UPDATE"
 
 static MakoStatement select_head = {
-	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
+	HEAD(NAMES, TID) " WHERE s.stream_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
 };
 
 static MakoStatement lock_head = {
-	SELECT_HEAD " WHERE s.stream_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE", 1, {TEXTOID}
+	HEAD(NAMES, TID) " WHERE s.stream_id OPERATOR(pg_catalog.=) $1" LOCKED, 1, {TEXTOID}
 };
 
-#define SELECT_HEADS(names, tid, among) \
-	"SELECT " HEAD_COLUMNS(names, tid) " FROM mako.stream s" \
-	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1) AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" among \
-	" ORDER BY s.stream_no"
+/* The heads of some workflows, of one tenant or all, and among some streams or all. */
+#define OF_WORKFLOWS \
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1)" \
+	" AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
+	" AND ($3 IS NULL OR s.stream_no OPERATOR(pg_catalog.=) ANY ($3)) ORDER BY s.stream_no"
+#define OF_WORKFLOWS_TYPES 3, {TEXTARRAYOID, UUIDOID, INT8ARRAYOID}, true
 
-static MakoStatement select_heads[2] = {
-	{SELECT_HEADS(NO_NAMES, NO_TID, ""), 2, {TEXTARRAYOID, UUIDOID}, true},
-	{SELECT_HEADS(NAMES, NO_TID, ""), 2, {TEXTARRAYOID, UUIDOID}, true},
-};
+static MakoStatement select_bare = {HEAD(NO_NAMES, NO_TID) OF_WORKFLOWS, OF_WORKFLOWS_TYPES};
+static MakoStatement select_named = {HEAD(NAMES, NO_TID) OF_WORKFLOWS, OF_WORKFLOWS_TYPES};
+static MakoStatement lock_bare = {HEAD(NO_NAMES, NO_TID) OF_WORKFLOWS LOCKED, OF_WORKFLOWS_TYPES};
+static MakoStatement lock_named = {HEAD(NAMES, NO_TID) OF_WORKFLOWS LOCKED, OF_WORKFLOWS_TYPES};
+static MakoStatement lock_placed = {HEAD(NO_NAMES, TID) OF_WORKFLOWS LOCKED, OF_WORKFLOWS_TYPES};
+static MakoStatement lock_whole = {HEAD(NAMES, TID) OF_WORKFLOWS LOCKED, OF_WORKFLOWS_TYPES};
 
 /* Some of them, the same for the same seed. */
 static MakoStatement select_sample = {
-	"SELECT * FROM (SELECT " HEAD_COLUMNS(NAMES, NO_TID) " FROM mako.stream s"
+	"SELECT * FROM (" HEAD(NAMES, NO_TID)
 	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
 	" ORDER BY pg_catalog.hashint8extended(s.stream_no, $3), s.stream_no LIMIT $4) AS h ORDER BY h.stream_no",
 	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
-};
-
-/*
- * Whether dependents need names; whether there is a tid: not for views, and for whom column
- * privileges let read named columns only; whether the matches have found the streams.
- */
-#define LOCK_HEADS(names, tid) \
-	{{SELECT_HEADS(names, tid, "") " FOR NO KEY UPDATE", 2, {TEXTARRAYOID, UUIDOID}, true}, \
-	{SELECT_HEADS(names, tid, " AND s.stream_no OPERATOR(pg_catalog.=) ANY ($3)") " FOR NO KEY UPDATE", \
-	3, {TEXTARRAYOID, UUIDOID, INT8ARRAYOID}, true}}
-
-static MakoStatement lock_heads[2][2][2] = {
-	{LOCK_HEADS(NO_NAMES, NO_TID), LOCK_HEADS(NO_NAMES, TID)},
-	{LOCK_HEADS(NAMES, NO_TID), LOCK_HEADS(NAMES, TID)},
 };
 
 /*
@@ -84,20 +79,19 @@ static MakoStatement lock_heads[2][2][2] = {
 #define IS_OF_LATER_RUN(row) \
 	row ".stream_no OPERATOR(pg_catalog.=) s.stream_no AND (" row ".run_id OPERATOR(pg_catalog.=) ANY (" LATER_RUNS ")" \
 	" OR " row ".reverted_by OPERATOR(pg_catalog.=) ANY (" LATER_RUNS "))"
-#define SELECT_NEXT(among) \
-	"SELECT s.stream_no FROM mako.stream s" \
-	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
-	" AND s.stream_no OPERATOR(pg_catalog.>) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4" \
-	" AND (NOT EXISTS (" LATER_RUNS ")" \
-	"  OR (NOT EXISTS (SELECT FROM mako.snapshot n WHERE " IS_OF_LATER_RUN("n") ")" \
-	"   AND NOT EXISTS (SELECT FROM mako.repointed p WHERE " IS_OF_LATER_RUN("p") ")))" \
-	among " ORDER BY s.stream_no LIMIT $5"
 
-static MakoStatement select_next[2] = {
-	{SELECT_NEXT(""), 6, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID}, true},
-	{SELECT_NEXT(" AND NOT EXISTS (SELECT FROM mako.migration_error e"
-				 " WHERE e.run_id OPERATOR(pg_catalog.=) $6 AND e.stream_no OPERATOR(pg_catalog.=) s.stream_no)"),
-	6, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID}, true},
+static MakoStatement select_next = {
+	"SELECT s.stream_no FROM mako.stream s WHERE s.workflow_id OPERATOR(pg_catalog.=) $1"
+	" AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
+	" AND s.stream_no OPERATOR(pg_catalog.>) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4"
+	" AND (NOT EXISTS (" LATER_RUNS ")"
+	"  OR (NOT EXISTS (SELECT FROM mako.snapshot n WHERE " IS_OF_LATER_RUN("n") ")"
+	"   AND NOT EXISTS (SELECT FROM mako.repointed p WHERE " IS_OF_LATER_RUN("p") ")))"
+	" AND NOT EXISTS (SELECT FROM mako.migration_error e"
+	"  WHERE $7 AND e.run_id OPERATOR(pg_catalog.=) $6"
+	"  AND e.stream_no OPERATOR(pg_catalog.=) s.stream_no)"
+	" ORDER BY s.stream_no LIMIT $5",
+	7, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID, BOOLOID}, true
 };
 
 /* Those of some streams that no other transaction has locked, or all of them. */
@@ -110,7 +104,7 @@ static MakoStatement lock_free = {LOCK_SOME " SKIP LOCKED", 2, {INT8ARRAYOID, TE
 
 /* Heads that are locked already, once more. */
 static MakoStatement select_heads_again = {
-	"SELECT " HEAD_COLUMNS(NAMES, NO_TID) " FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY s.stream_no",
+	HEAD(NAMES, NO_TID) " WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY s.stream_no",
 	1, {INT8ARRAYOID}, true
 };
 
@@ -239,9 +233,12 @@ struct MakoReader
 MakoCursor *
 mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names)
 {
-	Datum		values[] = {mako_text_array(workflow_ids, count), UUIDPGetDatum(tenant_id)};
+	Datum		values[] = {
+		mako_text_array(workflow_ids, count), UUIDPGetDatum(tenant_id), (Datum) 0
+	};
 
-	return mako_cursor_open(&select_heads[with_names], values, tenant_id == NULL ? " n" : NULL, false);
+	return mako_cursor_open(with_names ? &select_named : &select_bare, values,
+							tenant_id == NULL ? " nn" : "  n", false);
 }
 
 /* The same over some of them, with names: so many, chosen by a seed. */
@@ -277,10 +274,11 @@ mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 afte
 {
 	Datum		values[] = {
 		CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(after), Int64GetDatum(through), Int32GetDatum(*count),
-		Int64GetDatum(run_id)
+		Int64GetDatum(run_id), BoolGetDatum(but_not_failed)
 	};
+	const char *nulls = tenant_id == NULL ? " n     " : NULL;
 
-	return read_numbers(mako_sql_query(&select_next[but_not_failed], values, tenant_id == NULL ? " n    " : NULL), count);
+	return read_numbers(mako_sql_query(&select_next, values, nulls), count);
 }
 
 /*
@@ -309,12 +307,16 @@ mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t 
 {
 	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
 	bool		has_tid = mako_door_read_obstacle(relation) == NULL;
-	Datum		values[] = {mako_text_array(sources, count), UUIDPGetDatum(tenant_id), (Datum) 0};
+	MakoStatement *statement = has_tid ? (with_names ? &lock_whole : &lock_placed) :
+		(with_names ? &lock_named : &lock_bare);
+	Datum		values[] = {
+		mako_text_array(sources, count), UUIDPGetDatum(tenant_id),
+		found == NULL ? (Datum) 0 : mako_bigint_array(found, found_count)
+	};
+	const char	nulls[] = {' ', tenant_id == NULL ? 'n' : ' ', found == NULL ? 'n' : ' '};
 
 	table_close(relation, NoLock);
-	if (found != NULL)
-		values[2] = mako_bigint_array(found, found_count);
-	return mako_cursor_open(&lock_heads[with_names][has_tid][found != NULL], values, tenant_id == NULL ? " n " : NULL, true);
+	return mako_cursor_open(statement, values, nulls, true);
 }
 
 /* The id of a stream, in the current memory context. */
@@ -349,11 +351,11 @@ read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
 
 	memset(stream, 0, sizeof(MakoStream));
 	stream->stream_no = mako_row_bigint(rows, row, 1);
-	stream->stream_id = mako_row_text(rows, row, 2);
-	stream->tenant_id = mako_row_uuid(rows, row, 3);
-	stream->process_id = mako_row_uuid(rows, row, 4);
-	stream->version = mako_row_bigint(rows, row, 5);
-	tid = (ItemPointer) DatumGetPointer(mako_row_value(rows, row, 6, TIDOID, &isnull));
+	stream->version = mako_row_bigint(rows, row, 2);
+	stream->stream_id = mako_row_text(rows, row, 4);
+	stream->tenant_id = mako_row_uuid(rows, row, 5);
+	stream->process_id = mako_row_uuid(rows, row, 6);
+	tid = (ItemPointer) DatumGetPointer(mako_row_value(rows, row, 7, TIDOID, &isnull));
 	if (!isnull)
 		stream->tid = *tid;
 }
@@ -375,7 +377,7 @@ read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
 	if (rows.count == 0)
 		raise_no_stream(stream_id);
 	read_head(&rows, 0, stream);
-	stream->workflow_id = mako_row_text(&rows, 0, 7);
+	stream->workflow_id = mako_row_text(&rows, 0, 3);
 	mako_rows_free(&rows);
 }
 
@@ -449,7 +451,7 @@ read_heads(MakoRows rows, const char *const *sources, int source_count, MakoStre
 	for (int i = 0; i < count; i++)
 	{
 		read_head(&rows, i, &streams[i]);
-		streams[i].source = find_source(&rows, i, 7, sources, source_count);
+		streams[i].source = find_source(&rows, i, 3, sources, source_count);
 		streams[i].workflow_id = sources[streams[i].source];
 	}
 	mako_rows_free(&rows);
