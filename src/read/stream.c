@@ -478,53 +478,31 @@ mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *co
 	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter, NULL), sources, source_count, streams);
 }
 
-/* A statement's parameter: an array, or the value itself where the statement is for one stream. */
-static Datum
-parameter_of(Datum *values, int count, Oid type)
+/* Queries the states of some streams: of one by values, of many by arrays of them. */
+static MakoRows
+query_states(const MakoStream *streams, int count)
 {
-	return count == 1 ? values[0] : mako_array(values, NULL, count, type);
-}
+	static const Oid types[] = {INT8OID, INT8OID, TEXTOID, BOOLOID};
+	Datum	   *columns[lengthof(types)];
+	Datum		values[lengthof(types) + 2];
 
-/*
- * One bigint of every stream as a statement's parameter; with has_apply, by source, of those whose
- * workflow has one.
- */
-static Datum
-bigint_parameter(const MakoStream *streams, int count, const bool *has_apply, size_t offset)
-{
-	Datum	   *values = palloc(sizeof(Datum) * count);
-	int			wanted = 0;
-
+	for (size_t column = 0; column < lengthof(types); column++)
+		columns[column] = palloc(sizeof(Datum) * count);
 	for (int i = 0; i < count; i++)
-		if (has_apply == NULL || has_apply[streams[i].source])
-			values[wanted++] = Int64GetDatum(*(const int64 *) ((const char *) &streams[i] + offset));
-	/* Which statement it is for, count says. */
-	if (count == 1)
-		return wanted == 1 ? values[0] : Int64GetDatum(0);
-	return mako_array(values, NULL, wanted, INT8OID);
-}
+	{
+		bool		is_same = i > 0 && streams[i].workflow_id == streams[i - 1].workflow_id;
 
-/* The workflow of every stream as a statement's parameter. */
-static Datum
-workflow_parameter(const MakoStream *streams, int count)
-{
-	Datum	   *values = palloc(sizeof(Datum) * count);
-
-	for (int i = 0; i < count; i++)
-		values[i] = i > 0 && streams[i].workflow_id == streams[i - 1].workflow_id ? values[i - 1] :
-			CStringGetTextDatum(streams[i].workflow_id);
-	return parameter_of(values, count, TEXTOID);
-}
-
-/* Whether every stream may start from a periodic snapshot, as a statement's parameter. */
-static Datum
-periodic_parameter(const MakoStream *streams, int count)
-{
-	Datum	   *values = palloc(sizeof(Datum) * count);
-
-	for (int i = 0; i < count; i++)
-		values[i] = BoolGetDatum(streams[i].periodic_too);
-	return parameter_of(values, count, BOOLOID);
+		columns[0][i] = Int64GetDatum(streams[i].stream_no);
+		columns[1][i] = Int64GetDatum(streams[i].version);
+		columns[2][i] = is_same ? columns[2][i - 1] : CStringGetTextDatum(streams[i].workflow_id);
+		columns[3][i] = BoolGetDatum(streams[i].periodic_too);
+	}
+	for (size_t column = 0; column < lengthof(types); column++)
+		values[column] = count == 1 ? columns[column][0] :
+			mako_array(columns[column], NULL, count, types[column]);
+	values[4] = Int64GetDatum(streams[0].stream_no);
+	values[5] = Int64GetDatum(streams[count - 1].stream_no);
+	return mako_sql_query_snapshot(count == 1 ? &select_state : &select_states, values, NULL);
 }
 
 /*
@@ -534,15 +512,7 @@ periodic_parameter(const MakoStream *streams, int count)
 void
 mako_stream_load_states(MakoStream *streams, int count)
 {
-	Datum		values[] = {
-		bigint_parameter(streams, count, NULL, offsetof(MakoStream, stream_no)),
-		bigint_parameter(streams, count, NULL, offsetof(MakoStream, version)),
-		workflow_parameter(streams, count),
-		periodic_parameter(streams, count),
-		Int64GetDatum(streams[0].stream_no),
-		Int64GetDatum(streams[count - 1].stream_no),
-	};
-	MakoRows	rows = mako_sql_query_snapshot(count == 1 ? &select_state : &select_states, values, NULL);
+	MakoRows	rows = query_states(streams, count);
 	int			i = 0;
 
 	/* Both are in stream_no order. */
@@ -600,6 +570,31 @@ mako_stream_open_gathered(const MakoStream *streams, int count)
 }
 
 /*
+ * Opens the cursor over the events of some streams; of those whose workflow has an apply, where
+ * that is given.
+ */
+static MakoCursor *
+open_cursor(const MakoStream *streams, int count, const bool *has_apply)
+{
+	int64	   *stream_nos = palloc(sizeof(int64) * count);
+	int64	   *starts = palloc(sizeof(int64) * count);
+	Datum		values[2];
+	int			wanted = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (has_apply != NULL && !has_apply[streams[i].source])
+			continue;
+		stream_nos[wanted] = streams[i].stream_no;
+		starts[wanted++] = streams[i].start;
+	}
+	values[0] = wanted == 1 ? Int64GetDatum(stream_nos[0]) : mako_bigint_array(stream_nos, wanted);
+	values[1] = wanted == 1 ? Int64GetDatum(starts[0]) : mako_bigint_array(starts, wanted);
+	return mako_cursor_open(wanted == 1 ? &select_events_of_one : &select_events, values, NULL,
+							false);
+}
+
+/*
  * Opens a reader of the events of these streams after the states that they start from, with the
  * active snapshot. Where has_apply is given, by the source of a stream, streams whose workflow has
  * no apply are left out.
@@ -611,12 +606,7 @@ mako_stream_open_events(const MakoStream *streams, int count, const bool *has_ap
 
 	reader->lookup = mako_event_index_open();
 	if (reader->lookup == NULL)
-	{
-		Datum		values[] = {bigint_parameter(streams, count, has_apply, offsetof(MakoStream, stream_no)),
-		bigint_parameter(streams, count, has_apply, offsetof(MakoStream, start))};
-
-		reader->cursor = mako_cursor_open(count == 1 ? &select_events_of_one : &select_events, values, NULL, false);
-	}
+		reader->cursor = open_cursor(streams, count, has_apply);
 	return reader;
 }
 
