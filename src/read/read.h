@@ -10,6 +10,7 @@
  *	  events.c       events in key order (MakoReader, MakoEvent)
  *	  event_index.c  ... of few streams from their index (MakoEventIndex: events.h)
  *	  heap_order.c   events of many streams in heap order, until a stream has all (MakoHeapOrder)
+ *	  complete.c     ... which ones have had all (MakoComplete: events.h)
  *	  chunk.c        ... in small chunks of memory (MakoChunks: events.h)
  *
  * Heads and boundaries live in the caller's batch context. An event is valid until the next one,
