@@ -29,13 +29,14 @@
  *
  * Flow of a run. migrate.c takes the call, call_guard.c sees to it that it does not run inside of
  * itself, and run.c makes a pass of it. migration_path.c reads and verifies the definitions on the
- * path, and program.c compiles their functions. match.c counts the streams, stream.c locks their
- * heads, and their events come in the order of the heap (heap_order.c) or of the key (stream.c,
- * event_index.c). batch.c puts many streams into few subtransactions. move.c takes one stream on
- * its way: replay.c folds it to its head, and fold.c does what is due at one event. writer.c keeps
- * the results until there are enough, and writes snapshots, heads and dependents. report.c counts
- * and keeps errors, audit.c records the run, and progress.c shows how far it is. A batched run
- * (batched.c) goes that way once a batch, and commits. src/README.md walks it with one stream.
+ * path, and program.c compiles their functions. match.c counts the streams, heads.c locks their
+ * heads, states.c finds what they start from, and their events come in the order of the heap
+ * (heap_order.c) or of the key (events.c, event_index.c). batch.c puts many streams into few
+ * subtransactions. move.c takes one stream on its way: replay.c folds it to its head, and fold.c
+ * does what is due at one event. writer.c keeps the results until there are enough, and writes
+ * snapshots, heads and dependents. report.c counts and keeps errors, audit.c records the run, and
+ * progress.c shows how far it is. A batched run (batched.c) goes that way once a batch, and
+ * commits. src/README.md walks it with one stream.
  *
  * Memory. The context of a run lives as long as the call. Below it hang the contexts of a batch, a
  * gathering, a fold and a writer; the headers of their rooms say when each is reset. The owner of

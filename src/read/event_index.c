@@ -5,7 +5,7 @@
  * A statement that looks up the events of many streams pays twice as much for its nodes, and for
  * rows that are formed and taken apart again, as the index and the table cost. So they are asked
  * here, wherever mako.event is a plain table that the caller may read and its primary key is what
- * it should be; otherwise a statement of stream.c does it.
+ * it should be; otherwise a statement of events.c does it.
  *
  * What is opened lives in the current memory context. It is closed in the (sub)transaction that
  * opened it, or ends with it. Values point into the table's pages and last until the next event is

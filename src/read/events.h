@@ -21,6 +21,23 @@ enum
 
 extern const char *const mako_event_columns[MAKO_EVENT_COLUMNS];
 
+/* ---- complete.c: streams that were complete ------------------------------------------------- */
+
+typedef struct MakoComplete MakoComplete;
+
+/* Spreads numbers that follow one another, for a hash table. */
+static inline uint32
+mako_hash_number(int64 number)
+{
+	return (uint32) (((uint64) number * UINT64CONST(0x9E3779B97F4A7C15)) >> 32);
+}
+
+extern MakoComplete *mako_complete_create(MemoryContext context, Size *memory);
+extern void mako_complete_add(MakoComplete *complete, int64 stream_no, int64 start);
+extern int64 mako_complete_start(MakoComplete *complete, int64 stream_no, bool forget);
+extern void mako_complete_check(MakoComplete *complete,
+								void (*tell) (void *argument, int64 stream_no), void *argument);
+
 /* ---- chunk.c: memory in small chunks -------------------------------------------------------- */
 
 #define MAKO_CHUNK_STEP 32		/* bytes: sizes are multiples of it */

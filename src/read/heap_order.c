@@ -30,7 +30,6 @@
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -69,38 +68,7 @@ typedef struct OpenEntry
 #define SH_ELEMENT_TYPE OpenEntry
 #define SH_KEY_TYPE int64
 #define SH_KEY stream_no
-#define SH_HASH_KEY(table, key) hash_number(key)
-#define SH_EQUAL(table, a, b) ((a) == (b))
-#define SH_SCOPE static inline
-#define SH_DEFINE
-#define SH_DECLARE
-
-/* Spreads numbers that follow one another. */
-static inline uint32
-hash_number(int64 number)
-{
-	return (uint32) (((uint64) number * UINT64CONST(0x9E3779B97F4A7C15)) >> 32);
-}
-
-#include "lib/simplehash.h"
-
-/* A set of streams that were complete, as pages of neighbours. */
-#define PAGE_STREAMS 512
-
-typedef struct CompletePage
-{
-	int64		page_no;
-	uint64		members[PAGE_STREAMS / 64];
-	uint32	   *starts;			/* where each of them started; NULL while all started with their
-								 * first event */
-	char		status;
-} CompletePage;
-
-#define SH_PREFIX complete_table
-#define SH_ELEMENT_TYPE CompletePage
-#define SH_KEY_TYPE int64
-#define SH_KEY page_no
-#define SH_HASH_KEY(table, key) hash_number(key)
+#define SH_HASH_KEY(table, key) mako_hash_number(key)
 #define SH_EQUAL(table, a, b) ((a) == (b))
 #define SH_SCOPE static inline
 #define SH_DEFINE
@@ -138,7 +106,7 @@ struct MakoHeapOrder
 	int64		covered;		/* heads up to this number are known */
 	int64		heads;			/* that wait for events, or waited */
 	open_table_hash *open;
-	complete_table_hash *complete;
+	MakoComplete *complete;
 	OpenStream **ready;			/* streams that are complete */
 	int			ready_count;
 	int			take_streams;	/* so many are taken together */
@@ -223,63 +191,6 @@ compare_numbers(const void *a, const void *b)
 	return one < other ? -1 : one > other;
 }
 
-/* Remembers that a stream is complete, so that one more event of it is noticed. */
-static void
-add_complete(MakoHeapOrder *heap_order, const MakoStream *stream)
-{
-	int64		page_no = stream->stream_no / PAGE_STREAMS;
-	int			place = (int) (stream->stream_no - page_no * PAGE_STREAMS);
-	bool		found;
-	CompletePage *page;
-
-	if (place < 0)
-	{
-		page_no--;
-		place += PAGE_STREAMS;
-	}
-	page = complete_table_insert(heap_order->complete, page_no, &found);
-	if (!found)
-	{
-		memset(page->members, 0, sizeof(page->members));
-		page->starts = NULL;
-		heap_order->sets += sizeof(CompletePage) * 2;
-	}
-	if (stream->start > 0 && page->starts == NULL)
-	{
-		page->starts = MemoryContextAllocZero(heap_order->context, sizeof(uint32) * PAGE_STREAMS);
-		heap_order->sets += sizeof(uint32) * PAGE_STREAMS;
-	}
-	if (page->starts != NULL)
-		page->starts[place] = (uint32) Min(stream->start, (int64) PG_UINT32_MAX);
-	page->members[place / 64] |= UINT64CONST(1) << place % 64;
-}
-
-/*
- * Where a stream started that was complete; -1 for another one. With forget it is another one from
- * now on.
- */
-static int64
-start_of_complete(MakoHeapOrder *heap_order, int64 stream_no, bool forget)
-{
-	int64		page_no = stream_no / PAGE_STREAMS;
-	int			place = (int) (stream_no - page_no * PAGE_STREAMS);
-	uint64		bit;
-	CompletePage *page;
-
-	if (place < 0)
-	{
-		page_no--;
-		place += PAGE_STREAMS;
-	}
-	bit = UINT64CONST(1) << place % 64;
-	page = complete_table_lookup(heap_order->complete, page_no);
-	if (page == NULL || (page->members[place / 64] & bit) == 0)
-		return -1;
-	if (forget)
-		page->members[place / 64] &= ~bit;
-	return page->starts == NULL ? 0 : page->starts[place];
-}
-
 /*
  * Lets a stream go that was complete and has failed: whatever its other events are, they change
  * nothing.
@@ -287,7 +198,7 @@ start_of_complete(MakoHeapOrder *heap_order, int64 stream_no, bool forget)
 void
 mako_heap_order_forget(MakoHeapOrder *heap_order, int64 stream_no)
 {
-	(void) start_of_complete(heap_order, stream_no, true);
+	(void) mako_complete_start(heap_order->complete, stream_no, true);
 }
 
 /* ---- open streams --------------------------------------------------------------------------- */
@@ -443,7 +354,7 @@ mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int
 			add_ready(heap_order, open);
 		else if (stream->start == stream->version)
 		{
-			add_complete(heap_order, stream);
+			mako_complete_add(heap_order->complete, stream->stream_no, stream->start);
 			add_ready(heap_order, open);
 		}
 		else
@@ -604,7 +515,7 @@ complete_stream(MakoHeapOrder *heap_order, OpenEntry *entry)
 	open->events = entry->events;
 	open->backwards = entry->in_order;
 	(void) open_table_delete(heap_order->open, entry->stream_no);
-	add_complete(heap_order, &open->stream);
+	mako_complete_add(heap_order->complete, open->stream.stream_no, open->stream.start);
 	add_ready(heap_order, open);
 }
 
@@ -630,11 +541,11 @@ take_event(MakoHeapOrder *heap_order)
 												 &number_isnull));
 	if (entry == NULL)
 	{
-		int64		start = start_of_complete(heap_order, stream_no, false);
+		int64		start = mako_complete_start(heap_order->complete, stream_no, false);
 
 		if (start >= 0 && (number_isnull || sequence_number > start))
 		{
-			(void) start_of_complete(heap_order, stream_no, true);
+			(void) mako_complete_start(heap_order->complete, stream_no, true);
 			add_number(heap_order, &heap_order->doubtful, stream_no);
 		}
 	}
@@ -660,7 +571,7 @@ mako_heap_order_open(int sources)
 	heap_order->context = heap_order->chunks.context = context;
 	heap_order->take_streams = Max(TAKE_STREAMS, Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
 	heap_order->open = open_table_create(context, 1024, NULL);
-	heap_order->complete = complete_table_create(context, 128, NULL);
+	heap_order->complete = mako_complete_create(context, &heap_order->sets);
 	heap_order->covered = PG_INT64_MIN;
 	heap_order->owner = ResourceOwnerCreate(outer, "mako gather");
 	CurrentResourceOwner = heap_order->owner;
@@ -825,54 +736,13 @@ mako_heap_order_release(MakoHeapOrder *heap_order)
 	heap_order->taken = NULL;
 }
 
-/* A page of streams that were complete, and what is found about it. */
-typedef struct Check
-{
-	int64		first;			/* stream on the page */
-	int			count;
-	int64		stream_nos[PAGE_STREAMS];	/* with more events */
-} Check;
-
-/* Looks for events beyond the heads of a page; runs in a subtransaction. */
+/* Notes a stream that was complete before one more event of it came. */
 static void
-check_page(void *argument)
+add_doubtful(void *argument, int64 stream_no)
 {
-	Check	   *check = argument;
-	MakoRows	rows = mako_stream_find_beyond(check->first, check->first + PAGE_STREAMS - 1);
+	MakoHeapOrder *heap_order = argument;
 
-	check->count = (int) rows.count;
-	for (int i = 0; i < check->count; i++)
-		check->stream_nos[i] = mako_row_bigint(&rows, i, 1);
-	mako_rows_free(&rows);
-}
-
-/*
- * Looks for more events of the streams that were complete before the scan ended early. What cannot
- * be told of a page is doubtful.
- */
-static void
-check_complete(MakoHeapOrder *heap_order)
-{
-	complete_table_iterator iterator;
-	CompletePage *page;
-
-	complete_table_start_iterate(heap_order->complete, &iterator);
-	while ((page = complete_table_iterate(heap_order->complete, &iterator)) != NULL)
-	{
-		Check		check = {page->page_no * PAGE_STREAMS};
-		ErrorData  *error = mako_subtransaction_run(check_page, &check);
-
-		CHECK_FOR_INTERRUPTS();
-		if (error != NULL)
-		{
-			FreeErrorData(error);
-			for (check.count = 0; check.count < PAGE_STREAMS; check.count++)
-				check.stream_nos[check.count] = check.first + check.count;
-		}
-		for (int i = 0; i < check.count; i++)
-			if (start_of_complete(heap_order, check.stream_nos[i], true) >= 0)
-				add_number(heap_order, &heap_order->doubtful, check.stream_nos[i]);
-	}
+	add_number(heap_order, &heap_order->doubtful, stream_no);
 }
 
 /*
@@ -883,7 +753,7 @@ const int64 *
 mako_heap_order_doubtful(MakoHeapOrder *heap_order, int *count)
 {
 	if (heap_order->early)
-		check_complete(heap_order);
+		mako_complete_check(heap_order->complete, add_doubtful, heap_order);
 	*count = heap_order->doubtful.count;
 	return heap_order->doubtful.numbers;
 }

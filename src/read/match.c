@@ -8,7 +8,7 @@
  * each of a million heads that it passes over more than the scan itself costs. So the table is
  * scanned here, with a snapshot of its own, wherever it is a plain one that the caller may read.
  * Otherwise a statement counts, and so it does for one tenant, whose heads an index finds. A
- * search only counts and finds: which heads are locked, the cursor of stream.c decides by what
+ * search only counts and finds: which heads are locked, the cursor of heads.c decides by what
  * they are then.
  *
  * It lives in the memory context that is current when it is taken.

@@ -5,9 +5,12 @@
  *
  *	  match.c        how many streams run under which workflow, and which match (MakoMatches)
  *	  seen.c         which ones a pass has met (MakoSeen)
- *	  stream.c       heads in order, locked; boundaries; events in key order (MakoStream, MakoEvent)
+ *	  heads.c        heads in order, locked (MakoStream)
+ *	  states.c       the states that streams start from: boundaries
+ *	  events.c       events in key order (MakoReader, MakoEvent)
  *	  event_index.c  ... of few streams from their index (MakoEventIndex: events.h)
  *	  heap_order.c   events of many streams in heap order, until a stream has all (MakoHeapOrder)
+ *	  complete.c     ... which ones have had all (MakoComplete: events.h)
  *	  chunk.c        ... in small chunks of memory (MakoChunks: events.h)
  *
  * Heads and boundaries live in the caller's batch context. An event is valid until the next one,
@@ -39,7 +42,7 @@ extern void mako_seen_add(MakoSeen *seen, int64 number);
 extern bool mako_seen_has(const MakoSeen *seen, int64 number);
 extern int64 mako_seen_count(const MakoSeen *seen);
 
-/* ---- stream.c: heads, boundaries, events ---------------------------------------------------- */
+/* ---- what is read --------------------------------------------------------------------------- */
 
 /* One event as it is read; points into the reader's memory, valid until the next one. */
 typedef struct MakoEvent
@@ -83,7 +86,7 @@ typedef struct MakoStream
 	const MakoGathered *gathered;	/* its events in order, where they have been gathered */
 } MakoStream;
 
-typedef struct MakoReader MakoReader;
+/* ---- heads.c: heads in order, locked -------------------------------------------------------- */
 
 /* Returns true if an event was written under this workflow. */
 static inline bool
@@ -110,7 +113,15 @@ extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *source
 									int capacity);
 extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count,
 										  MakoStream *streams);
+
+/* ---- states.c: the states that streams start from ------------------------------------------- */
+
 extern void mako_stream_load_states(MakoStream *streams, int count);
+
+/* ---- events.c: events in key order ---------------------------------------------------------- */
+
+typedef struct MakoReader MakoReader;
+
 extern MakoRows mako_stream_find_beyond(int64 first, int64 last);
 extern void mako_stream_rehearse(void);
 extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count, const bool *has_apply);

@@ -1,0 +1,353 @@
+/*
+ * heads.c
+ *	  Heads: found and locked, in the order of their numbers.
+ *
+ * Heads come from one cursor over the whole pass, so that they are found in one pass whichever
+ * plan the server takes. What is read of each is what its caller needs and may read.
+ */
+#include "read/read.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/rls.h"
+
+/*
+ * The columns of a head, as much as is needed: a caller may have privileges for some only, and for
+ * the tid it takes the privilege to read the whole table.
+ */
+#define HEAD(names, tid) \
+	"SELECT s.stream_no, s.version, s.workflow_id, " names ", " tid " FROM mako.stream s"
+#define NAMES "s.stream_id, s.tenant_id, s.process_id"
+#define NO_NAMES "NULL::pg_catalog.text, NULL::pg_catalog.uuid, NULL::pg_catalog.uuid"
+#define TID "s.ctid"
+#define NO_TID "NULL::pg_catalog.tid"
+#define LOCKED " FOR NO KEY UPDATE"
+
+static MakoStatement select_head = {
+	HEAD(NAMES, TID) " WHERE s.stream_id OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
+};
+
+static MakoStatement lock_head = {
+	HEAD(NAMES, TID) " WHERE s.stream_id OPERATOR(pg_catalog.=) $1" LOCKED, 1, {TEXTOID}
+};
+
+/* The heads of some workflows, of one tenant or all, and among some streams or all. */
+#define OF_WORKFLOWS \
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1)" \
+	" AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
+	" AND ($3 IS NULL OR s.stream_no OPERATOR(pg_catalog.=) ANY ($3)) ORDER BY s.stream_no"
+#define OF_WORKFLOWS_TYPES 3, {TEXTARRAYOID, UUIDOID, INT8ARRAYOID}, true
+
+static MakoStatement select_bare = {HEAD(NO_NAMES, NO_TID) OF_WORKFLOWS, OF_WORKFLOWS_TYPES};
+static MakoStatement select_named = {HEAD(NAMES, NO_TID) OF_WORKFLOWS, OF_WORKFLOWS_TYPES};
+static MakoStatement lock_bare = {HEAD(NO_NAMES, NO_TID) OF_WORKFLOWS LOCKED, OF_WORKFLOWS_TYPES};
+static MakoStatement lock_named = {HEAD(NAMES, NO_TID) OF_WORKFLOWS LOCKED, OF_WORKFLOWS_TYPES};
+static MakoStatement lock_placed = {HEAD(NO_NAMES, TID) OF_WORKFLOWS LOCKED, OF_WORKFLOWS_TYPES};
+static MakoStatement lock_whole = {HEAD(NAMES, TID) OF_WORKFLOWS LOCKED, OF_WORKFLOWS_TYPES};
+
+/* Some of them, the same for the same seed. */
+static MakoStatement select_sample = {
+	"SELECT * FROM (" HEAD(NAMES, NO_TID)
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
+	" ORDER BY pg_catalog.hashint8extended(s.stream_no, $3), s.stream_no LIMIT $4) AS h ORDER BY h.stream_no",
+	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
+};
+
+/*
+ * The streams that a batch of a run is made of, by their numbers. One that a later run has brought
+ * is not among them: of the runs that moved a stream, the last one has the highest number. The
+ * second time around, those that have failed are left alone.
+ */
+#define LATER_RUNS \
+	"SELECT r.run_id FROM mako.migration_run r" \
+	" WHERE r.run_id OPERATOR(pg_catalog.>) $6 AND r.target_wf OPERATOR(pg_catalog.=) $1 AND r.update_registry"
+#define IS_OF_LATER_RUN(row) \
+	row ".stream_no OPERATOR(pg_catalog.=) s.stream_no AND (" row ".run_id OPERATOR(pg_catalog.=) ANY (" LATER_RUNS ")" \
+	" OR " row ".reverted_by OPERATOR(pg_catalog.=) ANY (" LATER_RUNS "))"
+
+static MakoStatement select_next = {
+	"SELECT s.stream_no FROM mako.stream s WHERE s.workflow_id OPERATOR(pg_catalog.=) $1"
+	" AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
+	" AND s.stream_no OPERATOR(pg_catalog.>) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4"
+	" AND (NOT EXISTS (" LATER_RUNS ")"
+	"  OR (NOT EXISTS (SELECT FROM mako.snapshot n WHERE " IS_OF_LATER_RUN("n") ")"
+	"   AND NOT EXISTS (SELECT FROM mako.repointed p WHERE " IS_OF_LATER_RUN("p") ")))"
+	" AND NOT EXISTS (SELECT FROM mako.migration_error e"
+	"  WHERE $7 AND e.run_id OPERATOR(pg_catalog.=) $6"
+	"  AND e.stream_no OPERATOR(pg_catalog.=) s.stream_no)"
+	" ORDER BY s.stream_no LIMIT $5",
+	7, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID, BOOLOID}, true
+};
+
+/* Those of some streams that no other transaction has locked, or all of them. */
+#define LOCK_SOME \
+	"SELECT s.stream_no FROM mako.stream s" \
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND s.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY s.stream_no FOR NO KEY UPDATE"
+
+static MakoStatement lock_some = {LOCK_SOME, 2, {INT8ARRAYOID, TEXTOID}, true};
+static MakoStatement lock_free = {LOCK_SOME " SKIP LOCKED", 2, {INT8ARRAYOID, TEXTOID}, true};
+
+/* Heads that are locked already, once more. */
+static MakoStatement select_heads_again = {
+	HEAD(NAMES, NO_TID) " WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY s.stream_no",
+	1, {INT8ARRAYOID}, true
+};
+
+static MakoStatement select_stream_id = {
+	"SELECT s.stream_id FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 1, {INT8OID}
+};
+
+/*
+ * Opens the cursor over the heads that run under some workflows, with the active snapshot; with
+ * names, they tell those of their streams.
+ */
+MakoCursor *
+mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names)
+{
+	Datum		values[] = {
+		mako_text_array(workflow_ids, count), UUIDPGetDatum(tenant_id), (Datum) 0
+	};
+
+	return mako_cursor_open(with_names ? &select_named : &select_bare, values,
+							tenant_id == NULL ? " nn" : "  n", false);
+}
+
+/* The same over some of them, with names: so many, chosen by a seed. */
+MakoCursor *
+mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed)
+{
+	Datum		values[] = {CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(seed), Int64GetDatum(size)};
+
+	return mako_cursor_open(&select_sample, values, tenant_id == NULL ? " n  " : NULL, false);
+}
+
+/* The numbers in a result. */
+static int64 *
+read_numbers(MakoRows rows, int *count)
+{
+	int64	   *numbers = palloc(sizeof(int64) * (rows.count + 1));
+
+	*count = (int) rows.count;
+	for (int i = 0; i < *count; i++)
+		numbers[i] = mako_row_bigint(&rows, i, 1);
+	mako_rows_free(&rows);
+	return numbers;
+}
+
+/*
+ * The next streams of a run in a range that run under a workflow, at most as many as *count, which
+ * tells how many there are; without those that a later run has brought there, and with
+ * but_not_failed without those that the run failed on.
+ */
+int64 *
+mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 run_id, bool but_not_failed,
+				 int *count)
+{
+	Datum		values[] = {
+		CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(after), Int64GetDatum(through), Int32GetDatum(*count),
+		Int64GetDatum(run_id), BoolGetDatum(but_not_failed)
+	};
+	const char *nulls = tenant_id == NULL ? " n     " : NULL;
+
+	return read_numbers(mako_sql_query(&select_next, values, nulls), count);
+}
+
+/*
+ * Locks those of some heads that run under a workflow, with a new snapshot, and tells which. A
+ * transaction that has one is waited for so many milliseconds, which then is error 55P03; or it is
+ * left out, where that is negative.
+ */
+int64 *
+mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count)
+{
+	Datum		values[] = {
+		mako_bigint_array(stream_nos, count), CStringGetTextDatum(workflow_id)
+	};
+
+	return read_numbers(wait < 0 ? mako_sql_query(&lock_free, values, NULL) : mako_sql_query_waiting(&lock_some, values, NULL, wait),
+						locked_count);
+}
+
+/*
+ * Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when
+ * it is fetched. Where it is known which ones match (found is not NULL), they are looked up.
+ */
+MakoCursor *
+mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found, int found_count,
+						 bool with_names)
+{
+	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
+	bool		has_tid = mako_door_read_obstacle(relation) == NULL;
+	MakoStatement *statement = has_tid ? (with_names ? &lock_whole : &lock_placed) :
+		(with_names ? &lock_named : &lock_bare);
+	Datum		values[] = {
+		mako_text_array(sources, count), UUIDPGetDatum(tenant_id),
+		found == NULL ? (Datum) 0 : mako_bigint_array(found, found_count)
+	};
+	const char	nulls[] = {' ', tenant_id == NULL ? 'n' : ' ', found == NULL ? 'n' : ' '};
+
+	table_close(relation, NoLock);
+	return mako_cursor_open(statement, values, nulls, true);
+}
+
+/* The id of a stream, in the current memory context. */
+char *
+mako_stream_id(int64 stream_no)
+{
+	Datum		value = Int64GetDatum(stream_no);
+	MakoRows	rows = mako_sql_query(&select_stream_id, &value, NULL);
+	char	   *stream_id = mako_row_text(&rows, 0, 1);
+
+	mako_rows_free(&rows);
+	return stream_id;
+}
+
+/* The numbers of some streams, as bigint[]. */
+Datum
+mako_stream_numbers(const MakoStream *streams, int count)
+{
+	int64	   *numbers = palloc(sizeof(int64) * (count + 1));
+
+	for (int i = 0; i < count; i++)
+		numbers[i] = streams[i].stream_no;
+	return mako_bigint_array(numbers, count);
+}
+
+/* Reads a head from a row of the statements above. */
+static void
+read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
+{
+	ItemPointer tid;
+	bool		isnull;
+
+	memset(stream, 0, sizeof(MakoStream));
+	stream->stream_no = mako_row_bigint(rows, row, 1);
+	stream->version = mako_row_bigint(rows, row, 2);
+	stream->stream_id = mako_row_text(rows, row, 4);
+	stream->tenant_id = mako_row_uuid(rows, row, 5);
+	stream->process_id = mako_row_uuid(rows, row, 6);
+	tid = (ItemPointer) DatumGetPointer(mako_row_value(rows, row, 7, TIDOID, &isnull));
+	if (!isnull)
+		stream->tid = *tid;
+}
+
+/* Raises that there is no stream of this id, or none that the caller may see. */
+static void
+raise_no_stream(Datum stream_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("stream \"%s\" does not exist", TextDatumGetCString(stream_id)),
+			 errhint("The stream of a process is process/<tenant id>/<process id>; mako_spawn() starts one.")));
+}
+
+/* Reads the one head of a result. */
+static void
+read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
+{
+	if (rows.count == 0)
+		raise_no_stream(stream_id);
+	read_head(&rows, 0, stream);
+	stream->workflow_id = mako_row_text(&rows, 0, 3);
+	mako_rows_free(&rows);
+}
+
+/*
+ * Finds a stream that the caller may see by its id (text), with the active snapshot; an error when
+ * there is none.
+ */
+void
+mako_stream_find(Datum stream_id, MakoStream *stream)
+{
+	(void) mako_door_table("stream");
+	read_one_head(mako_sql_query_snapshot(&select_head, &stream_id, NULL), stream_id, stream);
+}
+
+/*
+ * Finds a stream that the caller may see, and locks its head, as the owner of the table where the
+ * caller may not; reads it as it is now.
+ */
+void
+mako_stream_lock(Datum stream_id, MakoStream *stream)
+{
+	Oid			relation = mako_door_table("stream");
+	bool		may_lock = pg_class_aclcheck(relation, GetUserId(), ACL_UPDATE) == ACLCHECK_OK &&
+		check_enable_rls(relation, InvalidOid, true) == RLS_NONE;
+	MakoGate	gate;
+
+	if (!may_lock)
+	{
+		read_one_head(mako_sql_query(&select_head, &stream_id, NULL), stream_id, stream);
+		gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in("mako.stream")));
+	}
+	read_one_head(mako_sql_query(&lock_head, &stream_id, NULL), stream_id, stream);
+	if (!may_lock)
+		mako_gate_leave(&gate);
+}
+
+/* Finds which of some workflows, in the order of their names, is the one in a row. */
+static int
+find_source(const MakoRows *rows, uint64 row, int column, const char *const *sources, int count)
+{
+	bool		isnull;
+	const text *workflow_id = (const text *) DatumGetTextPP(mako_row_value(rows, row, column, TEXTOID, &isnull));
+	int			length = VARSIZE_ANY_EXHDR(workflow_id);
+	int			low = 0;
+	int			high = count - 1;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+		int			order = strncmp(sources[middle], VARDATA_ANY(workflow_id), length);
+
+		if (order < 0)
+			low = middle + 1;
+		else if (order > 0 || sources[middle][length] != '\0')
+			high = middle;
+		else
+			return middle;
+	}
+	return low;
+}
+
+/*
+ * Reads the heads of a result; sources are the workflows that they run under. Returns how many
+ * there are.
+ */
+static int
+read_heads(MakoRows rows, const char *const *sources, int source_count, MakoStream *streams)
+{
+	int			count = (int) rows.count;
+
+	for (int i = 0; i < count; i++)
+	{
+		read_head(&rows, i, &streams[i]);
+		streams[i].source = find_source(&rows, i, 3, sources, source_count);
+		streams[i].workflow_id = sources[streams[i].source];
+	}
+	mako_rows_free(&rows);
+	return count;
+}
+
+/*
+ * Fetches (and locks, if the cursor does) the next heads; they are allocated in the current memory
+ * context. The sources are those of the cursor, in the order of their names. Returns how many; 0
+ * at the end.
+ */
+int
+mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams, int capacity)
+{
+	return read_heads(mako_cursor_fetch(cursor, capacity), sources, source_count, streams);
+}
+
+/* Reads heads that are locked already once more, with the active snapshot. */
+int
+mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count, MakoStream *streams)
+{
+	Datum		parameter = mako_bigint_array(stream_nos, count);
+
+	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter, NULL), sources, source_count, streams);
+}

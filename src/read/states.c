@@ -1,0 +1,100 @@
+/*
+ * states.c
+ *	  The stored states that streams start from: their boundaries, or the newest states there are.
+ */
+#include "read/read.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+
+/*
+ * The state that a stream starts from. Newest first: what was folded furthest, and of that what
+ * was written last. A snapshot of a run that left the heads alone is no boundary, and a periodic
+ * one from beyond the head or of another workflow is of no use. For many streams, the range lets
+ * the planner read a dense batch in one index scan instead of looking up every stream; the plan
+ * for one can be kept.
+ */
+#define STATE_COLUMNS(workflow_id) \
+	"n.stream_no, n.sequence_number, n.state, n.state_schema_version, n.workflow_id OPERATOR(pg_catalog.<>) " workflow_id
+#define IS_STATE(version, workflow_id, periodic_too, moved) \
+	"n.reverted_by IS NULL" \
+	" AND CASE n.run_id WHEN 0 THEN " periodic_too " AND n.sequence_number OPERATOR(pg_catalog.<=) " version \
+	" AND n.workflow_id OPERATOR(pg_catalog.=) " workflow_id \
+	" ELSE " moved " END"
+
+static MakoStatement select_state = {
+	"SELECT " STATE_COLUMNS("$3") " FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND " IS_STATE("$2", "$3", "$4",
+																													"EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry)")
+	" ORDER BY n.sequence_number DESC, n.run_id DESC LIMIT 1",
+	4, {INT8OID, INT8OID, TEXTOID, BOOLOID}
+};
+
+static MakoStatement select_states = {
+	"SELECT DISTINCT ON (n.stream_no) " STATE_COLUMNS("h.workflow_id")
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
+	" AS h (stream_no, version, workflow_id, periodic_too)"
+	" JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6 AND "
+	IS_STATE("h.version", "h.workflow_id", "h.periodic_too",
+			 "n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r WHERE r.update_registry)")
+	" ORDER BY n.stream_no, n.sequence_number DESC, n.run_id DESC",
+	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, INT8OID, INT8OID}, true
+};
+
+/* Queries the states of some streams: of one by values, of many by arrays of them. */
+static MakoRows
+query_states(const MakoStream *streams, int count)
+{
+	static const Oid types[] = {INT8OID, INT8OID, TEXTOID, BOOLOID};
+	Datum	   *columns[lengthof(types)];
+	Datum		values[lengthof(types) + 2];
+
+	for (size_t column = 0; column < lengthof(types); column++)
+		columns[column] = palloc(sizeof(Datum) * count);
+	for (int i = 0; i < count; i++)
+	{
+		bool		is_same = i > 0 && streams[i].workflow_id == streams[i - 1].workflow_id;
+
+		columns[0][i] = Int64GetDatum(streams[i].stream_no);
+		columns[1][i] = Int64GetDatum(streams[i].version);
+		columns[2][i] = is_same ? columns[2][i - 1] : CStringGetTextDatum(streams[i].workflow_id);
+		columns[3][i] = BoolGetDatum(streams[i].periodic_too);
+	}
+	for (size_t column = 0; column < lengthof(types); column++)
+		values[column] = count == 1 ? columns[column][0] :
+			mako_array(columns[column], NULL, count, types[column]);
+	values[4] = Int64GetDatum(streams[0].stream_no);
+	values[5] = Int64GetDatum(streams[count - 1].stream_no);
+	return mako_sql_query_snapshot(count == 1 ? &select_state : &select_states, values, NULL);
+}
+
+/*
+ * Finds the stored state that each stream starts from: its boundary, or where periodic_too is set
+ * the newest state there is. Reads with the active snapshot.
+ */
+void
+mako_stream_load_states(MakoStream *streams, int count)
+{
+	MakoRows	rows = query_states(streams, count);
+	int			i = 0;
+
+	/* Both are in stream_no order. */
+	for (uint64 row = 0; row < rows.count; row++)
+	{
+		int64		stream_no = mako_row_bigint(&rows, row, 1);
+		struct varlena *state = (struct varlena *) DatumGetPointer(mako_row_jsonb(&rows, row, 3));
+
+		while (streams[i].stream_no != stream_no)
+			i++;
+		streams[i].start = mako_row_bigint(&rows, row, 2);
+
+		/*
+		 * Copied as it is stored: a damaged toasted value must fail its own stream, when it is
+		 * read.
+		 */
+		streams[i].start_state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
+		streams[i].start_schema_version = mako_row_integer(&rows, row, 4);
+		streams[i].boundary_missing = mako_row_boolean(&rows, row, 5);
+	}
+	mako_rows_free(&rows);
+}
