@@ -111,7 +111,7 @@ extern const char **mako_plan_ids(const char *source_wf, const char *target_wf, 
 extern MakoPlan *mako_plan_create(const char *source_wf, const char *target_wf);
 extern bool mako_plan_leads(const char *source_wf, const char *target_wf);
 extern List *mako_plan_junctions(const char *source_wf);
-extern Datum mako_plan_path(const MakoPlan *plan);
-extern Datum mako_plan_definitions(const MakoPlan *plan);
+extern NullableDatum mako_plan_path(const MakoPlan *plan);
+extern NullableDatum mako_plan_definitions(const MakoPlan *plan);
 
 #endif							/* MAKO_DEFINE_H */

@@ -235,7 +235,7 @@ mako_plan_create(const char *source_wf, const char *target_wf)
 }
 
 /* The workflow ids on the path, as text[]. */
-Datum
+NullableDatum
 mako_plan_path(const MakoPlan *plan)
 {
 	const char **ids = palloc(sizeof(char *) * (plan->steps + 1));
@@ -249,7 +249,7 @@ mako_plan_path(const MakoPlan *plan)
  * The definitions on the path as text[], workflows and the steps between them: their digests are
  * what the fingerprint is made of.
  */
-Datum
+NullableDatum
 mako_plan_definitions(const MakoPlan *plan)
 {
 	const char **texts = palloc(sizeof(char *) * (2 * plan->steps + 1));

@@ -62,8 +62,8 @@ mako_actors_bind(const List *actors, int parameter, NullableDatum *values)
 		names[count] = GetUserNameFromId(actor->owner, false);
 		identities[count++] = mako_identity(actor->owner);
 	}
-	values[parameter] = mako_datum(mako_text_array(names, count));
-	values[parameter + 1] = mako_datum(mako_text_array(identities, count));
+	values[parameter] = mako_text_array(names, count);
+	values[parameter + 1] = mako_text_array(identities, count);
 }
 
 /* Puts the caller into two parameters: name and identity. */

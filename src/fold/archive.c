@@ -122,7 +122,7 @@ MakoRecordedMoves
 mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
 {
 	NullableDatum		values[] = {
-		mako_datum(mako_stream_numbers(streams, count)), mako_bigint(run_id), mako_text(workflow_id)
+		mako_stream_numbers(streams, count), mako_bigint(run_id), mako_text(workflow_id)
 	};
 	MakoRecordedMoves marks;
 	MakoRows	rows;

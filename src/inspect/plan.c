@@ -370,7 +370,7 @@ add_total(Preview *preview)
 	blockers = palloc(sizeof(char *) * (list_length(preview->blockers) + 1));
 	foreach(cell, preview->blockers)
 		blockers[count++] = lfirst(cell);
-	values[PLAN_BLOCKERS] = mako_datum(mako_text_array(blockers, count));
+	values[PLAN_BLOCKERS] = mako_text_array(blockers, count);
 	mako_rowset_add(preview->rows, values);
 }
 

@@ -656,7 +656,7 @@ static void
 load_saved(const Proof *proof, int count)
 {
 	NullableDatum		values[] = {
-		mako_datum(mako_stream_numbers(proof->streams, count)), mako_text(proof->workflow_id)
+		mako_stream_numbers(proof->streams, count), mako_text(proof->workflow_id)
 	};
 	MakoRows	rows;
 	Saved	   *saved;

@@ -108,10 +108,10 @@ mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz s
 {
 	bool		batched = request->batch_size > 0;
 	NullableDatum values[] = {
-		mako_text(request->source_wf), mako_text(request->target_wf), mako_datum(mako_plan_path(plan)),
+		mako_text(request->source_wf), mako_text(request->target_wf), mako_plan_path(plan),
 		mako_uuid(request->tenant_id), mako_boolean(request->update_registry), mako_boolean(request->in_flight_only),
 		max_errors_of(request), mako_reference(PointerGetDatum(request->reason)), mako_text(plan->fingerprint),
-		mako_datum(mako_plan_definitions(plan)), mako_text(mako_extension_version()), mako_timestamptz(started_at),
+		mako_plan_definitions(plan), mako_text(mako_extension_version()), mako_timestamptz(started_at),
 		mako_text(batched ? "batched" : "single"), mako_unless(!batched, mako_integer(request->batch_size)),
 		mako_unless(!batched, mako_bigint(through_stream_no)), caller_name()
 	};

@@ -235,7 +235,7 @@ static Datum
 reports_to_datum(Call *call, List *reports, Oid type)
 {
 	TupleDesc	tupdesc = lookup_rowtype_tupdesc_copy(type, -1);
-	Datum	   *elements = palloc(sizeof(Datum) * (list_length(reports) + 1));
+	NullableDatum *elements = palloc(sizeof(NullableDatum) * (list_length(reports) + 1));
 	int			count = 0;
 	MemoryContext old;
 	Datum		array;
@@ -246,10 +246,10 @@ reports_to_datum(Call *call, List *reports, Oid type)
 		NullableDatum values[MAKO_REPORT_COLUMNS];
 
 		mako_report_columns(lfirst(cell), tupdesc, values);
-		elements[count++] = mako_result_row(tupdesc, values);
+		elements[count++] = mako_datum(mako_result_row(tupdesc, values));
 	}
 	old = MemoryContextSwitchTo(call->context);
-	array = mako_array(elements, NULL, count, type);
+	array = mako_array(elements, count, type).value;
 	MemoryContextSwitchTo(old);
 	return array;
 }

@@ -39,7 +39,7 @@ static MakoStatement delete_exemption = {
 static void
 require_rights_on_exemption(const char *workflow_id)
 {
-	Datum		key = CStringGetTextDatum(workflow_id);
+	NullableDatum key = mako_text(workflow_id);
 
 	if (!mako_register_require_workflow(workflow_id))
 		(void) mako_register_require(&select_owner_of_exemption, &key, "the exemption of", workflow_id, "made");

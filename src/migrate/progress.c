@@ -176,7 +176,7 @@ mako_current_progress(PG_FUNCTION_ARGS)
 	MakoConnection connection = mako_sql_connect_visible();
 	MakoRows	active = mako_sql_query(&select_active, NULL);
 	int64	   *run_ids = palloc(sizeof(int64) * (active.count + 1));
-	Datum		shown;
+	NullableDatum shown;
 
 	for (uint64 row = 0; row < active.count; row++)
 		run_ids[row] = mako_row_bigint(&active, row, 1);

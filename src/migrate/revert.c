@@ -258,7 +258,7 @@ select_obstacles_of(const Revert *revert, const Candidate *candidates, int count
 	}
 	{
 		NullableDatum		values[] = {
-		mako_datum(mako_bigint_array(stream_nos, count)), mako_datum(mako_bigint_array(versions, count)), mako_bigint(revert->run_id), mako_text(revert->source_wf), mako_boolean(!revert->source_folds), mako_text(revert->target_wf)
+		mako_bigint_array(stream_nos, count), mako_bigint_array(versions, count), mako_bigint(revert->run_id), mako_text(revert->source_wf), mako_boolean(!revert->source_folds), mako_text(revert->target_wf)
 	};
 
 		return mako_sql_query(&select_obstacles, values);

@@ -300,7 +300,7 @@ column_value(const MakoResult *result, const MakoDestination *destination, Colum
 }
 
 /* One column of a part as an array; *count is how many rows it has. */
-static Datum
+static NullableDatum
 column_array(const Part *part, Which which, Column column, int *count)
 {
 	static const Oid types[] = {
@@ -308,8 +308,7 @@ column_array(const Part *part, Which which, Column column, int *count)
 		[SEQUENCE_NUMBER] = INT8OID,[VERSION] = INT8OID,[RUN_ID] = INT8OID,[SOURCE_WF] = TEXTOID,[TARGET_WF] = TEXTOID,
 		[STATE_SCHEMA_VERSION] = INT4OID,[STATE] = JSONBOID,
 	};
-	Datum	   *values = palloc(part->count * sizeof(Datum));
-	bool	   *nulls = palloc(part->count * sizeof(bool));
+	NullableDatum *values = palloc(part->count * sizeof(NullableDatum));
 	int			rows = 0;
 
 	for (int i = part->first; i < part->first + part->count; i++)
@@ -318,17 +317,17 @@ column_array(const Part *part, Which which, Column column, int *count)
 
 		if (!wants(which, result))
 			continue;
-		values[rows] = column_value(result, destination_of(part->writer, result), column);
-		nulls[rows] = (column == TENANT_ID || column == PROCESS_ID) && values[rows] == (Datum) 0;
+		values[rows].value = column_value(result, destination_of(part->writer, result), column);
+		values[rows].isnull = (column == TENANT_ID || column == PROCESS_ID) && values[rows].value == (Datum) 0;
 		rows++;
 	}
 	*count = rows;
-	return mako_array(values, nulls, rows, types[column]);
+	return mako_array(values, rows, types[column]);
 }
 
 /* Executes a statement that must write this many rows. */
 static void
-write_rows(MakoStatement *statement, Datum *values, int count, const char *table)
+write_rows(MakoStatement *statement, const NullableDatum *values, int count, const char *table)
 {
 	if (count > 0 && mako_store_write(statement, values) != (uint64) count)
 		mako_sql_raise_swallowed(table, count);
@@ -367,7 +366,7 @@ insert_directly(const Part *part, MakoTableWrite *snapshots)
 static void
 insert_by_statement(const Part *part)
 {
-	Datum		values[SNAPSHOT_COLUMNS];
+	NullableDatum values[SNAPSHOT_COLUMNS];
 	int			count = 0;
 
 	for (size_t column = 0; column < SNAPSHOT_COLUMNS; column++)
@@ -396,7 +395,7 @@ write_repointed(const Part *part)
 {
 	int			count;
 	NullableDatum		values[] = {
-		mako_datum(column_array(part, REPOINTED, RUN_ID, &count)), mako_datum(column_array(part, REPOINTED, STREAM_NO, &count)), mako_datum(column_array(part, REPOINTED, VERSION, &count))
+		column_array(part, REPOINTED, RUN_ID, &count), column_array(part, REPOINTED, STREAM_NO, &count), column_array(part, REPOINTED, VERSION, &count)
 	};
 
 	write_rows(&insert_repointed, values, count, "repointed");
@@ -408,12 +407,12 @@ mark_undone(const Part *part)
 {
 	const MakoWriter *writer = part->writer;
 	const MakoResult *results = &writer->results[part->first];
-	Datum		undone = Int64GetDatum(writer->undoes);
-	Datum		by = Int64GetDatum(destination_of(writer, results)->report->run_id);
-	Datum		first = Int64GetDatum(results[0].stream_no);
-	Datum		last = Int64GetDatum(results[part->count - 1].stream_no);
+	NullableDatum undone = mako_bigint(writer->undoes);
+	NullableDatum by = mako_bigint(destination_of(writer, results)->report->run_id);
+	NullableDatum first = mako_bigint(results[0].stream_no);
+	NullableDatum last = mako_bigint(results[part->count - 1].stream_no);
 	int			count;
-	Datum		snapshots[] = {
+	NullableDatum snapshots[] = {
 		undone, by, column_array(part, MARKED_SNAPSHOT, STREAM_NO, &count),
 		column_array(part, MARKED_SNAPSHOT, SEQUENCE_NUMBER, &count), first, last
 	};
@@ -421,7 +420,7 @@ mark_undone(const Part *part)
 	write_rows(&mark_snapshots, snapshots, count, "snapshot");
 	if (writer->update_registry)
 	{
-		Datum		repointed[] = {undone, by, column_array(part, MARKED_REPOINTED, STREAM_NO, &count), first, last};
+		NullableDatum repointed[] = {undone, by, column_array(part, MARKED_REPOINTED, STREAM_NO, &count), first, last};
 
 		write_rows(&mark_repointed, repointed, count, "repointed");
 	}
@@ -450,9 +449,9 @@ repoint_directly(const Part *part)
  * moved, or a row was swallowed.
  */
 static void
-raise_heads_left(Datum stream_nos, Datum versions, int count)
+raise_heads_left(NullableDatum stream_nos, NullableDatum versions, int count)
 {
-	NullableDatum		values[] = {mako_datum(stream_nos), mako_datum(versions)};
+	NullableDatum values[] = {stream_nos, versions};
 
 	if (mako_sql_query(&select_moved_heads, values).count == 0)
 		mako_sql_raise_swallowed("stream", count);
@@ -473,7 +472,7 @@ write_heads(const Part *part)
 	repoint_directly(part);
 	{
 		NullableDatum		values[] = {
-		mako_datum(column_array(part, LEFT, STREAM_NO, &count)), mako_datum(column_array(part, LEFT, TARGET_WF, &count)), mako_datum(column_array(part, LEFT, VERSION, &count)), mako_bigint(results[0].stream_no), mako_bigint(results[part->count - 1].stream_no)
+		column_array(part, LEFT, STREAM_NO, &count), column_array(part, LEFT, TARGET_WF, &count), column_array(part, LEFT, VERSION, &count), mako_bigint(results[0].stream_no), mako_bigint(results[part->count - 1].stream_no)
 	};
 
 		if (count > 0 && mako_store_write(&update_heads, values) != (uint64) count)
@@ -487,7 +486,7 @@ write_dependents(const Part *part)
 {
 	int			count;
 	NullableDatum		values[] = {
-		mako_datum(column_array(part, ALL, STREAM_NO, &count)), mako_datum(column_array(part, ALL, STREAM_ID, &count)), mako_datum(column_array(part, ALL, PROCESS_ID, &count)), mako_datum(column_array(part, ALL, TENANT_ID, &count)), mako_datum(column_array(part, ALL, TARGET_WF, &count)), mako_datum(column_array(part, ALL, SOURCE_WF, &count))
+		column_array(part, ALL, STREAM_NO, &count), column_array(part, ALL, STREAM_ID, &count), column_array(part, ALL, PROCESS_ID, &count), column_array(part, ALL, TENANT_ID, &count), column_array(part, ALL, TARGET_WF, &count), column_array(part, ALL, SOURCE_WF, &count)
 	};
 
 	mako_dependent_follow(part->writer->dependents, values);
@@ -633,7 +632,7 @@ put_back(const MakoWriter *writer, const MakoDestination *destination, int64 str
 }
 
 /* The numbers of the runs, as bigint[]. */
-static Datum
+static NullableDatum
 run_ids(const MakoWriter *writer)
 {
 	int64	   *ids = palloc(sizeof(int64) * writer->destination_count);
@@ -650,7 +649,7 @@ run_ids(const MakoWriter *writer)
 static const MakoDestination *
 delete_written(const MakoWriter *writer, const char *table, MakoStatement *statement, int64 stream_no)
 {
-	NullableDatum		values[] = {mako_bigint(stream_no), mako_datum(run_ids(writer))};
+	NullableDatum		values[] = {mako_bigint(stream_no), run_ids(writer)};
 	const MakoDestination *found = NULL;
 	MakoGate	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in(table)));
 	MakoRows	rows = mako_store_query(statement, values);

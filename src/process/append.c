@@ -85,8 +85,7 @@ static MakoStatement select_event = {
 /* An event that is to be appended; null columns have their defaults. */
 typedef struct NewEvent
 {
-	Datum		values[EVENT_COLUMNS];
-	bool		nulls[EVENT_COLUMNS];
+	NullableDatum values[EVENT_COLUMNS];
 } NewEvent;
 
 /* What the caller asked for. */
@@ -109,7 +108,8 @@ static void
 raise_not_inserted(Datum stream_id)
 {
 	MakoGate	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in("mako.stream")));
-	MakoRows	rows = mako_sql_query(&select_stream, &stream_id);
+	NullableDatum value = mako_datum(stream_id);
+	MakoRows	rows = mako_sql_query(&select_stream, &value);
 
 	mako_gate_leave(&gate);
 	if (rows.count == 0)
@@ -143,12 +143,12 @@ mako_spawn(PG_FUNCTION_ARGS)
 	mako_definition_require(TextDatumGetCString(PG_GETARG_DATUM(0)));
 	{
 		NullableDatum		stream[] = {mako_datum(stream_id), fcinfo->args[1], fcinfo->args[2], fcinfo->args[0]};
-		NullableDatum		key[] = {fcinfo->args[1], mako_text(process_id), mako_datum((Datum) 0)};
+		NullableDatum		key[] = {fcinfo->args[1], mako_text(process_id), mako_null()};
 
 		rows = mako_sql_query(&insert_stream, stream);
 		if (rows.count == 0)
 			raise_not_inserted(stream_id);
-		key[2] = Int64GetDatum(mako_row_bigint(&rows, 0, 1));
+		key[2] = mako_bigint(mako_row_bigint(&rows, 0, 1));
 		if (mako_sql_execute(&insert_key, key) == 0)
 			mako_sql_raise_swallowed("registry", 1);
 		mako_rows_free(&rows);
@@ -188,17 +188,15 @@ static int64
 find_event(const MakoStream *head, const NewEvent *event)
 {
 	NullableDatum		values[] = {
-		mako_bigint(head->stream_no), mako_datum(event->values[EVENT_ID]), mako_datum(event->values[EVENT_TYPE]), mako_datum(event->values[PAYLOAD]), mako_datum(event->values[SCHEMA_VERSION])
+		mako_bigint(head->stream_no), event->values[EVENT_ID], event->values[EVENT_TYPE],
+		event->values[PAYLOAD], event->values[SCHEMA_VERSION]
 	};
-	char		nulls[] = "     ";
 	MakoRows	rows;
 	int64		sequence_number = 0;
 
-	if (event->nulls[EVENT_ID])
+	if (event->values[EVENT_ID].isnull)
 		return 0;
-	if (event->nulls[SCHEMA_VERSION])
-		nulls[4] = 'n';
-	rows = mako_sql_query(&select_event, values)/*NULLS nulls*/;
+	rows = mako_sql_query(&select_event, values);
 	if (rows.count > 0)
 	{
 		sequence_number = mako_row_bigint(&rows, 0, 1);
@@ -206,7 +204,7 @@ find_event(const MakoStream *head, const NewEvent *event)
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("event id %s is another event of stream \"%s\"",
-							DatumGetCString(DirectFunctionCall1(uuid_out, event->values[EVENT_ID])), head->stream_id),
+							DatumGetCString(DirectFunctionCall1(uuid_out, event->values[EVENT_ID].value)), head->stream_id),
 					 errdetail("Event " INT64_FORMAT " has this id, and another type, schema version or payload.", sequence_number),
 					 errhint("Give every event an id of its own.")));
 	}
@@ -256,27 +254,17 @@ check_head(const MakoStream *head, const Request *request)
 }
 
 /* The parameter for one column of the events: a value for one event, an array for many. */
-static Datum
-column_parameter(const Request *request, int column, char *null)
+static NullableDatum
+column_parameter(const Request *request, int column)
 {
-	Datum	   *values;
-	bool	   *nulls;
+	NullableDatum *values;
 
-	*null = ' ';
 	if (request->count == 1)
-	{
-		if (request->events[0].nulls[column])
-			*null = 'n';
 		return request->events[0].values[column];
-	}
-	values = palloc(sizeof(Datum) * request->count);
-	nulls = palloc(sizeof(bool) * request->count);
+	values = palloc(sizeof(NullableDatum) * request->count);
 	for (int i = 0; i < request->count; i++)
-	{
 		values[i] = request->events[i].values[column];
-		nulls[i] = request->events[i].nulls[column];
-	}
-	return mako_array(values, nulls, request->count, event_column_type[column]);
+	return mako_array(values, request->count, event_column_type[column]);
 }
 
 /* Inserts the events after the head, with the caller's rights. */
@@ -284,14 +272,13 @@ static void
 insert(const MakoStream *stream, const Request *request)
 {
 	MakoHead	head = {stream->stream_no, stream->stream_id, stream->workflow_id, stream->version, stream->tid};
-	Datum		values[3 + EVENT_COLUMNS] = {
-		Int64GetDatum(head.stream_no), Int64GetDatum(head.version + 1), CStringGetTextDatum(request->workflow_id)
+	NullableDatum values[3 + EVENT_COLUMNS] = {
+		mako_bigint(head.stream_no), mako_bigint(head.version + 1), mako_text(request->workflow_id)
 	};
-	char		nulls[3 + EVENT_COLUMNS + 1] = "          ";
 
 	for (int column = 0; column < EVENT_COLUMNS; column++)
-		values[3 + column] = column_parameter(request, column, &nulls[3 + column]);
-	if (mako_store_append(request->count == 1 ? &insert_event : &insert_events, values, &head)/*NULLS nulls*/ !=
+		values[3 + column] = column_parameter(request, column);
+	if (mako_store_append(request->count == 1 ? &insert_event : &insert_events, values, &head) !=
 		(uint64) request->count)
 		mako_sql_raise_swallowed("event", request->count);
 }
@@ -356,10 +343,7 @@ mako_append(PG_FUNCTION_ARGS)
 	mako_require_value(!PG_ARGISNULL(2), "event_type");
 	mako_require_value(!PG_ARGISNULL(3), "payload");
 	for (int column = 0; column < EVENT_COLUMNS; column++)
-	{
-		event.values[column] = PG_GETARG_DATUM(argument[column]);
-		event.nulls[column] = PG_ARGISNULL(argument[column]);
-	}
+		event.values[column] = fcinfo->args[argument[column]];
 	request.events = &event;
 	request.count = 1;
 	PG_RETURN_INT64(append(&request, "mako_append()"));
@@ -370,6 +354,8 @@ static NewEvent
 read_event(HeapTupleHeader row, int number)
 {
 	NewEvent	event;
+	Datum		values[EVENT_COLUMNS];
+	bool		nulls[EVENT_COLUMNS];
 	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
 
@@ -378,10 +364,12 @@ read_event(HeapTupleHeader row, int number)
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("type mako_new_event is not what it was when the extension was created"),
 				 errdetail("It has %d attributes instead of %d.", tupdesc->natts, EVENT_COLUMNS)));
-	heap_deform_tuple(&tuple, tupdesc, event.values, event.nulls);
+	heap_deform_tuple(&tuple, tupdesc, values, nulls);
+	for (int column = 0; column < EVENT_COLUMNS; column++)
+		event.values[column] = (NullableDatum) {values[column], nulls[column]};
 	ReleaseTupleDesc(tupdesc);
-	mako_require_value(!event.nulls[EVENT_TYPE], psprintf("event_type of event %d", number));
-	mako_require_value(!event.nulls[PAYLOAD], psprintf("payload of event %d", number));
+	mako_require_value(!event.values[EVENT_TYPE].isnull, psprintf("event_type of event %d", number));
+	mako_require_value(!event.values[PAYLOAD].isnull, psprintf("payload of event %d", number));
 	return event;
 }
 

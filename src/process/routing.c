@@ -141,18 +141,9 @@ mako_lookup(PG_FUNCTION_ARGS)
 	(void) mako_door_table("registry");
 	connection = mako_sql_connect_visible();
 	rows = mako_sql_query_snapshot(&select_stream, key);
-	if (rows.count > 0)
-	{
-		Datum		values[4];
-		bool		nulls[4];
-
-		for (int i = 0; i < 4; i++)
-			values[i] = mako_row_value(&rows, 0, i + 1, TupleDescAttr(mako_rowset_type(result), i)->atttypid, &nulls[i]);
-		if (!PG_ARGISNULL(2))
-			check_dispatch(TextDatumGetCString(values[0]), TextDatumGetCString(values[2]), TextDatumGetCString(PG_GETARG_DATUM(2)));
-		mako_rowset_add(result, values, nulls);
-	}
-	mako_rows_free(&rows);
+	if (rows.count > 0 && !PG_ARGISNULL(2))
+		check_dispatch(mako_row_text(&rows, 0, 1), mako_row_text(&rows, 0, 3), TextDatumGetCString(PG_GETARG_DATUM(2)));
+	mako_rowset_add_rows(result, rows);
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }
@@ -192,8 +183,8 @@ stream_argument(FunctionCallInfo fcinfo, int tenant, int stream)
 	if (rows.count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("tenant %s has no stream \"%s\"", DatumGetCString(DirectFunctionCall1(uuid_out, values[0])),
-						TextDatumGetCString(values[1])),
+				 errmsg("tenant %s has no stream \"%s\"", DatumGetCString(DirectFunctionCall1(uuid_out, values[0].value)),
+						TextDatumGetCString(values[1].value)),
 				 errhint("Keys and tags lead to streams of their own tenant only.")));
 	stream_no = mako_row_bigint(&rows, 0, 1);
 	mako_rows_free(&rows);
@@ -222,13 +213,13 @@ mako_register_key(PG_FUNCTION_ARGS)
 	};
 
 	check_key(fcinfo, 1, "routing key");
-	if (mako_sql_execute(&upsert_key, values)/*NULLS PG_ARGISNULL(3) ? "   n" : NULL*/ == 0)
+	if (mako_sql_execute(&upsert_key, values) == 0)
 	{
 		MakoRows	rows = mako_sql_query(&select_key, values);
 
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("routing key \"%s\" leads to another stream", TextDatumGetCString(values[1])),
+				 errmsg("routing key \"%s\" leads to another stream", TextDatumGetCString(values[1].value)),
 				 rows.count > 0 ? errdetail("It leads to \"%s\".", mako_row_text(&rows, 0, 1)) : 0,
 				 errhint("Unregister it first.")));
 	}
@@ -244,12 +235,8 @@ static uint64
 change(FunctionCallInfo fcinfo, const char *function, MakoStatement *statement)
 {
 	MakoConnection connection = connect_to_route(function);
-	Datum		values[lengthof(statement->argtypes)];
-	uint64		changed;
+	uint64		changed = mako_sql_execute(statement, fcinfo->args);
 
-	for (int i = 0; i < statement->nargs; i++)
-		values[i] = PG_GETARG_DATUM(i);
-	changed = mako_sql_execute(statement, values);
 	mako_sql_disconnect(connection);
 	return changed;
 }

@@ -113,9 +113,9 @@ find_start(MakoStream *stream, MakoFold *fold)
 	for (;;)
 	{
 		NullableDatum		values[] = {
-		mako_bigint(stream->stream_no), mako_bigint(stream->start), mako_bigint(newest), mako_text(stream->workflow_id), mako_integer(workflow == NULL ? 0 : workflow->state_schema_version)
+		mako_bigint(stream->stream_no), mako_bigint(stream->start), mako_bigint(newest), mako_text(stream->workflow_id), workflow == NULL ? mako_null() : mako_integer(workflow->state_schema_version)
 	};
-		MakoRows	rows = mako_sql_query_snapshot(&select_periodic, values)/*NULLS workflow == NULL ? "    n" : NULL*/;
+		MakoRows	rows = mako_sql_query_snapshot(&select_periodic, values);
 		bool		valid;
 
 		if (rows.count == 0)
@@ -212,21 +212,17 @@ Datum
 mako_state(PG_FUNCTION_ARGS)
 {
 	Reading		reading;
-	Datum		values[4];
-	bool		nulls[4] = {false};
-	TupleDesc	tupdesc;
+	NullableDatum values[4];
+	TupleDesc	tupdesc = mako_result_type(fcinfo);
 
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");	/* cannot happen */
 	mako_require_value(!PG_ARGISNULL(0), "stream_id");
 	read_state(&reading, PG_GETARG_DATUM(0));
-	nulls[0] = !reading.known;
-	values[0] = reading.known ? JsonbPGetDatum(DatumGetJsonbPCopy(reading.fold->state)) : (Datum) 0;
-	values[1] = Int64GetDatum(reading.stream.version);
-	values[2] = CStringGetTextDatum(reading.stream.workflow_id);
-	values[3] = Int32GetDatum(reading.fold->workflow->state_schema_version);
+	values[0] = reading.known ? mako_datum(JsonbPGetDatum(DatumGetJsonbPCopy(reading.fold->state))) : mako_null();
+	values[1] = mako_bigint(reading.stream.version);
+	values[2] = mako_text(reading.stream.workflow_id);
+	values[3] = mako_integer(reading.fold->workflow->state_schema_version);
 	end_reading(&reading);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
+	PG_RETURN_DATUM(mako_result_row(tupdesc, values));
 }
 
 /* ---- events --------------------------------------------------------------------------------- */
@@ -241,20 +237,19 @@ add_events(MakoRowSet *result, const MakoStream *stream, int64 after, const int 
 	NullableDatum		parameters[] = {mako_bigint(stream->stream_no), mako_bigint(after)};
 	MakoCursor *cursor = mako_cursor_open(&select_events, parameters, false);
 	int			width = mako_rowset_type(result)->natts;
-	Datum	   *values = palloc0(sizeof(Datum) * width);
-	bool	   *nulls = palloc(sizeof(bool) * width);
+	NullableDatum *values = palloc(sizeof(NullableDatum) * width);
 	MakoRows	rows;
 
-	memset(nulls, true, sizeof(bool) * width);
+	for (int i = 0; i < width; i++)
+		values[i] = mako_null();
 	while ((rows = mako_cursor_fetch(cursor, EVENT_FETCH)).count > 0)
 	{
 		CHECK_FOR_INTERRUPTS();
 		for (uint64 row = 0; row < rows.count; row++)
 		{
 			for (int i = 0; i < EVENT_COLUMNS_OF_LOAD; i++)
-				values[column[i]] = mako_row_value(&rows, row, i + 1, TupleDescAttr(mako_rowset_type(result), column[i])->atttypid,
-												   &nulls[column[i]]);
-			mako_rowset_add(result, values, nulls);
+				values[column[i]] = mako_row_value(&rows, row, i + 1, TupleDescAttr(mako_rowset_type(result), column[i])->atttypid);
+			mako_rowset_add(result, values);
 		}
 		mako_rows_free(&rows);
 	}
@@ -297,8 +292,7 @@ mako_resume(PG_FUNCTION_ARGS)
 	const MakoWorkflow *workflow;
 	MakoStream	stream;
 	Datum		state = (Datum) 0;
-	NullableDatum		values[12] = {mako_datum(0)};
-	bool		nulls[12];
+	NullableDatum values[12];
 
 	mako_require_value(!PG_ARGISNULL(0), "stream_id");
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
@@ -318,15 +312,16 @@ mako_resume(PG_FUNCTION_ARGS)
 	else if (workflow != NULL && workflow->initial_state != NULL)
 		state = JsonbPGetDatum(workflow->initial_state);
 
-	memset(nulls, true, sizeof(nulls));
-	nulls[0] = nulls[1] = false;
-	values[0] = Int64GetDatum(stream.start);
-	values[1] = CStringGetTextDatum(stream.workflow_id);
-	nulls[2] = state == (Datum) 0;
-	values[2] = state;
-	nulls[3] = workflow == NULL && stream.start == 0;
-	values[3] = Int32GetDatum(workflow != NULL ? workflow->state_schema_version : stream.start_schema_version);
-	mako_rowset_add(result, values, nulls);
+	for (size_t i = 0; i < lengthof(values); i++)
+		values[i] = mako_null();
+	values[0] = mako_bigint(stream.start);
+	values[1] = mako_text(stream.workflow_id);
+	values[2] = mako_reference(state);
+	if (workflow != NULL)
+		values[3] = mako_integer(workflow->state_schema_version);
+	else if (stream.start > 0)
+		values[3] = mako_integer(stream.start_schema_version);
+	mako_rowset_add(result, values);
 	add_events(result, &stream, stream.start, column);
 	if (fold != NULL)
 		mako_fold_return(fold);
@@ -340,13 +335,13 @@ mako_resume(PG_FUNCTION_ARGS)
 static void
 add_moment(void *argument, const MakoMoment *moment)
 {
-	NullableDatum		values[] = {
-		mako_bigint(moment->sequence_number), mako_datum(moment->event_type), mako_text(moment->workflow_id), mako_bigint(moment->run_id), mako_datum(moment->state)
+	NullableDatum values[] = {
+		mako_bigint(moment->sequence_number), mako_reference(moment->event_type), mako_text(moment->workflow_id),
+		mako_unless(moment->run_id == 0, mako_bigint(moment->run_id)), mako_reference(moment->state)
 	};
-	bool		nulls[] = {false, moment->event_type == (Datum) 0, false, moment->run_id == 0, moment->state == (Datum) 0};
 
-	mako_rowset_add((MakoRowSet *) argument, values, nulls);
-	pfree(DatumGetPointer(values[2]));
+	mako_rowset_add((MakoRowSet *) argument, values);
+	pfree(DatumGetPointer(values[2].value));
 }
 
 /* The state after every event and every move. */
@@ -537,7 +532,7 @@ mako_history(PG_FUNCTION_ARGS)
 	MakoConnection connection = mako_sql_connect_visible();
 	NullableDatum value = fcinfo->args[0];
 
-	mako_rowset_add_rows(result, mako_sql_query_snapshot(&select_history, &value)/*NULLS PG_ARGISNULL(0) ? "n" : NULL*/);
+	mako_rowset_add_rows(result, mako_sql_query_snapshot(&select_history, &value));
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }

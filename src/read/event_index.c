@@ -133,7 +133,7 @@ mako_event_index_stream(MakoEventIndex *lookup, int64 stream_no, int64 start)
 
 /* The next event's values, in the order of mako_event_columns; false when there is none. */
 bool
-mako_event_index_next(MakoEventIndex *lookup, Datum *values, bool *nulls)
+mako_event_index_next(MakoEventIndex *lookup, NullableDatum *values)
 {
 	TupleTableSlot *slot = lookup->slot;
 
@@ -142,8 +142,8 @@ mako_event_index_next(MakoEventIndex *lookup, Datum *values, bool *nulls)
 	slot_getsomeattrs(slot, lookup->last_attribute);
 	for (int i = 0; i < MAKO_EVENT_COLUMNS; i++)
 	{
-		values[i] = slot->tts_values[lookup->attributes[i] - 1];
-		nulls[i] = slot->tts_isnull[lookup->attributes[i] - 1];
+		values[i].value = slot->tts_values[lookup->attributes[i] - 1];
+		values[i].isnull = slot->tts_isnull[lookup->attributes[i] - 1];
 	}
 	return true;
 }

@@ -107,9 +107,9 @@ struct MakoReader
 MakoRows
 mako_stream_find_beyond(int64 first, int64 last)
 {
-	Datum		values[] = {Int64GetDatum(first), Int64GetDatum(last)};
+	NullableDatum		values[] = {mako_bigint(first), mako_bigint(last)};
 
-	return mako_sql_query_snapshot(&select_beyond, values, NULL);
+	return mako_sql_query_snapshot(&select_beyond, values);
 }
 
 /* Meets the privileges and policies that reading events needs. */
@@ -142,7 +142,7 @@ open_cursor(const MakoStream *streams, int count, const bool *has_apply)
 {
 	int64	   *stream_nos = palloc(sizeof(int64) * count);
 	int64	   *starts = palloc(sizeof(int64) * count);
-	Datum		values[2];
+	NullableDatum values[2];
 	int			wanted = 0;
 
 	for (int i = 0; i < count; i++)
@@ -152,10 +152,9 @@ open_cursor(const MakoStream *streams, int count, const bool *has_apply)
 		stream_nos[wanted] = streams[i].stream_no;
 		starts[wanted++] = streams[i].start;
 	}
-	values[0] = wanted == 1 ? Int64GetDatum(stream_nos[0]) : mako_bigint_array(stream_nos, wanted);
-	values[1] = wanted == 1 ? Int64GetDatum(starts[0]) : mako_bigint_array(starts, wanted);
-	return mako_cursor_open(wanted == 1 ? &select_events_of_one : &select_events, values, NULL,
-							false);
+	values[0] = wanted == 1 ? mako_bigint(stream_nos[0]) : mako_bigint_array(stream_nos, wanted);
+	values[1] = wanted == 1 ? mako_bigint(starts[0]) : mako_bigint_array(starts, wanted);
+	return mako_cursor_open(wanted == 1 ? &select_events_of_one : &select_events, values, false);
 }
 
 /*
@@ -191,17 +190,17 @@ require_value(const MakoReader *reader, bool isnull, const char *name)
 
 /* Takes the event whose stream is known from the values of its other columns. */
 static const MakoEvent *
-take_values(MakoReader *reader, const Datum *values, const bool *nulls)
+take_values(MakoReader *reader, const NullableDatum *values)
 {
 	MakoEvent  *event = &reader->event;
 
-	event->sequence_number = DatumGetInt64(values[MAKO_EVENT_SEQUENCE_NUMBER]);
+	event->sequence_number = DatumGetInt64(values[MAKO_EVENT_SEQUENCE_NUMBER].value);
 	for (int i = MAKO_EVENT_SEQUENCE_NUMBER; i < MAKO_EVENT_COLUMNS; i++)
-		require_value(reader, nulls[i], mako_event_columns[i]);
-	event->workflow_id = values[MAKO_EVENT_WORKFLOW_ID];
-	event->event_type = values[MAKO_EVENT_TYPE];
-	event->schema_version = DatumGetInt32(values[MAKO_EVENT_SCHEMA_VERSION]);
-	event->payload = values[MAKO_EVENT_PAYLOAD];
+		require_value(reader, values[i].isnull, mako_event_columns[i]);
+	event->workflow_id = values[MAKO_EVENT_WORKFLOW_ID].value;
+	event->event_type = values[MAKO_EVENT_TYPE].value;
+	event->schema_version = DatumGetInt32(values[MAKO_EVENT_SCHEMA_VERSION].value);
+	event->payload = values[MAKO_EVENT_PAYLOAD].value;
 	return event;
 }
 
@@ -260,8 +259,7 @@ static const MakoEvent *
 next_looked_up(MakoReader *reader, int64 stream_no)
 {
 	MakoEvent  *event = &reader->event;
-	Datum		values[MAKO_EVENT_COLUMNS];
-	bool		nulls[MAKO_EVENT_COLUMNS];
+	NullableDatum values[MAKO_EVENT_COLUMNS];
 
 	if (!reader->looking_up || event->stream_no != stream_no)
 	{
@@ -272,12 +270,12 @@ next_looked_up(MakoReader *reader, int64 stream_no)
 		reader->looking_up = true;
 		reader->at_end = false;
 	}
-	if (reader->at_end || !mako_event_index_next(reader->lookup, values, nulls))
+	if (reader->at_end || !mako_event_index_next(reader->lookup, values))
 	{
 		reader->at_end = true;
 		return NULL;
 	}
-	return take_values(reader, values, nulls);
+	return take_values(reader, values);
 }
 
 /* The next event of this stream from the cursor. */
@@ -285,14 +283,13 @@ static const MakoEvent *
 next_fetched(MakoReader *reader, int64 stream_no)
 {
 	const MakoEvent *event;
-	Datum		values[MAKO_EVENT_COLUMNS];
-	bool		nulls[MAKO_EVENT_COLUMNS];
+	NullableDatum values[MAKO_EVENT_COLUMNS];
 
 	if (!go_to_stream(reader, stream_no) || reader->event.stream_no != stream_no)
 		return NULL;
 	for (int i = MAKO_EVENT_SEQUENCE_NUMBER; i < MAKO_EVENT_COLUMNS; i++)
-		values[i] = mako_row_value(&reader->rows, reader->next, i + 1, event_types[i], &nulls[i]);
-	event = take_values(reader, values, nulls);
+		values[i] = mako_row_value(&reader->rows, reader->next, i + 1, event_types[i]);
+	event = take_values(reader, values);
 	reader->next++;
 	return event;
 }
@@ -314,8 +311,8 @@ mako_stream_next_event(MakoReader *reader, int64 stream_no)
 static void
 load_repointings(MakoReader *reader)
 {
-	Datum		parameter = mako_stream_numbers(reader->streams, reader->count);
-	MakoRows	rows = mako_sql_query_snapshot(&select_repointed, &parameter, NULL);
+	NullableDatum parameter = mako_stream_numbers(reader->streams, reader->count);
+	MakoRows	rows = mako_sql_query_snapshot(&select_repointed, &parameter);
 	MemoryContext old = MemoryContextSwitchTo(reader->context);
 
 	reader->repointings = palloc(sizeof(Repointing) * (rows.count + 1));

@@ -107,21 +107,20 @@ static MakoStatement select_stream_id = {
 MakoCursor *
 mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names)
 {
-	Datum		values[] = {
-		mako_text_array(workflow_ids, count), UUIDPGetDatum(tenant_id), (Datum) 0
+	NullableDatum		values[] = {
+		mako_text_array(workflow_ids, count), mako_uuid(tenant_id), mako_null()
 	};
 
-	return mako_cursor_open(with_names ? &select_named : &select_bare, values,
-							tenant_id == NULL ? " nn" : "  n", false);
+	return mako_cursor_open(with_names ? &select_named : &select_bare, values, false);
 }
 
 /* The same over some of them, with names: so many, chosen by a seed. */
 MakoCursor *
 mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed)
 {
-	Datum		values[] = {CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(seed), Int64GetDatum(size)};
+	NullableDatum		values[] = {mako_text(workflow_id), mako_uuid(tenant_id), mako_bigint(seed), mako_bigint(size)};
 
-	return mako_cursor_open(&select_sample, values, tenant_id == NULL ? " n  " : NULL, false);
+	return mako_cursor_open(&select_sample, values, false);
 }
 
 /* The numbers in a result. */
@@ -146,13 +145,11 @@ int64 *
 mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 run_id, bool but_not_failed,
 				 int *count)
 {
-	Datum		values[] = {
-		CStringGetTextDatum(workflow_id), UUIDPGetDatum(tenant_id), Int64GetDatum(after), Int64GetDatum(through), Int32GetDatum(*count),
-		Int64GetDatum(run_id), BoolGetDatum(but_not_failed)
+	NullableDatum		values[] = {
+		mako_text(workflow_id), mako_uuid(tenant_id), mako_bigint(after), mako_bigint(through), mako_integer(*count), mako_bigint(run_id), mako_boolean(but_not_failed)
 	};
-	const char *nulls = tenant_id == NULL ? " n     " : NULL;
 
-	return read_numbers(mako_sql_query(&select_next, values, nulls), count);
+	return read_numbers(mako_sql_query(&select_next, values), count);
 }
 
 /*
@@ -163,11 +160,11 @@ mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 afte
 int64 *
 mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count)
 {
-	Datum		values[] = {
-		mako_bigint_array(stream_nos, count), CStringGetTextDatum(workflow_id)
+	NullableDatum		values[] = {
+		mako_bigint_array(stream_nos, count), mako_text(workflow_id)
 	};
 
-	return read_numbers(wait < 0 ? mako_sql_query(&lock_free, values, NULL) : mako_sql_query_waiting(&lock_some, values, NULL, wait),
+	return read_numbers(wait < 0 ? mako_sql_query(&lock_free, values) : mako_sql_query_waiting(&lock_some, values, wait),
 						locked_count);
 }
 
@@ -183,22 +180,20 @@ mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t 
 	bool		has_tid = mako_door_read_obstacle(relation) == NULL;
 	MakoStatement *statement = has_tid ? (with_names ? &lock_whole : &lock_placed) :
 		(with_names ? &lock_named : &lock_bare);
-	Datum		values[] = {
-		mako_text_array(sources, count), UUIDPGetDatum(tenant_id),
-		found == NULL ? (Datum) 0 : mako_bigint_array(found, found_count)
+	NullableDatum		values[] = {
+		mako_text_array(sources, count), mako_uuid(tenant_id), found == NULL ? mako_null() : mako_bigint_array(found, found_count)
 	};
-	const char	nulls[] = {' ', tenant_id == NULL ? 'n' : ' ', found == NULL ? 'n' : ' '};
 
 	table_close(relation, NoLock);
-	return mako_cursor_open(statement, values, nulls, true);
+	return mako_cursor_open(statement, values, true);
 }
 
 /* The id of a stream, in the current memory context. */
 char *
 mako_stream_id(int64 stream_no)
 {
-	Datum		value = Int64GetDatum(stream_no);
-	MakoRows	rows = mako_sql_query(&select_stream_id, &value, NULL);
+	NullableDatum value = mako_bigint(stream_no);
+	MakoRows	rows = mako_sql_query(&select_stream_id, &value);
 	char	   *stream_id = mako_row_text(&rows, 0, 1);
 
 	mako_rows_free(&rows);
@@ -206,7 +201,7 @@ mako_stream_id(int64 stream_no)
 }
 
 /* The numbers of some streams, as bigint[]. */
-Datum
+NullableDatum
 mako_stream_numbers(const MakoStream *streams, int count)
 {
 	int64	   *numbers = palloc(sizeof(int64) * (count + 1));
@@ -220,8 +215,7 @@ mako_stream_numbers(const MakoStream *streams, int count)
 static void
 read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
 {
-	ItemPointer tid;
-	bool		isnull;
+	NullableDatum tid = mako_row_value(rows, row, 7, TIDOID);
 
 	memset(stream, 0, sizeof(MakoStream));
 	stream->stream_no = mako_row_bigint(rows, row, 1);
@@ -229,9 +223,8 @@ read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
 	stream->stream_id = mako_row_text(rows, row, 4);
 	stream->tenant_id = mako_row_uuid(rows, row, 5);
 	stream->process_id = mako_row_uuid(rows, row, 6);
-	tid = (ItemPointer) DatumGetPointer(mako_row_value(rows, row, 7, TIDOID, &isnull));
-	if (!isnull)
-		stream->tid = *tid;
+	if (!tid.isnull)
+		stream->tid = *(ItemPointer) DatumGetPointer(tid.value);
 }
 
 /* Raises that there is no stream of this id, or none that the caller may see. */
@@ -262,8 +255,10 @@ read_one_head(MakoRows rows, Datum stream_id, MakoStream *stream)
 void
 mako_stream_find(Datum stream_id, MakoStream *stream)
 {
+	NullableDatum value = mako_datum(stream_id);
+
 	(void) mako_door_table("stream");
-	read_one_head(mako_sql_query_snapshot(&select_head, &stream_id, NULL), stream_id, stream);
+	read_one_head(mako_sql_query_snapshot(&select_head, &value), stream_id, stream);
 }
 
 /*
@@ -276,14 +271,15 @@ mako_stream_lock(Datum stream_id, MakoStream *stream)
 	Oid			relation = mako_door_table("stream");
 	bool		may_lock = pg_class_aclcheck(relation, GetUserId(), ACL_UPDATE) == ACLCHECK_OK &&
 		check_enable_rls(relation, InvalidOid, true) == RLS_NONE;
+	NullableDatum value = mako_datum(stream_id);
 	MakoGate	gate;
 
 	if (!may_lock)
 	{
-		read_one_head(mako_sql_query(&select_head, &stream_id, NULL), stream_id, stream);
+		read_one_head(mako_sql_query(&select_head, &value), stream_id, stream);
 		gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in("mako.stream")));
 	}
-	read_one_head(mako_sql_query(&lock_head, &stream_id, NULL), stream_id, stream);
+	read_one_head(mako_sql_query(&lock_head, &value), stream_id, stream);
 	if (!may_lock)
 		mako_gate_leave(&gate);
 }
@@ -292,8 +288,7 @@ mako_stream_lock(Datum stream_id, MakoStream *stream)
 static int
 find_source(const MakoRows *rows, uint64 row, int column, const char *const *sources, int count)
 {
-	bool		isnull;
-	const text *workflow_id = (const text *) DatumGetTextPP(mako_row_value(rows, row, column, TEXTOID, &isnull));
+	const text *workflow_id = (const text *) DatumGetTextPP(mako_row_value(rows, row, column, TEXTOID).value);
 	int			length = VARSIZE_ANY_EXHDR(workflow_id);
 	int			low = 0;
 	int			high = count - 1;
@@ -347,7 +342,7 @@ mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int sour
 int
 mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count, MakoStream *streams)
 {
-	Datum		parameter = mako_bigint_array(stream_nos, count);
+	NullableDatum parameter = mako_bigint_array(stream_nos, count);
 
-	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter, NULL), sources, source_count, streams);
+	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter), sources, source_count, streams);
 }

@@ -170,8 +170,8 @@ scan_heads(MakoMatches *matches, Relation relation, bool by_workflow)
 static void
 query_heads(MakoMatches *matches, const pg_uuid_t *tenant_id)
 {
-	Datum		value = UUIDPGetDatum(tenant_id);
-	MakoRows	rows = mako_sql_query_snapshot(&count_heads, &value, tenant_id == NULL ? "n" : NULL);
+	NullableDatum value = mako_uuid(tenant_id);
+	MakoRows	rows = mako_sql_query_snapshot(&count_heads, &value);
 
 	for (uint64 row = 0; row < rows.count; row++)
 	{
@@ -183,7 +183,7 @@ query_heads(MakoMatches *matches, const pg_uuid_t *tenant_id)
 			workflow_entry(matches, (Id) {workflow_id, (int) strlen(workflow_id)})->streams = streams;
 	}
 	mako_rows_free(&rows);
-	matches->all = tenant_id == NULL ? (double) matches->in_scope : mako_sql_estimate(&select_all_heads, NULL, NULL);
+	matches->all = tenant_id == NULL ? (double) matches->in_scope : mako_sql_estimate(&select_all_heads, NULL);
 }
 
 /* Counts with a new snapshot. */

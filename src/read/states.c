@@ -46,26 +46,26 @@ static MakoRows
 query_states(const MakoStream *streams, int count)
 {
 	static const Oid types[] = {INT8OID, INT8OID, TEXTOID, BOOLOID};
-	Datum	   *columns[lengthof(types)];
-	Datum		values[lengthof(types) + 2];
+	NullableDatum *columns[lengthof(types)];
+	NullableDatum values[lengthof(types) + 2];
 
 	for (size_t column = 0; column < lengthof(types); column++)
-		columns[column] = palloc(sizeof(Datum) * count);
+		columns[column] = palloc(sizeof(NullableDatum) * count);
 	for (int i = 0; i < count; i++)
 	{
 		bool		is_same = i > 0 && streams[i].workflow_id == streams[i - 1].workflow_id;
 
-		columns[0][i] = Int64GetDatum(streams[i].stream_no);
-		columns[1][i] = Int64GetDatum(streams[i].version);
-		columns[2][i] = is_same ? columns[2][i - 1] : CStringGetTextDatum(streams[i].workflow_id);
-		columns[3][i] = BoolGetDatum(streams[i].periodic_too);
+		columns[0][i] = mako_bigint(streams[i].stream_no);
+		columns[1][i] = mako_bigint(streams[i].version);
+		columns[2][i] = is_same ? columns[2][i - 1] : mako_text(streams[i].workflow_id);
+		columns[3][i] = mako_boolean(streams[i].periodic_too);
 	}
 	for (size_t column = 0; column < lengthof(types); column++)
 		values[column] = count == 1 ? columns[column][0] :
-			mako_array(columns[column], NULL, count, types[column]);
-	values[4] = Int64GetDatum(streams[0].stream_no);
-	values[5] = Int64GetDatum(streams[count - 1].stream_no);
-	return mako_sql_query_snapshot(count == 1 ? &select_state : &select_states, values, NULL);
+			mako_array(columns[column], count, types[column]);
+	values[4] = mako_bigint(streams[0].stream_no);
+	values[5] = mako_bigint(streams[count - 1].stream_no);
+	return mako_sql_query_snapshot(count == 1 ? &select_state : &select_states, values);
 }
 
 /*

@@ -461,7 +461,7 @@ check_new_events(const NewEvents *events, const char *stream_id, const char *wor
  * One bigint of some streams' events as a statement's parameter: bigint[], or bigint when there is
  * one stream.
  */
-static Datum
+static NullableDatum
 bigint_parameter(const NewEvents *events, int count, bool last_number)
 {
 	int64	   *values = palloc(sizeof(int64) * count);
@@ -469,7 +469,7 @@ bigint_parameter(const NewEvents *events, int count, bool last_number)
 	for (int i = 0; i < count; i++)
 		values[i] = last_number ? events[i].rows[events[i].count - 1].number :
 			events[i].rows[0].stream_no;
-	return count == 1 ? Int64GetDatum(values[0]) : mako_bigint_array(values, count);
+	return count == 1 ? mako_bigint(values[0]) : mako_bigint_array(values, count);
 }
 
 /*
@@ -502,7 +502,7 @@ static void
 advance(const NewEvents *events, int count, Oid role)
 {
 	NullableDatum values[] = {
-		mako_datum(bigint_parameter(events, count, false)), mako_datum(bigint_parameter(events, count, true)),
+		bigint_parameter(events, count, false), bigint_parameter(events, count, true),
 		mako_bigint(events[0].rows[0].stream_no), mako_bigint(events[count - 1].rows[0].stream_no)
 	};
 	ItemPointerData tid;
