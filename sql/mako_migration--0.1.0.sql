@@ -1391,9 +1391,76 @@ LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
 'the state machine that the streams of a workflow went through; tag is the key that names a state, null: its only key, or the string that it is';
 
-CREATE FUNCTION mako_state_diagram(workflow_id mako_workflow_id, tag text DEFAULT 'status') RETURNS text
+-- A first row without from_state and event_type leads to the initial state. rests says that a stream
+-- which came this way is still in to_state, and in flight.
+CREATE FUNCTION mako_transition_rows(workflow_id mako_workflow_id, tag text)
+RETURNS TABLE (from_state text, event_type text, to_state text, count bigint, rests boolean)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_state_diagram(mako_workflow_id, text) IS 'what mako_transitions() gives, as a Mermaid diagram';
+COMMENT ON FUNCTION mako_transition_rows(mako_workflow_id, text) IS
+'what mako_state_diagram() draws; for its own use';
+
+CREATE FUNCTION mako_state_diagram(workflow_id mako_workflow_id, tag text DEFAULT 'status')
+RETURNS text
+LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
+$$
+  WITH
+  -- A state is an array of its name, so that two without a name are equal.
+  transition AS MATERIALIZED (
+    SELECT t.n, t.event_type, t.count, t.rests,
+           ARRAY[t.from_state] AS source, ARRAY[t.to_state] AS target
+    FROM @extschema@.mako_transition_rows(workflow_id, tag) WITH ORDINALITY
+         AS t (from_state, event_type, to_state, count, rests, n)),
+  -- The states in the order in which they are met. Mermaid takes a plain name as it is, unless it is
+  -- a word of its own.
+  state AS MATERIALIZED (
+    SELECT s.state, s.state[1] AS name, min(s.place) AS place,
+           bool_or(s.is_reached) AND NOT bool_or(s.leads_on OR s.rests) AS is_final,
+           s.state[1] IS NOT NULL AND s.state[1] ~ '^[A-Za-z][A-Za-z0-9_]*$'
+           AND lower(s.state[1] COLLATE "C") <> ALL (ARRAY[
+             'state', 'note', 'end', 'direction', 'class', 'classdef', 'style', 'as', 'default',
+             'click', 'href', 'statediagram', 'hide', 'scale']) AS is_plain
+    FROM (SELECT t.source AS state, 2 * t.n AS place, false AS is_reached,
+                 t.source <> t.target AS leads_on, false AS rests
+          FROM transition t WHERE t.event_type IS NOT NULL
+          UNION ALL
+          SELECT t.target, 2 * t.n + 1, t.event_type IS NOT NULL, false, t.rests
+          FROM transition t) AS s
+    GROUP BY s.state),
+  -- Names with numbers for the others: those that no state is called.
+  free AS (
+    SELECT f.id, row_number() OVER (ORDER BY f.i) AS number
+    FROM (SELECT i, 's' || i AS id FROM generate_series(1, (SELECT count(*) FROM state)) AS i) AS f
+    WHERE NOT EXISTS (SELECT FROM state s WHERE s.name = f.id)),
+  node AS MATERIALIZED (
+    SELECT s.state, s.name, s.place, s.is_final, s.is_plain, coalesce(f.id, s.name) AS id
+    FROM (SELECT s.*, row_number() OVER (PARTITION BY s.is_plain ORDER BY s.place) AS number
+          FROM state s) AS s
+    LEFT JOIN free f ON f.number = s.number AND NOT s.is_plain),
+  -- The lines. What is in the middle may mean something to Mermaid.
+  line (part, number, head, middle, tail) AS (
+    SELECT 1, 0, 'stateDiagram-v2', '', ''
+    UNION ALL
+    SELECT 2, n.place, '    state "', coalesce(n.name, '(none)'), '" as ' || n.id
+    FROM node n WHERE NOT n.is_plain
+    UNION ALL
+    SELECT 3, 0, '    [*] --> ' || n.id, '', ''
+    FROM transition t JOIN node n ON n.state = t.target WHERE t.event_type IS NULL
+    UNION ALL
+    SELECT 4, t.n, '    ' || a.id || ' --> ' || b.id || ': ', t.event_type, ' (' || t.count || ')'
+    FROM transition t JOIN node a ON a.state = t.source JOIN node b ON b.state = t.target
+    WHERE t.event_type IS NOT NULL
+    UNION ALL
+    SELECT 5, n.place, '    ' || n.id || ' --> [*]', '', '' FROM node n WHERE n.is_final)
+  SELECT string_agg(concat(l.head, m.escaped, l.tail, chr(10)), '' ORDER BY l.part, l.number)
+  FROM line l
+  CROSS JOIN LATERAL (
+    SELECT string_agg(CASE WHEN c.sign < ' ' COLLATE "C" OR strpos('"#;:<>&', c.sign) > 0
+                           THEN '#' || ascii(c.sign) || ';' ELSE c.sign END, '' ORDER BY c.i)
+           AS escaped
+    FROM unnest(string_to_array(l.middle, NULL)) WITH ORDINALITY AS c (sign, i)) AS m
+$$;
+COMMENT ON FUNCTION mako_state_diagram(mako_workflow_id, text) IS
+'what mako_transitions() gives, as a Mermaid diagram';
 
 -- -------------------------------------------------------------------------------------------------
 -- Diagnostics

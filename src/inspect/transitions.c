@@ -1,7 +1,7 @@
 /*
  * transitions.c
- *	  The state machine that the streams of a workflow have gone through, as rows and as a Mermaid
- *	  diagram.
+ *	  The state machine that the streams of a workflow have gone through, as rows. The install
+ *	  script makes a Mermaid diagram of them.
  *
  * streams.c reads the streams, replay.c tells of every event that it folds. What a state is called
  * is found where it lies, expanded or not. A stream counts when all of it is folded, so one that
@@ -25,7 +25,7 @@ typedef struct Transition
 	const char *event_type;
 	const char *to;
 	int64		count;
-	bool		rests;			/* some stream is there now and in flight */
+	bool		rests;			/* some stream is there now and in flight, says the predicate */
 } Transition;
 
 /* The counts of a workflow, and the current stream. */
@@ -87,13 +87,6 @@ name_of(const char *tag, Datum state)
 		return pnstrdup(member->key, member->key_length);
 	}
 	return NULL;
-}
-
-/* Returns true if two names are the same. */
-static bool
-same_name(const char *a, const char *b)
-{
-	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
 /* The order of names: none first, then by bytes. */
@@ -229,7 +222,8 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 		return false;
 	foreach(cell, machine->path)
 		((Transition *) lfirst(cell))->count++;
-	if (in_flight && machine->path != NIL)
+	/* Without a predicate it is not known what is in flight. */
+	if (in_flight && machine->fold->in_flight != NULL && machine->path != NIL)
 		((Transition *) llast(machine->path))->rests = true;
 	return true;
 }
@@ -300,203 +294,63 @@ walk(const char *workflow_id, const char *tag)
 	return machine;
 }
 
-/* ---- the diagram ---------------------------------------------------------------------------- */
-
-/* A state of the diagram. */
-typedef struct StateNode
-{
-	const char *name;			/* NULL: without one */
-	const char *id;				/* in the diagram */
-	bool		is_reached;		/* by an event */
-	bool		leads_on;		/* to another one */
-	bool		rests;			/* some stream is there and in flight */
-} StateNode;
-
-/* Returns true if Mermaid can take a name as it is. Its own words are no names. */
-static bool
-is_plain(const char *name)
-{
-	static const char *const words[] = {
-		"state", "note", "end", "direction", "class", "classDef", "style", "as", "default", "click", "href", "stateDiagram", "hide", "scale"
-	};
-
-	for (size_t i = 0; i < lengthof(words); i++)
-		if (pg_strcasecmp(name, words[i]) == 0)
-			return false;
-	if (!((*name >= 'a' && *name <= 'z') || (*name >= 'A' && *name <= 'Z')))
-		return false;
-	for (const char *c = name; *c != '\0'; c++)
-		if (!((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || *c == '_'))
-			return false;
-	return true;
-}
-
-/* Appends a text in which nothing means anything to Mermaid. */
-static void
-append_escaped(StringInfo out, const char *text)
-{
-	for (const char *c = text; *c != '\0'; c++)
-	{
-		if (strchr("\"#;:<>&", *c) != NULL || (unsigned char) *c < ' ')
-			appendStringInfo(out, "#%d;", (unsigned char) *c);
-		else
-			appendStringInfoChar(out, *c);
-	}
-}
-
-/* The node of a name; NULL when there is none. There are hardly ever more than some dozens. */
-static StateNode *
-find_node(const List *nodes, const char *name)
-{
-	ListCell   *cell;
-
-	/* With a tag that names every state differently, there are many. */
-	CHECK_FOR_INTERRUPTS();
-	foreach(cell, nodes)
-		if (same_name(((StateNode *) lfirst(cell))->name, name))
-			return lfirst(cell);
-	return NULL;
-}
-
-/* The node of a name, added when it is met first. */
-static StateNode *
-add_node(List **nodes, const char *name)
-{
-	StateNode  *node = find_node(*nodes, name);
-
-	if (node == NULL)
-	{
-		node = palloc0(sizeof(StateNode));
-		node->name = name;
-		*nodes = lappend(*nodes, node);
-	}
-	return node;
-}
-
-/*
- * Names every node for the diagram: with a number where Mermaid does not take its name. Declares
- * the latter.
- */
-static void
-declare_nodes(StringInfo out, List *nodes)
-{
-	int			number = 0;
-	ListCell   *cell;
-
-	foreach(cell, nodes)
-	{
-		StateNode  *node = lfirst(cell);
-
-		if (node->name != NULL && is_plain(node->name))
-		{
-			node->id = node->name;
-			continue;
-		}
-		/* One that no state is called. */
-		do
-			node->id = psprintf("s%d", ++number);
-		while (find_node(nodes, node->id) != NULL);
-		appendStringInfoString(out, "    state \"");
-		append_escaped(out, node->name == NULL ? "(none)" : node->name);
-		appendStringInfo(out, "\" as %s\n", node->id);
-	}
-}
-
-/* Draws what a walk has found. */
-static char *
-draw(const Machine *machine)
-{
-	bool		has_predicate = machine->fold->in_flight != NULL;
-	StringInfoData out;
-	List	   *nodes = NIL;
-	ListCell   *cell;
-	int			count;
-	Transition **transitions = sort_transitions(machine, &count);
-
-	(void) add_node(&nodes, initial_name(machine));
-	for (int i = 0; i < count; i++)
-	{
-		bool		leads_on = !same_name(transitions[i]->from, transitions[i]->to);
-		StateNode  *from = add_node(&nodes, transitions[i]->from);
-		StateNode  *to = add_node(&nodes, transitions[i]->to);
-
-		from->leads_on = from->leads_on || leads_on;
-		to->is_reached = true;
-		to->rests = to->rests || transitions[i]->rests;
-	}
-
-	initStringInfo(&out);
-	appendStringInfoString(&out, "stateDiagram-v2\n");
-	declare_nodes(&out, nodes);
-	appendStringInfo(&out, "    [*] --> %s\n", ((StateNode *) linitial(nodes))->id);
-	for (int i = 0; i < count; i++)
-	{
-		appendStringInfo(&out, "    %s --> %s: ", find_node(nodes, transitions[i]->from)->id, find_node(nodes, transitions[i]->to)->id);
-		append_escaped(&out, transitions[i]->event_type);
-		appendStringInfo(&out, " (" INT64_FORMAT ")\n", transitions[i]->count);
-	}
-	foreach(cell, nodes)
-	{
-		const StateNode *node = lfirst(cell);
-
-		/* Without a predicate it is not known what is in flight. */
-		if (node->is_reached && !node->leads_on && !(has_predicate && node->rests))
-			appendStringInfo(&out, "    %s --> [*]\n", node->id);
-	}
-	return out.data;
-}
-
 /* ---- the calls ------------------------------------------------------------------------------ */
 
 MAKO_FUNCTION(mako_transitions);
-MAKO_FUNCTION(mako_state_diagram);
+MAKO_FUNCTION(mako_transition_rows);
 
-/* The tag of a call, or NULL. */
-static const char *
-tag_argument(FunctionCallInfo fcinfo)
+/* Adds a transition to the rows. The column with `rests` is the last one, for the diagram only. */
+static void
+add_transition(MakoRowSet *rows, const Transition *transition)
 {
-	mako_require_value(!PG_ARGISNULL(0), "workflow_id");
-	return PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Datum		values[5] = {0};
+	bool		nulls[5] = {transition->from == NULL, transition->event_type == NULL, transition->to == NULL};
+
+	if (!nulls[0])
+		values[0] = CStringGetTextDatum(transition->from);
+	if (!nulls[1])
+		values[1] = CStringGetTextDatum(transition->event_type);
+	if (!nulls[2])
+		values[2] = CStringGetTextDatum(transition->to);
+	values[3] = Int64GetDatum(transition->count);
+	values[4] = BoolGetDatum(transition->rests);
+	mako_rowset_add(rows, values, nulls);
 }
 
-/* The transitions of a workflow's streams, as rows. */
-Datum
-mako_transitions(PG_FUNCTION_ARGS)
+/*
+ * Returns the transitions of a workflow's streams as rows. For the diagram, a first one without
+ * from and event type leads to the initial state.
+ */
+static Datum
+return_transitions(FunctionCallInfo fcinfo, bool for_diagram)
 {
-	MakoRowSet *result = mako_rowset_begin(fcinfo);
-	const char *tag = tag_argument(fcinfo);
+	MakoRowSet *rows = mako_rowset_begin(fcinfo);
+	const char *workflow_id = mako_argument_text(fcinfo, 0, "workflow_id");
+	const char *tag = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	MakoConnection connection = mako_sql_connect();
-	Machine		machine = walk(TextDatumGetCString(PG_GETARG_DATUM(0)), tag);
+	Machine		machine = walk(workflow_id, tag);
+	Transition	first = {.to = initial_name(&machine)};
 	int			count;
 	Transition **transitions = sort_transitions(&machine, &count);
 
+	if (for_diagram)
+		add_transition(rows, &first);
 	for (int i = 0; i < count; i++)
-	{
-		const Transition *transition = transitions[i];
-		Datum		values[4] = {0};
-		bool		nulls[4] = {transition->from == NULL, false, transition->to == NULL, false};
-
-		if (!nulls[0])
-			values[0] = CStringGetTextDatum(transition->from);
-		values[1] = CStringGetTextDatum(transition->event_type);
-		if (!nulls[2])
-			values[2] = CStringGetTextDatum(transition->to);
-		values[3] = Int64GetDatum(transition->count);
-		mako_rowset_add(result, values, nulls);
-	}
+		add_transition(rows, transitions[i]);
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }
 
-/* The same as a diagram. */
+/* Returns the transitions of a workflow's streams. */
 Datum
-mako_state_diagram(PG_FUNCTION_ARGS)
+mako_transitions(PG_FUNCTION_ARGS)
 {
-	const char *tag = tag_argument(fcinfo);
-	MakoConnection connection = mako_sql_connect();
-	Machine		machine = walk(TextDatumGetCString(PG_GETARG_DATUM(0)), tag);
-	text	   *diagram = cstring_to_text(draw(&machine));
+	return return_transitions(fcinfo, false);
+}
 
-	mako_sql_disconnect(connection);
-	PG_RETURN_TEXT_P(diagram);
+/* Returns the same with what mako_state_diagram() needs besides. */
+Datum
+mako_transition_rows(PG_FUNCTION_ARGS)
+{
+	return return_transitions(fcinfo, true);
 }

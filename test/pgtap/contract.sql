@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(136);
+SELECT plan(137);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -91,6 +91,8 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'TABLE(stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)', 'f', 's', false, 'u'),
   ('mako_transitions', 'workflow_id mako_workflow_id, tag text DEFAULT ''status''::text',
    'TABLE(from_state text, event_type text, to_state text, count bigint)', 'f', 's', false, 'u'),
+  ('mako_transition_rows', 'workflow_id mako_workflow_id, tag text',
+   'TABLE(from_state text, event_type text, to_state text, count bigint, rests boolean)', 'f', 's', false, 'u'),
   ('mako_state_diagram', 'workflow_id mako_workflow_id, tag text DEFAULT ''status''::text', 'text', 'f', 's', false, 'u'),
   ('mako_revert', 'run_id bigint, reason text DEFAULT NULL::text', 'mako_migration_report', 'f', 'v', false, 'u'),
   ('mako_history', 'stream_id text',

@@ -99,6 +99,7 @@ FROM (VALUES
   ('mako_stream_of', $$ SELECT mako_stream_of(TENANT, PROCESS) $$),
   ('mako_take_snapshot', $$ SELECT mako_take_snapshot('old') $$),
   ('mako_trace', $$ SELECT * FROM mako_trace('old') $$),
+  ('mako_transition_rows', $$ SELECT * FROM mako_transition_rows(OLD, 'n') $$),
   ('mako_transitions', $$ SELECT * FROM mako_transitions(OLD, 'n') $$),
   ('mako_unregister_key', $$ SELECT mako_unregister_key(TENANT,
     'bbbbbbbb-0000-4000-8000-000000000001') $$),

@@ -613,6 +613,9 @@ INSERT INTO s.item (what, before, query) VALUES
            LATERAL m.mako_coverage(v) WITH ORDINALITY c $$),
   ('transitions', NULL,
    $$ SELECT t.* FROM m.mako_transitions('mixed@FV2024-10-01') WITH ORDINALITY t $$),
+  ('transition rows', NULL,
+   $$ SELECT t.*
+      FROM m.mako_transition_rows('mixed@FV2024-10-01', 'status') WITH ORDINALITY t $$),
   ('diagram', 'SELECT m.mako_assert_store()',
    $$ SELECT m.mako_state_diagram('mixed@FV2024-10-01') $$),
   ('dry run', NULL,

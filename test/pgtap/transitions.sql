@@ -6,7 +6,7 @@ CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
 SET client_min_messages = error;  -- what cannot be folded is a notice, here as in the golden set
-SELECT plan(32);
+SELECT plan(33);
 
 SELECT mako_create_store();
 \ir ../examples/gpke/supplier_change.sql
@@ -178,6 +178,16 @@ SELECT is(mako_state_diagram('s@FV2024-10-01', NULL), $$stateDiagram-v2
     s3 --> s1: Set (1)
     s4 --> [*]
 $$, 'a number that is a state''s name is not given twice');
+SELECT mako_register_workflow('e@FV2024-10-01', apply => 't.name', initial_state => '"CLASSDEF"');
+SELECT t.spawn('e@FV2024-10-01', '{"event": "a\t#1;", "state": "Ended"}', '{"event": "<&>:ä\\", "state": "end\n"}');
+SELECT is(mako_state_diagram('e@FV2024-10-01', NULL), $$stateDiagram-v2
+    state "CLASSDEF" as s1
+    state "end#10;" as s2
+    [*] --> s1
+    s1 --> Ended: a#9;#35;1#59; (1)
+    Ended --> s2: #60;#38;#62;#58;ä\ (1)
+    s2 --> [*]
+$$, 'what means something to Mermaid is escaped in events, too, and its own words in capitals are quoted');
 
 -- Evaluated by the server, the same.
 SELECT pg_temp.transitions('w@FV2024-10-01') AS native \gset

@@ -190,7 +190,7 @@ is($node->safe_psql('slow', $migrate_plain), '0|300002', 'the run after that com
 $node->safe_psql('slow', <<'SQL');
 CREATE FUNCTION lib.replace(state jsonb, event_type text, payload jsonb) RETURNS jsonb LANGUAGE sql STABLE AS 'SELECT payload';
 SELECT mako_register_workflow('many@FV2024-10-01', apply => 'lib.replace', initial_state => '{}');
-INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'many ' || n, 'many@FV2024-10-01' FROM generate_series(1, 40000) AS n;
+INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'many ' || n, 'many@FV2024-10-01' FROM generate_series(1, 100000) AS n;
 INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
 SELECT stream_no, 1, workflow_id, 'Named', jsonb_build_object('status', stream_id) FROM mako.stream WHERE workflow_id ~ 'many';
 SQL

@@ -170,6 +170,7 @@ my %calls = (
 	mako_stream_of => [ { stream_id => "process/$tenant/$process" } ],
 	mako_take_snapshot => [ {} ],
 	mako_trace => [ { stream_id => 'old' } ],
+	mako_transition_rows => [ {} ],
 	mako_transitions => [ {} ],
 	mako_unexempt => [ { workflow_id => "spare\@$new" } ],
 	mako_unregister_key => [ {} ],
