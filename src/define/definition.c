@@ -177,7 +177,7 @@ mako_definition_workflow(const char *workflow_id)
 {
 	ErrorContextCallback context = {error_context_stack, mako_definition_add_context, unconstify(char *, workflow_id)};
 	MakoWorkflow *workflow = palloc0(sizeof(MakoWorkflow));
-	NullableDatum		values[] = {mako_text(workflow_id)};
+	NullableDatum values[] = {mako_text(workflow_id)};
 	MakoRows	rows = mako_sql_query(&select_workflow, values);
 
 	if (rows.count == 0)
@@ -210,7 +210,7 @@ mako_definition_workflow(const char *workflow_id)
 char *
 mako_definition_fingerprint(const char *workflow_id)
 {
-	NullableDatum		values[] = {mako_text(workflow_id)};
+	NullableDatum values[] = {mako_text(workflow_id)};
 	MakoRows	rows = mako_sql_query(&select_fingerprint, values);
 	char	   *fingerprint = rows.count == 0 ? NULL : mako_row_text(&rows, 0, 1);
 
@@ -231,7 +231,7 @@ MakoStateMigration *
 mako_definition_migration(const char *source_wf, const char *target_wf)
 {
 	MakoStateMigration *migration = palloc0(sizeof(MakoStateMigration));
-	NullableDatum		values[] = {mako_text(source_wf), mako_text(target_wf)};
+	NullableDatum values[] = {mako_text(source_wf), mako_text(target_wf)};
 	MakoRows	rows = mako_sql_query(&select_migration, values);
 	char	   *name = psprintf("%s -> %s", source_wf, target_wf);
 	ErrorContextCallback context = {error_context_stack, mako_definition_add_context, name};
@@ -262,7 +262,7 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
  * owners, and these.
  */
 static MakoRegistered
-compare_registered(MakoStatement *existing, const NullableDatum *key, int owner_column, const char *fingerprint,
+compare_registered(MakoStatement *existing, const NullableDatum * key, int owner_column, const char *fingerprint,
 				   const List *actors)
 {
 	MakoRows	rows = mako_sql_query(existing, key);
@@ -284,7 +284,7 @@ compare_registered(MakoStatement *existing, const NullableDatum *key, int owner_
 MakoRegistered
 mako_definition_compare_workflow(const MakoWorkflow *workflow, const List *actors)
 {
-	NullableDatum		key[] = {mako_text(workflow->workflow_id)};
+	NullableDatum key[] = {mako_text(workflow->workflow_id)};
 
 	return compare_registered(&select_workflow, key, 8, workflow->fingerprint, actors);
 }
@@ -293,7 +293,7 @@ mako_definition_compare_workflow(const MakoWorkflow *workflow, const List *actor
 MakoRegistered
 mako_definition_compare_migration(const MakoStateMigration *migration, const List *actors)
 {
-	NullableDatum		key[] = {mako_text(migration->source_wf), mako_text(migration->target_wf)};
+	NullableDatum key[] = {mako_text(migration->source_wf), mako_text(migration->target_wf)};
 
 	return compare_registered(&select_migration, key, 2, migration->fingerprint, actors);
 }

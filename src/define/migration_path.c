@@ -51,7 +51,7 @@ read_graph(const char *source_wf)
 {
 	Graph	   *graph = palloc0(sizeof(Graph));
 	int			name_length = mako_workflow_id_version(source_wf) - source_wf - 1;
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_text(psprintf("%.*s@", name_length, source_wf)), mako_text(psprintf("%.*sA", name_length, source_wf))
 	};
 	MakoRows	rows = mako_sql_query(&select_edges, values);

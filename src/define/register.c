@@ -109,7 +109,7 @@ mako_register_begin(const char *function)
 
 /* Writes a definition as the owner of the definition tables. */
 uint64
-mako_register_write(MakoStatement *statement, const NullableDatum *values)
+mako_register_write(MakoStatement *statement, const NullableDatum * values)
 {
 	MakoGate	gate = mako_gate_enter(mako_extension_owner());
 	uint64		written = mako_sql_execute(statement, values);
@@ -120,7 +120,7 @@ mako_register_write(MakoStatement *statement, const NullableDatum *values)
 
 /* Returns true if the store holds anything that depends on a definition. */
 bool
-mako_register_is_used(MakoStatement *statement, const NullableDatum *values)
+mako_register_is_used(MakoStatement *statement, const NullableDatum * values)
 {
 	MakoRows	rows;
 	bool		used;
@@ -139,7 +139,7 @@ mako_register_is_used(MakoStatement *statement, const NullableDatum *values)
  * nothing.
  */
 bool
-mako_register_require(MakoStatement *select, const NullableDatum *key, const char *kind, const char *name, const char *done)
+mako_register_require(MakoStatement *select, const NullableDatum * key, const char *kind, const char *name, const char *done)
 {
 	MakoRows	rows = mako_sql_query(select, key);
 	MakoOwners	owners;
@@ -186,7 +186,7 @@ require_replace(MakoRegistered registered, bool replace, const char *kind, const
 
 /* Warns if something in the store was made with the definition that is replaced. */
 static void
-warn_if_used(MakoRegistered registered, MakoStatement *uses, const NullableDatum *key, const char *kind, const char *name)
+warn_if_used(MakoRegistered registered, MakoStatement *uses, const NullableDatum * key, const char *kind, const char *name)
 {
 	if (registered == MAKO_REGISTERED_OTHER && mako_register_is_used(uses, key))
 		ereport(WARNING,
@@ -267,7 +267,7 @@ static void
 write_workflow(MakoWorkflow *workflow, bool replace)
 {
 	MakoFunction *functions[] = MAKO_WORKFLOW_FUNCTIONS(workflow);
-	NullableDatum		values[13] = {mako_text(workflow->workflow_id)};
+	NullableDatum values[13] = {mako_text(workflow->workflow_id)};
 	List	   *actors = mako_actors_of(functions, lengthof(functions), workflow->helpers);
 	MakoRegistered registered = mako_definition_compare_workflow(workflow, actors);
 
@@ -330,7 +330,7 @@ Datum
 mako_unregister_workflow(PG_FUNCTION_ARGS)
 {
 	char	   *workflow_id = mako_argument_text(fcinfo, 0, "workflow_id");
-	NullableDatum		values[] = {mako_text(workflow_id)};
+	NullableDatum values[] = {mako_text(workflow_id)};
 	MakoConnection connection = mako_register_begin("mako_unregister_workflow()");
 	MakoRows	rows;
 
@@ -364,7 +364,7 @@ mako_unregister_workflow(PG_FUNCTION_ARGS)
 static void
 write_migration(MakoStateMigration *migration, bool replace)
 {
-	NullableDatum		values[8] = {mako_text(migration->source_wf), mako_text(migration->target_wf)};
+	NullableDatum values[8] = {mako_text(migration->source_wf), mako_text(migration->target_wf)};
 	char	   *name = psprintf("%s -> %s", migration->source_wf, migration->target_wf);
 	List	   *actors = mako_actors_of(&migration->migrate, 1, migration->helpers);
 	MakoRegistered registered = mako_definition_compare_migration(migration, actors);
@@ -422,7 +422,7 @@ mako_unregister_migration(PG_FUNCTION_ARGS)
 {
 	char	   *source_wf = mako_argument_text(fcinfo, 0, "source_wf");
 	char	   *target_wf = mako_argument_text(fcinfo, 1, "target_wf");
-	NullableDatum		values[] = {mako_text(source_wf), mako_text(target_wf)};
+	NullableDatum values[] = {mako_text(source_wf), mako_text(target_wf)};
 	MakoConnection connection = mako_register_begin("mako_unregister_migration()");
 
 	(void) mako_register_require(&select_owners_of_migration, values, "state migration", psprintf("%s -> %s", source_wf, target_wf),
@@ -448,7 +448,7 @@ mako_set_dispatch(PG_FUNCTION_ARGS)
 	char	   *workflow_id = mako_argument_text(fcinfo, 0, "workflow_id");
 	char	   *policy = mako_argument_text(fcinfo, 1, "policy");
 	bool		is_explicit = strcmp(policy, "explicit") == 0;
-	NullableDatum		values[] = {mako_text(workflow_id), mako_text(policy), mako_null()};
+	NullableDatum values[] = {mako_text(workflow_id), mako_text(policy), mako_null()};
 	MakoConnection connection;
 
 	if (!is_explicit && strcmp(policy, "any") != 0 && strcmp(policy, "forward_compatible") != 0 && strcmp(policy, "pinned") != 0)

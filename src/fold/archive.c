@@ -121,7 +121,7 @@ copy_stored(Datum value)
 MakoRecordedMoves
 mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_stream_numbers(streams, count), mako_bigint(run_id), mako_text(workflow_id)
 	};
 	MakoRecordedMoves marks;
@@ -165,7 +165,7 @@ mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, i
 bool
 mako_archive_may_have_returned(const char *workflow_id, const char *other)
 {
-	NullableDatum		values[] = {mako_text(workflow_id), mako_text(other)};
+	NullableDatum values[] = {mako_text(workflow_id), mako_text(other)};
 	MakoRows	rows = mako_sql_query_snapshot(&select_return, values);
 	bool		returned = mako_row_boolean(&rows, 0, 1);
 

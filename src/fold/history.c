@@ -172,7 +172,7 @@ go_to(MakoHistory *history, const char *workflow_id)
 static Datum
 read_stored(const MakoHistory *history, const char *workflow_id, int64 run_id)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_bigint(history->stream->stream_no), mako_bigint(history->sequence_number), mako_bigint(run_id), mako_text(workflow_id)
 	};
 	MakoRows	rows = mako_sql_query_snapshot(&select_stored, values);

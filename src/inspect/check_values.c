@@ -351,7 +351,7 @@ try_stored_events(Probe *probe, Variant *variant, const MakoRows *rows, Jsonb *s
 static bool
 is_accepted_after_all(Probe *probe, Variant *variant)
 {
-	NullableDatum		values[] = {mako_datum(PointerGetDatum(variant->event_type)), mako_text(probe->source_wf)};
+	NullableDatum values[] = {mako_datum(PointerGetDatum(variant->event_type)), mako_text(probe->source_wf)};
 	MakoRows	rows;
 	ListCell   *cell;
 

@@ -270,7 +270,7 @@ add_steps(const Preview *preview)
 	for (int step = 1; step <= preview->steps; step++)
 	{
 		Attempt		attempt = {.source_wf = preview->ids[step - 1],.target_wf = preview->ids[step],.role = MAKO_ROLE_MIGRATE};
-		NullableDatum		values[] = {mako_text(attempt.source_wf), mako_text(attempt.target_wf)};
+		NullableDatum values[] = {mako_text(attempt.source_wf), mako_text(attempt.target_wf)};
 		MakoRows	rows = mako_sql_query(&select_migrate, values);
 
 		attempt.signature = mako_row_text(&rows, 0, 1);

@@ -303,18 +303,12 @@ MAKO_FUNCTION(mako_transition_rows);
 static void
 add_transition(MakoRowSet *rows, const Transition *transition)
 {
-	Datum		values[5] = {0};
-	bool		nulls[5] = {transition->from == NULL, transition->event_type == NULL, transition->to == NULL};
+	NullableDatum values[] = {
+		mako_text(transition->from), mako_text(transition->event_type), mako_text(transition->to),
+		mako_bigint(transition->count), mako_boolean(transition->rests)
+	};
 
-	if (!nulls[0])
-		values[0] = CStringGetTextDatum(transition->from);
-	if (!nulls[1])
-		values[1] = CStringGetTextDatum(transition->event_type);
-	if (!nulls[2])
-		values[2] = CStringGetTextDatum(transition->to);
-	values[3] = Int64GetDatum(transition->count);
-	values[4] = BoolGetDatum(transition->rests);
-	mako_rowset_add(rows, values, nulls);
+	mako_rowset_add(rows, values);
 }
 
 /*

@@ -378,7 +378,7 @@ static bool
 find_difference(const Proof *proof, const MakoStream *stream, Member *member)
 {
 	int64		last = member->snapshot->sequence_number;
-	NullableDatum		values[] = {mako_bigint(stream->stream_no), mako_bigint(last), mako_bigint(proof->run->run_id)};
+	NullableDatum values[] = {mako_bigint(stream->stream_no), mako_bigint(last), mako_bigint(proof->run->run_id)};
 	MakoRows	rows = mako_sql_query_snapshot(&select_earlier, values);
 	Earlier		earlier = {proof, palloc0(sizeof(Saved) * (rows.count + 1)), (int) rows.count};
 	MakoHistory history = retrace_of(proof, stream, member);
@@ -463,7 +463,7 @@ check_moved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 static void
 check_unread_sides(const Proof *proof, const MakoStream *stream, Member *member)
 {
-	NullableDatum		values[] = {mako_bigint(stream->stream_no), mako_bigint(place_of(member))};
+	NullableDatum values[] = {mako_bigint(stream->stream_no), mako_bigint(place_of(member))};
 	MakoRows	rows = mako_sql_query_snapshot(&select_sides, values);
 	const char *before = mako_row_text(&rows, 0, 1);
 	const char *after = mako_row_text(&rows, 0, 2);
@@ -655,7 +655,7 @@ find_start(const Proof *proof, const Member *member)
 static void
 load_saved(const Proof *proof, int count)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_stream_numbers(proof->streams, count), mako_text(proof->workflow_id)
 	};
 	MakoRows	rows;

@@ -87,7 +87,7 @@ caller_name(void)
 
 /* Writes one row. */
 static void
-write_row(MakoStatement *statement, const char *table, const NullableDatum *values)
+write_row(MakoStatement *statement, const char *table, const NullableDatum * values)
 {
 	if (mako_store_write(statement, values) != 1)
 		mako_sql_raise_swallowed(table, 1);
@@ -141,9 +141,9 @@ mako_audit_end(MakoReport *report)
 {
 	report->finished_at = GetCurrentTimestamp();
 	{
-		NullableDatum		values[] = {
-		mako_bigint(report->run_id), mako_timestamptz(report->finished_at), mako_bigint(report->migrated), mako_bigint(report->skipped), mako_bigint(report->failed)
-	};
+		NullableDatum values[] = {
+			mako_bigint(report->run_id), mako_timestamptz(report->finished_at), mako_bigint(report->migrated), mako_bigint(report->skipped), mako_bigint(report->failed)
+		};
 
 		write_row(&finish_run, "migration_run", values);
 	}
@@ -157,7 +157,7 @@ mako_audit_end(MakoReport *report)
 void
 mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const char *why)
 {
-	NullableDatum		values[] = {mako_bigint(run_id), mako_timestamptz(GetCurrentTimestamp()), mako_bigint(closed_by)};
+	NullableDatum values[] = {mako_bigint(run_id), mako_timestamptz(GetCurrentTimestamp()), mako_bigint(closed_by)};
 
 	if (mako_store_write(&close_run, values) > 0)
 		ereport(NOTICE,
@@ -217,7 +217,7 @@ static void
 count_population(MakoBatchedRun *run)
 {
 	const MakoRequest *request = &run->request;
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_text(request->source_wf), mako_uuid(request->tenant_id), mako_bigint(run->last_stream_no), mako_bigint(run->run_id > 0 ? run->through_stream_no : PG_INT64_MAX)
 	};
 	MakoRows	rows = mako_sql_query(&select_population, values);
@@ -243,8 +243,8 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 	count_population(run);
 	if (run->run_id > 0)
 	{
-		NullableDatum		values[] = {
-		mako_bigint(run->run_id), mako_integer(request->batch_size), max_errors_of(request),
+		NullableDatum values[] = {
+			mako_bigint(run->run_id), mako_integer(request->batch_size), max_errors_of(request),
 			mako_reference(PointerGetDatum(request->reason))
 		};
 
@@ -252,7 +252,7 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 	}
 	else
 	{
-		NullableDatum		values[] = {mako_null(), mako_bigint(0), mako_bigint(0)};
+		NullableDatum values[] = {mako_null(), mako_bigint(0), mako_bigint(0)};
 
 		run->started_at = GetCurrentTimestamp();
 		run->run_id = mako_audit_begin(request, plan, run->started_at, run->through_stream_no);
@@ -274,10 +274,10 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 void
 mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no, int64 busy, TimestampTz started_at)
 {
-	NullableDatum		counts[] = {
+	NullableDatum counts[] = {
 		mako_bigint(run->run_id), mako_bigint(report->migrated), mako_bigint(report->failed)
 	};
-	NullableDatum		batch[] = {
+	NullableDatum batch[] = {
 		mako_bigint(run->run_id), mako_bigint(run->batches + 1), mako_unless(last_stream_no == 0, mako_bigint(last_stream_no)), mako_bigint(report->migrated - run->migrated), mako_bigint(report->failed - run->failed), mako_bigint(busy), mako_timestamptz(started_at), mako_timestamptz(GetCurrentTimestamp()), caller_name()
 	};
 

@@ -138,7 +138,7 @@ read_row(const MakoRows *rows, uint64 row, const char *target_fv)
 List *
 mako_coverage_read(const char *format_version, const char *target_fv, bool count_undecided_only)
 {
-	NullableDatum		values[] = {mako_text(format_version)};
+	NullableDatum values[] = {mako_text(format_version)};
 	MakoRows	rows = mako_sql_query_snapshot(&select_workflows, values);
 	List	   *list = NIL;
 
@@ -181,7 +181,7 @@ mako_coverage_obstacles(List *list, bool undecided_only)
 void
 mako_coverage_require_version(const char *format_version)
 {
-	NullableDatum		values[] = {mako_text(format_version)};
+	NullableDatum values[] = {mako_text(format_version)};
 	MakoRows	rows = mako_sql_query(&is_known, values);
 
 	if (!mako_row_boolean(&rows, 0, 1))
@@ -207,9 +207,9 @@ mako_coverage(PG_FUNCTION_ARGS)
 	foreach(cell, mako_coverage_read(TextDatumGetCString(PG_GETARG_DATUM(0)), NULL, false))
 	{
 		const MakoCoverage *coverage = lfirst(cell);
-		NullableDatum		values[] = {
-		mako_text(coverage->workflow_id), mako_bigint(coverage->streams), mako_bigint(coverage->in_flight), mako_text(coverage->decision), mako_datum(coverage->targets), mako_text(coverage->reason)
-	};
+		NullableDatum values[] = {
+			mako_text(coverage->workflow_id), mako_bigint(coverage->streams), mako_bigint(coverage->in_flight), mako_text(coverage->decision), mako_datum(coverage->targets), mako_text(coverage->reason)
+		};
 
 		mako_rowset_add(result, values);
 	}
@@ -237,7 +237,7 @@ close_version(const char *format_version, const char *function)
 static void
 write_status(FunctionCallInfo fcinfo, const char *status, int reason, int messages_until)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		fcinfo->args[0], mako_text(status), messages_until < 0 ? mako_null() : fcinfo->args[messages_until], fcinfo->args[reason]
 	};
 

@@ -231,7 +231,7 @@ mako_dependent_rehearse(const List *followers)
 
 /* Raises if a row of a dependent has not followed. */
 static void
-check_followed(const MakoFollower *follower, const NullableDatum *values)
+check_followed(const MakoFollower *follower, const NullableDatum * values)
 {
 	MakoRows	rows;
 
@@ -249,7 +249,7 @@ check_followed(const MakoFollower *follower, const NullableDatum *values)
 
 /* Lets the dependents follow streams, whose columns are the parameters. */
 void
-mako_dependent_follow(const List *followers, const NullableDatum *values)
+mako_dependent_follow(const List *followers, const NullableDatum * values)
 {
 	List	   *updates = NIL;
 	ListCell   *cell;
@@ -336,7 +336,7 @@ raise_problem(const MakoRows *rows)
 Datum
 mako_add_dependent(PG_FUNCTION_ARGS)
 {
-	NullableDatum		wanted[] = {fcinfo->args[0], name_argument(fcinfo, 1), name_argument(fcinfo, 2), name_argument(fcinfo, 3)};
+	NullableDatum wanted[] = {fcinfo->args[0], name_argument(fcinfo, 1), name_argument(fcinfo, 2), name_argument(fcinfo, 3)};
 	MakoConnection connection;
 	MakoRows	rows;
 	Oid			owner;
@@ -361,10 +361,10 @@ mako_add_dependent(PG_FUNCTION_ARGS)
 						   GetUserNameFromId(owner, true))));
 	{
 		NullableDatum name = mako_text(mako_row_text(&rows, 0, 4));
-		NullableDatum		older[] = {name, wanted[1], wanted[2]};
-		NullableDatum		values[] = {
-		name, mako_text(mako_identity(PG_GETARG_OID(0))), wanted[1], wanted[2], wanted[3], mako_text(GetUserNameFromId(owner, false)), mako_text(mako_identity(owner)), mako_text(format_type_be(mako_row_oid(&rows, 0, 6)))
-	};
+		NullableDatum older[] = {name, wanted[1], wanted[2]};
+		NullableDatum values[] = {
+			name, mako_text(mako_identity(PG_GETARG_OID(0))), wanted[1], wanted[2], wanted[3], mako_text(GetUserNameFromId(owner, false)), mako_text(mako_identity(owner)), mako_text(format_type_be(mako_row_oid(&rows, 0, 6)))
+		};
 
 		/* It may be there under the name that it had. */
 		(void) mako_store_write(&delete_dependent, older);
@@ -379,7 +379,7 @@ mako_add_dependent(PG_FUNCTION_ARGS)
 Datum
 mako_remove_dependent(PG_FUNCTION_ARGS)
 {
-	NullableDatum		values[] = {fcinfo->args[0], name_argument(fcinfo, 1), name_argument(fcinfo, 2)};
+	NullableDatum values[] = {fcinfo->args[0], name_argument(fcinfo, 1), name_argument(fcinfo, 2)};
 	MakoConnection connection;
 	uint64		removed;
 

@@ -54,7 +54,7 @@ mako_exempt(PG_FUNCTION_ARGS)
 {
 	char	   *workflow_id = mako_argument_text(fcinfo, 0, "workflow_id");
 	char	   *reason = mako_argument_text(fcinfo, 1, "reason");
-	NullableDatum		values[4] = {mako_text(workflow_id), mako_text(reason)};
+	NullableDatum values[4] = {mako_text(workflow_id), mako_text(reason)};
 	MakoConnection connection = mako_register_begin("mako_exempt()");
 	MakoRows	rows;
 
@@ -90,7 +90,7 @@ Datum
 mako_unexempt(PG_FUNCTION_ARGS)
 {
 	char	   *workflow_id = mako_argument_text(fcinfo, 0, "workflow_id");
-	NullableDatum		values[] = {mako_text(workflow_id)};
+	NullableDatum values[] = {mako_text(workflow_id)};
 	MakoConnection connection = mako_register_begin("mako_unexempt()");
 	const char *status = NULL;
 

@@ -140,7 +140,7 @@ mako_migrate(PG_FUNCTION_ARGS)
 static List *
 workflows_on_the_way(const char *source_fv, const char *target_fv)
 {
-	NullableDatum		values[] = {mako_text(source_fv)};
+	NullableDatum values[] = {mako_text(source_fv)};
 	MakoRows	rows = mako_sql_query(&select_workflows, values);
 	List	   *workflows = NIL;
 

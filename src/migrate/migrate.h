@@ -78,10 +78,10 @@ extern void mako_report_error(MakoReport *report, int64 stream_no, const char *s
 							  int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
 extern NullableDatum mako_report_error_value(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *error,
-									 TupleDesc tupdesc);
+											 TupleDesc tupdesc);
 extern void mako_report_load_errors(MakoReport *report);
 extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
-extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, NullableDatum *values);
+extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, NullableDatum * values);
 
 /* ---- move.c: one stream on its way to another workflow -------------------------------------- */
 
@@ -141,7 +141,7 @@ typedef struct MakoFollower
 extern List *mako_dependent_read(void);
 extern List *mako_dependent_followers(void);
 extern void mako_dependent_rehearse(const List *followers);
-extern void mako_dependent_follow(const List *followers, const NullableDatum *values);
+extern void mako_dependent_follow(const List *followers, const NullableDatum * values);
 extern char *mako_dependent_shared_process(void);
 extern void mako_dependent_check_scope(void);
 

@@ -257,9 +257,9 @@ select_obstacles_of(const Revert *revert, const Candidate *candidates, int count
 		versions[i] = candidates[i].stream.version;
 	}
 	{
-		NullableDatum		values[] = {
-		mako_bigint_array(stream_nos, count), mako_bigint_array(versions, count), mako_bigint(revert->run_id), mako_text(revert->source_wf), mako_boolean(!revert->source_folds), mako_text(revert->target_wf)
-	};
+		NullableDatum values[] = {
+			mako_bigint_array(stream_nos, count), mako_bigint_array(versions, count), mako_bigint(revert->run_id), mako_text(revert->source_wf), mako_boolean(!revert->source_folds), mako_text(revert->target_wf)
+		};
 
 		return mako_sql_query(&select_obstacles, values);
 	}
@@ -379,7 +379,7 @@ read_run(Revert *revert)
 static int64
 start_run(const Revert *revert)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_bigint(revert->run_id), mako_reference(PointerGetDatum(revert->reason)), mako_text(mako_extension_version()), mako_timestamptz(revert->report->started_at), mako_text(GetUserNameFromId(GetUserId(), false))
 	};
 	MakoRows	rows = mako_store_query(&insert_run, values);

@@ -327,7 +327,7 @@ column_array(const Part *part, Which which, Column column, int *count)
 
 /* Executes a statement that must write this many rows. */
 static void
-write_rows(MakoStatement *statement, const NullableDatum *values, int count, const char *table)
+write_rows(MakoStatement *statement, const NullableDatum * values, int count, const char *table)
 {
 	if (count > 0 && mako_store_write(statement, values) != (uint64) count)
 		mako_sql_raise_swallowed(table, count);
@@ -394,7 +394,7 @@ static void
 write_repointed(const Part *part)
 {
 	int			count;
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		column_array(part, REPOINTED, RUN_ID, &count), column_array(part, REPOINTED, STREAM_NO, &count), column_array(part, REPOINTED, VERSION, &count)
 	};
 
@@ -471,9 +471,9 @@ write_heads(const Part *part)
 
 	repoint_directly(part);
 	{
-		NullableDatum		values[] = {
-		column_array(part, LEFT, STREAM_NO, &count), column_array(part, LEFT, TARGET_WF, &count), column_array(part, LEFT, VERSION, &count), mako_bigint(results[0].stream_no), mako_bigint(results[part->count - 1].stream_no)
-	};
+		NullableDatum values[] = {
+			column_array(part, LEFT, STREAM_NO, &count), column_array(part, LEFT, TARGET_WF, &count), column_array(part, LEFT, VERSION, &count), mako_bigint(results[0].stream_no), mako_bigint(results[part->count - 1].stream_no)
+		};
 
 		if (count > 0 && mako_store_write(&update_heads, values) != (uint64) count)
 			raise_heads_left(values[0], values[2], count);
@@ -485,7 +485,7 @@ static void
 write_dependents(const Part *part)
 {
 	int			count;
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		column_array(part, ALL, STREAM_NO, &count), column_array(part, ALL, STREAM_ID, &count), column_array(part, ALL, PROCESS_ID, &count), column_array(part, ALL, TENANT_ID, &count), column_array(part, ALL, TARGET_WF, &count), column_array(part, ALL, SOURCE_WF, &count)
 	};
 
@@ -614,7 +614,7 @@ put_dependents_back(const MakoWriter *writer, const MakoDestination *destination
 static bool
 put_back(const MakoWriter *writer, const MakoDestination *destination, int64 stream_no)
 {
-	NullableDatum		values[] = {mako_bigint(stream_no), mako_datum(destination->target_wf), mako_datum(destination->source_wf)};
+	NullableDatum values[] = {mako_bigint(stream_no), mako_datum(destination->target_wf), mako_datum(destination->source_wf)};
 	MakoRows	rows = mako_store_query(&put_head_back, values);
 	MakoStreamName name;
 	MakoResult	result = {.stream_no = stream_no,.name = &name};
@@ -649,7 +649,7 @@ run_ids(const MakoWriter *writer)
 static const MakoDestination *
 delete_written(const MakoWriter *writer, const char *table, MakoStatement *statement, int64 stream_no)
 {
-	NullableDatum		values[] = {mako_bigint(stream_no), run_ids(writer)};
+	NullableDatum values[] = {mako_bigint(stream_no), run_ids(writer)};
 	const MakoDestination *found = NULL;
 	MakoGate	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in(table)));
 	MakoRows	rows = mako_store_query(statement, values);

@@ -142,8 +142,8 @@ mako_spawn(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect_own();
 	mako_definition_require(TextDatumGetCString(PG_GETARG_DATUM(0)));
 	{
-		NullableDatum		stream[] = {mako_datum(stream_id), fcinfo->args[1], fcinfo->args[2], fcinfo->args[0]};
-		NullableDatum		key[] = {fcinfo->args[1], mako_text(process_id), mako_null()};
+		NullableDatum stream[] = {mako_datum(stream_id), fcinfo->args[1], fcinfo->args[2], fcinfo->args[0]};
+		NullableDatum key[] = {fcinfo->args[1], mako_text(process_id), mako_null()};
 
 		rows = mako_sql_query(&insert_stream, stream);
 		if (rows.count == 0)
@@ -187,7 +187,7 @@ read_request(FunctionCallInfo fcinfo, int expected_version)
 static int64
 find_event(const MakoStream *head, const NewEvent *event)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_bigint(head->stream_no), event->values[EVENT_ID], event->values[EVENT_TYPE],
 		event->values[PAYLOAD], event->values[SCHEMA_VERSION]
 	};

@@ -96,7 +96,7 @@ check_dispatch(const char *stream_id, const char *workflow_id, const char *messa
 	const char *process = mako_workflow_id_version(workflow_id);
 	const char *status = mako_fence_status(process);
 	const char *closed = mako_fence_closed(message);
-	NullableDatum		values[] = {mako_text(workflow_id), mako_text(process), mako_text(message)};
+	NullableDatum values[] = {mako_text(workflow_id), mako_text(process), mako_text(message)};
 	MakoRows	rows;
 
 	if (status != NULL && strcmp(status, "retired") == 0)
@@ -132,7 +132,7 @@ mako_lookup(PG_FUNCTION_ARGS)
 {
 	static const char *const names[] = {"tenant_id", "key"};
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
-	NullableDatum		key[] = {fcinfo->args[0], fcinfo->args[1]};
+	NullableDatum key[] = {fcinfo->args[0], fcinfo->args[1]};
 	MakoConnection connection;
 	MakoRows	rows;
 
@@ -173,7 +173,7 @@ connect_to_route(const char *function)
 static int64
 stream_argument(FunctionCallInfo fcinfo, int tenant, int stream)
 {
-	NullableDatum		values[] = {fcinfo->args[tenant], fcinfo->args[stream]};
+	NullableDatum values[] = {fcinfo->args[tenant], fcinfo->args[stream]};
 	MakoRows	rows;
 	int64		stream_no;
 
@@ -208,7 +208,7 @@ Datum
 mako_register_key(PG_FUNCTION_ARGS)
 {
 	MakoConnection connection = connect_to_route("mako_register_key()");
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		fcinfo->args[0], fcinfo->args[1], mako_bigint(stream_argument(fcinfo, 0, 2)), fcinfo->args[3]
 	};
 
@@ -265,7 +265,7 @@ Datum
 mako_add_tag(PG_FUNCTION_ARGS)
 {
 	MakoConnection connection = connect_to_route("mako_add_tag()");
-	NullableDatum		values[] = {fcinfo->args[0], fcinfo->args[1], mako_bigint(stream_argument(fcinfo, 0, 2))};
+	NullableDatum values[] = {fcinfo->args[0], fcinfo->args[1], mako_bigint(stream_argument(fcinfo, 0, 2))};
 	uint64		added;
 
 	check_key(fcinfo, 1, "tag");
@@ -280,7 +280,7 @@ mako_find_tag(PG_FUNCTION_ARGS)
 {
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
 	MakoConnection connection = mako_sql_connect_own();
-	NullableDatum		values[] = {fcinfo->args[0], fcinfo->args[1]};
+	NullableDatum values[] = {fcinfo->args[0], fcinfo->args[1]};
 
 	mako_rowset_add_rows(result, mako_sql_query_snapshot(&select_tagged, values));
 	mako_sql_disconnect(connection);

@@ -112,9 +112,9 @@ find_start(MakoStream *stream, MakoFold *fold)
 		mako_expect_schema_version(workflow, stream->start, stream->start_schema_version);
 	for (;;)
 	{
-		NullableDatum		values[] = {
-		mako_bigint(stream->stream_no), mako_bigint(stream->start), mako_bigint(newest), mako_text(stream->workflow_id), workflow == NULL ? mako_null() : mako_integer(workflow->state_schema_version)
-	};
+		NullableDatum values[] = {
+			mako_bigint(stream->stream_no), mako_bigint(stream->start), mako_bigint(newest), mako_text(stream->workflow_id), workflow == NULL ? mako_null() : mako_integer(workflow->state_schema_version)
+		};
 		MakoRows	rows = mako_sql_query_snapshot(&select_periodic, values);
 		bool		valid;
 
@@ -234,7 +234,7 @@ mako_state(PG_FUNCTION_ARGS)
 static void
 add_events(MakoRowSet *result, const MakoStream *stream, int64 after, const int *column)
 {
-	NullableDatum		parameters[] = {mako_bigint(stream->stream_no), mako_bigint(after)};
+	NullableDatum parameters[] = {mako_bigint(stream->stream_no), mako_bigint(after)};
 	MakoCursor *cursor = mako_cursor_open(&select_events, parameters, false);
 	int			width = mako_rowset_type(result)->natts;
 	NullableDatum *values = palloc(sizeof(NullableDatum) * width);
@@ -365,7 +365,7 @@ mako_trace(PG_FUNCTION_ARGS)
 static void
 save(const MakoStream *stream, int64 sequence_number, const char *workflow_id, int state_schema_version, Datum state)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_bigint(stream->stream_no), mako_bigint(sequence_number), mako_text(workflow_id), mako_integer(state_schema_version), mako_datum(state)
 	};
 
@@ -379,7 +379,7 @@ save(const MakoStream *stream, int64 sequence_number, const char *workflow_id, i
 static bool
 has_older(const MakoStream *stream)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_bigint(stream->stream_no), mako_bigint(stream->version), mako_text(stream->workflow_id)
 	};
 	MakoRows	rows = mako_sql_query(&select_older, values);

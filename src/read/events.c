@@ -107,7 +107,7 @@ struct MakoReader
 MakoRows
 mako_stream_find_beyond(int64 first, int64 last)
 {
-	NullableDatum		values[] = {mako_bigint(first), mako_bigint(last)};
+	NullableDatum values[] = {mako_bigint(first), mako_bigint(last)};
 
 	return mako_sql_query_snapshot(&select_beyond, values);
 }
@@ -190,7 +190,7 @@ require_value(const MakoReader *reader, bool isnull, const char *name)
 
 /* Takes the event whose stream is known from the values of its other columns. */
 static const MakoEvent *
-take_values(MakoReader *reader, const NullableDatum *values)
+take_values(MakoReader *reader, const NullableDatum * values)
 {
 	MakoEvent  *event = &reader->event;
 

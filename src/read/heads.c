@@ -107,7 +107,7 @@ static MakoStatement select_stream_id = {
 MakoCursor *
 mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_text_array(workflow_ids, count), mako_uuid(tenant_id), mako_null()
 	};
 
@@ -118,7 +118,7 @@ mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid
 MakoCursor *
 mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed)
 {
-	NullableDatum		values[] = {mako_text(workflow_id), mako_uuid(tenant_id), mako_bigint(seed), mako_bigint(size)};
+	NullableDatum values[] = {mako_text(workflow_id), mako_uuid(tenant_id), mako_bigint(seed), mako_bigint(size)};
 
 	return mako_cursor_open(&select_sample, values, false);
 }
@@ -145,7 +145,7 @@ int64 *
 mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 run_id, bool but_not_failed,
 				 int *count)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_text(workflow_id), mako_uuid(tenant_id), mako_bigint(after), mako_bigint(through), mako_integer(*count), mako_bigint(run_id), mako_boolean(but_not_failed)
 	};
 
@@ -160,7 +160,7 @@ mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 afte
 int64 *
 mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count)
 {
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_bigint_array(stream_nos, count), mako_text(workflow_id)
 	};
 
@@ -180,7 +180,7 @@ mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t 
 	bool		has_tid = mako_door_read_obstacle(relation) == NULL;
 	MakoStatement *statement = has_tid ? (with_names ? &lock_whole : &lock_placed) :
 		(with_names ? &lock_named : &lock_bare);
-	NullableDatum		values[] = {
+	NullableDatum values[] = {
 		mako_text_array(sources, count), mako_uuid(tenant_id), found == NULL ? mako_null() : mako_bigint_array(found, found_count)
 	};
 

@@ -176,7 +176,7 @@ bool
 mako_fence_source_is_locked(const char *workflow_id)
 {
 	uint64		key = key_of("source", workflow_id);
-	NullableDatum		values[] = {mako_oid(MyDatabaseId), mako_oid((uint32) (key >> 32)), mako_oid((uint32) key)};
+	NullableDatum values[] = {mako_oid(MyDatabaseId), mako_oid((uint32) (key >> 32)), mako_oid((uint32) key)};
 	MakoRows	rows = mako_sql_query(&select_holder, values);
 	bool		is_locked = rows.count > 0;
 
@@ -191,7 +191,7 @@ mako_fence_source_is_locked(const char *workflow_id)
 static char *
 latest(MakoStatement *statement, const char *format_version)
 {
-	NullableDatum		values[] = {mako_text(format_version)};
+	NullableDatum values[] = {mako_text(format_version)};
 	MakoRows	rows;
 	char	   *text = NULL;
 
