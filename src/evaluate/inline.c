@@ -425,7 +425,7 @@ find_denied(Node *node, void *context)
 	return check_functions_in_node(node, note_denied, context) || expression_tree_walker(node, find_denied, context);
 }
 
-/* What helps who must not call a function. */
+/* What helps a role that must not call a function. */
 static char *
 grant_hint(void)
 {

@@ -4,9 +4,10 @@
  *	  executor.
  *
  * A field, jsonb -> 'key' or jsonb ->> 'key' of a parameter or of another binding, is what
- * programs consist of. It is found where it lies; only who wants a datum gets one: of a jsonb in a
- * box that belongs to the binding and is used again by the next evaluation, of a text in the
- * current memory context. Who only compares a field looks at its bytes (case_table.c).
+ * programs consist of. It is found where it lies; a datum is made only if the executor asks for
+ * one: of a jsonb in a box that belongs to the binding and is used again by the next evaluation,
+ * of a text in the current memory context. A comparison with constants looks at the bytes of a
+ * field (case_table.c).
  */
 #include "evaluate/operand.h"
 

@@ -265,8 +265,8 @@ plan_of(MakoStatement *statement)
 
 /*
  * Adds the name of a constraint (RangeVar), which is in the schema of the table that it stands on:
- * a foreign key has triggers on the other table, too. The server finds a name for those only who
- * may use its schema; for others a constraint stays deferred, and fails what would have to be
+ * a foreign key has triggers on the other table, too. The server finds a name only for a role that
+ * may use its schema; for other roles a constraint stays deferred, and fails what would have to be
  * checked later.
  */
 static List *
@@ -660,7 +660,7 @@ mako_sql_execute(MakoStatement *statement, const NullableDatum * values)
 	return processed;
 }
 
-/* Who has executed a statement. */
+/* The role that has executed a statement. */
 typedef struct Executor
 {
 	Oid			user;
@@ -701,7 +701,7 @@ execute_queueing(MakoStatement *statement, const NullableDatum * values)
 
 /*
  * Does what the server does at the end of the statement that was begun last: checks constraints
- * and calls AFTER triggers, as who executed it.
+ * and calls AFTER triggers, as the role that executed it.
  */
 static void
 fire_queued(const Executor *executor)

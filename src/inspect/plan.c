@@ -1,7 +1,7 @@
 /*
  * plan.c
- *	  mako_plan(): what a migration would use and read, and what stands against it, before anybody
- *	  runs or rehearses it.
+ *	  mako_plan(): what a migration would use and read, and what stands against it, before
+ *	  anything is run or rehearsed.
  *
  * What makes a plan impossible, a workflow that is not registered or a way that there is not, is
  * the error that mako_migrate() raises. Everything else that it would refuse is a blocker, a

@@ -307,7 +307,7 @@ mako_stream_next_event(MakoReader *reader, int64 stream_no)
 		next_fetched(reader, stream_no);
 }
 
-/* Reads the moves without a snapshot, of all streams of a reader: hardly anybody asks. */
+/* Reads the moves without a snapshot, of all streams of a reader. They are seldom asked for. */
 static void
 load_repointings(MakoReader *reader)
 {

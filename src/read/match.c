@@ -225,7 +225,7 @@ mako_matches_take(const char *const *sources, int source_count, const pg_uuid_t 
 	return count(matches, tenant_id, true);
 }
 
-/* Counts them once more; who does not want them by workflow gets them cheaper. */
+/* Counts them once more. By workflow it takes longer. */
 MakoMatches *
 mako_matches_repeat(const pg_uuid_t *tenant_id, bool by_workflow)
 {

@@ -270,8 +270,8 @@ mako_sequence_catch_up(void)
 
 /*
  * Checks the highest number of new streams, as the owner of their table. Beyond the sequence,
- * others' streams would meet it later: only who has the owner's rights may go there, as an import
- * does, and takes the sequence along.
+ * streams of other roles would meet it later. Only a role with the owner's rights may go there, as
+ * an import does, and takes the sequence along.
  */
 void
 mako_sequence_pass(Relation stream, int64 highest, Oid role)

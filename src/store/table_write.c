@@ -118,8 +118,8 @@ has_own_triggers_only(const TriggerDesc *triggers, CmdType command)
 		bool		fires = command == CMD_INSERT ? TRIGGER_FOR_INSERT(trigger->tgtype) : TRIGGER_FOR_UPDATE(trigger->tgtype);
 
 		/*
-		 * Who refers to our rows refers to their keys, which stay. What they refer to would have
-		 * to be checked.
+		 * Rows of other tables refer to the keys of these, which stay. What they refer to would
+		 * have to be checked.
 		 */
 		if (fires && RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_PK && !is_among(trigger->tgname, own, lengthof(own)))
 			return false;

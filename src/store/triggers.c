@@ -441,7 +441,7 @@ raise_not_next(const NewRow *row, const char *stream_id, int64 expected, Oid rol
 
 /*
  * Raises unless new events continue their stream under the workflow that it runs under; the role
- * is who inserts them.
+ * is the one that inserts them.
  */
 static void
 check_new_events(const NewEvents *events, const char *stream_id, const char *workflow_id, int64 version, Oid role)
