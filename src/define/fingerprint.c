@@ -43,7 +43,7 @@ static struct
 
 /* Forgets what was kept, with its context. */
 static void
-forget(void *argument)
+forget_descriptions(void *argument)
 {
 	kept.context = NULL;
 	kept.list = NIL;
@@ -82,7 +82,7 @@ keep(Oid function, const char *text, const List *helpers, uint64 begun)
 		MemoryContext context = AllocSetContextCreate(TopTransactionContext, "mako descriptions", ALLOCSET_DEFAULT_SIZES);
 		MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
 
-		callback->func = forget;
+		callback->func = forget_descriptions;
 		MemoryContextRegisterResetCallback(context, callback);
 
 		/*

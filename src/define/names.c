@@ -33,7 +33,7 @@ typedef struct Search
 
 /* Reports an object. */
 static void
-report(const Search *search, Oid catalog, Oid object)
+report_object(const Search *search, Oid catalog, Oid object)
 {
 	if (OidIsValid(object))
 		search->callback(search->context, catalog, object, NULL);
@@ -46,7 +46,7 @@ report_all(const Search *search, Oid catalog, const List *objects)
 	ListCell   *cell;
 
 	foreach(cell, objects)
-		report(search, catalog, lfirst_oid(cell));
+		report_object(search, catalog, lfirst_oid(cell));
 }
 
 /* Reports a function with the node that calls it. */
@@ -61,7 +61,7 @@ report_call(const Search *search, Oid function, void *call)
 static void
 report_operator(const Search *search, Oid operator, void *call)
 {
-	report(search, OperatorRelationId, operator);
+	report_object(search, OperatorRelationId, operator);
 	report_call(search, get_opcode(operator), call);
 }
 
@@ -69,8 +69,8 @@ report_operator(const Search *search, Oid operator, void *call)
 static void
 report_type(const Search *search, Oid type, Oid collation)
 {
-	report(search, TypeRelationId, type);
-	report(search, CollationRelationId, collation);
+	report_object(search, TypeRelationId, type);
+	report_object(search, CollationRelationId, collation);
 }
 
 /* Reports a conversion: the types, and the cast where one is declared. */
@@ -84,7 +84,7 @@ report_conversion(const Search *search, Node *from, Oid to)
 	report_type(search, to, InvalidOid);
 	if (HeapTupleIsValid(cast))
 	{
-		report(search, CastRelationId, ((Form_pg_cast) GETSTRUCT(cast))->oid);
+		report_object(search, CastRelationId, ((Form_pg_cast) GETSTRUCT(cast))->oid);
 		ReleaseSysCache(cast);
 	}
 }
@@ -106,7 +106,7 @@ report_constant(const Search *search, const Const *constant)
 	report_type(search, constant->consttype, constant->constcollid);
 	for (size_t i = 0; i < lengthof(kinds) && !constant->constisnull; i++)
 		if (kinds[i].type == constant->consttype)
-			report(search, kinds[i].catalog, DatumGetObjectId(constant->constvalue));
+			report_object(search, kinds[i].catalog, DatumGetObjectId(constant->constvalue));
 }
 
 /* Reports what an item of FROM names by itself; what it contains is walked through. */
@@ -114,7 +114,7 @@ static void
 report_entry(const Search *search, const RangeTblEntry *entry)
 {
 	if (entry->rtekind == RTE_RELATION)
-		report(search, RelationRelationId, entry->relid);
+		report_object(search, RelationRelationId, entry->relid);
 	report_all(search, TypeRelationId, entry->coltypes);
 	report_all(search, CollationRelationId, entry->colcollations);
 }
@@ -147,8 +147,8 @@ report_operators(const Search *search, Node *node)
 			report_all(search, CollationRelationId, ((RowCompareExpr *) node)->inputcollids);
 			return true;
 		case T_SortGroupClause:
-			report(search, OperatorRelationId, ((SortGroupClause *) node)->eqop);
-			report(search, OperatorRelationId, ((SortGroupClause *) node)->sortop);
+			report_object(search, OperatorRelationId, ((SortGroupClause *) node)->eqop);
+			report_object(search, OperatorRelationId, ((SortGroupClause *) node)->sortop);
 			return true;
 		default:
 			return false;
@@ -251,7 +251,7 @@ report_value(const Search *search, Node *node)
 			report_type(search, ((MinMaxExpr *) node)->minmaxtype, ((MinMaxExpr *) node)->inputcollid);
 			break;
 		case T_NextValueExpr:
-			report(search, RelationRelationId, ((NextValueExpr *) node)->seqid);
+			report_object(search, RelationRelationId, ((NextValueExpr *) node)->seqid);
 			break;
 		default:
 			report_type(search, MakoSqlJsonType(node), InvalidOid);

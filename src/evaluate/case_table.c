@@ -52,7 +52,7 @@ hash(const char *text, uint32 length)
 
 /* The place of a text in the table, or the free one where it belongs. */
 static inline uint32
-place_of(const MakoChoice *choice, const char *text, uint32 length)
+slot_of(const MakoChoice *choice, const char *text, uint32 length)
 {
 	uint32		place = hash(text, length) & choice->mask;
 
@@ -67,7 +67,7 @@ place_of(const MakoChoice *choice, const char *text, uint32 length)
 
 /* Makes the table, or a larger one, so that half of it stays free. */
 static void
-grow(MakoChoice *choice)
+grow_table(MakoChoice *choice)
 {
 	MakoOption **options = choice->table;
 	uint32		size = options == NULL ? 0 : choice->mask + 1;
@@ -76,7 +76,7 @@ grow(MakoChoice *choice)
 	choice->table = palloc0(sizeof(MakoOption *) * (choice->mask + 1));
 	for (uint32 i = 0; i < size; i++)
 		if (options[i] != NULL)
-			choice->table[place_of(choice, options[i]->text, options[i]->length)] = options[i];
+			choice->table[slot_of(choice, options[i]->text, options[i]->length)] = options[i];
 }
 
 /* A choice over a test, so far without options. */
@@ -86,7 +86,7 @@ new_choice(Expr *test)
 	MakoChoice *choice = palloc0(sizeof(MakoChoice));
 
 	choice->test.expression = test;
-	grow(choice);
+	grow_table(choice);
 	return choice;
 }
 
@@ -98,8 +98,8 @@ add_option(MakoChoice *choice, const char *text, uint32 length, int result)
 	uint32		place;
 
 	if (2 * (choice->count + 1) > (int) choice->mask + 1)
-		grow(choice);
-	place = place_of(choice, text, length);
+		grow_table(choice);
+	place = slot_of(choice, text, length);
 	if (choice->table[place] != NULL)
 		return;
 	option = palloc(sizeof(MakoOption));
@@ -114,7 +114,7 @@ add_option(MakoChoice *choice, const char *text, uint32 length, int result)
 static inline int
 result_for(const MakoChoice *choice, const char *text, uint32 length)
 {
-	const MakoOption *option = choice->table[place_of(choice, text, length)];
+	const MakoOption *option = choice->table[slot_of(choice, text, length)];
 
 	return option == NULL ? choice->else_result : option->result;
 }

@@ -167,7 +167,7 @@ typedef struct Registration
 
 /* Says what a function was looked up for. */
 static void
-add_context(void *argument)
+add_function_context(void *argument)
 {
 	const Registration *registration = argument;
 
@@ -180,7 +180,7 @@ MakoFunction *
 mako_function_lookup(const char *signature, MakoRole role, const char *registered_for)
 {
 	Registration registration = {signature, role, registered_for};
-	ErrorContextCallback context = {error_context_stack, add_context, &registration};
+	ErrorContextCallback context = {error_context_stack, add_function_context, &registration};
 	MakoFunction *function;
 	Oid			oid;
 

@@ -30,7 +30,7 @@ raise_no_event(int64 number, const char *detail)
 
 /* One element of the array of events. */
 static MakoEvent
-read_event(const JsonbValue *element, int64 number)
+read_new_event(const JsonbValue *element, int64 number)
 {
 	MakoEvent	event = {.sequence_number = number,.schema_version = 1};
 	JsonbContainer *object = element->val.binary.data;
@@ -103,7 +103,7 @@ mako_fold(PG_FUNCTION_ARGS)
 
 		fold->phase = MAKO_PHASE_LOAD;
 		fold->sequence_number = i + 1;
-		event = read_event(getIthJsonbValueFromContainer(&events->root, i), i + 1);
+		event = read_new_event(getIthJsonbValueFromContainer(&events->root, i), i + 1);
 		(void) mako_fold_event(fold, &event);
 	}
 	state = DatumGetJsonbPCopy(fold->state);

@@ -337,7 +337,7 @@ mako_history_migrate(MakoHistory *history)
 
 /* Where a history is, for the context of an error. */
 static void
-add_context(void *argument)
+add_history_context(void *argument)
 {
 	const MakoHistory *history = argument;
 
@@ -362,7 +362,7 @@ mako_history_replay(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 	MakoStream	whole = *stream;
 	MakoReader *reader;
 	const MakoEvent *beyond;
-	ErrorContextCallback context = {error_context_stack, add_context, &history};
+	ErrorContextCallback context = {error_context_stack, add_history_context, &history};
 
 	error_context_stack = &context;
 	whole.start = 0;

@@ -176,7 +176,7 @@ static bool has_children = false;
 
 /* Forgets what is known. */
 static void
-forget(void)
+forget_findings(void)
 {
 	generation++;
 	for (int i = 0; i < table_count; i++)
@@ -192,14 +192,14 @@ forget_relation(Datum argument, Oid relation)
 	for (int i = 0; i < table_count && !concerns; i++)
 		concerns = tables[i].oid == relation;
 	if (concerns)
-		forget();
+		forget_findings();
 }
 
 /* A role, a membership, a schema or a function has changed. */
 static void
 forget_object(Datum argument, int cacheid, uint32 hash)
 {
-	forget();
+	forget_findings();
 }
 
 /* Called when the library is loaded. */
@@ -237,7 +237,7 @@ mako_door_generation(void)
 
 /* Returns true if the current role need not fear what an owner has written on his tables. */
 static bool
-is_trusted(Oid owner)
+owner_is_trusted(Oid owner)
 {
 	Oid			user = GetUserId();
 
@@ -251,7 +251,7 @@ require_trusted(const char *table, Oid owner)
 {
 	const char *name;
 
-	if (is_trusted(owner))
+	if (owner_is_trusted(owner))
 		return;
 	name = GetUserNameFromId(owner, true);
 	ereport(ERROR,
@@ -294,7 +294,7 @@ find_untrusted(const char **table)
 	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
 	ReleaseSysCache(tuple);
 	*table = tables[0].name;
-	if (!is_trusted(owner))
+	if (!owner_is_trusted(owner))
 		return owner;
 	for (int i = 0; i < table_count; i++)
 	{
@@ -304,7 +304,7 @@ find_untrusted(const char **table)
 		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 		ReleaseSysCache(tuple);
 		*table = tables[i].name;
-		if (!is_trusted(owner))
+		if (!owner_is_trusted(owner))
 			return owner;
 	}
 	return InvalidOid;
@@ -560,7 +560,7 @@ mako_door_would_open(const char *name)
 	if (!OidIsValid(oid))
 		return false;
 	relation = relation_open(oid, AccessShareLock);
-	good = is_trusted(relation->rd_rel->relowner) && is_good_table(table, relation);
+	good = owner_is_trusted(relation->rd_rel->relowner) && is_good_table(table, relation);
 	relation_close(relation, NoLock);
 	return good;
 }

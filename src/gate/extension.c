@@ -129,7 +129,7 @@ database_owner(void)
 
 /* Returns true if a role can do everything anyway, or is the extension's owner. */
 static bool
-is_trusted(Oid role, Oid extension_owner)
+role_is_trusted(Oid role, Oid extension_owner)
 {
 	if (role == MAKO_ROLE_DATABASE_OWNER)
 		role = database_owner();
@@ -147,7 +147,7 @@ untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid ext
 	Acl		   *acl;
 	const AclItem *items;
 
-	if (!is_trusted(form->nspowner, extension_owner))
+	if (!role_is_trusted(form->nspowner, extension_owner))
 		return form->nspowner;
 	if (!has_acl)
 		return -1;
@@ -158,7 +158,7 @@ untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid ext
 		const AclItem *item = &items[i];
 
 		if ((ACLITEM_GET_PRIVS(*item) & ACL_CREATE) != 0 &&
-			(item->ai_grantee == ACL_ID_PUBLIC || !is_trusted(item->ai_grantee, extension_owner)))
+			(item->ai_grantee == ACL_ID_PUBLIC || !role_is_trusted(item->ai_grantee, extension_owner)))
 			creator = item->ai_grantee;
 	}
 	pfree(acl);
@@ -186,7 +186,7 @@ find_foreign_object(ExtensionSchema *found, Oid catalog, AttrNumber schema_colum
 		if (DatumGetObjectId(heap_getattr(tuple, schema_column, tupdesc, &isnull)) != found->schema)
 			continue;
 		owner = DatumGetObjectId(heap_getattr(tuple, owner_column, tupdesc, &isnull));
-		if (!is_trusted(owner, extension_owner))
+		if (!role_is_trusted(owner, extension_owner))
 			snprintf(found->why_open, sizeof(found->why_open), "role \"%s\" has created %s \"%s\" in it",
 					 GetUserNameFromId(owner, true), kind,
 					 NameStr(*DatumGetName(heap_getattr(tuple, name_column, tupdesc, &isnull))));

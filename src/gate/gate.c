@@ -342,7 +342,7 @@ typedef struct Body
  * body.
  */
 static void
-add_context(void *argument)
+add_body_context(void *argument)
 {
 	const Body *body = argument;
 	int			position = geterrposition();
@@ -378,7 +378,7 @@ parse_source(HeapTuple function, FuncExpr *call, bool single)
 	char	   *source = TextDatumGetCString(SysCacheGetAttr(PROCOID, function, Anum_pg_proc_prosrc, &isnull));
 	Datum		config = SysCacheGetAttr(PROCOID, function, Anum_pg_proc_proconfig, &isnull);
 	Body		body = {format_procedure_qualified(((Form_pg_proc) GETSTRUCT(function))->oid), source};
-	ErrorContextCallback context = {error_context_stack, add_context, &body};
+	ErrorContextCallback context = {error_context_stack, add_body_context, &body};
 	SQLFunctionParseInfoPtr parse_info = prepare_sql_fn_parse_info(function, (Node *) call, call == NULL ?
 																   DEFAULT_COLLATION_OID : call->inputcollid);
 	MakoComputation computation = begin_computation();
@@ -441,7 +441,7 @@ void
 mako_gate_coerce_result(HeapTuple function, List *queries, Oid type, TupleDesc rowtype)
 {
 	Body		body = {format_procedure_qualified(((Form_pg_proc) GETSTRUCT(function))->oid), ""};
-	ErrorContextCallback context = {error_context_stack, add_context, &body};
+	ErrorContextCallback context = {error_context_stack, add_body_context, &body};
 
 	MakoComputation computation;
 

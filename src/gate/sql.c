@@ -554,7 +554,7 @@ mako_assert_delegated(PG_FUNCTION_ARGS)
 
 /* Opens, prepares and checks a statement, and begins to act as the one who executes it. */
 static Execution
-begin(MakoStatement *statement)
+begin_execution(MakoStatement *statement)
 {
 	Oid			owner = open_tables(statement);
 	Execution	execution = {act_as(owner, statement->may_defer), owner};
@@ -611,7 +611,7 @@ execute(MakoStatement *statement, const NullableDatum * values, bool read_only)
 		statement->executing = GetCurrentSubTransactionId();
 		statement->transaction = mako_gate_transaction();
 	}
-	execution = begin(statement);
+	execution = begin_execution(statement);
 	if (statement->needs != NULL)
 		mako_gate_delegate(true);
 	if (statement->hides_rows && OidIsValid(execution.owner))
@@ -636,7 +636,7 @@ execute(MakoStatement *statement, const NullableDatum * values, bool read_only)
 void
 mako_sql_check(MakoStatement *statement)
 {
-	Execution	execution = begin(statement);
+	Execution	execution = begin_execution(statement);
 
 	mako_gate_leave(&execution.gate);
 }
@@ -683,7 +683,7 @@ execute_queueing(MakoStatement *statement, const NullableDatum * values)
 	int			result;
 
 	AfterTriggerBeginQuery();
-	execution = begin(statement);
+	execution = begin_execution(statement);
 	GetUserIdAndSecContext(&executor.user, &executor.security);
 	executor.hides_rows = statement->hides_rows && OidIsValid(execution.owner);
 	if (executor.hides_rows)
@@ -952,7 +952,7 @@ mako_cursor_open(MakoStatement *statement, const NullableDatum * values, bool ow
 	MemoryContext context = CurrentMemoryContext;
 	MakoCursor *cursor = palloc(sizeof(MakoCursor));
 	Parameters	parameters = parameters_of(statement, values);
-	Execution	execution = begin(statement);
+	Execution	execution = begin_execution(statement);
 
 	cursor->portal = SPI_cursor_open(NULL, (SPIPlanPtr) statement->plan, parameters.values, parameters.nulls,
 									 !own_snapshot);

@@ -77,7 +77,7 @@ mako_temporary_init(void)
  * Returns true if what a role has made can do nothing as another role that it could not do itself.
  */
 static bool
-is_trusted(Oid maker, Oid role)
+maker_is_trusted(Oid maker, Oid role)
 {
 	return maker == mako_extension_owner() || has_privs_of_role(maker, role);
 }
@@ -175,7 +175,7 @@ evaluates(Relation relation, Oid role)
 		char		kind;
 
 		if (!attribute->attisdropped && attribute->atttypid >= FirstNormalObjectId &&
-			!is_trusted(owner_of_type(attribute->atttypid, &kind), role))
+			!maker_is_trusted(owner_of_type(attribute->atttypid, &kind), role))
 			return true;
 	}
 	foreach(cell, RelationGetIndexList(relation))
@@ -210,7 +210,7 @@ is_dangerous(const ObjectAddress *object, Oid role, Oid *owner)
 	}
 	else
 		return false;			/* found by its schema only */
-	return dangerous && !is_trusted(*owner, role);
+	return dangerous && !maker_is_trusted(*owner, role);
 }
 
 /* Raises that a temporary object could do something as a role. */

@@ -195,7 +195,7 @@ look_up(void *argument)
 
 /* A definition being verified. */
 static void
-verify(void *argument)
+verify_registered(void *argument)
 {
 	const MakoDefinition *definition = argument;
 
@@ -279,7 +279,7 @@ check_definition(MakoCheck *check, MakoDefinition *definition, const MakoRows *r
 	}
 	if (!definition->usable)
 		return;
-	error = mako_subtransaction_run(verify, definition);
+	error = mako_subtransaction_run(verify_registered, definition);
 	if (error != NULL)
 	{
 		add_definition_error(check, definition->name, error);
@@ -289,7 +289,7 @@ check_definition(MakoCheck *check, MakoDefinition *definition, const MakoRows *r
 
 /* Checks all definitions, and returns them. */
 static List *
-check_definitions(MakoCheck *check)
+check_registered(MakoCheck *check)
 {
 	MakoRows	rows = mako_sql_query_snapshot(&select_definitions, NULL);
 	List	   *definitions = NIL;
@@ -382,7 +382,7 @@ mako_check(PG_FUNCTION_ARGS)
 		check_dependents(&check);
 		check_left_behind(&check);
 	}
-	definitions = check_definitions(&check);
+	definitions = check_registered(&check);
 	mako_check_add_rows(&check, mako_sql_query_snapshot(&select_step_findings, &retired));
 	check_ways(&check, definitions);
 	mako_check_values(&check, definitions, PG_GETARG_INT32(0));

@@ -186,7 +186,7 @@ example_of(const Jsonb *value)
 
 /* Folds an event, or migrates. */
 static void
-take(void *argument)
+run_attempt(void *argument)
 {
 	Attempt    *attempt = argument;
 	MakoFold   *fold = attempt->fold;
@@ -211,7 +211,7 @@ try(Probe *probe, Attempt *attempt)
 	MemoryContextReset(probe->attempt_context);
 	old = MemoryContextSwitchTo(probe->attempt_context);
 	attempt->fold = probe->fold;
-	error = mako_subtransaction_run(take, attempt);
+	error = mako_subtransaction_run(run_attempt, attempt);
 	if (error != NULL)
 	{
 		attempt->accepted = false;
@@ -225,7 +225,7 @@ try(Probe *probe, Attempt *attempt)
 
 /* Compiles what leads from source to target; a callback of mako_subtransaction_run(). */
 static void
-compile(void *argument)
+compile_fold(void *argument)
 {
 	Probe	   *probe = argument;
 
@@ -468,7 +468,7 @@ compile_sampling(void *argument)
 
 /* Takes a stream as a migration would. */
 static bool
-take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
+try_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	Sampling   *sampling = argument;
 	MakoMove	move;
@@ -510,7 +510,7 @@ static void
 probe_streams(Probe *probe, const char *subject, int64 sample, bool tell_not_folded)
 {
 	Sampling	sampling = {.probe = probe,.replay = mako_replay_create()};
-	MakoStreamsWalk walk = {.replay = sampling.replay,.sample = sample,.with_names = true,.take = take_stream,.fail = note_failure,
+	MakoStreamsWalk walk = {.replay = sampling.replay,.sample = sample,.with_names = true,.take = try_stream,.fail = note_failure,
 	.argument = &sampling};
 
 	/* What cannot be compiled was found elsewhere. */
@@ -533,7 +533,7 @@ begin_workflow(void *argument)
 	Probe	   *probe = argument;
 	const MakoWorkflow *workflow;
 
-	compile(probe);
+	compile_fold(probe);
 	workflow = probe->fold->workflow;
 	if (workflow->initial_state != NULL)
 	{
@@ -568,7 +568,7 @@ is_usable(const List *definitions, const char *workflow_id)
 
 /* Begins with a definition, or says why it cannot be tried. */
 static bool
-begin(Probe *probe, const char *name, void (*callback) (void *argument))
+begin_subject(Probe *probe, const char *name, void (*callback) (void *argument))
 {
 	ErrorData  *error = mako_subtransaction_run(callback, probe);
 
@@ -585,7 +585,7 @@ probe_workflow(Probe *probe, const MakoDefinition *workflow, const List *definit
 	ListCell   *cell;
 
 	probe->source_wf = probe->target_wf = workflow->source_wf;
-	if (!begin(probe, workflow->name, begin_workflow))
+	if (!begin_subject(probe, workflow->name, begin_workflow))
 		return;
 	if (workflow->has_apply)
 		probe_events(probe);
@@ -598,7 +598,7 @@ probe_workflow(Probe *probe, const MakoDefinition *workflow, const List *definit
 			continue;
 		probe->target_wf = step->target_wf;
 		/* A target that is not what was registered has a finding of its own. */
-		if (!is_usable(definitions, step->target_wf) || !begin(probe, step->name, compile))
+		if (!is_usable(definitions, step->target_wf) || !begin_subject(probe, step->name, compile_fold))
 			continue;
 		probe_step(probe, step->name);
 		if (probe->check->has_store && sample > 0)

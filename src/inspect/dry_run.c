@@ -60,7 +60,7 @@ add_move(DryRun *run, const MakoStream *stream, const MakoMove *move)
 
 /* Takes a stream; see MakoStreamsWalk. */
 static bool
-take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
+preview_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	DryRun	   *run = argument;
 	MakoMove	move;
@@ -88,7 +88,7 @@ tells_refusal(void *argument, bool accepted)
 
 /* Adds the row of a stream that would fail. */
 static void
-fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+add_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
 {
 	DryRun	   *run = argument;
 	NullableDatum values[DRY_COLUMNS] = {
@@ -124,7 +124,7 @@ sample_argument(FunctionCallInfo fcinfo, int argument)
 
 /* Takes the streams of the source, or a sample of them. */
 static void
-rehearse(MakoStreamsWalk *walk, const char *source_wf, const char *target_wf, bool in_flight_only, MakoRowSet *rows)
+rehearse_run(MakoStreamsWalk *walk, const char *source_wf, const char *target_wf, bool in_flight_only, MakoRowSet *rows)
 {
 	const MakoPlan *plan = mako_plan_create(source_wf, target_wf);
 	DryRun		run = {
@@ -139,9 +139,9 @@ rehearse(MakoStreamsWalk *walk, const char *source_wf, const char *target_wf, bo
 	walk->fold = run.fold;
 	walk->replay = run.replay;
 	walk->periodic_too = run.mover.periodic_too;
-	walk->take = take_stream;
+	walk->take = preview_stream;
 	walk->wants_pause = tells_refusal;
-	walk->fail = fail_stream;
+	walk->fail = add_failure;
 	walk->argument = &run;
 	mako_streams_walk(walk);
 	mako_replay_warn(run.replay, NULL);
@@ -175,7 +175,7 @@ mako_dry_run(PG_FUNCTION_ARGS)
 	old = MemoryContextSwitchTo(context);
 	connection = mako_sql_connect();
 	mako_store_check();
-	rehearse(&walk, source_wf, target_wf, PG_GETARG_BOOL(3), rows);
+	rehearse_run(&walk, source_wf, target_wf, PG_GETARG_BOOL(3), rows);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

@@ -104,7 +104,7 @@ block_error(Preview *preview, const ErrorData *error)
 
 /* Verifies one definition. */
 static void
-verify(void *argument)
+verify_definition(void *argument)
 {
 	const Attempt *attempt = argument;
 
@@ -141,9 +141,9 @@ verify_definitions(Preview *preview)
 
 	for (int i = 0; i <= preview->steps; i++)
 	{
-		usable = passes(preview, verify, preview->ids[i], NULL) && usable;
+		usable = passes(preview, verify_definition, preview->ids[i], NULL) && usable;
 		if (i < preview->steps)
-			usable = passes(preview, verify, preview->ids[i], preview->ids[i + 1]) && usable;
+			usable = passes(preview, verify_definition, preview->ids[i], preview->ids[i + 1]) && usable;
 	}
 	if (usable)
 		preview->plan = mako_plan_create(preview->source_wf, preview->target_wf);
@@ -223,7 +223,7 @@ evaluate(void *argument)
  * blocker already.
  */
 static void
-add_row(const Preview *preview, int step, const char *kind, Attempt *attempt)
+add_step(const Preview *preview, int step, const char *kind, Attempt *attempt)
 {
 	NullableDatum values[PLAN_COLUMNS];
 
@@ -258,7 +258,7 @@ add_functions(Preview *preview)
 			continue;
 		preview->has_apply |= roles[i] == MAKO_ROLE_APPLY;
 		preview->has_predicate |= roles[i] == MAKO_ROLE_IN_FLIGHT;
-		add_row(preview, 0, mako_function_role(roles[i]), &attempt);
+		add_step(preview, 0, mako_function_role(roles[i]), &attempt);
 	}
 	mako_rows_free(&rows);
 }
@@ -275,7 +275,7 @@ add_steps(const Preview *preview)
 
 		attempt.signature = mako_row_text(&rows, 0, 1);
 		mako_rows_free(&rows);
-		add_row(preview, step, attempt.signature != NULL ? mako_function_role(MAKO_ROLE_MIGRATE) : "identity", &attempt);
+		add_step(preview, step, attempt.signature != NULL ? mako_function_role(MAKO_ROLE_MIGRATE) : "identity", &attempt);
 	}
 }
 

@@ -175,7 +175,7 @@ begin_path(Machine *machine)
  * Follows a stream; a MakoMomentCallback. What it does under another workflow is not of this one.
  */
 static void
-follow(void *argument, const MakoMoment *moment)
+follow_moment(void *argument, const MakoMoment *moment)
 {
 	Machine    *machine = argument;
 	MemoryContext old;
@@ -206,7 +206,7 @@ follow(void *argument, const MakoMoment *moment)
 
 /* Counts what a stream has gone through; see MakoStreamsWalk. */
 static bool
-take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
+count_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	Machine    *machine = argument;
 	ListCell   *cell;
@@ -230,7 +230,7 @@ take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 
 /* Counts a stream whose states cannot be told; see MakoStreamsWalk. */
 static void
-fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+count_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
 {
 	((Machine *) argument)->failed++;
 }
@@ -273,14 +273,14 @@ walk(const char *workflow_id, const char *tag)
 {
 	MakoReplay *replay = mako_replay_create();
 	Machine		machine = {mako_fold_create(mako_plan_create(workflow_id, workflow_id)), replay, tag};
-	MakoStreamsWalk walk = {.fold = machine.fold,.replay = replay,.sample = -1,.take = take_stream,.fail = fail_stream,.argument = &machine};
+	MakoStreamsWalk walk = {.fold = machine.fold,.replay = replay,.sample = -1,.take = count_stream,.fail = count_failure,.argument = &machine};
 	HASHCTL		control = {.keysize = sizeof(char *),.entrysize = sizeof(Transition),.hash = hash_key,.match = match_keys};
 
 	mako_fold_require_apply(machine.fold);
 	machine.context = control.hcxt = CurrentMemoryContext;
 	machine.stream_context = AllocSetContextCreate(CurrentMemoryContext, "mako path", ALLOCSET_DEFAULT_SIZES);
 	machine.transitions = hash_create("mako transitions", 64, &control, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
-	replay->tell = follow;
+	replay->tell = follow_moment;
 	replay->argument = &machine;
 	mako_streams_walk(&walk);
 	replay->tell = NULL;

@@ -140,7 +140,7 @@ typedef struct Proof
 
 /* Adds a row. */
 static void
-add_row(const Proof *proof, const char *stream_id, const Finding *finding, int64 differs_from)
+add_difference(const Proof *proof, const char *stream_id, const Finding *finding, int64 differs_from)
 {
 	NullableDatum values[] = {
 		mako_text(stream_id), mako_unless(finding->sequence_number < 0, mako_bigint(finding->sequence_number)),
@@ -199,7 +199,7 @@ add_findings(const Proof *proof, const MakoStream *stream, Member *member)
 	{
 		const Finding *finding = lfirst(cell);
 
-		add_row(proof, stream->stream_id, finding, strcmp(finding->problem, STATE_DIFFERS) == 0 ? member->differs_from : 0);
+		add_difference(proof, stream->stream_id, finding, strcmp(finding->problem, STATE_DIFFERS) == 0 ? member->differs_from : 0);
 	}
 	member->findings = NIL;
 }
@@ -547,7 +547,7 @@ check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 
 /* Takes a stream; see MakoBatch. */
 static bool
-take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
+verify_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	const Proof *proof = argument;
 	Member	   *member = &proof->members[stream - proof->streams];
@@ -590,7 +590,7 @@ failed_number(const Proof *proof, const Member *member)
  * MakoBatch.
  */
 static void
-fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
 {
 	const Proof *proof = argument;
 	Member	   *member = &proof->members[stream - proof->streams];
@@ -600,7 +600,7 @@ fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 seq
 	if (proof->run != NULL && !member->sides_known)
 		check_unread_sides(proof, stream, member);
 	add_findings(proof, stream, member);
-	add_row(proof, stream->stream_id, &failure, sequence_number);
+	add_difference(proof, stream->stream_id, &failure, sequence_number);
 }
 
 /* Finds the marks of the run, of each stream of the batch. */
@@ -628,7 +628,7 @@ find_marks_of_run(const Proof *proof, int count)
  * first event on.
  */
 static const MakoRecordedMove *
-find_start(const Proof *proof, const Member *member)
+find_first_move(const Proof *proof, const Member *member)
 {
 	const MakoRecordedMove *start = NULL;
 	bool		was_there = false;	/* under the workflow, before it moved there */
@@ -679,7 +679,7 @@ load_saved(const Proof *proof, int count)
 			saved[row].is_undone = mako_row_boolean(&rows, row, 5);
 			member->saved_count++;
 		}
-		member->start = find_start(proof, member);
+		member->start = find_first_move(proof, member);
 		proof->streams[i].start = member->start == NULL ? 0 : member->start->sequence_number;
 	}
 	mako_rows_free(&rows);
@@ -691,7 +691,7 @@ prove_streams(Proof *proof, MakoStream *streams, int count)
 {
 	MakoBatch	batch = {
 		.streams = streams,.count = count,.folds = &proof->fold,.replays = &proof->replay,.sources = 1,
-		.take = take_stream,.fail = fail_stream,.argument = proof
+		.take = verify_stream,.fail = note_failure,.argument = proof
 	};
 	MemoryContext old;
 	MakoRecordedMoves marks;
@@ -736,7 +736,7 @@ prove_rows(Proof *proof, const MakoRows *rows)
 		{
 			Finding		finding = {-1, psprintf("%s: stream number " INT64_FORMAT, NO_HEAD, stream->stream_no)};
 
-			add_row(proof, NULL, &finding, 0);
+			add_difference(proof, NULL, &finding, 0);
 			continue;
 		}
 		count++;
@@ -814,7 +814,7 @@ check_count(const Proof *proof)
 	{
 		Finding		finding = {-1, COUNT_DIFFERS, json_number(run->migrated), json_number(found)};
 
-		add_row(proof, NULL, &finding, 0);
+		add_difference(proof, NULL, &finding, 0);
 	}
 }
 

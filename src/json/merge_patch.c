@@ -59,7 +59,7 @@ compare_keys(const JsonbValue *a, const JsonbValue *b)
  * 0, the second one has none.
  */
 static int
-compare_members(const Members *a, const Members *b)
+compare_patch_members(const Members *a, const Members *b)
 {
 	if (a->at_end || b->at_end)
 		return (int) a->at_end - (int) b->at_end;
@@ -106,7 +106,7 @@ push_changes(JsonbParseState **state, JsonbContainer *source, JsonbContainer *ta
 	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
 	while (!before.at_end || !after.at_end)
 	{
-		int			order = compare_members(&before, &after);
+		int			order = compare_patch_members(&before, &after);
 
 		CHECK_FOR_INTERRUPTS();
 		if (order < 0)

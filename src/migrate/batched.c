@@ -52,7 +52,7 @@ typedef struct Call
 
 /* Begins to work in the current transaction, in the context of a batch. */
 static void
-begin(Call *call)
+begin_transaction(Call *call)
 {
 	MemoryContextReset(call->batch_context);
 	MemoryContextSwitchTo(call->batch_context);
@@ -114,7 +114,7 @@ migrate_busy(Call *call, MakoBatchedRun *run, const int64 *busy, int count)
 		int			busy_count;
 
 		pause_batches(call);
-		begin(call);
+		begin_transaction(call);
 		mako_run_batch(run, failed_in_all(call), &busy[i], 1, 0, call->lock_timeout, NULL, &busy_count);
 		commit(call);
 	}
@@ -136,7 +136,7 @@ migrate_in_batches(Call *call, MakoBatchedRun *run, bool again, int64 position)
 		const int64 *stream_nos;
 		int			busy_count = 0;
 
-		begin(call);
+		begin_transaction(call);
 		count = request->batch_size;
 		stream_nos = mako_stream_next(request->source_wf, request->tenant_id, position, run->through_stream_no, run->run_id, again, &count);
 		if (count > 0)
@@ -199,7 +199,7 @@ check_may_commit(FunctionCallInfo fcinfo, const char *procedure)
  * memory context.
  */
 static MakoRequest
-read_request(FunctionCallInfo fcinfo, Call *call, const char *source_name, const char *target_name)
+read_batched_request(FunctionCallInfo fcinfo, Call *call, const char *source_name, const char *target_name)
 {
 	const char *const names[] = {
 		source_name, target_name, "batch_size", NULL, "in_flight_only", NULL, "pause", "lock_timeout"
@@ -287,7 +287,7 @@ run_call(Call *call, const MakoRequest *request, bool whole_version, Oid report_
 	mako_sql_connect_procedure();
 	mako_sql_commit();			/* the current transaction has a snapshot already, so it cannot
 								 * become READ COMMITTED */
-	begin(call);
+	begin_transaction(call);
 	make_runs(call, request, whole_version);
 	for (int i = 0; i < call->count; i++)
 		mako_fence_hold_source(call->runs[i].request.source_wf);
@@ -296,7 +296,7 @@ run_call(Call *call, const MakoRequest *request, bool whole_version, Oid report_
 	commit(call);
 	for (int i = 0; i < call->count; i++)
 		migrate_run(call, &call->runs[i]);
-	begin(call);
+	begin_transaction(call);
 	if (call->count > 0)
 		reports = mako_run_end_batched(call->runs, call->count);
 	array = reports_to_datum(call, reports, report_type);
@@ -321,7 +321,7 @@ call_procedure(FunctionCallInfo fcinfo, const char *procedure, bool whole_versio
 	check_may_commit(fcinfo, procedure);
 	*columns = mako_result_type(fcinfo);
 	type = TupleDescAttr(*columns, 0)->atttypid;
-	request = read_request(fcinfo, &call, whole_version ? "source_fv" : "source_wf", whole_version ? "target_fv" : "target_wf");
+	request = read_batched_request(fcinfo, &call, whole_version ? "source_fv" : "source_wf", whole_version ? "target_fv" : "target_wf");
 	mako_call_enter();
 	PG_TRY();
 	{

@@ -69,7 +69,7 @@ typedef struct Work
 
 /* Carries them out. */
 static void
-work(void *argument)
+migrate_runs(void *argument)
 {
 	Work	   *runs = argument;
 
@@ -91,7 +91,7 @@ run(const MakoRequest *requests, int count, CommandId command)
 
 	for (int i = 0; i < count; i++)
 		mako_call_check_once(command, "mako_migrate", "pair", subject_of(&requests[i]));
-	mako_call_run(work, &runs);
+	mako_call_run(migrate_runs, &runs);
 	for (int i = 0; i < count; i++)
 		mako_call_remember(command, "mako_migrate", subject_of(&requests[i]));
 	return runs.reports;

@@ -35,7 +35,7 @@ static struct
 
 /* Frees one of the texts, if it is there: an error may have come before it was made. */
 static void
-forget(char **text)
+forget_text(char **text)
 {
 	char	   *old = *text;
 
@@ -46,7 +46,7 @@ forget(char **text)
 
 /* Shows how far it is; the view mako_progress takes it apart again. */
 static void
-report(TimestampTz now)
+report_progress(TimestampTz now)
 {
 	double		seconds = (now - progress.since) / (double) USECS_PER_SEC;
 	double		rate = seconds > 0 ? (progress.done - progress.done_before) / seconds : 0;
@@ -96,7 +96,7 @@ mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 
 	progress.failed = failed;
 	progress.since = GetCurrentTimestamp();
 	progress.started_at = started_at;
-	report(progress.since);
+	report_progress(progress.since);
 }
 
 /* One more stream is done with; so many have failed. */
@@ -108,7 +108,7 @@ mako_progress_advance(int64 failed)
 	progress.done++;
 	progress.failed = failed;
 	if (TimestampDifferenceExceeds(progress.reported_at, now, REPORT_INTERVAL))
-		report(now);
+		report_progress(now);
 }
 
 /* Shows the statement again, whether the run has come to its end or an error has ended it. */
@@ -118,8 +118,8 @@ mako_progress_end(void)
 	if (progress.statement == NULL)
 		return;
 	MakoReportActivity(progress.statement);
-	forget(&progress.statement);
-	forget(&progress.what);
+	forget_text(&progress.statement);
+	forget_text(&progress.what);
 }
 
 /* ---- the view ------------------------------------------------------------------------------- */

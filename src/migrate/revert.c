@@ -406,7 +406,7 @@ count_all(const Revert *revert)
 
 /* Undoes the run. */
 static void
-work(void *argument)
+revert_run(void *argument)
 {
 	Revert	   *revert = argument;
 
@@ -476,7 +476,7 @@ mako_revert(PG_FUNCTION_ARGS)
 	mako_sql_set(connection, "jit", "off");
 	mako_store_check_for_run();
 	mako_call_check_once(command, "mako_revert", "run", subject);
-	mako_call_run(work, &revert);
+	mako_call_run(revert_run, &revert);
 	mako_call_remember(command, "mako_revert", subject);
 	mako_sql_defer_again();
 	mako_report_columns(revert.report, tupdesc, values);

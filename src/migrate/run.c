@@ -70,7 +70,7 @@ typedef struct Pass
 
 /* Migrates a stream; see MakoBatch. */
 static bool
-take_stream(void *argument, const MakoStream *stream, MakoReader *reader)
+migrate_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	const Pass *pass = argument;
 	const Run  *run = &pass->runs[stream->source];
@@ -105,7 +105,7 @@ write_results(void *argument)
 
 /* Reports a stream that failed. */
 static void
-fail_stream(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+record_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
 {
 	Pass	   *pass = argument;
 
@@ -121,7 +121,7 @@ take_batch(Pass *pass, MakoStream *streams, int count, bool gathered)
 {
 	MakoBatch	batch = {
 		.streams = streams,.count = count,.gathered = gathered,.folds = pass->folds,.replays = pass->replays,.sources = pass->count,
-		.take = take_stream,.wants_pause = wants_to_write,.pause = write_results,.fail = fail_stream,.argument = pass
+		.take = migrate_stream,.wants_pause = wants_to_write,.pause = write_results,.fail = record_failure,.argument = pass
 	};
 
 	CommandCounterIncrement();
@@ -527,7 +527,7 @@ prepare_run(Pass *pass, int i, const MakoRequest *request)
 
 /* Compiles the functions of all runs. */
 static void
-compile(Pass *pass)
+compile_folds(Pass *pass)
 {
 	for (int i = 0; i < pass->count; i++)
 	{
@@ -612,7 +612,7 @@ mako_run(const MakoRequest *requests, int count)
 	begin_heads(pass, found, found_count);
 	for (int i = 0; i < count; i++)
 		pass->runs[i].report->run_id = mako_audit_begin(pass->runs[i].request, pass->runs[i].plan, pass->runs[i].report->started_at, 0);
-	compile(pass);
+	compile_folds(pass);
 	rehearse(pass);
 	mako_progress_begin(&requests[0], pass->runs[0].report->run_id, 0, count_matching(pass), 0,
 						pass->runs[0].report->started_at);
@@ -644,7 +644,7 @@ mako_run_begin_batched(MakoBatchedRun *runs, int count)
 		requests[i] = runs[i].request;
 	pass = open_pass(requests, count);
 	mako_dependent_check_scope();
-	compile(pass);
+	compile_folds(pass);
 	rehearse(pass);
 	for (int i = 0; i < count; i++)
 		mako_audit_begin_batched(&runs[i], pass->runs[i].plan);
@@ -706,7 +706,7 @@ lock_busy(Pass *pass, int64 stream_no, int milliseconds)
 	error->message = psprintf("the stream is locked by another transaction");
 	error->detail = psprintf("It was waited for for %d ms.", milliseconds);
 	error->hint = pstrdup("Call the procedure again when that transaction has ended.");
-	fail_stream(pass, &(MakoStream) {.stream_no = stream_no}, MAKO_PHASE_LOAD, 0, error);
+	record_failure(pass, &(MakoStream) {.stream_no = stream_no}, MAKO_PHASE_LOAD, 0, error);
 	return false;
 }
 
@@ -742,7 +742,7 @@ mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos
 		}
 	}
 	begin_heads(pass, locked, locked_count);
-	compile(pass);
+	compile_folds(pass);
 	rehearse(pass);
 	migrate_all(pass);
 	check_definitions(pass);

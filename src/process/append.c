@@ -161,7 +161,7 @@ mako_spawn(PG_FUNCTION_ARGS)
 
 /* Reads the arguments that both functions have: stream, workflow, expected version. */
 static Request
-read_request(FunctionCallInfo fcinfo, int expected_version)
+read_append(FunctionCallInfo fcinfo, int expected_version)
 {
 	Request		request = {0};
 
@@ -337,7 +337,7 @@ mako_append(PG_FUNCTION_ARGS)
 		[EVENT_TYPE] = 2,[PAYLOAD] = 3,[SCHEMA_VERSION] = 5,[EVENT_ID] = 6,[CORRELATION_ID] = 7,[CAUSATION_ID] = 8,
 		[CONVERSATION_ID] = 9,
 	};
-	Request		request = read_request(fcinfo, 4);
+	Request		request = read_append(fcinfo, 4);
 	NewEvent	event;
 
 	mako_require_value(!PG_ARGISNULL(2), "event_type");
@@ -377,7 +377,7 @@ read_event(HeapTupleHeader row, int number)
 Datum
 mako_append_batch(PG_FUNCTION_ARGS)
 {
-	Request		request = read_request(fcinfo, 3);
+	Request		request = read_append(fcinfo, 3);
 	NewEvent   *events;
 	ArrayType  *array;
 	Datum	   *elements;

@@ -101,7 +101,7 @@ is_valid(MakoFold *fold, Datum state)
  * is known that a snapshot would have to fit.
  */
 static void
-find_start(MakoStream *stream, MakoFold *fold)
+find_stored_state(MakoStream *stream, MakoFold *fold)
 {
 	const MakoWorkflow *workflow = fold == NULL ? NULL : fold->workflow;
 	int64		newest = stream->version;
@@ -180,7 +180,7 @@ read_state(Reading *reading, Datum stream_id)
 	{
 		MakoReader *reader;
 
-		find_start(stream, reading->fold);
+		find_stored_state(stream, reading->fold);
 		reader = mako_stream_open_events(stream, 1, NULL);
 		(void) mako_replay_stream(reading->replay, reading->fold, stream, reader);
 		mako_stream_close_events(reader);
@@ -298,7 +298,7 @@ mako_resume(PG_FUNCTION_ARGS)
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
 	fold = fold_if_registered(stream.workflow_id);
 	workflow = fold == NULL ? NULL : fold->workflow;
-	find_start(&stream, fold);
+	find_stored_state(&stream, fold);
 	if (mako_replay_is_needed(&stream))
 	{
 		MakoReplay *replay = mako_replay_create();
@@ -418,8 +418,8 @@ mako_take_snapshot(PG_FUNCTION_ARGS)
 
 /* Raises unless a state can be stored as what a stream was at a sequence number. */
 static void
-check_snapshot(const MakoStream *stream, int64 sequence_number, const char *workflow_id, int state_schema_version,
-			   Datum state)
+check_saved_state(const MakoStream *stream, int64 sequence_number, const char *workflow_id, int state_schema_version,
+				  Datum state)
 {
 	MakoFold   *fold;
 	const MakoWorkflow *workflow;
@@ -470,7 +470,7 @@ mako_save_snapshot(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect_visible();
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
 	mako_stream_load_states(&stream, 1);
-	check_snapshot(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
+	check_saved_state(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
 	save(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();

@@ -521,7 +521,7 @@ complete_stream(MakoHeapOrder *heap_order, OpenEntry *entry)
 
 /* Takes the event in the slot; false when its head is not known yet. */
 static bool
-take_event(MakoHeapOrder *heap_order)
+gather_event(MakoHeapOrder *heap_order)
 {
 	bool		isnull;
 	bool		number_isnull;
@@ -605,7 +605,7 @@ scan(void *argument)
 			heap_order->need = MAKO_HEAP_ORDER_END;
 			break;
 		}
-		heap_order->pending = !take_event(heap_order);
+		heap_order->pending = !gather_event(heap_order);
 		if (heap_order->pending)
 		{
 			heap_order->need = MAKO_HEAP_ORDER_HEADS;

@@ -203,7 +203,7 @@ is_in_trouble(Numbered *column, Lag *lag)
 
 /* What is in trouble, as mako_store_problem() names it. */
 static char *
-subject_of(const Numbered *column, const Lag *lag)
+sequence_subject(const Numbered *column, const Lag *lag)
 {
 	return OidIsValid(lag->sequence) ? psprintf("sequence %s", name_of(lag->sequence)) :
 		psprintf("column mako.%s.%s", column->table, column->column);
@@ -240,7 +240,7 @@ mako_sequence_problems(void)
 		Lag			lag;
 
 		if (is_in_trouble(&numbered[i], &lag))
-			appendStringInfo(&list, "%s%s %s", list.len > 0 ? ", " : "", subject_of(&numbered[i], &lag), describe(&numbered[i], &lag));
+			appendStringInfo(&list, "%s%s %s", list.len > 0 ? ", " : "", sequence_subject(&numbered[i], &lag), describe(&numbered[i], &lag));
 	}
 	return list.len > 0 ? list.data : NULL;
 }
@@ -307,7 +307,7 @@ mako_sequence_problem(PG_FUNCTION_ARGS)
 		if (is_in_trouble(&numbered[i], &lag))
 		{
 			NullableDatum values[] = {
-				mako_text(subject_of(&numbered[i], &lag)), mako_text(describe(&numbered[i], &lag)),
+				mako_text(sequence_subject(&numbered[i], &lag)), mako_text(describe(&numbered[i], &lag)),
 				mako_boolean(lag.trouble == BEHIND)
 			};
 

@@ -499,7 +499,7 @@ check_heads(const NewEvents *events, int count, const NullableDatum * values, It
 
 /* Locks, checks and advances the heads of some streams, whose events a role inserts. */
 static void
-advance(const NewEvents *events, int count, Oid role)
+advance_heads_of(const NewEvents *events, int count, Oid role)
 {
 	NullableDatum values[] = {
 		bigint_parameter(events, count, false), bigint_parameter(events, count, true),
@@ -562,7 +562,7 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 				for (events->count = 0; next < count && rows[next].stream_no == events->rows->stream_no; next++)
 					events->count++;
 			}
-			advance(streams, filled, role);
+			advance_heads_of(streams, filled, role);
 		}
 		foreach(cell, versions)
 			mako_fence_check(lfirst(cell), MAKO_FENCE_ENTER);

@@ -663,7 +663,7 @@ grow_variants(Generator *generator, Known *known)
 
 /* Any schema, null apart. */
 static bool
-grow(Generator *generator, Known *known)
+grow_candidates(Generator *generator, Known *known)
 {
 	const Schema *schema = known->schema;
 	Sample	   *sample;
@@ -716,7 +716,7 @@ sample_at(Generator *generator, const Schema *schema, int number)
 	{
 		known->growing = true;
 		generator->work--;
-		known->done = !grow(generator, known) || list_length(known->samples) >= generator->limit - schema->nullable ||
+		known->done = !grow_candidates(generator, known) || list_length(known->samples) >= generator->limit - schema->nullable ||
 			(generator->work <= 0 && known->samples != NIL);
 		known->growing = false;
 		if (known->done && schema->nullable)

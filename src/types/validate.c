@@ -17,7 +17,7 @@ typedef struct Compiled
 
 /* Compiles a definition, unless it is the one that this call site had last. */
 static MakoTypeDefinition *
-compile(FunctionCallInfo fcinfo, Jsonb *source)
+compile_definition(FunctionCallInfo fcinfo, Jsonb *source)
 {
 	Compiled   *compiled = fcinfo->flinfo->fn_extra;
 	MemoryContext old;
@@ -48,7 +48,7 @@ MAKO_FUNCTION(mako_validate);
 Datum
 mako_is_valid(PG_FUNCTION_ARGS)
 {
-	MakoTypeDefinition *definition = compile(fcinfo, PG_GETARG_JSONB_P(0));
+	MakoTypeDefinition *definition = compile_definition(fcinfo, PG_GETARG_JSONB_P(0));
 
 	PG_RETURN_BOOL(mako_type_definition_check(definition, PG_GETARG_JSONB_P(1), NULL, NULL));
 }
@@ -62,7 +62,7 @@ typedef struct ErrorRows
 
 /* Adds an error as a row. */
 static void
-add_row(void *argument, const MakoPath *instance_path, const MakoPath *schema_path)
+add_error(void *argument, const MakoPath *instance_path, const MakoPath *schema_path)
 {
 	ErrorRows  *errors = argument;
 	MemoryContext old;
@@ -83,6 +83,6 @@ mako_validate(PG_FUNCTION_ARGS)
 	ErrorRows	errors = {mako_rowset_begin(fcinfo)};
 
 	errors.context = AllocSetContextCreate(CurrentMemoryContext, "mako row", ALLOCSET_SMALL_SIZES);
-	(void) mako_type_definition_check(compile(fcinfo, PG_GETARG_JSONB_P(0)), PG_GETARG_JSONB_P(1), add_row, &errors);
+	(void) mako_type_definition_check(compile_definition(fcinfo, PG_GETARG_JSONB_P(0)), PG_GETARG_JSONB_P(1), add_error, &errors);
 	PG_RETURN_NULL();
 }
