@@ -15,19 +15,19 @@
 CREATE FUNCTION mako_assert_format_version(value text) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_format_version(text) IS
-'true for a well-formed format version such as FV2025-10-01, '
-'else error 22P02 that says what is wrong';
+'true for a well-formed format version such as FV2025-10-01, else error 22P02, '
+'which says what is wrong';
 
 CREATE FUNCTION mako_assert_workflow_id(value text) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_workflow_id(text) IS
-'true for a well-formed workflow id such as gpke-supplier-change@FV2025-10-01, '
-'else error 22P02 that says what is wrong';
+'true for a well-formed workflow id such as gpke-supplier-change@FV2025-10-01, else error 22P02, '
+'which says what is wrong';
 
 CREATE DOMAIN mako_format_version AS text COLLATE "C"
   CONSTRAINT mako_format_version_check CHECK (mako_assert_format_version(VALUE));
 COMMENT ON DOMAIN mako_format_version IS
-'release date that names a rule set, FV<YYYY>-<MM>-<DD>; byte order is time order';
+'the release date of a rule set, FV<YYYY>-<MM>-<DD>; byte order is time order';
 
 CREATE DOMAIN mako_workflow_id AS text COLLATE "C"
   CONSTRAINT mako_workflow_id_check CHECK (mako_assert_workflow_id(VALUE));
@@ -50,13 +50,13 @@ COMMENT ON FUNCTION mako_workflow_version(mako_workflow_id) IS
 CREATE FUNCTION mako_reject(reason text) RETURNS jsonb
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_reject(text) IS
-'refuses: always error MK002 with this reason, which the report shows for the stream';
+'raises MK002 with this reason, which the report shows for the stream';
 
 CREATE FUNCTION mako_required(value jsonb, VARIADIC path text[]) RETURNS jsonb
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_required(jsonb, text[]) IS
-'the value at a path, as #> gives it, or error MK003 that names the path where nothing is (a JSON '
-'null is something)';
+'the value at a path, as #> gives it, or error MK003, which names the path, when there is none; '
+'a JSON null is a value';
 
 -- =================================================================================================
 -- src/json/json.sql
@@ -65,7 +65,7 @@ CREATE FUNCTION mako_merge_patch(source jsonb, target jsonb) RETURNS jsonb
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_merge_patch(jsonb, jsonb) IS
 'the JSON merge patch (RFC 7396) from one document to another; '
-'null is a member that is gone, or one set to null, which RFC 7396 cannot express';
+'null in it is a member that is removed, or one set to null, which RFC 7396 cannot express';
 
 -- =================================================================================================
 -- src/gate/gate.sql
@@ -73,8 +73,8 @@ COMMENT ON FUNCTION mako_merge_patch(jsonb, jsonb) IS
 CREATE FUNCTION mako_assert_delegated() RETURNS void
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_delegated() IS
-'error 55000 unless one of the extension''s own statements calls the function that asks, '
-'for those that read the store for it';
+'raises 55000 unless a statement of the extension calls the function that calls this one; '
+'for functions that read the store for it';
 
 CREATE FUNCTION mako_store_column()
 RETURNS TABLE (
@@ -82,7 +82,7 @@ RETURNS TABLE (
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_store_column() IS
 'the columns that the tables of a store must have, and what is wrong with them or with their '
-'tables; null where nothing is, or no table';
+'tables; null where nothing is wrong or no table is there';
 
 -- =================================================================================================
 -- src/types/types.sql
@@ -90,7 +90,8 @@ COMMENT ON FUNCTION mako_store_column() IS
 CREATE FUNCTION mako_is_valid(type_definition jsonb, instance jsonb) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_is_valid(jsonb, jsonb) IS
-'does a value match a JSON Type Definition (RFC 8927)? A malformed definition is error 22032';
+'true when a value matches a JSON Type Definition (RFC 8927); '
+'a malformed definition is error 22032';
 
 CREATE FUNCTION mako_validate(type_definition jsonb, instance jsonb)
 RETURNS TABLE (instance_path text, schema_path text)
@@ -102,8 +103,8 @@ COMMENT ON FUNCTION mako_validate(jsonb, jsonb) IS
 CREATE FUNCTION mako_instances(type_definition jsonb) RETURNS TABLE (variant text, instance jsonb)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_instances(jsonb) IS
-'values that a JSON Type Definition (RFC 8927) allows, 1,000 at most: '
-'every variant, enum value, missing property, null and boundary, as far as there is room';
+'up to 1,000 values that a JSON Type Definition (RFC 8927) allows, with every variant, enum value, '
+'missing property, null and boundary that there is room for';
 
 -- =================================================================================================
 -- src/evaluate/evaluate.sql
@@ -112,8 +113,8 @@ CREATE FUNCTION mako_explain_function(function regprocedure)
 RETURNS TABLE (call text, evaluation text, calls integer, reason text, hint text)
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_explain_function(regprocedure) IS
-'how a function will run: inlined, bound (inlined, with values that are evaluated once), native, '
-'server or called, and what to change';
+'how a function and each call in it will run: inlined, bound (inlined, '
+'with values that are evaluated once), native, server or called; and what to change';
 
 -- =================================================================================================
 -- src/define/define.sql
@@ -154,19 +155,19 @@ COMMENT ON COLUMN mako_workflow.event_type_definition IS
 COMMENT ON COLUMN mako_workflow.state_type_definition IS
 'JSON Type Definition (RFC 8927) of the states';
 COMMENT ON COLUMN mako_workflow.function_owner IS
-'owners of apply, upcast and in_flight when they were registered, in that order; '
+'owners of apply, upcast and in_flight at registration, in that order; '
 'then those of helpers that run as another role';
 COMMENT ON COLUMN mako_workflow.function_owner_identity IS
-'<oid>@<system identifier> of each: in this cluster a renamed role is the same one, '
-'in another the name decides';
+'<oid>@<system identifier> of each owner: '
+'in the same cluster this decides, so that a role may be renamed; in another the name decides';
 COMMENT ON COLUMN mako_workflow.registered_by IS
-'who may replace it, beside the owners of its functions';
+'the role that may replace it, beside the owners of its functions';
 COMMENT ON COLUMN mako_workflow.registered_by_identity IS
 '<oid>@<system identifier> of registered_by';
 COMMENT ON COLUMN mako_workflow.fingerprint IS
-'sha256 over all that was registered; another one at use is an error';
+'sha256 over all that was registered; a different one when it is used is an error';
 COMMENT ON COLUMN mako_workflow.dispatch IS
-'which messages reach the workflow''s processes; see mako_set_dispatch()';
+'the messages that reach the workflow''s processes; see mako_set_dispatch()';
 COMMENT ON COLUMN mako_workflow.dispatch_versions IS
 'the format versions that the policy explicit accepts';
 
@@ -186,8 +187,7 @@ CREATE TABLE mako_state_migration (
   CONSTRAINT mako_state_migration_target_wf_check CHECK (source_wf <> target_wf)
 );
 COMMENT ON TABLE mako_state_migration IS
-'registered state migrations; written by mako_register_migration() and mako_unregister_migration() '
-'only';
+'registered steps; written by mako_register_migration() and mako_unregister_migration() only';
 COMMENT ON COLUMN mako_state_migration.migrate IS
 'the function that maps the state; null for an identity migration';
 
@@ -259,14 +259,14 @@ CREATE FUNCTION mako_set_dispatch(
   workflow_id mako_workflow_id, policy text, format_versions mako_format_version[] DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_set_dispatch(mako_workflow_id, text, mako_format_version[]) IS
-'which messages reach the workflow''s processes: any, forward_compatible (of their version or '
-'later), pinned (of their version) or explicit (a list)';
+'sets the messages that reach the workflow''s processes: any, forward_compatible (of their version '
+'or later), pinned (of their version) or explicit (of the listed versions)';
 
 CREATE FUNCTION mako_fingerprint(source_wf mako_workflow_id, target_wf mako_workflow_id)
 RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_fingerprint(mako_workflow_id, mako_workflow_id) IS
 'sha256 over all definitions that a migration of this pair would use; '
-'what the argument expect of mako_migrate() is compared with';
+'mako_migrate() compares its argument expect with it';
 
 -- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.
@@ -300,8 +300,8 @@ COMMENT ON FUNCTION mako_snapshot_saved() IS
 
 CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_guard() IS
-'refuses a change that only this extension may make; '
-'the trigger''s arguments are detail and hint of the error. With a third one, always';
+'refuses a change that only this extension may make, and with a third argument every change; '
+'the first two are detail and hint of the error';
 
 -- -------------------------------------------------------------------------------------------------
 -- What makes up a store, and what is wrong with it
@@ -338,12 +338,12 @@ CREATE TABLE mako.stream (
   created_at   timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE mako.stream IS
-'stream heads: which workflow a stream runs under now, and its last sequence number';
+'stream heads: the workflow that a stream runs under now, and its last sequence number';
 COMMENT ON COLUMN mako.stream.stream_id IS
 'process/<tenant uuid>/<process uuid>, or any other text for a stream that is no process';
 COMMENT ON COLUMN mako.stream.process_id IS 'null for a stream that is no process';
 COMMENT ON COLUMN mako.stream.workflow_id IS
-'what the stream runs under now; no index, so that repointing is a HOT update';
+'the workflow that the stream runs under now; without an index, so that repointing is a HOT update';
 COMMENT ON COLUMN mako.stream.version IS
 'the last sequence number, 0 for a stream without events' $$),
     (3, 'table', 'event', 'event', $$
@@ -361,7 +361,7 @@ CREATE TABLE mako.event (
   conversation_id  uuid
 );
 COMMENT ON TABLE mako.event IS 'events, append-only; numbered 1, 2, 3 ... per stream without gap';
-COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow the event was written under' $$),
+COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow that the event was written under' $$),
     (4, 'table', 'snapshot', 'snapshot', $$
 CREATE TABLE mako.snapshot (
   stream_no             bigint NOT NULL,
@@ -406,7 +406,7 @@ CREATE TABLE mako.correlation (
   stream_no  bigint NOT NULL
 );
 COMMENT ON TABLE mako.correlation IS
-'tags, such as a metering location, that several processes may share, per tenant' $$),
+'tags of streams, per tenant, such as a metering location that several processes share' $$),
     (8, 'table', 'format_version', 'format_version', $$
 CREATE TABLE mako.format_version (
   format_version  text COLLATE "C" NOT NULL,
@@ -433,16 +433,16 @@ CREATE TABLE mako.dependent (
 COMMENT ON TABLE mako.dependent IS
 'other tables whose workflow column follows a migrated process; see mako_add_dependent()';
 COMMENT ON COLUMN mako.dependent.relation IS
-'its name when it was added; a relation that has it now is meant';
+'the name of the relation when it was added; a relation that has this name now is the dependent';
 COMMENT ON COLUMN mako.dependent.relation_identity IS
-'OID of it and system identifier of the cluster, by which it is known when it was renamed and no '
-'relation has its old name';
+'<oid>@<system identifier> of the relation, which finds it under a new name when no relation has '
+'the old one';
 COMMENT ON COLUMN mako.dependent.owner IS
-'whose relation it was when it was added: it is updated as this role';
+'the owner of the relation when it was added; updates run as this role';
 COMMENT ON COLUMN mako.dependent.owner_identity IS
-'OID of that role and system identifier of the cluster, by which a renamed role is known';
+'<oid>@<system identifier> of owner, by which a renamed role is known';
 COMMENT ON COLUMN mako.dependent.process_type IS
-'type of the process column when it was added: it decides what the column is compared with' $$),
+'the type of the process column when it was added, which decides what it is compared with' $$),
     (10, 'table', 'migration_run', 'migration_run', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
@@ -474,24 +474,22 @@ CREATE TABLE mako.migration_run (
   failed             bigint
 );
 COMMENT ON TABLE mako.migration_run IS
-'audit trail: who migrated what, when, why and how it ended; final once finished';
+'audit trail: one row a run, with its role, times, reason and result; final once finished';
 COMMENT ON COLUMN mako.migration_run.kind IS
 'single: one transaction; batched: one a batch; revert: undoes another run';
 COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target';
-COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is the next column';
+COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is through_stream_no';
 COMMENT ON COLUMN mako.migration_run.through_stream_no IS
-'the last stream that there was when the run began: later ones are none of its business';
+'the last stream when the run began; the run leaves later ones alone';
 COMMENT ON COLUMN mako.migration_run.reverts IS 'the run that this one undoes';
 COMMENT ON COLUMN mako.migration_run.closed_by IS
-'of a batched run that was closed before it had come to its end: '
-'the run that took its place or undid it';
+'the run that replaced or undid a batched run before it had come to its end';
 COMMENT ON COLUMN mako.migration_run.fingerprint IS
-'sha256 over the lines that are the sha256 of each definition';
+'sha256 over the sha256 of each definition, one a line';
 COMMENT ON COLUMN mako.migration_run.definitions IS
-'what ran: workflow, step, workflow ... on the path, with the source text of their functions and '
-'helpers';
-COMMENT ON COLUMN mako.migration_run.skipped IS
-'counted at the end: null for a run that has not come to it' $$),
+'the definitions that ran: workflow, step, workflow ... '
+'on the path, with the source text of functions and helpers';
+COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end; null until then' $$),
     (11, 'table', 'migration_error', 'migration_error', $$
 CREATE TABLE mako.migration_error (
   run_id           bigint NOT NULL,
@@ -508,7 +506,8 @@ CREATE TABLE mako.migration_error (
 );
 COMMENT ON TABLE mako.migration_error IS
 'audit trail: every stream that a run could not migrate, in full';
-COMMENT ON COLUMN mako.migration_error.error_no IS 'in the order in which they were saved' $$),
+COMMENT ON COLUMN mako.migration_error.error_no IS
+'numbers the errors of a run in the order in which they were saved' $$),
     (12, 'table', 'migration_batch', 'migration_batch', $$
 CREATE TABLE mako.migration_batch (
   run_id          bigint NOT NULL,
@@ -525,17 +524,18 @@ CREATE TABLE mako.migration_batch (
 COMMENT ON TABLE mako.migration_batch IS
 'audit trail: the batches of batched runs, each of which was a transaction';
 COMMENT ON COLUMN mako.migration_batch.last_stream_no IS
-'the run has come as far as this stream; null once it tries those again that were busy';
+'the last stream that the run has come to; null when it tries again those that were busy';
 COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that another transaction had locked';
 COMMENT ON COLUMN mako.migration_batch.session_role IS
-'who called the run, which need not be who began it, as is the next column' $$),
+'the role that called the run, which need not be the one that began it; '
+'the same holds for effective_role' $$),
     (13, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
 CREATE VIEW mako.process_identity %1$s AS
 SELECT r.tenant_id, r.key, s.process_id, s.stream_id, s.workflow_id
 FROM mako.registry r JOIN mako.stream s ON s.stream_no = r.stream_no
 WHERE r.expires_at IS NULL OR r.expires_at > now();
 COMMENT ON VIEW mako.process_identity IS
-'where a routing key leads: the stream and the workflow it runs under now' $$, v.invoker)),
+'the stream that a routing key leads to, and the workflow that it runs under now' $$, v.invoker)),
     (14, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
 CREATE VIEW mako.migrated_stream %1$s AS
 SELECT m.run_id, s.stream_id, r.source_wf, r.target_wf, m.sequence_number
@@ -548,7 +548,7 @@ FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
 JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
 JOIN mako.stream s ON s.stream_no = m.stream_no;
 COMMENT ON VIEW mako.migrated_stream IS
-'which streams a run moved, for caches and projections that must follow' $$, v.invoker)),
+'the streams that each run moved, for caches and projections that must follow' $$, v.invoker)),
     (15, 'constraint', 'stream', 'stream_pkey',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_pkey PRIMARY KEY (stream_no) $$),
     (16, 'constraint', 'event', 'event_pkey',
@@ -748,21 +748,21 @@ $$
   WHERE p.proname = 'layout_version' AND p.pronargs = 0
 $$;
 COMMENT ON FUNCTION mako_store_layout() IS
-'the layout version of the store, as mako.layout_version() tells it; '
-'null where that does something else';
+'the layout version of the store, as mako.layout_version() has it; '
+'null when that function does something else';
 
 CREATE FUNCTION mako_sequence_problem()
 RETURNS TABLE (object text, problem text, repairable boolean)
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_sequence_problem() IS
-'what numbers streams and runs and cannot go on, as a sequence behind its table after a switch to '
-'a replica; mako_store_problem() tells it, too';
+'columns that number streams and runs and get no new numbers, such as one whose sequence is behind '
+'after a switch to a replica; mako_store_problem() has them, too';
 
 CREATE FUNCTION mako_advance_sequences() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_advance_sequences() IS
-'lets sequences that are behind their tables go on after them, for the tables'' owner: '
-'a part of mako_create_store()';
+'lets sequences that are behind their tables continue after the highest number; '
+'a part of mako_create_store(), for the owner of the tables';
 
 CREATE FUNCTION mako_store_problem()
 RETURNS TABLE (object text, problem text, repairable boolean)
@@ -820,20 +820,19 @@ $$
   ORDER BY p.ordinal, p.object COLLATE "C"
 $$;
 COMMENT ON FUNCTION mako_store_problem() IS
-'what the store lacks, and sequences that cannot go on, one row each; '
+'what is missing or wrong in the store, one row each; '
 'mako_create_store() repairs what is repairable';
 
 CREATE FUNCTION mako_open_schema() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_open_schema() IS
-'why others may create in the schema of the extension, where they could capture calls of its '
-'functions; null where they may not';
+'why other roles may create objects in the schema of the extension, '
+'which could capture calls of its functions; null when they may not';
 
 CREATE FUNCTION mako_grant_triggers() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_grant_triggers() IS
-'lets a role that may execute mako_create_store() use the functions of the triggers that a store '
-'has';
+'lets a role that may execute mako_create_store() use the trigger functions of a store';
 
 CREATE FUNCTION mako_create_store() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -941,7 +940,7 @@ COMMENT ON FUNCTION mako_create_store() IS
 CREATE FUNCTION mako_assert_store() RETURNS void
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_store() IS
-'error 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
+'raises 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
 
 -- -------------------------------------------------------------------------------------------------
 -- Histories that were loaded, and locks
@@ -949,14 +948,14 @@ COMMENT ON FUNCTION mako_assert_store() IS
 CREATE FUNCTION mako_adopt_events(OUT streams bigint, OUT events bigint, OUT spanning bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_adopt_events() IS
-'proves the invariants of histories that were loaded with event_inserted disabled, '
+'checks the invariants of histories that were loaded with event_inserted disabled, '
 'and sets their heads; counts what it adopted';
 
 CREATE FUNCTION mako_source_lock(workflow_id text) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_source_lock(text) IS
-'classid and objid, in one number, of the advisory lock that a batched run from this workflow '
-'holds; objsubid is 3';
+'classid and objid, as one number, of the advisory lock of a batched run from this workflow; '
+'objsubid is 3';
 
 -- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.
@@ -1038,7 +1037,7 @@ $$ SELECT pg_catalog.format('%s -> %s: %s migrated, %s skipped, %s failed in %s 
      pg_catalog.round(EXTRACT(epoch FROM (report).duration)::pg_catalog.numeric, 3),
      COALESCE((report).run_id::pg_catalog.text, '*')) $$;
 COMMENT ON FUNCTION mako_format(mako_migration_report) IS
-'one line of text about a report; * where merged reports differ';
+'one line of text about a report, with * where merged reports differ';
 
 CREATE FUNCTION mako_assert_ok(report mako_migration_report) RETURNS mako_migration_report
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS
@@ -1065,7 +1064,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mako_assert_ok(mako_migration_report) IS
-'the report itself when no stream failed, else error MK006: '
+'returns the report when no stream failed, else raises MK006; '
 'for deploy scripts, where an error must roll back';
 
 CREATE FUNCTION mako_merge(a mako_migration_report, b mako_migration_report)
@@ -1098,8 +1097,8 @@ CREATE FUNCTION mako_version_fingerprint(
   source_fv mako_format_version, target_fv mako_format_version)
 RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_version_fingerprint(mako_format_version, mako_format_version) IS
-'sha256 over all definitions that mako_migrate_version() would use; '
-'what its argument expect is compared with';
+'sha256 over all definitions that mako_migrate_version() would use, '
+'which compares its argument expect with it';
 
 CREATE FUNCTION mako_migrate(
   source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
@@ -1121,7 +1120,8 @@ COMMENT ON FUNCTION mako_migrate_version(
 'migrates every workflow of a format version for which a way to the target is registered, '
 'one report a workflow; refused while anything in flight is undecided';
 
--- They commit after every batch, which a SET clause would forbid: the search path is pinned inside.
+-- The procedures commit after every batch, which a SET clause would forbid. They pin the search
+-- path inside.
 CREATE PROCEDURE mako_migrate_batched(
   source_wf mako_workflow_id, target_wf mako_workflow_id, batch_size integer DEFAULT 1000,
   tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
@@ -1159,7 +1159,7 @@ COMMENT ON FUNCTION mako_current_progress() IS 'what the view mako_progress show
 CREATE VIEW mako_progress AS SELECT * FROM mako_current_progress();
 COMMENT ON VIEW mako_progress IS
 'migrations under way, as far as the caller may see their sessions, '
-'and batched ones that wait to be taken up again';
+'and batched ones that wait to be called again';
 GRANT SELECT ON mako_progress TO PUBLIC;
 
 CREATE FUNCTION mako_revert(run_id bigint, reason text DEFAULT NULL)
@@ -1187,8 +1187,8 @@ SELECT pg_catalog.pg_extension_config_dump('mako_exemption', '');
 CREATE FUNCTION mako_exempt(workflow_id mako_workflow_id, reason text)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_exempt(mako_workflow_id, text) IS
-'this workflow needs no migration: its streams stay readable, '
-'and do not stand in the way when its format version is retired';
+'declares that a workflow needs no migration: '
+'its streams stay readable, and do not block the retirement of its format version';
 
 CREATE FUNCTION mako_unexempt(workflow_id mako_workflow_id)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1200,21 +1200,21 @@ RETURNS TABLE (
   workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_coverage(mako_format_version) IS
-'the workflows that streams still run under in a format version: '
-'how many, how many in flight, and the decision: migration, identity, exempt or undecided';
+'the workflows of a format version that streams still run under, with the numbers of streams and '
+'of those in flight, and the decision: migration, identity, exempt or undecided';
 
 CREATE FUNCTION mako_drain(format_version mako_format_version, reason text DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_drain(mako_format_version, text) IS
-'from now on no process starts under this format version';
+'lets no process start under this format version from now on';
 
 CREATE FUNCTION mako_retire(
   format_version mako_format_version, reason text DEFAULT NULL,
   messages_until timestamptz DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_retire(mako_format_version, text, timestamptz) IS
-'from now on nothing is written under this format version; refused while anything is in flight. '
-'Its messages are accepted until messages_until';
+'lets nothing be written under this format version from now on; '
+'refused while anything is in flight; messages of the version are accepted until messages_until';
 
 CREATE FUNCTION mako_reactivate(format_version mako_format_version, reason text DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1227,7 +1227,8 @@ COMMENT ON FUNCTION mako_reactivate(mako_format_version, text) IS
 CREATE FUNCTION mako_remembered_relation(relation text, relation_identity text) RETURNS oid
 LANGUAGE sql STABLE PARALLEL SAFE STRICT SET search_path = pg_catalog, pg_temp AS
 $$
-  -- A relation that has the name is meant, whichever it was: tables are replaced under their names.
+  -- A relation that has the name now is meant, even if another one was added: tables are replaced
+  -- under their names.
   SELECT coalesce(
     (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = (parse_ident(relation))[1] AND c.relname = (parse_ident(relation))[2]),
@@ -1235,8 +1236,8 @@ $$
      WHERE c.oid::text || '@' || s.system_identifier::text = relation_identity))
 $$;
 COMMENT ON FUNCTION mako_remembered_relation(text, text) IS
-'the relation of that name or, when there is none, the one of that identity under the name that it '
-'has now; null for none';
+'the relation of this name or, when there is none, the one of this identity, '
+'whatever its name is now; null for none';
 
 CREATE FUNCTION mako_dependent_problem(
   relation oid, process_column text, workflow_column text, tenant_column text,
@@ -1316,20 +1317,20 @@ $$
 $$;
 COMMENT ON FUNCTION mako_dependent_problem(oid, text, text, text) IS
 'why a relation cannot be a dependent with these columns: '
-'a code, a sentence and a hint, null where it can; and the base type of the process column';
+'code, sentence and hint, which are null when it can; and the base type of the process column';
 
 CREATE FUNCTION mako_add_dependent(
   relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_add_dependent(regclass, name, name, name) IS
-'lets a column with workflow ids of another table follow its process; '
+'lets a column of another table, with workflow ids, follow its process; '
 'the process column holds process ids, stream ids or stream numbers';
 
 CREATE FUNCTION mako_remove_dependent(relation text, process_column name, workflow_column name)
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
-'undoes mako_add_dependent(); takes its name, or the one that mako.dependent shows, '
-'so that a dropped one can be removed; false when it was not there';
+'undoes mako_add_dependent(); takes the name of the relation or, '
+'so that a dropped one can be removed, the one in mako.dependent; false when it was not there';
 
 -- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.
@@ -1389,8 +1390,8 @@ CREATE FUNCTION mako_append(
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_append(
   text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid) IS
-'appends an event, under the workflow whose rules the writer used; returns its sequence number. '
-'40001: retry; MK005: the stream has moved';
+'appends an event under the workflow whose rules the writer used, and returns its sequence number; '
+'after error 40001 retry, after MK005 the stream runs under another workflow';
 
 CREATE FUNCTION mako_append_batch(
   stream_id text, workflow_id mako_workflow_id, events mako_new_event[],
@@ -1404,8 +1405,8 @@ CREATE FUNCTION mako_state(
   OUT state_schema_version integer)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_state(text) IS
-'the authoritative state of a stream: its newest valid snapshot and the events behind it, '
-'at one moment';
+'the authoritative state of a stream, at one moment, from its newest valid snapshot and the events '
+'behind it';
 
 CREATE FUNCTION mako_resume(stream_id text)
 RETURNS TABLE (
@@ -1414,7 +1415,7 @@ RETURNS TABLE (
   correlation_id uuid, causation_id uuid, conversation_id uuid)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_resume(text) IS
-'for an engine that folds itself: a row with the state to start from and the workflow to go on '
+'for an engine that folds by itself: a row with the state to start from and the workflow to go on '
 'under, then the events behind it';
 
 CREATE FUNCTION mako_load(stream_id text, after bigint DEFAULT 0)
@@ -1529,8 +1530,8 @@ RETURNS TABLE (
   run_id bigint, role text, reason text)
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_history(text) IS
-'the story of one stream in order: spawned, event, migrated, reverted, failed; '
-'by which run, who started it and why it was or failed';
+'the history of a stream in order: spawned, event, migrated, reverted, failed; '
+'with the run, the role that started it, and the reason or the error';
 
 CREATE FUNCTION mako_take_snapshot(stream_id text) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1558,15 +1559,15 @@ CREATE FUNCTION mako_lookup(
 RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
 LANGUAGE c STABLE ROWS 1 PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_lookup(uuid, text, mako_format_version) IS
-'the stream that a key leads to, no row for an unknown one; '
-'with a message''s format version, error 55000 unless the policy lets it through';
+'the stream that a key leads to, no row for an unknown key; '
+'given the format version of a message, raises 55000 unless the policy accepts it';
 
 CREATE FUNCTION mako_register_key(
   tenant_id uuid, key text, stream_id text, expires_at timestamptz DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_register_key(uuid, text, text, timestamptz) IS
 'lets a key lead to a stream of the tenant, until expires_at if given; '
-'the same again renews it, another stream is error 42710';
+'the same call renews it, another stream is error 42710';
 
 CREATE FUNCTION mako_unregister_key(tenant_id uuid, key text) RETURNS boolean
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1630,8 +1631,8 @@ RETURNS TABLE (
   fingerprint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_plan(mako_workflow_id, mako_workflow_id, uuid, boolean) IS
-'what mako_migrate() would use: functions, steps, and in the last row streams, events, '
-'what stands against it, and the fingerprint to expect';
+'what mako_migrate() would use: functions and steps; '
+'the last row has streams, events, blockers and the fingerprint to expect';
 
 CREATE FUNCTION mako_dry_run(
   source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
@@ -1642,8 +1643,8 @@ RETURNS TABLE (
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_dry_run(
   mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
-'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing. '
-'A sample is the same for the same seed';
+'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing; '
+'the same seed gives the same sample';
 
 -- The rows come in the order of stream_no, so the lowest number of a row tells which stream is the
 -- first one.
@@ -1690,15 +1691,15 @@ RETURNS TABLE (
   differs_from bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_verify_snapshots(mako_workflow_id) IS
-'folds to every periodic snapshot under a workflow and compares: '
-'is the registered apply the application''s? A row for each thing that differs';
+'folds to every periodic snapshot under a workflow and compares, '
+'which shows if the registered apply is the application''s; a row for each thing that differs';
 
 CREATE FUNCTION mako_transitions(workflow_id mako_workflow_id, tag text DEFAULT 'status')
 RETURNS TABLE (from_state text, event_type text, to_state text, count bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
-'the state machine that the streams of a workflow went through; '
-'tag is the key that names a state, null: its only key, or the string that it is';
+'the state machine that the streams of a workflow went through; tag is the key whose value names a '
+'state; for null, the only key of a state names it, or the string that it is';
 
 CREATE FUNCTION mako_state_diagram(workflow_id mako_workflow_id, tag text DEFAULT 'status')
 RETURNS text LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1724,7 +1725,7 @@ $$
     SELECT s.source, s.target FROM step s
     UNION
     SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target)
-  -- A cycle is told once, at the first of its workflows.
+  -- A cycle is one row, at the first of its workflows.
   SELECT 'info', 'cycle', c.first,
          format('steps lead from it back to it: %s',
                 string_agg(c.member, ', ' ORDER BY c.member COLLATE "C")),
@@ -2030,11 +2031,11 @@ CREATE FUNCTION mako_store_finding()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_store_finding() IS
-'what mako_check() finds in the tables of the store; of many streams with the same fault, twenty';
+'what mako_check() finds in the tables of the store; twenty streams at most for each fault';
 
 CREATE FUNCTION mako_check(sample integer DEFAULT 100)
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_check(integer) IS
 'what is wrong with store, definitions and steps, one cause a row: error, warning or info; '
-'sample is how many streams of a workflow are tried';
+'tries sample streams of each workflow';

@@ -34,19 +34,19 @@ COMMENT ON COLUMN mako_workflow.event_type_definition IS
 COMMENT ON COLUMN mako_workflow.state_type_definition IS
 'JSON Type Definition (RFC 8927) of the states';
 COMMENT ON COLUMN mako_workflow.function_owner IS
-'owners of apply, upcast and in_flight when they were registered, in that order; '
+'owners of apply, upcast and in_flight at registration, in that order; '
 'then those of helpers that run as another role';
 COMMENT ON COLUMN mako_workflow.function_owner_identity IS
-'<oid>@<system identifier> of each: in this cluster a renamed role is the same one, '
-'in another the name decides';
+'<oid>@<system identifier> of each owner: '
+'in the same cluster this decides, so that a role may be renamed; in another the name decides';
 COMMENT ON COLUMN mako_workflow.registered_by IS
-'who may replace it, beside the owners of its functions';
+'the role that may replace it, beside the owners of its functions';
 COMMENT ON COLUMN mako_workflow.registered_by_identity IS
 '<oid>@<system identifier> of registered_by';
 COMMENT ON COLUMN mako_workflow.fingerprint IS
-'sha256 over all that was registered; another one at use is an error';
+'sha256 over all that was registered; a different one when it is used is an error';
 COMMENT ON COLUMN mako_workflow.dispatch IS
-'which messages reach the workflow''s processes; see mako_set_dispatch()';
+'the messages that reach the workflow''s processes; see mako_set_dispatch()';
 COMMENT ON COLUMN mako_workflow.dispatch_versions IS
 'the format versions that the policy explicit accepts';
 
@@ -66,8 +66,7 @@ CREATE TABLE mako_state_migration (
   CONSTRAINT mako_state_migration_target_wf_check CHECK (source_wf <> target_wf)
 );
 COMMENT ON TABLE mako_state_migration IS
-'registered state migrations; written by mako_register_migration() and mako_unregister_migration() '
-'only';
+'registered steps; written by mako_register_migration() and mako_unregister_migration() only';
 COMMENT ON COLUMN mako_state_migration.migrate IS
 'the function that maps the state; null for an identity migration';
 
@@ -139,14 +138,14 @@ CREATE FUNCTION mako_set_dispatch(
   workflow_id mako_workflow_id, policy text, format_versions mako_format_version[] DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_set_dispatch(mako_workflow_id, text, mako_format_version[]) IS
-'which messages reach the workflow''s processes: any, forward_compatible (of their version or '
-'later), pinned (of their version) or explicit (a list)';
+'sets the messages that reach the workflow''s processes: any, forward_compatible (of their version '
+'or later), pinned (of their version) or explicit (of the listed versions)';
 
 CREATE FUNCTION mako_fingerprint(source_wf mako_workflow_id, target_wf mako_workflow_id)
 RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_fingerprint(mako_workflow_id, mako_workflow_id) IS
 'sha256 over all definitions that a migration of this pair would use; '
-'what the argument expect of mako_migrate() is compared with';
+'mako_migrate() compares its argument expect with it';
 
 -- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.

@@ -10,8 +10,8 @@ RETURNS TABLE (
   fingerprint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_plan(mako_workflow_id, mako_workflow_id, uuid, boolean) IS
-'what mako_migrate() would use: functions, steps, and in the last row streams, events, '
-'what stands against it, and the fingerprint to expect';
+'what mako_migrate() would use: functions and steps; '
+'the last row has streams, events, blockers and the fingerprint to expect';
 
 CREATE FUNCTION mako_dry_run(
   source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
@@ -22,8 +22,8 @@ RETURNS TABLE (
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_dry_run(
   mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
-'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing. '
-'A sample is the same for the same seed';
+'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing; '
+'the same seed gives the same sample';
 
 -- The rows come in the order of stream_no, so the lowest number of a row tells which stream is the
 -- first one.
@@ -70,15 +70,15 @@ RETURNS TABLE (
   differs_from bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_verify_snapshots(mako_workflow_id) IS
-'folds to every periodic snapshot under a workflow and compares: '
-'is the registered apply the application''s? A row for each thing that differs';
+'folds to every periodic snapshot under a workflow and compares, '
+'which shows if the registered apply is the application''s; a row for each thing that differs';
 
 CREATE FUNCTION mako_transitions(workflow_id mako_workflow_id, tag text DEFAULT 'status')
 RETURNS TABLE (from_state text, event_type text, to_state text, count bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
-'the state machine that the streams of a workflow went through; '
-'tag is the key that names a state, null: its only key, or the string that it is';
+'the state machine that the streams of a workflow went through; tag is the key whose value names a '
+'state; for null, the only key of a state names it, or the string that it is';
 
 CREATE FUNCTION mako_state_diagram(workflow_id mako_workflow_id, tag text DEFAULT 'status')
 RETURNS text LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -104,7 +104,7 @@ $$
     SELECT s.source, s.target FROM step s
     UNION
     SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target)
-  -- A cycle is told once, at the first of its workflows.
+  -- A cycle is one row, at the first of its workflows.
   SELECT 'info', 'cycle', c.first,
          format('steps lead from it back to it: %s',
                 string_agg(c.member, ', ' ORDER BY c.member COLLATE "C")),
@@ -410,11 +410,11 @@ CREATE FUNCTION mako_store_finding()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_store_finding() IS
-'what mako_check() finds in the tables of the store; of many streams with the same fault, twenty';
+'what mako_check() finds in the tables of the store; twenty streams at most for each fault';
 
 CREATE FUNCTION mako_check(sample integer DEFAULT 100)
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_check(integer) IS
 'what is wrong with store, definitions and steps, one cause a row: error, warning or info; '
-'sample is how many streams of a workflow are tried';
+'tries sample streams of each workflow';

@@ -44,7 +44,7 @@ $$ SELECT pg_catalog.format('%s -> %s: %s migrated, %s skipped, %s failed in %s 
      pg_catalog.round(EXTRACT(epoch FROM (report).duration)::pg_catalog.numeric, 3),
      COALESCE((report).run_id::pg_catalog.text, '*')) $$;
 COMMENT ON FUNCTION mako_format(mako_migration_report) IS
-'one line of text about a report; * where merged reports differ';
+'one line of text about a report, with * where merged reports differ';
 
 CREATE FUNCTION mako_assert_ok(report mako_migration_report) RETURNS mako_migration_report
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS
@@ -71,7 +71,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mako_assert_ok(mako_migration_report) IS
-'the report itself when no stream failed, else error MK006: '
+'returns the report when no stream failed, else raises MK006; '
 'for deploy scripts, where an error must roll back';
 
 CREATE FUNCTION mako_merge(a mako_migration_report, b mako_migration_report)
@@ -104,8 +104,8 @@ CREATE FUNCTION mako_version_fingerprint(
   source_fv mako_format_version, target_fv mako_format_version)
 RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_version_fingerprint(mako_format_version, mako_format_version) IS
-'sha256 over all definitions that mako_migrate_version() would use; '
-'what its argument expect is compared with';
+'sha256 over all definitions that mako_migrate_version() would use, '
+'which compares its argument expect with it';
 
 CREATE FUNCTION mako_migrate(
   source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
@@ -127,7 +127,8 @@ COMMENT ON FUNCTION mako_migrate_version(
 'migrates every workflow of a format version for which a way to the target is registered, '
 'one report a workflow; refused while anything in flight is undecided';
 
--- They commit after every batch, which a SET clause would forbid: the search path is pinned inside.
+-- The procedures commit after every batch, which a SET clause would forbid. They pin the search
+-- path inside.
 CREATE PROCEDURE mako_migrate_batched(
   source_wf mako_workflow_id, target_wf mako_workflow_id, batch_size integer DEFAULT 1000,
   tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
@@ -165,7 +166,7 @@ COMMENT ON FUNCTION mako_current_progress() IS 'what the view mako_progress show
 CREATE VIEW mako_progress AS SELECT * FROM mako_current_progress();
 COMMENT ON VIEW mako_progress IS
 'migrations under way, as far as the caller may see their sessions, '
-'and batched ones that wait to be taken up again';
+'and batched ones that wait to be called again';
 GRANT SELECT ON mako_progress TO PUBLIC;
 
 CREATE FUNCTION mako_revert(run_id bigint, reason text DEFAULT NULL)
@@ -193,8 +194,8 @@ SELECT pg_catalog.pg_extension_config_dump('mako_exemption', '');
 CREATE FUNCTION mako_exempt(workflow_id mako_workflow_id, reason text)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_exempt(mako_workflow_id, text) IS
-'this workflow needs no migration: its streams stay readable, '
-'and do not stand in the way when its format version is retired';
+'declares that a workflow needs no migration: '
+'its streams stay readable, and do not block the retirement of its format version';
 
 CREATE FUNCTION mako_unexempt(workflow_id mako_workflow_id)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -206,21 +207,21 @@ RETURNS TABLE (
   workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_coverage(mako_format_version) IS
-'the workflows that streams still run under in a format version: '
-'how many, how many in flight, and the decision: migration, identity, exempt or undecided';
+'the workflows of a format version that streams still run under, with the numbers of streams and '
+'of those in flight, and the decision: migration, identity, exempt or undecided';
 
 CREATE FUNCTION mako_drain(format_version mako_format_version, reason text DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_drain(mako_format_version, text) IS
-'from now on no process starts under this format version';
+'lets no process start under this format version from now on';
 
 CREATE FUNCTION mako_retire(
   format_version mako_format_version, reason text DEFAULT NULL,
   messages_until timestamptz DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_retire(mako_format_version, text, timestamptz) IS
-'from now on nothing is written under this format version; refused while anything is in flight. '
-'Its messages are accepted until messages_until';
+'lets nothing be written under this format version from now on; '
+'refused while anything is in flight; messages of the version are accepted until messages_until';
 
 CREATE FUNCTION mako_reactivate(format_version mako_format_version, reason text DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -233,7 +234,8 @@ COMMENT ON FUNCTION mako_reactivate(mako_format_version, text) IS
 CREATE FUNCTION mako_remembered_relation(relation text, relation_identity text) RETURNS oid
 LANGUAGE sql STABLE PARALLEL SAFE STRICT SET search_path = pg_catalog, pg_temp AS
 $$
-  -- A relation that has the name is meant, whichever it was: tables are replaced under their names.
+  -- A relation that has the name now is meant, even if another one was added: tables are replaced
+  -- under their names.
   SELECT coalesce(
     (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = (parse_ident(relation))[1] AND c.relname = (parse_ident(relation))[2]),
@@ -241,8 +243,8 @@ $$
      WHERE c.oid::text || '@' || s.system_identifier::text = relation_identity))
 $$;
 COMMENT ON FUNCTION mako_remembered_relation(text, text) IS
-'the relation of that name or, when there is none, the one of that identity under the name that it '
-'has now; null for none';
+'the relation of this name or, when there is none, the one of this identity, '
+'whatever its name is now; null for none';
 
 CREATE FUNCTION mako_dependent_problem(
   relation oid, process_column text, workflow_column text, tenant_column text,
@@ -322,20 +324,20 @@ $$
 $$;
 COMMENT ON FUNCTION mako_dependent_problem(oid, text, text, text) IS
 'why a relation cannot be a dependent with these columns: '
-'a code, a sentence and a hint, null where it can; and the base type of the process column';
+'code, sentence and hint, which are null when it can; and the base type of the process column';
 
 CREATE FUNCTION mako_add_dependent(
   relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_add_dependent(regclass, name, name, name) IS
-'lets a column with workflow ids of another table follow its process; '
+'lets a column of another table, with workflow ids, follow its process; '
 'the process column holds process ids, stream ids or stream numbers';
 
 CREATE FUNCTION mako_remove_dependent(relation text, process_column name, workflow_column name)
 RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
-'undoes mako_add_dependent(); takes its name, or the one that mako.dependent shows, '
-'so that a dropped one can be removed; false when it was not there';
+'undoes mako_add_dependent(); takes the name of the relation or, '
+'so that a dropped one can be removed, the one in mako.dependent; false when it was not there';
 
 -- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.

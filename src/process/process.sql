@@ -27,8 +27,8 @@ CREATE FUNCTION mako_append(
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_append(
   text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid) IS
-'appends an event, under the workflow whose rules the writer used; returns its sequence number. '
-'40001: retry; MK005: the stream has moved';
+'appends an event under the workflow whose rules the writer used, and returns its sequence number; '
+'after error 40001 retry, after MK005 the stream runs under another workflow';
 
 CREATE FUNCTION mako_append_batch(
   stream_id text, workflow_id mako_workflow_id, events mako_new_event[],
@@ -42,8 +42,8 @@ CREATE FUNCTION mako_state(
   OUT state_schema_version integer)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_state(text) IS
-'the authoritative state of a stream: its newest valid snapshot and the events behind it, '
-'at one moment';
+'the authoritative state of a stream, at one moment, from its newest valid snapshot and the events '
+'behind it';
 
 CREATE FUNCTION mako_resume(stream_id text)
 RETURNS TABLE (
@@ -52,7 +52,7 @@ RETURNS TABLE (
   correlation_id uuid, causation_id uuid, conversation_id uuid)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_resume(text) IS
-'for an engine that folds itself: a row with the state to start from and the workflow to go on '
+'for an engine that folds by itself: a row with the state to start from and the workflow to go on '
 'under, then the events behind it';
 
 CREATE FUNCTION mako_load(stream_id text, after bigint DEFAULT 0)
@@ -167,8 +167,8 @@ RETURNS TABLE (
   run_id bigint, role text, reason text)
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_history(text) IS
-'the story of one stream in order: spawned, event, migrated, reverted, failed; '
-'by which run, who started it and why it was or failed';
+'the history of a stream in order: spawned, event, migrated, reverted, failed; '
+'with the run, the role that started it, and the reason or the error';
 
 CREATE FUNCTION mako_take_snapshot(stream_id text) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -196,15 +196,15 @@ CREATE FUNCTION mako_lookup(
 RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
 LANGUAGE c STABLE ROWS 1 PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_lookup(uuid, text, mako_format_version) IS
-'the stream that a key leads to, no row for an unknown one; '
-'with a message''s format version, error 55000 unless the policy lets it through';
+'the stream that a key leads to, no row for an unknown key; '
+'given the format version of a message, raises 55000 unless the policy accepts it';
 
 CREATE FUNCTION mako_register_key(
   tenant_id uuid, key text, stream_id text, expires_at timestamptz DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_register_key(uuid, text, text, timestamptz) IS
 'lets a key lead to a stream of the tenant, until expires_at if given; '
-'the same again renews it, another stream is error 42710';
+'the same call renews it, another stream is error 42710';
 
 CREATE FUNCTION mako_unregister_key(tenant_id uuid, key text) RETURNS boolean
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';

@@ -15,8 +15,8 @@ COMMENT ON FUNCTION mako_snapshot_saved() IS
 
 CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_guard() IS
-'refuses a change that only this extension may make; '
-'the trigger''s arguments are detail and hint of the error. With a third one, always';
+'refuses a change that only this extension may make, and with a third argument every change; '
+'the first two are detail and hint of the error';
 
 -- -------------------------------------------------------------------------------------------------
 -- What makes up a store, and what is wrong with it
@@ -53,21 +53,21 @@ $$
   WHERE p.proname = 'layout_version' AND p.pronargs = 0
 $$;
 COMMENT ON FUNCTION mako_store_layout() IS
-'the layout version of the store, as mako.layout_version() tells it; '
-'null where that does something else';
+'the layout version of the store, as mako.layout_version() has it; '
+'null when that function does something else';
 
 CREATE FUNCTION mako_sequence_problem()
 RETURNS TABLE (object text, problem text, repairable boolean)
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_sequence_problem() IS
-'what numbers streams and runs and cannot go on, as a sequence behind its table after a switch to '
-'a replica; mako_store_problem() tells it, too';
+'columns that number streams and runs and get no new numbers, such as one whose sequence is behind '
+'after a switch to a replica; mako_store_problem() has them, too';
 
 CREATE FUNCTION mako_advance_sequences() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_advance_sequences() IS
-'lets sequences that are behind their tables go on after them, for the tables'' owner: '
-'a part of mako_create_store()';
+'lets sequences that are behind their tables continue after the highest number; '
+'a part of mako_create_store(), for the owner of the tables';
 
 CREATE FUNCTION mako_store_problem()
 RETURNS TABLE (object text, problem text, repairable boolean)
@@ -125,20 +125,19 @@ $$
   ORDER BY p.ordinal, p.object COLLATE "C"
 $$;
 COMMENT ON FUNCTION mako_store_problem() IS
-'what the store lacks, and sequences that cannot go on, one row each; '
+'what is missing or wrong in the store, one row each; '
 'mako_create_store() repairs what is repairable';
 
 CREATE FUNCTION mako_open_schema() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_open_schema() IS
-'why others may create in the schema of the extension, where they could capture calls of its '
-'functions; null where they may not';
+'why other roles may create objects in the schema of the extension, '
+'which could capture calls of its functions; null when they may not';
 
 CREATE FUNCTION mako_grant_triggers() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_grant_triggers() IS
-'lets a role that may execute mako_create_store() use the functions of the triggers that a store '
-'has';
+'lets a role that may execute mako_create_store() use the trigger functions of a store';
 
 CREATE FUNCTION mako_create_store() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -246,7 +245,7 @@ COMMENT ON FUNCTION mako_create_store() IS
 CREATE FUNCTION mako_assert_store() RETURNS void
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_store() IS
-'error 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
+'raises 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
 
 -- -------------------------------------------------------------------------------------------------
 -- Histories that were loaded, and locks
@@ -254,14 +253,14 @@ COMMENT ON FUNCTION mako_assert_store() IS
 CREATE FUNCTION mako_adopt_events(OUT streams bigint, OUT events bigint, OUT spanning bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_adopt_events() IS
-'proves the invariants of histories that were loaded with event_inserted disabled, '
+'checks the invariants of histories that were loaded with event_inserted disabled, '
 'and sets their heads; counts what it adopted';
 
 CREATE FUNCTION mako_source_lock(workflow_id text) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_source_lock(text) IS
-'classid and objid, in one number, of the advisory lock that a batched run from this workflow '
-'holds; objsubid is 3';
+'classid and objid, as one number, of the advisory lock of a batched run from this workflow; '
+'objsubid is 3';
 
 -- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.

@@ -4,7 +4,7 @@ CREATE TABLE mako.correlation (
   stream_no  bigint NOT NULL
 );
 COMMENT ON TABLE mako.correlation IS
-'tags, such as a metering location, that several processes may share, per tenant';
+'tags of streams, per tenant, such as a metering location that several processes share';
 
 ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey
   PRIMARY KEY (tenant_id, tag, stream_no);

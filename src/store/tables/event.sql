@@ -12,7 +12,7 @@ CREATE TABLE mako.event (
   conversation_id  uuid
 );
 COMMENT ON TABLE mako.event IS 'events, append-only; numbered 1, 2, 3 ... per stream without gap';
-COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow the event was written under';
+COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow that the event was written under';
 
 ALTER TABLE mako.event ADD CONSTRAINT event_pkey
   PRIMARY KEY (stream_no, sequence_number);

@@ -9,4 +9,4 @@ FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
 JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
 JOIN mako.stream s ON s.stream_no = m.stream_no;
 COMMENT ON VIEW mako.migrated_stream IS
-'which streams a run moved, for caches and projections that must follow';
+'the streams that each run moved, for caches and projections that must follow';

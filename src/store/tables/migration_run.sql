@@ -28,24 +28,22 @@ CREATE TABLE mako.migration_run (
   failed             bigint
 );
 COMMENT ON TABLE mako.migration_run IS
-'audit trail: who migrated what, when, why and how it ended; final once finished';
+'audit trail: one row a run, with its role, times, reason and result; final once finished';
 COMMENT ON COLUMN mako.migration_run.kind IS
 'single: one transaction; batched: one a batch; revert: undoes another run';
 COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target';
-COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is the next column';
+COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is through_stream_no';
 COMMENT ON COLUMN mako.migration_run.through_stream_no IS
-'the last stream that there was when the run began: later ones are none of its business';
+'the last stream when the run began; the run leaves later ones alone';
 COMMENT ON COLUMN mako.migration_run.reverts IS 'the run that this one undoes';
 COMMENT ON COLUMN mako.migration_run.closed_by IS
-'of a batched run that was closed before it had come to its end: '
-'the run that took its place or undid it';
+'the run that replaced or undid a batched run before it had come to its end';
 COMMENT ON COLUMN mako.migration_run.fingerprint IS
-'sha256 over the lines that are the sha256 of each definition';
+'sha256 over the sha256 of each definition, one a line';
 COMMENT ON COLUMN mako.migration_run.definitions IS
-'what ran: workflow, step, workflow ... on the path, with the source text of their functions and '
-'helpers';
-COMMENT ON COLUMN mako.migration_run.skipped IS
-'counted at the end: null for a run that has not come to it';
+'the definitions that ran: workflow, step, workflow ... '
+'on the path, with the source text of functions and helpers';
+COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end; null until then';
 
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id);
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check

@@ -8,12 +8,12 @@ CREATE TABLE mako.stream (
   created_at   timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE mako.stream IS
-'stream heads: which workflow a stream runs under now, and its last sequence number';
+'stream heads: the workflow that a stream runs under now, and its last sequence number';
 COMMENT ON COLUMN mako.stream.stream_id IS
 'process/<tenant uuid>/<process uuid>, or any other text for a stream that is no process';
 COMMENT ON COLUMN mako.stream.process_id IS 'null for a stream that is no process';
 COMMENT ON COLUMN mako.stream.workflow_id IS
-'what the stream runs under now; no index, so that repointing is a HOT update';
+'the workflow that the stream runs under now; without an index, so that repointing is a HOT update';
 COMMENT ON COLUMN mako.stream.version IS
 'the last sequence number, 0 for a stream without events';
 
