@@ -259,8 +259,8 @@ CREATE FUNCTION mako_set_dispatch(
   workflow_id mako_workflow_id, policy text, format_versions mako_format_version[] DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_set_dispatch(mako_workflow_id, text, mako_format_version[]) IS
-'sets the messages that reach the workflow''s processes: any, forward_compatible (of their version '
-'or later), pinned (of their version) or explicit (of the listed versions)';
+'sets the messages that reach the workflow''s processes: any, '
+'forward_compatible (their version or later), pinned (their version) or explicit (listed versions)';
 
 CREATE FUNCTION mako_fingerprint(source_wf mako_workflow_id, target_wf mako_workflow_id)
 RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
@@ -755,8 +755,8 @@ CREATE FUNCTION mako_sequence_problem()
 RETURNS TABLE (object text, problem text, repairable boolean)
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_sequence_problem() IS
-'columns that number streams and runs and get no new numbers, such as one whose sequence is behind '
-'after a switch to a replica; mako_store_problem() has them, too';
+'columns that number streams and runs and get no new numbers, '
+'as when a sequence is behind after a switch to a replica; mako_store_problem() has them, too';
 
 CREATE FUNCTION mako_advance_sequences() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1200,8 +1200,8 @@ RETURNS TABLE (
   workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_coverage(mako_format_version) IS
-'the workflows of a format version that streams still run under, with the numbers of streams and '
-'of those in flight, and the decision: migration, identity, exempt or undecided';
+'the workflows of a format version that streams still run under: '
+'how many, how many in flight, and the decision: migration, identity, exempt or undecided';
 
 CREATE FUNCTION mako_drain(format_version mako_format_version, reason text DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1390,8 +1390,8 @@ CREATE FUNCTION mako_append(
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_append(
   text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid) IS
-'appends an event under the workflow whose rules the writer used, and returns its sequence number; '
-'after error 40001 retry, after MK005 the stream runs under another workflow';
+'appends an event under the workflow whose rules the writer used; returns its sequence number; '
+'40001: retry; MK005: the stream runs under another workflow';
 
 CREATE FUNCTION mako_append_batch(
   stream_id text, workflow_id mako_workflow_id, events mako_new_event[],
@@ -1698,8 +1698,8 @@ CREATE FUNCTION mako_transitions(workflow_id mako_workflow_id, tag text DEFAULT 
 RETURNS TABLE (from_state text, event_type text, to_state text, count bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
-'the state machine that the streams of a workflow went through; tag is the key whose value names a '
-'state; for null, the only key of a state names it, or the string that it is';
+'the state machine that the streams of a workflow went through; tag is the key that names a state; '
+'null stands for its only key, or the string that it is';
 
 CREATE FUNCTION mako_state_diagram(workflow_id mako_workflow_id, tag text DEFAULT 'status')
 RETURNS text LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';

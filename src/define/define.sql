@@ -138,8 +138,8 @@ CREATE FUNCTION mako_set_dispatch(
   workflow_id mako_workflow_id, policy text, format_versions mako_format_version[] DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_set_dispatch(mako_workflow_id, text, mako_format_version[]) IS
-'sets the messages that reach the workflow''s processes: any, forward_compatible (of their version '
-'or later), pinned (of their version) or explicit (of the listed versions)';
+'sets the messages that reach the workflow''s processes: any, '
+'forward_compatible (their version or later), pinned (their version) or explicit (listed versions)';
 
 CREATE FUNCTION mako_fingerprint(source_wf mako_workflow_id, target_wf mako_workflow_id)
 RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';

@@ -77,8 +77,8 @@ CREATE FUNCTION mako_transitions(workflow_id mako_workflow_id, tag text DEFAULT 
 RETURNS TABLE (from_state text, event_type text, to_state text, count bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
-'the state machine that the streams of a workflow went through; tag is the key whose value names a '
-'state; for null, the only key of a state names it, or the string that it is';
+'the state machine that the streams of a workflow went through; tag is the key that names a state; '
+'null stands for its only key, or the string that it is';
 
 CREATE FUNCTION mako_state_diagram(workflow_id mako_workflow_id, tag text DEFAULT 'status')
 RETURNS text LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';

@@ -207,8 +207,8 @@ RETURNS TABLE (
   workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_coverage(mako_format_version) IS
-'the workflows of a format version that streams still run under, with the numbers of streams and '
-'of those in flight, and the decision: migration, identity, exempt or undecided';
+'the workflows of a format version that streams still run under: '
+'how many, how many in flight, and the decision: migration, identity, exempt or undecided';
 
 CREATE FUNCTION mako_drain(format_version mako_format_version, reason text DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';

@@ -27,8 +27,8 @@ CREATE FUNCTION mako_append(
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_append(
   text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid) IS
-'appends an event under the workflow whose rules the writer used, and returns its sequence number; '
-'after error 40001 retry, after MK005 the stream runs under another workflow';
+'appends an event under the workflow whose rules the writer used; returns its sequence number; '
+'40001: retry; MK005: the stream runs under another workflow';
 
 CREATE FUNCTION mako_append_batch(
   stream_id text, workflow_id mako_workflow_id, events mako_new_event[],

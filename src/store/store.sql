@@ -60,8 +60,8 @@ CREATE FUNCTION mako_sequence_problem()
 RETURNS TABLE (object text, problem text, repairable boolean)
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_sequence_problem() IS
-'columns that number streams and runs and get no new numbers, such as one whose sequence is behind '
-'after a switch to a replica; mako_store_problem() has them, too';
+'columns that number streams and runs and get no new numbers, '
+'as when a sequence is behind after a switch to a replica; mako_store_problem() has them, too';
 
 CREATE FUNCTION mako_advance_sequences() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
