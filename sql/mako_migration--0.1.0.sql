@@ -15,16 +15,19 @@
 CREATE FUNCTION mako_assert_format_version(value text) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_format_version(text) IS
-'true for a well-formed format version such as FV2025-10-01, else error 22P02 that says what is wrong';
+'true for a well-formed format version such as FV2025-10-01, else error 22P02, '
+'which says what is wrong';
 
 CREATE FUNCTION mako_assert_workflow_id(value text) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_workflow_id(text) IS
-'true for a well-formed workflow id such as gpke-supplier-change@FV2025-10-01, else error 22P02 that says what is wrong';
+'true for a well-formed workflow id such as gpke-supplier-change@FV2025-10-01, else error 22P02, '
+'which says what is wrong';
 
 CREATE DOMAIN mako_format_version AS text COLLATE "C"
   CONSTRAINT mako_format_version_check CHECK (mako_assert_format_version(VALUE));
-COMMENT ON DOMAIN mako_format_version IS 'release date that names a rule set, FV<YYYY>-<MM>-<DD>; byte order is time order';
+COMMENT ON DOMAIN mako_format_version IS
+'the release date of a rule set, FV<YYYY>-<MM>-<DD>; byte order is time order';
 
 CREATE DOMAIN mako_workflow_id AS text COLLATE "C"
   CONSTRAINT mako_workflow_id_check CHECK (mako_assert_workflow_id(VALUE));
@@ -32,11 +35,13 @@ COMMENT ON DOMAIN mako_workflow_id IS 'workflow name and format version, <name>@
 
 CREATE FUNCTION mako_workflow_name(workflow_id mako_workflow_id) RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_workflow_name(mako_workflow_id) IS 'the name of a workflow id: what stands before the @';
+COMMENT ON FUNCTION mako_workflow_name(mako_workflow_id) IS
+'the name of a workflow id: what stands before the @';
 
 CREATE FUNCTION mako_workflow_version(workflow_id mako_workflow_id) RETURNS mako_format_version
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_workflow_version(mako_workflow_id) IS 'the format version of a workflow id: what stands behind the @';
+COMMENT ON FUNCTION mako_workflow_version(mako_workflow_id) IS
+'the format version of a workflow id: what stands behind the @';
 
 -- -------------------------------------------------------------------------------------------------
 -- Refusals, for the authors of apply, upcast and migrate. STABLE, because the planner evaluates
@@ -44,12 +49,14 @@ COMMENT ON FUNCTION mako_workflow_version(mako_workflow_id) IS 'the format versi
 
 CREATE FUNCTION mako_reject(reason text) RETURNS jsonb
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_reject(text) IS 'refuses: always error MK002 with this reason, which the report shows for the stream';
+COMMENT ON FUNCTION mako_reject(text) IS
+'raises MK002 with this reason, which the report shows for the stream';
 
 CREATE FUNCTION mako_required(value jsonb, VARIADIC path text[]) RETURNS jsonb
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_required(jsonb, text[]) IS
-'the value at a path, as #> gives it, or error MK003 that names the path where nothing is (a JSON null is something)';
+'the value at a path, as #> gives it, or error MK003, which names the path, when there is none; '
+'a JSON null is a value';
 
 -- =================================================================================================
 -- src/json/json.sql
@@ -57,7 +64,8 @@ COMMENT ON FUNCTION mako_required(jsonb, text[]) IS
 CREATE FUNCTION mako_merge_patch(source jsonb, target jsonb) RETURNS jsonb
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_merge_patch(jsonb, jsonb) IS
-'the JSON merge patch (RFC 7396) from one document to another; null is a member that is gone, or one set to null, which RFC 7396 cannot express';
+'the JSON merge patch (RFC 7396) from one document to another; '
+'null in it is a member that is removed, or one set to null, which RFC 7396 cannot express';
 
 -- =================================================================================================
 -- src/gate/gate.sql
@@ -65,13 +73,16 @@ COMMENT ON FUNCTION mako_merge_patch(jsonb, jsonb) IS
 CREATE FUNCTION mako_assert_delegated() RETURNS void
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_assert_delegated() IS
-'error 55000 unless one of the extension''s own statements calls the function that asks, for those that read the store for it';
+'raises 55000 unless a statement of the extension calls the function that calls this one; '
+'for functions that read the store for it';
 
 CREATE FUNCTION mako_store_column()
-RETURNS TABLE (relation text, name text, type regtype, not_null boolean, problem text, relation_problem text)
+RETURNS TABLE (
+  relation text, name text, type regtype, not_null boolean, problem text, relation_problem text)
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_store_column() IS
-'the columns that the tables of a store must have, and what is wrong with them or with their tables; null where nothing is, or no table';
+'the columns that the tables of a store must have, and what is wrong with them or with their '
+'tables; null where nothing is wrong or no table is there';
 
 -- =================================================================================================
 -- src/types/types.sql
@@ -79,17 +90,21 @@ COMMENT ON FUNCTION mako_store_column() IS
 CREATE FUNCTION mako_is_valid(type_definition jsonb, instance jsonb) RETURNS boolean
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_is_valid(jsonb, jsonb) IS
-'does a value match a JSON Type Definition (RFC 8927)? A malformed definition is error 22032';
+'true when a value matches a JSON Type Definition (RFC 8927); '
+'a malformed definition is error 22032';
 
-CREATE FUNCTION mako_validate(type_definition jsonb, instance jsonb) RETURNS TABLE (instance_path text, schema_path text)
+CREATE FUNCTION mako_validate(type_definition jsonb, instance jsonb)
+RETURNS TABLE (instance_path text, schema_path text)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_validate(jsonb, jsonb) IS
-'every error of a value against a JSON Type Definition (RFC 8927), as JSON pointers into value and definition; no row for a valid one';
+'every error of a value against a JSON Type Definition (RFC 8927), '
+'as JSON pointers into value and definition; no row for a valid one';
 
 CREATE FUNCTION mako_instances(type_definition jsonb) RETURNS TABLE (variant text, instance jsonb)
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_instances(jsonb) IS
-'values that a JSON Type Definition (RFC 8927) allows, 1,000 at most: every variant, enum value, missing property, null and boundary, as far as there is room';
+'up to 1,000 values that a JSON Type Definition (RFC 8927) allows, with every variant, enum value, '
+'missing property, null and boundary that there is room for';
 
 -- =================================================================================================
 -- src/evaluate/evaluate.sql
@@ -98,7 +113,8 @@ CREATE FUNCTION mako_explain_function(function regprocedure)
 RETURNS TABLE (call text, evaluation text, calls integer, reason text, hint text)
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_explain_function(regprocedure) IS
-'how a function will run: inlined, bound (inlined, with values that are evaluated once), native, server or called, and what to change';
+'how a function and each call in it will run: inlined, bound (inlined, '
+'with values that are evaluated once), native, server or called; and what to change';
 
 -- =================================================================================================
 -- src/define/define.sql
@@ -116,7 +132,8 @@ CREATE TABLE mako_workflow (
   initial_state           jsonb,
   event_type_definition   jsonb,
   state_type_definition   jsonb,
-  state_schema_version    integer NOT NULL CONSTRAINT mako_workflow_state_schema_version_check CHECK (state_schema_version >= 1),
+  state_schema_version    integer NOT NULL
+    CONSTRAINT mako_workflow_state_schema_version_check CHECK (state_schema_version >= 1),
   function_owner          text[] NOT NULL,
   function_owner_identity text[] NOT NULL,
   fingerprint             text NOT NULL,
@@ -124,26 +141,38 @@ CREATE TABLE mako_workflow (
   registered_by_identity  text NOT NULL,
   registered_at           timestamptz NOT NULL DEFAULT now(),
   dispatch                text NOT NULL DEFAULT 'any'
-    CONSTRAINT mako_workflow_dispatch_check CHECK (dispatch IN ('any', 'forward_compatible', 'pinned', 'explicit')),
+    CONSTRAINT mako_workflow_dispatch_check
+    CHECK (dispatch IN ('any', 'forward_compatible', 'pinned', 'explicit')),
   dispatch_versions       text[] COLLATE "C",
   CONSTRAINT mako_workflow_apply_check CHECK (apply IS NULL OR initial_state IS NOT NULL),
-  CONSTRAINT mako_workflow_dispatch_versions_check CHECK ((dispatch = 'explicit') = (dispatch_versions IS NOT NULL))
+  CONSTRAINT mako_workflow_dispatch_versions_check
+    CHECK ((dispatch = 'explicit') = (dispatch_versions IS NOT NULL))
 );
-COMMENT ON TABLE mako_workflow IS 'registered workflows; written by mako_register_workflow() and mako_unregister_workflow() only';
-COMMENT ON COLUMN mako_workflow.event_type_definition IS 'JSON Type Definition (RFC 8927) of the payloads after upcast';
-COMMENT ON COLUMN mako_workflow.state_type_definition IS 'JSON Type Definition (RFC 8927) of the states';
+COMMENT ON TABLE mako_workflow IS
+'registered workflows; written by mako_register_workflow() and mako_unregister_workflow() only';
+COMMENT ON COLUMN mako_workflow.event_type_definition IS
+'JSON Type Definition (RFC 8927) of the payloads after upcast';
+COMMENT ON COLUMN mako_workflow.state_type_definition IS
+'JSON Type Definition (RFC 8927) of the states';
 COMMENT ON COLUMN mako_workflow.function_owner IS
-'owners of apply, upcast and in_flight when they were registered, in that order; then those of helpers that run as another role';
+'owners of apply, upcast and in_flight at registration, in that order; '
+'then those of helpers that run as another role';
 COMMENT ON COLUMN mako_workflow.function_owner_identity IS
-'<oid>@<system identifier> of each: in this cluster a renamed role is the same one, in another the name decides';
-COMMENT ON COLUMN mako_workflow.registered_by IS 'who may replace it, beside the owners of its functions';
-COMMENT ON COLUMN mako_workflow.registered_by_identity IS '<oid>@<system identifier> of registered_by';
-COMMENT ON COLUMN mako_workflow.fingerprint IS 'sha256 over all that was registered; another one at use is an error';
-COMMENT ON COLUMN mako_workflow.dispatch IS 'which messages reach the workflow''s processes; see mako_set_dispatch()';
-COMMENT ON COLUMN mako_workflow.dispatch_versions IS 'the format versions that the policy explicit accepts';
+'<oid>@<system identifier> of each owner: '
+'in the same cluster this decides, so that a role may be renamed; in another the name decides';
+COMMENT ON COLUMN mako_workflow.registered_by IS
+'the role that may replace it, beside the owners of its functions';
+COMMENT ON COLUMN mako_workflow.registered_by_identity IS
+'<oid>@<system identifier> of registered_by';
+COMMENT ON COLUMN mako_workflow.fingerprint IS
+'sha256 over all that was registered; a different one when it is used is an error';
+COMMENT ON COLUMN mako_workflow.dispatch IS
+'the messages that reach the workflow''s processes; see mako_set_dispatch()';
+COMMENT ON COLUMN mako_workflow.dispatch_versions IS
+'the format versions that the policy explicit accepts';
 
--- No foreign keys: a parallel restore loads the tables of an extension in any order. The registration
--- functions keep the references.
+-- No foreign keys: a parallel restore loads the tables of an extension in any order. The
+-- registration functions keep the references.
 CREATE TABLE mako_state_migration (
   source_wf               mako_workflow_id,
   target_wf               mako_workflow_id,
@@ -158,20 +187,24 @@ CREATE TABLE mako_state_migration (
   CONSTRAINT mako_state_migration_target_wf_check CHECK (source_wf <> target_wf)
 );
 COMMENT ON TABLE mako_state_migration IS
-'registered state migrations; written by mako_register_migration() and mako_unregister_migration() only';
-COMMENT ON COLUMN mako_state_migration.migrate IS 'the function that maps the state; null for an identity migration';
+'registered steps; written by mako_register_migration() and mako_unregister_migration() only';
+COMMENT ON COLUMN mako_state_migration.migrate IS
+'the function that maps the state; null for an identity migration';
 
 GRANT SELECT ON mako_workflow, mako_state_migration TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('mako_workflow', '');
 SELECT pg_catalog.pg_extension_config_dump('mako_state_migration', '');
 
 CREATE FUNCTION mako_register_workflow(
-  workflow_id mako_workflow_id, apply text DEFAULT NULL, upcast text DEFAULT NULL, in_flight text DEFAULT NULL,
-  initial_state jsonb DEFAULT NULL, state_schema_version integer DEFAULT 1,
-  event_type_definition jsonb DEFAULT NULL, state_type_definition jsonb DEFAULT NULL, replace boolean DEFAULT false)
+  workflow_id mako_workflow_id, apply text DEFAULT NULL, upcast text DEFAULT NULL,
+  in_flight text DEFAULT NULL, initial_state jsonb DEFAULT NULL,
+  state_schema_version integer DEFAULT 1, event_type_definition jsonb DEFAULT NULL,
+  state_type_definition jsonb DEFAULT NULL, replace boolean DEFAULT false)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_register_workflow(mako_workflow_id, text, text, text, jsonb, integer, jsonb, jsonb, boolean) IS
-'registers a workflow version with its functions; the same registration twice is a no-op, a different one needs replace => true';
+COMMENT ON FUNCTION mako_register_workflow(
+  mako_workflow_id, text, text, text, jsonb, integer, jsonb, jsonb, boolean) IS
+'registers a workflow version with its functions; '
+'the same registration twice is a no-op, a different one needs replace => true';
 
 CREATE FUNCTION mako_unregister_workflow(workflow_id mako_workflow_id)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -179,13 +212,16 @@ COMMENT ON FUNCTION mako_unregister_workflow(mako_workflow_id) IS
 'forgets a workflow that no state migration, stream or migration run refers to';
 
 CREATE FUNCTION mako_register_migration(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, migrate text DEFAULT NULL, replace boolean DEFAULT false)
+  source_wf mako_workflow_id, target_wf mako_workflow_id, migrate text DEFAULT NULL,
+  replace boolean DEFAULT false)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_register_migration(mako_workflow_id, mako_workflow_id, text, boolean) IS
-'registers one step from a workflow version to another; without a function it is an identity migration';
+'registers one step from a workflow version to another; '
+'without a function it is an identity migration';
 
 CREATE FUNCTION mako_register_migrations(
-  source_fv mako_format_version, target_fv mako_format_version, workflow_names text[]) RETURNS bigint
+  source_fv mako_format_version, target_fv mako_format_version, workflow_names text[])
+RETURNS bigint
 LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
@@ -196,7 +232,8 @@ BEGIN
   CROSS JOIN LATERAL (VALUES (n.name || '@' || source_fv), (n.name || '@' || target_fv)) AS w (id)
   WHERE NOT EXISTS (SELECT FROM @extschema@.mako_workflow r WHERE r.workflow_id::text = w.id);
   IF array_position(workflow_names, NULL) IS NOT NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workflow_names must not contain null';
+    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+      MESSAGE = 'workflow_names must not contain null';
   ELSIF missing IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'undefined_object',
       MESSAGE = 'some of the workflows are not registered',
@@ -204,8 +241,8 @@ BEGIN
       HINT = 'Use mako_register_workflow().';
   END IF;
   PERFORM @extschema@.mako_register_migration(
-    (n.name || '@' || source_fv)::@extschema@.mako_workflow_id, (n.name || '@' || target_fv)::@extschema@.mako_workflow_id,
-    NULL::text, false)
+    (n.name || '@' || source_fv)::@extschema@.mako_workflow_id,
+    (n.name || '@' || target_fv)::@extschema@.mako_workflow_id, NULL::text, false)
   FROM (SELECT DISTINCT u.name FROM unnest(workflow_names) AS u (name) ORDER BY u.name) AS n;
   RETURN (SELECT count(DISTINCT u.name) FROM unnest(workflow_names) AS u (name));
 END
@@ -218,15 +255,18 @@ RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_unregister_migration(mako_workflow_id, mako_workflow_id) IS
 'forgets a state migration that no migration run went through';
 
-CREATE FUNCTION mako_set_dispatch(workflow_id mako_workflow_id, policy text, format_versions mako_format_version[] DEFAULT NULL)
+CREATE FUNCTION mako_set_dispatch(
+  workflow_id mako_workflow_id, policy text, format_versions mako_format_version[] DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_set_dispatch(mako_workflow_id, text, mako_format_version[]) IS
-'which messages reach the workflow''s processes: any, forward_compatible (of their version or later), pinned (of their version) or explicit (a list)';
+'sets the messages that reach the workflow''s processes: any, '
+'forward_compatible (their version or later), pinned (their version) or explicit (listed versions)';
 
 CREATE FUNCTION mako_fingerprint(source_wf mako_workflow_id, target_wf mako_workflow_id)
 RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_fingerprint(mako_workflow_id, mako_workflow_id) IS
-'sha256 over all definitions that a migration of this pair would use; what the argument expect of mako_migrate() is compared with';
+'sha256 over all definitions that a migration of this pair would use; '
+'mako_migrate() compares its argument expect with it';
 
 -- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.
@@ -247,26 +287,30 @@ FROM PUBLIC;
 -- The triggers of the store's tables: triggers.c
 
 CREATE FUNCTION mako_stream_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_stream_inserted() IS 'new heads start at version 0, under a version that still takes new processes';
+COMMENT ON FUNCTION mako_stream_inserted() IS
+'new heads start at version 0, under a version that still takes new processes';
 
 CREATE FUNCTION mako_event_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_event_inserted() IS 'new events continue their streams under the workflow of the head, and advance the heads';
+COMMENT ON FUNCTION mako_event_inserted() IS
+'new events continue their streams under the workflow of the head, and advance the heads';
 
 CREATE FUNCTION mako_snapshot_saved() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_snapshot_saved() IS 'periodic snapshots are not written under a retired version';
+COMMENT ON FUNCTION mako_snapshot_saved() IS
+'periodic snapshots are not written under a retired version';
 
 CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_guard() IS
-'refuses a change that only this extension may make; the trigger''s arguments are detail and hint of the error. With a third one, always';
+'refuses a change that only this extension may make, and with a third argument every change; '
+'the first two are detail and hint of the error';
 
 -- -------------------------------------------------------------------------------------------------
 -- What makes up a store, and what is wrong with it
 
 -- The rows are made from the DDL in src/store/tables, in this order: tables, views, keys, checks,
--- foreign keys, then what ties the store to the extension and goes with it, which are checks that call
--- its functions, and the triggers. Constraints stand one by one, so that each can be missed and made
--- again. Constraints and triggers are written as pg_get_constraintdef() and pg_get_triggerdef() write
--- them, white space apart, so that they can be compared.
+-- foreign keys, then what ties the store to the extension and goes with it, which are checks that
+-- call its functions, and the triggers. Constraints stand one by one, so that each can be missed
+-- and made again. Constraints and triggers are written as pg_get_constraintdef() and
+-- pg_get_triggerdef() write them, white space apart, so that they can be compared.
 CREATE FUNCTION mako_store_object()
 RETURNS TABLE (ordinal integer, kind text, relation text, name text, definition text)
 LANGUAGE sql STABLE PARALLEL SAFE AS
@@ -274,12 +318,15 @@ $store$
   SELECT o.*
   -- A view with this option applies the row security of its tables to the role that asks. It came
   -- with version 15.
-  FROM (SELECT CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 150000
+  FROM (SELECT CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4
+                         OPERATOR(pg_catalog.>=) 150000
                     THEN 'WITH (security_invoker = true)' ELSE '' END AS invoker) AS v
   CROSS JOIN LATERAL (VALUES
     (1, 'function', 'layout_version', 'layout_version', $$
-CREATE FUNCTION mako.layout_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
-COMMENT ON FUNCTION mako.layout_version() IS 'the layout version of this store; mako_create_store() upgrades an older one' $$),
+CREATE FUNCTION mako.layout_version() RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1';
+COMMENT ON FUNCTION mako.layout_version() IS
+'the layout version of this store; mako_create_store() upgrades an older one' $$),
     (2, 'table', 'stream', 'stream', $$
 CREATE TABLE mako.stream (
   stream_no    bigint GENERATED ALWAYS AS IDENTITY,
@@ -290,11 +337,15 @@ CREATE TABLE mako.stream (
   version      bigint NOT NULL DEFAULT 0,
   created_at   timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE mako.stream IS 'stream heads: which workflow a stream runs under now, and its last sequence number';
-COMMENT ON COLUMN mako.stream.stream_id IS 'process/<tenant uuid>/<process uuid>, or any other text for a stream that is no process';
+COMMENT ON TABLE mako.stream IS
+'stream heads: the workflow that a stream runs under now, and its last sequence number';
+COMMENT ON COLUMN mako.stream.stream_id IS
+'process/<tenant uuid>/<process uuid>, or any other text for a stream that is no process';
 COMMENT ON COLUMN mako.stream.process_id IS 'null for a stream that is no process';
-COMMENT ON COLUMN mako.stream.workflow_id IS 'what the stream runs under now; no index, so that repointing is a HOT update';
-COMMENT ON COLUMN mako.stream.version IS 'the last sequence number, 0 for a stream without events' $$),
+COMMENT ON COLUMN mako.stream.workflow_id IS
+'the workflow that the stream runs under now; without an index, so that repointing is a HOT update';
+COMMENT ON COLUMN mako.stream.version IS
+'the last sequence number, 0 for a stream without events' $$),
     (3, 'table', 'event', 'event', $$
 CREATE TABLE mako.event (
   stream_no        bigint NOT NULL,
@@ -310,7 +361,7 @@ CREATE TABLE mako.event (
   conversation_id  uuid
 );
 COMMENT ON TABLE mako.event IS 'events, append-only; numbered 1, 2, 3 ... per stream without gap';
-COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow the event was written under' $$),
+COMMENT ON COLUMN mako.event.workflow_id IS 'the workflow that the event was written under' $$),
     (4, 'table', 'snapshot', 'snapshot', $$
 CREATE TABLE mako.snapshot (
   stream_no             bigint NOT NULL,
@@ -322,8 +373,10 @@ CREATE TABLE mako.snapshot (
   taken_at              timestamptz NOT NULL DEFAULT now(),
   reverted_by           bigint
 );
-COMMENT ON TABLE mako.snapshot IS 'states at a sequence number; those of a migration run are final, periodic ones are only a cache';
-COMMENT ON COLUMN mako.snapshot.run_id IS 'the migration run that wrote it; 0 for a periodic snapshot';
+COMMENT ON TABLE mako.snapshot IS
+'states at a sequence number; those of a migration run are final, periodic ones are only a cache';
+COMMENT ON COLUMN mako.snapshot.run_id IS
+'the migration run that wrote it; 0 for a periodic snapshot';
 COMMENT ON COLUMN mako.snapshot.reverted_by IS 'the run that undid the migration' $$),
     (5, 'table', 'repointed', 'repointed', $$
 CREATE TABLE mako.repointed (
@@ -333,7 +386,8 @@ CREATE TABLE mako.repointed (
   reverted_by      bigint
 );
 COMMENT ON TABLE mako.repointed IS
-'streams that a run moved without a snapshot of their last event: those without events, and identity migrations without apply';
+'streams that a run moved without a snapshot of their last event: '
+'those without events, and identity migrations without apply';
 COMMENT ON COLUMN mako.repointed.reverted_by IS 'the run that undid the migration' $$),
     (6, 'table', 'registry', 'registry', $$
 CREATE TABLE mako.registry (
@@ -342,14 +396,17 @@ CREATE TABLE mako.registry (
   stream_no   bigint NOT NULL,
   expires_at  timestamptz
 );
-COMMENT ON TABLE mako.registry IS 'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, per tenant' $$),
+COMMENT ON TABLE mako.registry IS
+'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, '
+'per tenant' $$),
     (7, 'table', 'correlation', 'correlation', $$
 CREATE TABLE mako.correlation (
   tenant_id  uuid NOT NULL,
   tag        text COLLATE "C" NOT NULL,
   stream_no  bigint NOT NULL
 );
-COMMENT ON TABLE mako.correlation IS 'tags, such as a metering location, that several processes may share, per tenant' $$),
+COMMENT ON TABLE mako.correlation IS
+'tags of streams, per tenant, such as a metering location that several processes share' $$),
     (8, 'table', 'format_version', 'format_version', $$
 CREATE TABLE mako.format_version (
   format_version  text COLLATE "C" NOT NULL,
@@ -359,7 +416,9 @@ CREATE TABLE mako.format_version (
   changed_at      timestamptz NOT NULL DEFAULT now(),
   reason          text
 );
-COMMENT ON TABLE mako.format_version IS 'format versions that were drained, retired or reactivated: the last change of each; one without a row is active' $$),
+COMMENT ON TABLE mako.format_version IS
+'format versions that were drained, retired or reactivated: the last change of each; '
+'one without a row is active' $$),
     (9, 'table', 'dependent', 'dependent', $$
 CREATE TABLE mako.dependent (
   relation          text NOT NULL,
@@ -371,13 +430,19 @@ CREATE TABLE mako.dependent (
   owner_identity    text NOT NULL,
   process_type      text NOT NULL
 );
-COMMENT ON TABLE mako.dependent IS 'other tables whose workflow column follows a migrated process; see mako_add_dependent()';
-COMMENT ON COLUMN mako.dependent.relation IS 'its name when it was added; a relation that has it now is meant';
+COMMENT ON TABLE mako.dependent IS
+'other tables whose workflow column follows a migrated process; see mako_add_dependent()';
+COMMENT ON COLUMN mako.dependent.relation IS
+'the name of the relation when it was added; a relation that has this name now is the dependent';
 COMMENT ON COLUMN mako.dependent.relation_identity IS
-'OID of it and system identifier of the cluster, by which it is known when it was renamed and no relation has its old name';
-COMMENT ON COLUMN mako.dependent.owner IS 'whose relation it was when it was added: it is updated as this role';
-COMMENT ON COLUMN mako.dependent.owner_identity IS 'OID of that role and system identifier of the cluster, by which a renamed role is known';
-COMMENT ON COLUMN mako.dependent.process_type IS 'type of the process column when it was added: it decides what the column is compared with' $$),
+'<oid>@<system identifier> of the relation, which finds it under a new name when no relation has '
+'the old one';
+COMMENT ON COLUMN mako.dependent.owner IS
+'the owner of the relation when it was added; updates run as this role';
+COMMENT ON COLUMN mako.dependent.owner_identity IS
+'<oid>@<system identifier> of owner, by which a renamed role is known';
+COMMENT ON COLUMN mako.dependent.process_type IS
+'the type of the process column when it was added, which decides what it is compared with' $$),
     (10, 'table', 'migration_run', 'migration_run', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
@@ -408,18 +473,23 @@ CREATE TABLE mako.migration_run (
   skipped            bigint,
   failed             bigint
 );
-COMMENT ON TABLE mako.migration_run IS 'audit trail: who migrated what, when, why and how it ended; final once finished';
-COMMENT ON COLUMN mako.migration_run.kind IS 'single: one transaction; batched: one a batch; revert: undoes another run';
+COMMENT ON TABLE mako.migration_run IS
+'audit trail: one row a run, with its role, times, reason and result; final once finished';
+COMMENT ON COLUMN mako.migration_run.kind IS
+'single: one transaction; batched: one a batch; revert: undoes another run';
 COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target';
-COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is the next column';
-COMMENT ON COLUMN mako.migration_run.through_stream_no IS 'the last stream that there was when the run began: later ones are none of its business';
+COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is through_stream_no';
+COMMENT ON COLUMN mako.migration_run.through_stream_no IS
+'the last stream when the run began; the run leaves later ones alone';
 COMMENT ON COLUMN mako.migration_run.reverts IS 'the run that this one undoes';
 COMMENT ON COLUMN mako.migration_run.closed_by IS
-'of a batched run that was closed before it had come to its end: the run that took its place or undid it';
-COMMENT ON COLUMN mako.migration_run.fingerprint IS 'sha256 over the lines that are the sha256 of each definition';
+'the run that replaced or undid a batched run before it had come to its end';
+COMMENT ON COLUMN mako.migration_run.fingerprint IS
+'sha256 over the sha256 of each definition, one a line';
 COMMENT ON COLUMN mako.migration_run.definitions IS
-'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers';
-COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end: null for a run that has not come to it' $$),
+'the definitions that ran: workflow, step, workflow ... '
+'on the path, with the source text of functions and helpers';
+COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end; null until then' $$),
     (11, 'table', 'migration_error', 'migration_error', $$
 CREATE TABLE mako.migration_error (
   run_id           bigint NOT NULL,
@@ -434,8 +504,10 @@ CREATE TABLE mako.migration_error (
   hint             text,
   context          text
 );
-COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full';
-COMMENT ON COLUMN mako.migration_error.error_no IS 'in the order in which they were saved' $$),
+COMMENT ON TABLE mako.migration_error IS
+'audit trail: every stream that a run could not migrate, in full';
+COMMENT ON COLUMN mako.migration_error.error_no IS
+'numbers the errors of a run in the order in which they were saved' $$),
     (12, 'table', 'migration_batch', 'migration_batch', $$
 CREATE TABLE mako.migration_batch (
   run_id          bigint NOT NULL,
@@ -449,79 +521,105 @@ CREATE TABLE mako.migration_batch (
   started_at      timestamptz NOT NULL,
   finished_at     timestamptz NOT NULL
 );
-COMMENT ON TABLE mako.migration_batch IS 'audit trail: the batches of batched runs, each of which was a transaction';
-COMMENT ON COLUMN mako.migration_batch.last_stream_no IS 'the run has come as far as this stream; null once it tries those again that were busy';
+COMMENT ON TABLE mako.migration_batch IS
+'audit trail: the batches of batched runs, each of which was a transaction';
+COMMENT ON COLUMN mako.migration_batch.last_stream_no IS
+'the last stream that the run has come to; null when it tries again those that were busy';
 COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that another transaction had locked';
-COMMENT ON COLUMN mako.migration_batch.session_role IS 'who called the run, which need not be who began it, as is the next column' $$),
+COMMENT ON COLUMN mako.migration_batch.session_role IS
+'the role that called the run, which need not be the one that began it; '
+'the same holds for effective_role' $$),
     (13, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
 CREATE VIEW mako.process_identity %1$s AS
 SELECT r.tenant_id, r.key, s.process_id, s.stream_id, s.workflow_id
 FROM mako.registry r JOIN mako.stream s ON s.stream_no = r.stream_no
 WHERE r.expires_at IS NULL OR r.expires_at > now();
-COMMENT ON VIEW mako.process_identity IS 'where a routing key leads: the stream and the workflow it runs under now' $$, v.invoker)),
+COMMENT ON VIEW mako.process_identity IS
+'the stream that a routing key leads to, and the workflow that it runs under now' $$, v.invoker)),
     (14, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
 CREATE VIEW mako.migrated_stream %1$s AS
 SELECT m.run_id, s.stream_id, r.source_wf, r.target_wf, m.sequence_number
 FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
       WHERE n.run_id > 0 AND n.reverted_by IS NULL
-        AND NOT EXISTS (SELECT FROM mako.repointed p WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
+        AND NOT EXISTS (SELECT FROM mako.repointed p
+                        WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
       UNION ALL
       SELECT run_id, stream_no, sequence_number FROM mako.repointed WHERE reverted_by IS NULL) m
 JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
 JOIN mako.stream s ON s.stream_no = m.stream_no;
-COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches and projections that must follow' $$, v.invoker)),
+COMMENT ON VIEW mako.migrated_stream IS
+'the streams that each run moved, for caches and projections that must follow' $$, v.invoker)),
     (15, 'constraint', 'stream', 'stream_pkey',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_pkey PRIMARY KEY (stream_no) $$),
     (16, 'constraint', 'event', 'event_pkey',
-     $$ ALTER TABLE mako.event ADD CONSTRAINT event_pkey PRIMARY KEY (stream_no, sequence_number) $$),
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_pkey
+          PRIMARY KEY (stream_no, sequence_number) $$),
     (17, 'constraint', 'snapshot', 'snapshot_pkey',
-     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_pkey PRIMARY KEY (stream_no, sequence_number, run_id) $$),
+     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_pkey
+          PRIMARY KEY (stream_no, sequence_number, run_id) $$),
     (18, 'constraint', 'repointed', 'repointed_pkey',
-     $$ ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey PRIMARY KEY (stream_no, run_id) $$),
+     $$ ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey
+          PRIMARY KEY (stream_no, run_id) $$),
     (19, 'constraint', 'registry', 'registry_pkey',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key) $$),
     (20, 'constraint', 'correlation', 'correlation_pkey',
-     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey PRIMARY KEY (tenant_id, tag, stream_no) $$),
+     $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey
+          PRIMARY KEY (tenant_id, tag, stream_no) $$),
     (21, 'constraint', 'format_version', 'format_version_pkey',
-     $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_pkey PRIMARY KEY (format_version) $$),
+     $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_pkey
+          PRIMARY KEY (format_version) $$),
     (22, 'constraint', 'dependent', 'dependent_pkey',
-     $$ ALTER TABLE mako.dependent ADD CONSTRAINT dependent_pkey PRIMARY KEY (relation, process_column, workflow_column) $$),
+     $$ ALTER TABLE mako.dependent ADD CONSTRAINT dependent_pkey
+          PRIMARY KEY (relation, process_column, workflow_column) $$),
     (23, 'constraint', 'migration_run', 'migration_run_pkey',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id) $$),
     (24, 'constraint', 'migration_error', 'migration_error_pkey',
-     $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey PRIMARY KEY (run_id, error_no) $$),
+     $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey
+          PRIMARY KEY (run_id, error_no) $$),
     (25, 'constraint', 'migration_batch', 'migration_batch_pkey',
-     $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey PRIMARY KEY (run_id, batch_no) $$),
+     $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey
+          PRIMARY KEY (run_id, batch_no) $$),
     (26, 'constraint', 'stream', 'stream_stream_id_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_key UNIQUE (stream_id) $$),
     (27, 'constraint', 'stream', 'stream_tenant_id_stream_no_key',
-     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_stream_no_key UNIQUE (tenant_id, stream_no) $$),
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_stream_no_key
+          UNIQUE (tenant_id, stream_no) $$),
     (28, 'constraint', 'event', 'event_stream_no_event_id_key',
-     $$ ALTER TABLE mako.event ADD CONSTRAINT event_stream_no_event_id_key UNIQUE (stream_no, event_id) $$),
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_stream_no_event_id_key
+          UNIQUE (stream_no, event_id) $$),
     (29, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
-     $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key UNIQUE (stream_no, run_id) $$),
+     $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key
+          UNIQUE (stream_no, run_id) $$),
     (30, 'constraint', 'stream', 'stream_stream_id_check',
-     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_check CHECK ((stream_id <> ''::text)) $$),
+     $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_check
+          CHECK ((stream_id <> ''::text)) $$),
     (31, 'constraint', 'stream', 'stream_process_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_process_id_check
-          CHECK (((process_id IS NULL) OR ((tenant_id IS NOT NULL) AND (stream_id = ((('process/'::text || (tenant_id)::text)
-          || '/'::text) || (process_id)::text))))) $$),
+          CHECK (((process_id IS NULL)
+                  OR ((tenant_id IS NOT NULL)
+                      AND (stream_id = ((('process/'::text || (tenant_id)::text) || '/'::text)
+                                        || (process_id)::text))))) $$),
     (32, 'constraint', 'stream', 'stream_tenant_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_check
-          CHECK (((tenant_id IS NULL) OR (stream_id !~~ 'process/%'::text) OR (lower(split_part(stream_id, '/'::text, 2)) =
-          (tenant_id)::text))) $$),
+          CHECK (((tenant_id IS NULL)
+                  OR (stream_id !~~ 'process/%'::text)
+                  OR (lower(split_part(stream_id, '/'::text, 2)) = (tenant_id)::text))) $$),
     (33, 'constraint', 'stream', 'stream_version_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_version_check CHECK ((version >= 0)) $$),
     (34, 'constraint', 'stream', 'stream_stream_no_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK ((stream_no >= 1)) $$),
     (35, 'constraint', 'event', 'event_sequence_number_check',
-     $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check CHECK ((sequence_number >= 1)) $$),
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check
+          CHECK ((sequence_number >= 1)) $$),
     (36, 'constraint', 'event', 'event_schema_version_check',
-     $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check CHECK ((schema_version >= 1)) $$),
+     $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check
+          CHECK ((schema_version >= 1)) $$),
     (37, 'constraint', 'snapshot', 'snapshot_sequence_number_check',
-     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check CHECK ((sequence_number >= 1)) $$),
+     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check
+          CHECK ((sequence_number >= 1)) $$),
     (38, 'constraint', 'snapshot', 'snapshot_state_schema_version_check',
-     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check CHECK ((state_schema_version >= 1)) $$),
+     $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check
+          CHECK ((state_schema_version >= 1)) $$),
     (39, 'constraint', 'registry', 'registry_key_check',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check
           CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 256))) $$),
@@ -535,7 +633,8 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
           CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text]))) $$),
     (43, 'constraint', 'migration_run', 'migration_run_run_id_check',
-     $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check CHECK ((run_id >= 1)) $$),
+     $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check
+          CHECK ((run_id >= 1)) $$),
     (44, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
@@ -549,64 +648,96 @@ COMMENT ON VIEW mako.migrated_stream IS 'which streams a run moved, for caches a
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_check
           CHECK (@extschema@.mako_assert_format_version(format_version)) $$),
     (48, 'trigger', 'stream', 'stream_inserted', $$
-CREATE TRIGGER stream_inserted AFTER INSERT ON mako.stream REFERENCING NEW TABLE AS inserted
+CREATE TRIGGER stream_inserted
+AFTER INSERT ON mako.stream REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_stream_inserted() $$),
     (49, 'trigger', 'stream', 'stream_guard', $$
-CREATE TRIGGER stream_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.stream FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER stream_guard
+BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.stream
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Stream heads advance with their events, and move to another workflow with a migration only.',
   'To move streams, use mako_migrate().') $$),
     (50, 'trigger', 'event', 'event_inserted', $$
-CREATE TRIGGER event_inserted AFTER INSERT ON mako.event REFERENCING NEW TABLE AS inserted
+CREATE TRIGGER event_inserted
+AFTER INSERT ON mako.event REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_event_inserted() $$),
     (51, 'trigger', 'event', 'event_guard', $$
-CREATE TRIGGER event_guard BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.event FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER event_guard
+BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.event
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Events are append-only.',
   'To archive events, the owner can disable the trigger "event_guard".') $$),
     (52, 'trigger', 'snapshot', 'snapshot_insert_guard', $$
-CREATE TRIGGER snapshot_insert_guard BEFORE INSERT ON mako.snapshot FOR EACH ROW WHEN ((new.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER snapshot_insert_guard
+BEFORE INSERT ON mako.snapshot
+FOR EACH ROW WHEN ((new.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'Migration snapshots are written by migrations only.',
   'Periodic snapshots have run_id 0.') $$),
     (53, 'trigger', 'snapshot', 'snapshot_update_guard', $$
-CREATE TRIGGER snapshot_update_guard BEFORE UPDATE ON mako.snapshot FOR EACH ROW WHEN (((old.run_id <> 0) OR (new.run_id <> 0))) EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER snapshot_update_guard
+BEFORE UPDATE ON mako.snapshot
+FOR EACH ROW WHEN (((old.run_id <> 0) OR (new.run_id <> 0)))
+EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
     (54, 'trigger', 'snapshot', 'snapshot_delete_guard', $$
-CREATE TRIGGER snapshot_delete_guard BEFORE DELETE ON mako.snapshot FOR EACH ROW WHEN ((old.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER snapshot_delete_guard
+BEFORE DELETE ON mako.snapshot
+FOR EACH ROW WHEN ((old.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
     (55, 'trigger', 'snapshot', 'snapshot_truncate_guard', $$
-CREATE TRIGGER snapshot_truncate_guard BEFORE TRUNCATE ON mako.snapshot FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER snapshot_truncate_guard
+BEFORE TRUNCATE ON mako.snapshot
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'To drop periodic snapshots, delete those with run_id 0.') $$),
     (56, 'trigger', 'snapshot', 'snapshot_saved', $$
-CREATE TRIGGER snapshot_saved BEFORE INSERT OR UPDATE ON mako.snapshot FOR EACH ROW WHEN ((new.run_id = 0)) EXECUTE FUNCTION @extschema@.mako_snapshot_saved() $$),
+CREATE TRIGGER snapshot_saved
+BEFORE INSERT OR UPDATE ON mako.snapshot
+FOR EACH ROW WHEN ((new.run_id = 0)) EXECUTE FUNCTION @extschema@.mako_snapshot_saved() $$),
     (57, 'trigger', 'repointed', 'repointed_guard', $$
-CREATE TRIGGER repointed_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER repointed_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
     (58, 'trigger', 'format_version', 'format_version_guard', $$
-CREATE TRIGGER format_version_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER format_version_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A version must not change its status while a transaction writes under it.',
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
     (59, 'trigger', 'dependent', 'dependent_guard', $$
-CREATE TRIGGER dependent_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.dependent FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER dependent_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.dependent
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A dependent is updated as its owner, whose privileges adding it needs.',
   'Use mako_add_dependent() and mako_remove_dependent().') $$),
     (60, 'trigger', 'migration_run', 'migration_run_guard', $$
-CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER migration_run_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
     (61, 'trigger', 'migration_run', 'migration_run_final', $$
-CREATE TRIGGER migration_run_final BEFORE DELETE OR UPDATE ON mako.migration_run FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER migration_run_final
+BEFORE DELETE OR UPDATE ON mako.migration_run
+FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
   'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$),
     (62, 'trigger', 'migration_error', 'migration_error_guard', $$
-CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER migration_error_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
     (63, 'trigger', 'migration_batch', 'migration_batch_guard', $$
-CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER migration_batch_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$)
   ) AS o (ordinal, kind, relation, name, definition)
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS
-'the objects that make up a store, in the order of their creation, with the statements that create them';
+'the objects that make up a store, in the order of their creation, '
+'with the statements that create them';
 
 -- Read, not called: the owner of schema mako decides what a function in it does.
 CREATE FUNCTION mako_store_layout() RETURNS integer
@@ -616,33 +747,47 @@ $$
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'mako'
   WHERE p.proname = 'layout_version' AND p.pronargs = 0
 $$;
-COMMENT ON FUNCTION mako_store_layout() IS 'the layout version of the store, as mako.layout_version() tells it; null where that does something else';
+COMMENT ON FUNCTION mako_store_layout() IS
+'the layout version of the store, as mako.layout_version() has it; '
+'null when that function does something else';
 
-CREATE FUNCTION mako_sequence_problem() RETURNS TABLE (object text, problem text, repairable boolean)
+CREATE FUNCTION mako_sequence_problem()
+RETURNS TABLE (object text, problem text, repairable boolean)
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_sequence_problem() IS
-'what numbers streams and runs and cannot go on, as a sequence behind its table after a switch to a replica; mako_store_problem() tells it, too';
+'columns that number streams and runs and get no new numbers, '
+'as when a sequence is behind after a switch to a replica; mako_store_problem() has them, too';
 
 CREATE FUNCTION mako_advance_sequences() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_advance_sequences() IS 'lets sequences that are behind their tables go on after them, for the tables'' owner: a part of mako_create_store()';
+COMMENT ON FUNCTION mako_advance_sequences() IS
+'lets sequences that are behind their tables continue after the highest number; '
+'a part of mako_create_store(), for the owner of the tables';
 
-CREATE FUNCTION mako_store_problem() RETURNS TABLE (object text, problem text, repairable boolean)
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off SET DateStyle = 'ISO, YMD' AS
+CREATE FUNCTION mako_store_problem()
+RETURNS TABLE (object text, problem text, repairable boolean)
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off SET DateStyle = 'ISO, YMD' AS
 $$
   WITH object AS (
-    SELECT o.*, c.oid, regexp_replace(btrim(regexp_replace(o.definition, '[[:space:]]+', ' ', 'g')), '[(] ', '(', 'g') AS expected
+    SELECT o.*, c.oid,
+           regexp_replace(btrim(regexp_replace(o.definition, '[[:space:]]+', ' ', 'g')),
+                          '[(] ', '(', 'g') AS expected
     FROM @extschema@.mako_store_object() o
     LEFT JOIN pg_namespace n ON n.nspname = 'mako'
     LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = o.relation)
   SELECT p.object, p.problem, p.repairable
   FROM (
-    SELECT o.ordinal, o.kind || ' mako.' || o.relation AS object, 'is missing' AS problem, true AS repairable
+    SELECT o.ordinal, o.kind || ' mako.' || o.relation AS object, 'is missing' AS problem,
+           true AS repairable
     FROM object o WHERE o.kind IN ('table', 'view') AND o.oid IS NULL
     UNION ALL
     SELECT o.ordinal, 'function mako.layout_version',
-           CASE WHEN EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'mako'
-                             WHERE p.proname = 'layout_version' AND p.pronargs = 0) THEN 'does something else' ELSE 'is missing' END, true
+           CASE WHEN EXISTS (SELECT FROM pg_proc p
+                             JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'mako'
+                             WHERE p.proname = 'layout_version' AND p.pronargs = 0)
+                THEN 'does something else' ELSE 'is missing' END,
+           true
     FROM object o WHERE o.kind = 'function' AND @extschema@.mako_store_layout() IS NULL
     UNION ALL
     SELECT DISTINCT 0, 'relation mako.' || c.relation, c.relation_problem, false
@@ -652,11 +797,13 @@ $$
     FROM @extschema@.mako_store_column() c WHERE c.problem IS NOT NULL
     UNION ALL
     SELECT o.ordinal, 'constraint ' || o.name || ' on mako.' || o.relation,
-           CASE WHEN c.oid IS NULL THEN 'is missing' ELSE 'does something else' END, c.oid IS NULL OR c.contype IN ('c', 'f')
+           CASE WHEN c.oid IS NULL THEN 'is missing' ELSE 'does something else' END,
+           c.oid IS NULL OR c.contype IN ('c', 'f')
     FROM object o LEFT JOIN pg_constraint c ON c.conrelid = o.oid AND c.conname = o.name
     WHERE o.kind = 'constraint'
-      AND (c.oid IS NULL OR 'ALTER TABLE mako.' || o.relation || ' ADD CONSTRAINT ' || o.name || ' ' || pg_get_constraintdef(c.oid)
-                            <> o.expected)
+      AND (c.oid IS NULL
+           OR 'ALTER TABLE mako.' || o.relation || ' ADD CONSTRAINT ' || o.name || ' '
+              || pg_get_constraintdef(c.oid) <> o.expected)
     UNION ALL
     SELECT o.ordinal, 'trigger ' || o.name || ' on mako.' || o.relation,
            CASE WHEN t.oid IS NULL THEN 'is missing'
@@ -664,27 +811,32 @@ $$
                 ELSE 'does something else' END,
            true
     FROM object o LEFT JOIN pg_trigger t ON t.tgrelid = o.oid AND t.tgname = o.name
-    WHERE o.kind = 'trigger' AND (t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A') OR pg_get_triggerdef(t.oid) <> o.expected)
+    WHERE o.kind = 'trigger'
+      AND (t.oid IS NULL OR t.tgenabled NOT IN ('O', 'A')
+           OR pg_get_triggerdef(t.oid) <> o.expected)
     UNION ALL
     SELECT NULL, s.object, s.problem, s.repairable FROM @extschema@.mako_sequence_problem() s
   ) AS p (ordinal, object, problem, repairable)
   ORDER BY p.ordinal, p.object COLLATE "C"
 $$;
 COMMENT ON FUNCTION mako_store_problem() IS
-'what the store lacks, and sequences that cannot go on, one row each; mako_create_store() repairs what is repairable';
+'what is missing or wrong in the store, one row each; '
+'mako_create_store() repairs what is repairable';
 
 CREATE FUNCTION mako_open_schema() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_open_schema() IS
-'why others may create in the schema of the extension, where they could capture calls of its functions; null where they may not';
+'why other roles may create objects in the schema of the extension, '
+'which could capture calls of its functions; null when they may not';
 
 CREATE FUNCTION mako_grant_triggers() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_grant_triggers() IS
-'lets a role that may execute mako_create_store() use the functions of the triggers that a store has';
+'lets a role that may execute mako_create_store() use the trigger functions of a store';
 
 CREATE FUNCTION mako_create_store() RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET client_min_messages = warning SET quote_all_identifiers = off AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning SET quote_all_identifiers = off AS
 $$
 DECLARE
   open_schema  text := @extschema@.mako_open_schema();
@@ -701,13 +853,17 @@ BEGIN
   END IF;
   IF store_owner IS NULL THEN
     CREATE SCHEMA mako;
-    COMMENT ON SCHEMA mako IS 'store of mako_migration: event streams, snapshots, registry and audit trail';
+    COMMENT ON SCHEMA mako IS
+    'store of mako_migration: event streams, snapshots, registry and audit trail';
   ELSIF pg_get_userbyid(store_owner) <> current_user THEN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
       MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
       DETAIL = format('The current role is "%s".', current_user),
-      HINT = format('A store is created and repaired by the role that owns it: use SET ROLE %I.', pg_get_userbyid(store_owner));
-  ELSIF NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = 'mako'::regnamespace AND proname = 'layout_version' AND pronargs = 0)
+      HINT = format('A store is created and repaired by the role that owns it: use SET ROLE %I.',
+                    pg_get_userbyid(store_owner));
+  ELSIF NOT EXISTS (SELECT FROM pg_proc
+                    WHERE pronamespace = 'mako'::regnamespace
+                      AND proname = 'layout_version' AND pronargs = 0)
     AND EXISTS (SELECT FROM pg_class WHERE relnamespace = 'mako'::regnamespace) THEN
     RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
       MESSAGE = 'schema "mako" already exists and is not a store',
@@ -716,17 +872,20 @@ BEGIN
       HINT = 'Rename that schema: the store needs its name.';
   END IF;
 
-  -- A repair evaluates what the owner of a table has put into its indexes and checks; a superuser needs no owner for that.
+  -- A repair evaluates what the owner of a table has put into its indexes and checks. A superuser
+  -- could do the same without owning a table.
   SELECT c.relname, r.rolname AS owner INTO object
   FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
-  WHERE c.relnamespace = 'mako'::regnamespace AND r.rolname <> current_user AND NOT r.rolsuper
+  WHERE c.relnamespace = 'mako'::regnamespace
+    AND r.rolname <> current_user AND NOT r.rolsuper
     AND c.relname IN (SELECT o.relation FROM @extschema@.mako_store_object() o)
   ORDER BY c.relname LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
       MESSAGE = format('table "mako.%s" belongs to role "%s"', object.relname, object.owner),
       DETAIL = format('Schema "mako" belongs to role "%s".', pg_get_userbyid(store_owner)),
-      HINT = format('Give the table to that role: ALTER TABLE mako.%I OWNER TO %I.', object.relname, pg_get_userbyid(store_owner));
+      HINT = format('Give the table to that role: ALTER TABLE mako.%I OWNER TO %I.',
+                    object.relname, pg_get_userbyid(store_owner));
   END IF;
 
   SELECT string_agg(p.object || ' ' || p.problem, ', ') INTO damaged
@@ -743,16 +902,21 @@ BEGIN
     SELECT o.kind, o.relation, o.name, o.definition, p.problem
     FROM @extschema@.mako_store_object() o
     JOIN @extschema@.mako_store_problem() p
-      ON p.object IN (o.kind || ' mako.' || o.relation, o.kind || ' ' || o.name || ' on mako.' || o.relation)
+      ON p.object IN (o.kind || ' mako.' || o.relation,
+                      o.kind || ' ' || o.name || ' on mako.' || o.relation)
     ORDER BY o.ordinal
   LOOP
     CASE object.problem
       WHEN 'is disabled' THEN
         EXECUTE format('ALTER TABLE mako.%I ENABLE TRIGGER %I', object.relation, object.name);
       WHEN 'does something else' THEN
-        EXECUTE CASE object.kind WHEN 'trigger' THEN format('DROP TRIGGER %I ON mako.%I', object.name, object.relation)
-                                 WHEN 'constraint' THEN format('ALTER TABLE mako.%I DROP CONSTRAINT %I', object.relation, object.name)
-                                 ELSE 'DROP FUNCTION mako.layout_version()' END;
+        EXECUTE CASE object.kind
+          WHEN 'trigger'
+            THEN format('DROP TRIGGER %I ON mako.%I', object.name, object.relation)
+          WHEN 'constraint'
+            THEN format('ALTER TABLE mako.%I DROP CONSTRAINT %I', object.relation, object.name)
+          ELSE 'DROP FUNCTION mako.layout_version()'
+        END;
         EXECUTE object.definition;
       ELSE
         EXECUTE object.definition;
@@ -770,11 +934,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION mako_create_store() IS
-'creates the store in schema mako, owned by the caller; called again, it repairs and upgrades what is there';
+'creates the store in schema mako, owned by the caller; '
+'called again, it repairs and upgrades what is there';
 
 CREATE FUNCTION mako_assert_store() RETURNS void
 LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
+COMMENT ON FUNCTION mako_assert_store() IS
+'raises 42704 when there is no store, 55000 when something of it is missing, disabled or behind';
 
 -- -------------------------------------------------------------------------------------------------
 -- Histories that were loaded, and locks
@@ -782,12 +948,14 @@ COMMENT ON FUNCTION mako_assert_store() IS 'error 42704 when there is no store, 
 CREATE FUNCTION mako_adopt_events(OUT streams bigint, OUT events bigint, OUT spanning bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_adopt_events() IS
-'proves the invariants of histories that were loaded with event_inserted disabled, and sets their heads; counts what it adopted';
+'checks the invariants of histories that were loaded with event_inserted disabled, '
+'and sets their heads; counts what it adopted';
 
 CREATE FUNCTION mako_source_lock(workflow_id text) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_source_lock(text) IS
-'classid and objid, in one number, of the advisory lock that a batched run from this workflow holds; objsubid is 3';
+'classid and objid, as one number, of the advisory lock of a batched run from this workflow; '
+'objsubid is 3';
 
 -- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.
@@ -805,16 +973,18 @@ FROM PUBLIC;
 -- src/fold/fold.sql
 
 -- -------------------------------------------------------------------------------------------------
--- Folding without a store, for the authors of apply, upcast and migrate. STABLE, because the planner
--- evaluates immutable calls while planning.
+-- Folding without a store, for the authors of apply, upcast and migrate. STABLE, because the
+-- planner evaluates immutable calls while planning.
 
 CREATE FUNCTION mako_fold(workflow_id mako_workflow_id, events jsonb) RETURNS jsonb
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_fold(mako_workflow_id, jsonb) IS
-'the state after folding an array of {"event_type", "schema_version" (default 1), "payload"} objects; needs no store';
+'the state after folding an array of {"event_type", "schema_version" (default 1), '
+'"payload"} objects; needs no store';
 
-CREATE FUNCTION mako_migrate_state(source_wf mako_workflow_id, target_wf mako_workflow_id, state jsonb) RETURNS jsonb
-LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+CREATE FUNCTION mako_migrate_state(
+  source_wf mako_workflow_id, target_wf mako_workflow_id, state jsonb)
+RETURNS jsonb LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_migrate_state(mako_workflow_id, mako_workflow_id, jsonb) IS
 'a state taken through the registered steps from one workflow version to another; needs no store';
 
@@ -835,7 +1005,8 @@ CREATE TYPE mako_migration_error AS (
   context          text
 );
 COMMENT ON TYPE mako_migration_error IS
-'one stream that could not be migrated: phase is load, upcast, event, apply, migrate, state, snapshot or registry';
+'one stream that could not be migrated: phase is load, upcast, event, apply, migrate, state, '
+'snapshot or registry';
 
 CREATE TYPE mako_migration_report AS (
   run_id      bigint,
@@ -849,7 +1020,8 @@ CREATE TYPE mako_migration_report AS (
   duration    interval
 );
 COMMENT ON TYPE mako_migration_report IS
-'what a run did: counts of streams, the first 1,000 errors (all of them are in mako.migration_error), start and duration';
+'what a run did: counts of streams, the first 1,000 errors (all of them are in '
+'mako.migration_error), start and duration';
 
 CREATE FUNCTION mako_is_ok(report mako_migration_report) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
@@ -859,11 +1031,13 @@ COMMENT ON FUNCTION mako_is_ok(mako_migration_report) IS 'true when no stream fa
 CREATE FUNCTION mako_format(report mako_migration_report) RETURNS text
 LANGUAGE sql STABLE STRICT PARALLEL SAFE AS
 $$ SELECT pg_catalog.format('%s -> %s: %s migrated, %s skipped, %s failed in %s s (run %s)',
-     COALESCE((report).source_wf::pg_catalog.text, '*'), COALESCE((report).target_wf::pg_catalog.text, '*'),
+     COALESCE((report).source_wf::pg_catalog.text, '*'),
+     COALESCE((report).target_wf::pg_catalog.text, '*'),
      (report).migrated, (report).skipped, (report).failed,
      pg_catalog.round(EXTRACT(epoch FROM (report).duration)::pg_catalog.numeric, 3),
      COALESCE((report).run_id::pg_catalog.text, '*')) $$;
-COMMENT ON FUNCTION mako_format(mako_migration_report) IS 'one line of text about a report; * where merged reports differ';
+COMMENT ON FUNCTION mako_format(mako_migration_report) IS
+'one line of text about a report, with * where merged reports differ';
 
 CREATE FUNCTION mako_assert_ok(report mako_migration_report) RETURNS mako_migration_report
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS
@@ -882,20 +1056,25 @@ BEGIN
     ERRCODE = 'MK006',
     MESSAGE = pg_catalog.format('%s of %s streams could not be migrated', (report).failed,
                                 (report).failed OPERATOR(pg_catalog.+) (report).migrated),
-    DETAIL = pg_catalog.format('%s. First error: stream "%s", phase %s: %s', @extschema@.mako_format(report),
+    DETAIL = pg_catalog.format('%s. First error: stream "%s", phase %s: %s',
+                               @extschema@.mako_format(report),
                                (first).stream_id, (first).phase, (first).message),
-    HINT = 'The errors are in the report. If this error rolls the run back, mako.migration_error has none of them: a dry run finds them again.';
+    HINT = 'The errors are in the report. If this error rolls the run back, '
+           'mako.migration_error has none of them: a dry run finds them again.';
 END
 $$;
 COMMENT ON FUNCTION mako_assert_ok(mako_migration_report) IS
-'the report itself when no stream failed, else error MK006: for deploy scripts, where an error must roll back';
+'returns the report when no stream failed, else raises MK006; '
+'for deploy scripts, where an error must roll back';
 
-CREATE FUNCTION mako_merge(a mako_migration_report, b mako_migration_report) RETURNS mako_migration_report
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
+CREATE FUNCTION mako_merge(a mako_migration_report, b mako_migration_report)
+RETURNS mako_migration_report LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS
 $$ SELECT ROW(
      CASE WHEN (a).run_id OPERATOR(pg_catalog.=) (b).run_id THEN (a).run_id END,
-     CASE WHEN (a).source_wf::pg_catalog.text OPERATOR(pg_catalog.=) (b).source_wf::pg_catalog.text THEN (a).source_wf END,
-     CASE WHEN (a).target_wf::pg_catalog.text OPERATOR(pg_catalog.=) (b).target_wf::pg_catalog.text THEN (a).target_wf END,
+     CASE WHEN (a).source_wf::pg_catalog.text OPERATOR(pg_catalog.=) (b).source_wf::pg_catalog.text
+          THEN (a).source_wf END,
+     CASE WHEN (a).target_wf::pg_catalog.text OPERATOR(pg_catalog.=) (b).target_wf::pg_catalog.text
+          THEN (a).target_wf END,
      (a).migrated OPERATOR(pg_catalog.+) (b).migrated,
      (a).skipped OPERATOR(pg_catalog.+) (b).skipped,
      (a).failed OPERATOR(pg_catalog.+) (b).failed,
@@ -914,64 +1093,80 @@ COMMENT ON AGGREGATE mako_merge(mako_migration_report) IS 'adds up reports; null
 -- -------------------------------------------------------------------------------------------------
 -- The migration
 
-CREATE FUNCTION mako_version_fingerprint(source_fv mako_format_version, target_fv mako_format_version)
+CREATE FUNCTION mako_version_fingerprint(
+  source_fv mako_format_version, target_fv mako_format_version)
 RETURNS text LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_version_fingerprint(mako_format_version, mako_format_version) IS
-'sha256 over all definitions that mako_migrate_version() would use; what its argument expect is compared with';
+'sha256 over all definitions that mako_migrate_version() would use, '
+'which compares its argument expect with it';
 
 CREATE FUNCTION mako_migrate(
   source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
-  update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
-  expect text DEFAULT NULL, reason text DEFAULT NULL)
+  update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false,
+  max_errors bigint DEFAULT NULL, expect text DEFAULT NULL, reason text DEFAULT NULL)
 RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text) IS
-'migrates every stream that runs under the source workflow to the target workflow and reports; call it as SELECT * FROM mako_migrate(...)';
+COMMENT ON FUNCTION mako_migrate(
+  mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text) IS
+'migrates every stream that runs under the source workflow to the target workflow and reports; '
+'call it as SELECT * FROM mako_migrate(...)';
 
 CREATE FUNCTION mako_migrate_version(
   source_fv mako_format_version, target_fv mako_format_version, tenant_id uuid DEFAULT NULL,
-  update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
-  expect text DEFAULT NULL, reason text DEFAULT NULL)
+  update_registry boolean DEFAULT true, in_flight_only boolean DEFAULT false,
+  max_errors bigint DEFAULT NULL, expect text DEFAULT NULL, reason text DEFAULT NULL)
 RETURNS SETOF mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text) IS
-'migrates every workflow of a format version for which a way to the target is registered, one report a workflow; refused while anything in flight is undecided';
+COMMENT ON FUNCTION mako_migrate_version(
+  mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text) IS
+'migrates every workflow of a format version for which a way to the target is registered, '
+'one report a workflow; refused while anything in flight is undecided';
 
--- They commit after every batch, which a SET clause would forbid: the search path is pinned inside.
+-- The procedures commit after every batch, which a SET clause would forbid. They pin the search
+-- path inside.
 CREATE PROCEDURE mako_migrate_batched(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL,
-  in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL, pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s',
-  expect text DEFAULT NULL, reason text DEFAULT NULL,
-  INOUT report mako_migration_report DEFAULT NULL)
+  source_wf mako_workflow_id, target_wf mako_workflow_id, batch_size integer DEFAULT 1000,
+  tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
+  pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s', expect text DEFAULT NULL,
+  reason text DEFAULT NULL, INOUT report mako_migration_report DEFAULT NULL)
 LANGUAGE c AS 'MODULE_PATHNAME';
 COMMENT ON PROCEDURE mako_migrate_batched(
-  mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report) IS
-'does what mako_migrate() does, batch by batch, and commits after each; called again after an error or a cancel, it goes on where it was';
+  mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text,
+  text, mako_migration_report) IS
+'does what mako_migrate() does, batch by batch, and commits after each; '
+'called again after an error or a cancel, it goes on where it was';
 
 CREATE PROCEDURE mako_migrate_version_batched(
-  source_fv mako_format_version, target_fv mako_format_version, batch_size integer DEFAULT 1000, tenant_id uuid DEFAULT NULL,
-  in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL, pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s',
-  expect text DEFAULT NULL, reason text DEFAULT NULL,
-  INOUT reports mako_migration_report[] DEFAULT NULL)
+  source_fv mako_format_version, target_fv mako_format_version, batch_size integer DEFAULT 1000,
+  tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false, max_errors bigint DEFAULT NULL,
+  pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s', expect text DEFAULT NULL,
+  reason text DEFAULT NULL, INOUT reports mako_migration_report[] DEFAULT NULL)
 LANGUAGE c AS 'MODULE_PATHNAME';
 COMMENT ON PROCEDURE mako_migrate_version_batched(
-  mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report[]) IS
-'does what mako_migrate_version() does, batch by batch, and commits after each; called again, it goes on where it was';
+  mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval,
+  text, text, mako_migration_report[]) IS
+'does what mako_migrate_version() does, batch by batch, and commits after each; '
+'called again, it goes on where it was';
 
--- A view reads with its owner's rights, a function with the caller's: it shows the sessions and tables
--- that the caller may see.
+-- A view reads with its owner's rights, a function with the caller's. It shows the sessions and
+-- tables that the caller may see.
 CREATE FUNCTION mako_current_progress()
-RETURNS TABLE (run_id bigint, kind text, source_wf text, target_wf text, done bigint, total bigint, failed bigint, rate double precision,
-               started_at timestamptz, estimated_end timestamptz, pid integer)
+RETURNS TABLE (
+  run_id bigint, kind text, source_wf text, target_wf text, done bigint, total bigint,
+  failed bigint, rate double precision, started_at timestamptz, estimated_end timestamptz,
+  pid integer)
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_current_progress() IS 'what the view mako_progress shows';
 
 CREATE VIEW mako_progress AS SELECT * FROM mako_current_progress();
-COMMENT ON VIEW mako_progress IS 'migrations under way, as far as the caller may see their sessions, and batched ones that wait to be taken up again';
+COMMENT ON VIEW mako_progress IS
+'migrations under way, as far as the caller may see their sessions, '
+'and batched ones that wait to be called again';
 GRANT SELECT ON mako_progress TO PUBLIC;
 
 CREATE FUNCTION mako_revert(run_id bigint, reason text DEFAULT NULL)
 RETURNS mako_migration_report LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_revert(bigint, text) IS
-'undoes a migration run, stream by stream, where nothing came after it, and reports; call it as SELECT * FROM mako_revert(...)';
+'undoes a migration run, stream by stream, where nothing came after it, and reports; '
+'call it as SELECT * FROM mako_revert(...)';
 
 -- -------------------------------------------------------------------------------------------------
 -- How a format version ends
@@ -983,7 +1178,8 @@ CREATE TABLE mako_exemption (
   exempted_by_identity text NOT NULL,
   exempted_at          timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE mako_exemption IS 'workflows whose streams need no migration; written by mako_exempt() and mako_unexempt() only';
+COMMENT ON TABLE mako_exemption IS
+'workflows whose streams need no migration; written by mako_exempt() and mako_unexempt() only';
 
 GRANT SELECT ON mako_exemption TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('mako_exemption', '');
@@ -991,30 +1187,39 @@ SELECT pg_catalog.pg_extension_config_dump('mako_exemption', '');
 CREATE FUNCTION mako_exempt(workflow_id mako_workflow_id, reason text)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_exempt(mako_workflow_id, text) IS
-'this workflow needs no migration: its streams stay readable, and do not stand in the way when its format version is retired';
+'declares that a workflow needs no migration: '
+'its streams stay readable, and do not block the retirement of its format version';
 
 CREATE FUNCTION mako_unexempt(workflow_id mako_workflow_id)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_unexempt(mako_workflow_id) IS 'takes mako_exempt() back; refused while the format version is retired';
+COMMENT ON FUNCTION mako_unexempt(mako_workflow_id) IS
+'takes mako_exempt() back; refused while the format version is retired';
 
 CREATE FUNCTION mako_coverage(format_version mako_format_version)
-RETURNS TABLE (workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)
+RETURNS TABLE (
+  workflow_id text, streams bigint, in_flight bigint, decision text, targets text[], reason text)
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_coverage(mako_format_version) IS
-'the workflows that streams still run under in a format version: how many, how many in flight, and the decision: migration, identity, exempt or undecided';
+'the workflows of a format version that streams still run under: '
+'how many, how many in flight, and the decision: migration, identity, exempt or undecided';
 
 CREATE FUNCTION mako_drain(format_version mako_format_version, reason text DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_drain(mako_format_version, text) IS 'from now on no process starts under this format version';
+COMMENT ON FUNCTION mako_drain(mako_format_version, text) IS
+'lets no process start under this format version from now on';
 
-CREATE FUNCTION mako_retire(format_version mako_format_version, reason text DEFAULT NULL, messages_until timestamptz DEFAULT NULL)
+CREATE FUNCTION mako_retire(
+  format_version mako_format_version, reason text DEFAULT NULL,
+  messages_until timestamptz DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_retire(mako_format_version, text, timestamptz) IS
-'from now on nothing is written under this format version; refused while anything is in flight. Its messages are accepted until messages_until';
+'lets nothing be written under this format version from now on; '
+'refused while anything is in flight; messages of the version are accepted until messages_until';
 
 CREATE FUNCTION mako_reactivate(format_version mako_format_version, reason text DEFAULT NULL)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_reactivate(mako_format_version, text) IS 'takes mako_drain() or mako_retire() back';
+COMMENT ON FUNCTION mako_reactivate(mako_format_version, text) IS
+'takes mako_drain() or mako_retire() back';
 
 -- -------------------------------------------------------------------------------------------------
 -- Dependents: other tables whose workflow column follows a migrated process
@@ -1022,14 +1227,17 @@ COMMENT ON FUNCTION mako_reactivate(mako_format_version, text) IS 'takes mako_dr
 CREATE FUNCTION mako_remembered_relation(relation text, relation_identity text) RETURNS oid
 LANGUAGE sql STABLE PARALLEL SAFE STRICT SET search_path = pg_catalog, pg_temp AS
 $$
-  -- A relation that has the name is meant, whichever it was: tables are replaced under their names.
+  -- A relation that has the name now is meant, even if another one was added: tables are replaced
+  -- under their names.
   SELECT coalesce(
     (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = (parse_ident(relation))[1] AND c.relname = (parse_ident(relation))[2]),
-    (SELECT c.oid FROM pg_class c, pg_control_system() s WHERE c.oid::text || '@' || s.system_identifier::text = relation_identity))
+    (SELECT c.oid FROM pg_class c, pg_control_system() s
+     WHERE c.oid::text || '@' || s.system_identifier::text = relation_identity))
 $$;
 COMMENT ON FUNCTION mako_remembered_relation(text, text) IS
-'the relation of that name or, when there is none, the one of that identity under the name that it has now; null for none';
+'the relation of this name or, when there is none, the one of this identity, '
+'whatever its name is now; null for none';
 
 CREATE FUNCTION mako_dependent_problem(
   relation oid, process_column text, workflow_column text, tenant_column text,
@@ -1037,74 +1245,100 @@ CREATE FUNCTION mako_dependent_problem(
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$
   WITH RECURSIVE wanted (number, name, types, hint) AS (
-    VALUES (1, process_column, '{uuid,text,bigint}'::regtype[], 'It holds process ids (uuid), stream ids (text) or stream numbers (bigint).'),
+    VALUES (1, process_column, '{uuid,text,bigint}'::regtype[],
+            'It holds process ids (uuid), stream ids (text) or stream numbers (bigint).'),
            (2, workflow_column, '{text,varchar}', 'It holds workflow ids.'),
            (3, tenant_column, '{uuid}', 'It holds tenant ids.')),
   base (number, type, typmod) AS (
-    SELECT w.number, a.atttypid, a.atttypmod FROM wanted w
-    JOIN pg_attribute a ON a.attrelid = relation AND a.attname = w.name AND a.attnum > 0 AND NOT a.attisdropped
+    SELECT w.number, a.atttypid, a.atttypmod
+    FROM wanted w
+    JOIN pg_attribute a ON a.attrelid = relation AND a.attname = w.name
+                           AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
-    SELECT b.number, t.typbasetype, t.typtypmod FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype = 'd'),
-  actual AS (SELECT b.number, b.type, b.typmod FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'),
+    SELECT b.number, t.typbasetype, t.typtypmod
+    FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype = 'd'),
+  actual AS (
+    SELECT b.number, b.type, b.typmod
+    FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'),
   found (number, sqlstate, problem, hint) AS (
-    SELECT 0, '42P01', 'The relation does not exist.', NULL WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = relation)
+    SELECT 0, '42P01', 'The relation does not exist.', NULL
+    WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = relation)
     UNION ALL
-    SELECT 1, '42809', 'It is temporary.', 'Sessions of others cannot see it.' FROM pg_class c WHERE c.oid = relation AND c.relpersistence = 't'
+    SELECT 1, '42809', 'It is temporary.', 'Sessions of others cannot see it.'
+    FROM pg_class c WHERE c.oid = relation AND c.relpersistence = 't'
     UNION ALL
-    SELECT 2, '42809', 'It belongs to the store, to an extension or to the server.', 'Name a table of your own.'
+    SELECT 2, '42809', 'It belongs to the store, to an extension or to the server.',
+           'Name a table of your own.'
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = relation
       AND (n.nspname IN ('mako', 'pg_catalog', 'pg_toast', 'information_schema')
-           OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
+           OR EXISTS (SELECT FROM pg_depend d
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+                        AND d.deptype = 'e'))
     UNION ALL
     SELECT 3, '42809', 'Its rows cannot be updated.', 'Name a table, or a view that can be updated.'
     FROM pg_class c WHERE c.oid = relation AND pg_relation_is_updatable(c.oid, true) & 4 = 0
     UNION ALL
     SELECT 3 + w.number, '42703', format('Column "%s" does not exist.', w.name), NULL
-    FROM wanted w WHERE w.name IS NOT NULL AND NOT EXISTS (SELECT FROM actual a WHERE a.number = w.number)
+    FROM wanted w
+    WHERE w.name IS NOT NULL AND NOT EXISTS (SELECT FROM actual a WHERE a.number = w.number)
     UNION ALL
-    SELECT 6 + w.number, '42804', format('Column "%s" has type %s; expected is one of: %s.', w.name, format_type(a.type, NULL),
-                                         array_to_string(w.types, ', ')), w.hint
+    SELECT 6 + w.number, '42804',
+           format('Column "%s" has type %s; expected is one of: %s.',
+                  w.name, format_type(a.type, NULL), array_to_string(w.types, ', ')),
+           w.hint
     FROM wanted w JOIN actual a ON a.number = w.number AND a.type::regtype <> ALL (w.types)
     UNION ALL
-    SELECT 10, '42P17', format('Column "%s" is generated.', workflow_column), 'Let the column that it is generated from follow.'
-    FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = workflow_column AND a.attgenerated <> ''
-    UNION ALL
-    SELECT 11, '42809', format('Column "%s" cannot be updated.', workflow_column), 'Name a table, or a view whose column can be updated.'
+    SELECT 10, '42P17', format('Column "%s" is generated.', workflow_column),
+           'Let the column that it is generated from follow.'
     FROM pg_attribute a
-    WHERE a.attrelid = relation AND a.attname = workflow_column AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE a.attrelid = relation AND a.attname = workflow_column AND a.attgenerated <> ''
+    UNION ALL
+    SELECT 11, '42809', format('Column "%s" cannot be updated.', workflow_column),
+           'Name a table, or a view whose column can be updated.'
+    FROM pg_attribute a
+    WHERE a.attrelid = relation AND a.attname = workflow_column
+      AND a.attnum > 0 AND NOT a.attisdropped
       AND NOT pg_column_is_updatable(relation, a.attnum, true)
     UNION ALL
-    SELECT 12, '42701', format('Column "%s" is named twice.', w.name), 'Process, workflow and tenant have a column each.'
+    SELECT 12, '42701', format('Column "%s" is named twice.', w.name),
+           'Process, workflow and tenant have a column each.'
     FROM wanted w WHERE w.name IS NOT NULL GROUP BY w.name HAVING count(*) > 1
     UNION ALL
-    SELECT 13, '42804', format('Column "%s" has type %s; no workflow id has less than 14 characters.', workflow_column, format_type(a.type, a.typmod)),
+    SELECT 13, '42804',
+           format('Column "%s" has type %s; no workflow id has less than 14 characters.',
+                  workflow_column, format_type(a.type, a.typmod)),
            'Let it be text, or varchar(213).'
-    FROM actual a WHERE a.number = 2 AND a.type = 'varchar'::regtype AND a.typmod BETWEEN 0 AND 13 + 4)
+    FROM actual a
+    WHERE a.number = 2 AND a.type = 'varchar'::regtype AND a.typmod BETWEEN 0 AND 13 + 4)
   SELECT f.sqlstate, f.problem, f.hint, (SELECT a.type FROM actual a WHERE a.number = 1)
   FROM (VALUES (1)) AS one (row)
   LEFT JOIN (SELECT * FROM found ORDER BY number LIMIT 1) AS f ON true
 $$;
 COMMENT ON FUNCTION mako_dependent_problem(oid, text, text, text) IS
-'why a relation cannot be a dependent with these columns: a code, a sentence and a hint, null where it can; and the base type of the process column';
+'why a relation cannot be a dependent with these columns: '
+'code, sentence and hint, which are null when it can; and the base type of the process column';
 
 CREATE FUNCTION mako_add_dependent(
-  relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL) RETURNS void
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+  relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_add_dependent(regclass, name, name, name) IS
-'lets a column with workflow ids of another table follow its process; the process column holds process ids, stream ids or stream numbers';
+'lets a column of another table, with workflow ids, follow its process; '
+'the process column holds process ids, stream ids or stream numbers';
 
-CREATE FUNCTION mako_remove_dependent(relation text, process_column name, workflow_column name) RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME';
+CREATE FUNCTION mako_remove_dependent(relation text, process_column name, workflow_column name)
+RETURNS boolean LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
-'undoes mako_add_dependent(); takes its name, or the one that mako.dependent shows, so that a dropped one can be removed; false when it was not there';
+'undoes mako_add_dependent(); takes the name of the relation or, '
+'so that a dropped one can be removed, the one in mako.dependent; false when it was not there';
 
 -- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.
 
 REVOKE EXECUTE ON FUNCTION
   mako_migrate(mako_workflow_id, mako_workflow_id, uuid, boolean, boolean, bigint, text, text),
-  mako_migrate_version(mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text),
+  mako_migrate_version(
+    mako_format_version, mako_format_version, uuid, boolean, boolean, bigint, text, text),
   mako_revert(bigint, text),
   mako_exempt(mako_workflow_id, text),
   mako_unexempt(mako_workflow_id),
@@ -1117,9 +1351,11 @@ FROM PUBLIC;
 
 REVOKE EXECUTE ON PROCEDURE
   mako_migrate_batched(
-    mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report),
+    mako_workflow_id, mako_workflow_id, integer, uuid, boolean, bigint, interval, interval, text,
+    text, mako_migration_report),
   mako_migrate_version_batched(
-    mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval, text, text, mako_migration_report[])
+    mako_format_version, mako_format_version, integer, uuid, boolean, bigint, interval, interval,
+    text, text, mako_migration_report[])
 FROM PUBLIC;
 
 -- =================================================================================================
@@ -1128,7 +1364,8 @@ FROM PUBLIC;
 -- -------------------------------------------------------------------------------------------------
 -- Processes: what an engine calls every day
 
-CREATE FUNCTION mako_spawn(workflow_id mako_workflow_id, tenant_id uuid, process_id uuid DEFAULT gen_random_uuid())
+CREATE FUNCTION mako_spawn(
+  workflow_id mako_workflow_id, tenant_id uuid, process_id uuid DEFAULT gen_random_uuid())
 RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_spawn(mako_workflow_id, uuid, uuid) IS
 'starts a process, which is found by its process id from now on; returns the id of its stream';
@@ -1142,50 +1379,66 @@ CREATE TYPE mako_new_event AS (
   causation_id     uuid,
   conversation_id  uuid
 );
-COMMENT ON TYPE mako_new_event IS 'an event to append; schema_version is 1 and event_id a new one where they are null';
+COMMENT ON TYPE mako_new_event IS
+'an event to append; schema_version is 1 and event_id a new one where they are null';
 
 CREATE FUNCTION mako_append(
-  stream_id text, workflow_id mako_workflow_id, event_type text, payload jsonb, expected_version bigint DEFAULT NULL,
-  schema_version integer DEFAULT 1, event_id uuid DEFAULT NULL, correlation_id uuid DEFAULT NULL, causation_id uuid DEFAULT NULL,
+  stream_id text, workflow_id mako_workflow_id, event_type text, payload jsonb,
+  expected_version bigint DEFAULT NULL, schema_version integer DEFAULT 1,
+  event_id uuid DEFAULT NULL, correlation_id uuid DEFAULT NULL, causation_id uuid DEFAULT NULL,
   conversation_id uuid DEFAULT NULL)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_append(text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid) IS
-'appends an event, under the workflow whose rules the writer used; returns its sequence number. 40001: retry; MK005: the stream has moved';
+COMMENT ON FUNCTION mako_append(
+  text, mako_workflow_id, text, jsonb, bigint, integer, uuid, uuid, uuid, uuid) IS
+'appends an event under the workflow whose rules the writer used; returns its sequence number; '
+'40001: retry; MK005: the stream runs under another workflow';
 
 CREATE FUNCTION mako_append_batch(
-  stream_id text, workflow_id mako_workflow_id, events mako_new_event[], expected_version bigint DEFAULT NULL)
+  stream_id text, workflow_id mako_workflow_id, events mako_new_event[],
+  expected_version bigint DEFAULT NULL)
 RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_append_batch(text, mako_workflow_id, mako_new_event[], bigint) IS
 'appends events to one stream, all or none; returns the last sequence number';
 
 CREATE FUNCTION mako_state(
-  stream_id text, OUT state jsonb, OUT sequence_number bigint, OUT workflow_id text, OUT state_schema_version integer)
+  stream_id text, OUT state jsonb, OUT sequence_number bigint, OUT workflow_id text,
+  OUT state_schema_version integer)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_state(text) IS
-'the authoritative state of a stream: its newest valid snapshot and the events behind it, at one moment';
+'the authoritative state of a stream, at one moment, from its newest valid snapshot and the events '
+'behind it';
 
 CREATE FUNCTION mako_resume(stream_id text)
-RETURNS TABLE (sequence_number bigint, workflow_id text, state jsonb, state_schema_version integer, event_id uuid,
-  recorded_at timestamptz, event_type text, schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid,
-  conversation_id uuid)
+RETURNS TABLE (
+  sequence_number bigint, workflow_id text, state jsonb, state_schema_version integer,
+  event_id uuid, recorded_at timestamptz, event_type text, schema_version integer, payload jsonb,
+  correlation_id uuid, causation_id uuid, conversation_id uuid)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_resume(text) IS
-'for an engine that folds itself: a row with the state to start from and the workflow to go on under, then the events behind it';
+'for an engine that folds by itself: a row with the state to start from and the workflow to go on '
+'under, then the events behind it';
 
 CREATE FUNCTION mako_load(stream_id text, after bigint DEFAULT 0)
-RETURNS TABLE (sequence_number bigint, event_id uuid, recorded_at timestamptz, workflow_id text, event_type text,
-  schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid, conversation_id uuid)
+RETURNS TABLE (
+  sequence_number bigint, event_id uuid, recorded_at timestamptz, workflow_id text,
+  event_type text, schema_version integer, payload jsonb, correlation_id uuid, causation_id uuid,
+  conversation_id uuid)
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_load(text, bigint) IS 'the events of a stream behind a sequence number, in order';
+COMMENT ON FUNCTION mako_load(text, bigint) IS
+'the events of a stream behind a sequence number, in order';
 
 CREATE FUNCTION mako_trace(stream_id text)
-RETURNS TABLE (sequence_number bigint, event_type text, workflow_id text, run_id bigint, state jsonb)
+RETURNS TABLE (
+  sequence_number bigint, event_type text, workflow_id text, run_id bigint, state jsonb)
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_trace(text) IS
-'the state after every event, and after every migration (event_type is null); a state is null where a workflow has no apply';
+'the state after every event, and after every migration (event_type is null); '
+'a state is null where a workflow has no apply';
 
 CREATE FUNCTION mako_history_rows(stream_id text)
-RETURNS TABLE (at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, role text, reason text)
+RETURNS TABLE (
+  at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text,
+  run_id bigint, role text, reason text)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$
 #variable_conflict use_column
@@ -1195,52 +1448,75 @@ BEGIN
   PERFORM @extschema@.mako_assert_delegated();
   SELECT s.* INTO head FROM mako.stream s WHERE s.stream_id = mako_history_rows.stream_id;
   IF head.stream_no IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = CASE WHEN mako_history_rows.stream_id IS NULL THEN 'null_value_not_allowed' ELSE 'undefined_object' END,
+    RAISE EXCEPTION USING
+      ERRCODE = CASE WHEN mako_history_rows.stream_id IS NULL THEN 'null_value_not_allowed'
+                ELSE 'undefined_object' END,
       MESSAGE = CASE WHEN mako_history_rows.stream_id IS NULL THEN 'stream_id must not be null'
                 ELSE format('stream "%s" does not exist', mako_history_rows.stream_id) END,
       HINT = CASE WHEN mako_history_rows.stream_id IS NULL THEN ''
-             ELSE 'The stream of a process is process/<tenant id>/<process id>; mako_spawn() starts one.' END;
+             ELSE 'The stream of a process is process/<tenant id>/<process id>; '
+                  'mako_spawn() starts one.' END;
   END IF;
   RETURN QUERY
   WITH moved AS (
-    SELECT m.run_id, max(m.sequence_number) AS sequence_number, min(m.taken_at) AS taken_at, max(m.reverted_by) AS reverted_by
-    FROM (SELECT n.run_id, n.sequence_number, n.taken_at, n.reverted_by FROM mako.snapshot n
+    SELECT m.run_id, max(m.sequence_number) AS sequence_number, min(m.taken_at) AS taken_at,
+           max(m.reverted_by) AS reverted_by
+    FROM (SELECT n.run_id, n.sequence_number, n.taken_at, n.reverted_by
+          FROM mako.snapshot n
           WHERE n.stream_no = head.stream_no AND n.run_id > 0
           UNION ALL
-          SELECT p.run_id, p.sequence_number, NULL, p.reverted_by FROM mako.repointed p WHERE p.stream_no = head.stream_no) AS m
+          SELECT p.run_id, p.sequence_number, NULL, p.reverted_by
+          FROM mako.repointed p WHERE p.stream_no = head.stream_no) AS m
     GROUP BY m.run_id
   ), run AS (
-    SELECT m.sequence_number AS place, coalesce(m.taken_at, r.started_at) AS at, 'migrated' AS kind, m.sequence_number,
-           r.target_wf AS workflow_id, r.run_id, r.session_role, r.reason, r.source_wf
-    FROM moved m JOIN mako.migration_run r ON r.run_id = m.run_id WHERE r.update_registry
+    SELECT m.sequence_number AS place, coalesce(m.taken_at, r.started_at) AS at,
+           'migrated' AS kind, m.sequence_number, r.target_wf AS workflow_id, r.run_id,
+           r.session_role, r.reason, r.source_wf
+    FROM moved m JOIN mako.migration_run r ON r.run_id = m.run_id
+    WHERE r.update_registry
     UNION ALL
-    SELECT m.sequence_number, v.started_at, 'reverted', m.sequence_number, v.target_wf, v.run_id, v.session_role, v.reason, v.source_wf
-    FROM moved m JOIN mako.migration_run v ON v.run_id = m.reverted_by WHERE v.update_registry
+    SELECT m.sequence_number, v.started_at, 'reverted', m.sequence_number, v.target_wf, v.run_id,
+           v.session_role, v.reason, v.source_wf
+    FROM moved m JOIN mako.migration_run v ON v.run_id = m.reverted_by
+    WHERE v.update_registry
   ), failed AS (
-    -- Where the stream was when a run failed, no row tells, but when the events were recorded, and the runs before and after it.
+    -- No row tells where the stream was when a run failed. The times of the events tell it, and
+    -- the runs before and after it.
     SELECT least((SELECT min(l.sequence_number) FROM run l WHERE l.run_id > f.run_id),
-                 greatest((SELECT max(v.sequence_number) FROM mako.event v WHERE v.stream_no = head.stream_no AND v.recorded_at <= f.at),
-                          (SELECT max(l.sequence_number) FROM run l WHERE l.run_id < f.run_id), f.sequence_number, 0)) AS place, f.*
+                 greatest((SELECT max(v.sequence_number) FROM mako.event v
+                           WHERE v.stream_no = head.stream_no AND v.recorded_at <= f.at),
+                          (SELECT max(l.sequence_number) FROM run l WHERE l.run_id < f.run_id),
+                          f.sequence_number, 0)) AS place, f.*
     FROM (SELECT coalesce((SELECT b.started_at
-                           FROM (SELECT b.batch_no, b.started_at, sum(b.failed) OVER (ORDER BY b.batch_no) AS failed
+                           FROM (SELECT b.batch_no, b.started_at,
+                                        sum(b.failed) OVER (ORDER BY b.batch_no) AS failed
                                  FROM mako.migration_batch b WHERE b.run_id = e.run_id) b
-                           WHERE b.failed >= e.error_no ORDER BY b.batch_no LIMIT 1), r.started_at) AS at,
+                           WHERE b.failed >= e.error_no ORDER BY b.batch_no LIMIT 1),
+                          r.started_at) AS at,
                  e.sequence_number, r.source_wf AS workflow_id, r.run_id, r.session_role, e.message
           FROM mako.migration_error e JOIN mako.migration_run r ON r.run_id = e.run_id
           WHERE e.stream_no = head.stream_no) AS f
   ), story AS (
-    SELECT 0::bigint AS place, 0 AS part, 0::bigint AS run, head.created_at AS at, 'spawned' AS kind, NULL::bigint AS sequence_number,
+    SELECT 0::bigint AS place, 0 AS part, 0::bigint AS run, head.created_at AS at,
+           'spawned' AS kind, NULL::bigint AS sequence_number,
            coalesce((SELECT l.source_wf FROM run l WHERE l.place = 0 ORDER BY l.run_id LIMIT 1),
-                    (SELECT v.workflow_id FROM mako.event v WHERE v.stream_no = head.stream_no AND v.sequence_number = 1),
-                    (SELECT l.source_wf FROM run l ORDER BY l.run_id LIMIT 1), head.workflow_id) AS workflow_id,
+                    (SELECT v.workflow_id FROM mako.event v
+                     WHERE v.stream_no = head.stream_no AND v.sequence_number = 1),
+                    (SELECT l.source_wf FROM run l ORDER BY l.run_id LIMIT 1),
+                    head.workflow_id) AS workflow_id,
            NULL AS event_type, NULL::bigint AS run_id, NULL AS role, NULL AS reason
     UNION ALL
-    SELECT v.sequence_number, 1, 0, v.recorded_at, 'event', v.sequence_number, v.workflow_id, v.event_type, NULL, NULL, NULL
+    SELECT v.sequence_number, 1, 0, v.recorded_at, 'event', v.sequence_number, v.workflow_id,
+           v.event_type, NULL, NULL, NULL
     FROM mako.event v WHERE v.stream_no = head.stream_no
     UNION ALL
-    SELECT l.place, 2, l.run_id, l.at, l.kind, l.sequence_number, l.workflow_id, NULL, l.run_id, l.session_role, l.reason FROM run l
+    SELECT l.place, 2, l.run_id, l.at, l.kind, l.sequence_number, l.workflow_id,
+           NULL, l.run_id, l.session_role, l.reason
+    FROM run l
     UNION ALL
-    SELECT f.place, 2, f.run_id, f.at, 'failed', f.sequence_number, f.workflow_id, NULL, f.run_id, f.session_role, f.message FROM failed f
+    SELECT f.place, 2, f.run_id, f.at, 'failed', f.sequence_number, f.workflow_id,
+           NULL, f.run_id, f.session_role, f.message
+    FROM failed f
   )
   SELECT s.at, s.kind, s.sequence_number, s.workflow_id, s.event_type, s.run_id, s.role, s.reason
   FROM story s ORDER BY s.place, s.part, s.run;
@@ -1249,39 +1525,49 @@ $$;
 COMMENT ON FUNCTION mako_history_rows(text) IS 'what mako_history() returns; for its own use';
 
 CREATE FUNCTION mako_history(stream_id text)
-RETURNS TABLE (at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text, run_id bigint, role text, reason text)
+RETURNS TABLE (
+  at timestamptz, kind text, sequence_number bigint, workflow_id text, event_type text,
+  run_id bigint, role text, reason text)
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_history(text) IS
-'the story of one stream in order: spawned, event, migrated, reverted, failed; by which run, who started it and why it was or failed';
+'the history of a stream in order: spawned, event, migrated, reverted, failed; '
+'with the run, the role that started it, and the reason or the error';
 
 CREATE FUNCTION mako_take_snapshot(stream_id text) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_take_snapshot(text) IS 'stores the state of a stream as a periodic snapshot; returns its sequence number';
+COMMENT ON FUNCTION mako_take_snapshot(text) IS
+'stores the state of a stream as a periodic snapshot; returns its sequence number';
 
 CREATE FUNCTION mako_save_snapshot(
-  stream_id text, sequence_number bigint, workflow_id mako_workflow_id, state_schema_version integer, state jsonb) RETURNS void
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+  stream_id text, sequence_number bigint, workflow_id mako_workflow_id,
+  state_schema_version integer, state jsonb)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_save_snapshot(text, bigint, mako_workflow_id, integer, jsonb) IS
 'stores a state that the application has computed as a periodic snapshot';
 
 CREATE FUNCTION mako_prune_snapshots(keep integer) RETURNS bigint
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_prune_snapshots(integer) IS
-'deletes periodic snapshots except the newest ones of every stream, and returns how many; migration snapshots and the only state of a stream stay';
+'deletes periodic snapshots except the newest ones of every stream, and returns how many; '
+'migration snapshots and the only state of a stream stay';
 
 -- -------------------------------------------------------------------------------------------------
 -- Routing: keys lead to one stream, tags to many; both belong to a tenant
 
-CREATE FUNCTION mako_lookup(tenant_id uuid, key text, format_version mako_format_version DEFAULT NULL)
+CREATE FUNCTION mako_lookup(
+  tenant_id uuid, key text, format_version mako_format_version DEFAULT NULL)
 RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
 LANGUAGE c STABLE ROWS 1 PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_lookup(uuid, text, mako_format_version) IS
-'the stream that a key leads to, no row for an unknown one; with a message''s format version, error 55000 unless the policy lets it through';
+'the stream that a key leads to, no row for an unknown key; '
+'given the format version of a message, raises 55000 unless the policy accepts it';
 
-CREATE FUNCTION mako_register_key(tenant_id uuid, key text, stream_id text, expires_at timestamptz DEFAULT NULL) RETURNS void
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+CREATE FUNCTION mako_register_key(
+  tenant_id uuid, key text, stream_id text, expires_at timestamptz DEFAULT NULL)
+RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_register_key(uuid, text, text, timestamptz) IS
-'lets a key lead to a stream of the tenant, until expires_at if given; the same again renews it, another stream is error 42710';
+'lets a key lead to a stream of the tenant, until expires_at if given; '
+'the same call renews it, another stream is error 42710';
 
 CREATE FUNCTION mako_unregister_key(tenant_id uuid, key text) RETURNS boolean
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1289,24 +1575,29 @@ COMMENT ON FUNCTION mako_unregister_key(uuid, text) IS 'forgets a key; false whe
 
 CREATE FUNCTION mako_expire_keys() RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_expire_keys() IS 'deletes the keys that have expired, which lead nowhere already; returns how many';
+COMMENT ON FUNCTION mako_expire_keys() IS
+'deletes the keys that have expired, which lead nowhere already; returns how many';
 
 CREATE FUNCTION mako_add_tag(tenant_id uuid, tag text, stream_id text) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_add_tag(uuid, text, text) IS 'tags a stream of the tenant; false when it has the tag already';
+COMMENT ON FUNCTION mako_add_tag(uuid, text, text) IS
+'tags a stream of the tenant; false when it has the tag already';
 
 CREATE FUNCTION mako_find_tag(tenant_id uuid, tag text)
 RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
 LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_find_tag(uuid, text) IS 'the streams of the tenant that have a tag, oldest first';
+COMMENT ON FUNCTION mako_find_tag(uuid, text) IS
+'the streams of the tenant that have a tag, oldest first';
 
 CREATE FUNCTION mako_remove_tag(tenant_id uuid, tag text, stream_id text) RETURNS boolean
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_remove_tag(uuid, text, text) IS 'takes a tag from a stream of the tenant; false when it did not have it';
+COMMENT ON FUNCTION mako_remove_tag(uuid, text, text) IS
+'takes a tag from a stream of the tenant; false when it did not have it';
 
 CREATE FUNCTION mako_stream_of(tenant_id uuid, stream_id text) RETURNS bigint
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_stream_of(uuid, text) IS 'the number of a stream of the tenant, or error 42704';
+COMMENT ON FUNCTION mako_stream_of(uuid, text) IS
+'the number of a stream of the tenant, or error 42704';
 
 -- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.
@@ -1332,64 +1623,83 @@ FROM PUBLIC;
 -- Before the migration
 
 CREATE FUNCTION mako_plan(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false)
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false)
 RETURNS TABLE (
-  step integer, kind text, source_wf text, target_wf text, function text, evaluation text, streams bigint, in_flight bigint,
-  events bigint, scan_order text, blockers text[], fingerprint text)
+  step integer, kind text, source_wf text, target_wf text, function text, evaluation text,
+  streams bigint, in_flight bigint, events bigint, scan_order text, blockers text[],
+  fingerprint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_plan(mako_workflow_id, mako_workflow_id, uuid, boolean) IS
-'what mako_migrate() would use: functions, steps, and in the last row streams, events, what stands against it, and the fingerprint to expect';
+'what mako_migrate() would use: functions and steps; '
+'the last row has streams, events, blockers and the fingerprint to expect';
 
 CREATE FUNCTION mako_dry_run(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
-  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false, sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
 RETURNS TABLE (
-  stream_id text, sequence_number bigint, old_state jsonb, new_state jsonb, changes jsonb, error mako_migration_error)
+  stream_id text, sequence_number bigint, old_state jsonb, new_state jsonb, changes jsonb,
+  error mako_migration_error)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_dry_run(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
-'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing. A sample is the same for the same seed';
+COMMENT ON FUNCTION mako_dry_run(
+  mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
+'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing; '
+'the same seed gives the same sample';
 
 -- The rows come in the order of stream_no, so the lowest number of a row tells which stream is the
 -- first one.
 CREATE FUNCTION mako_dry_run_summary(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
-  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
-RETURNS TABLE (outcome text, phase text, sqlstate text, message text, streams bigint, example text)
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false, sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
+RETURNS TABLE (
+  outcome text, phase text, sqlstate text, message text, streams bigint, example text)
 LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 SELECT g.outcome, g.phase, g.sqlstate, g.message, g.streams, substr(g.first, 20)
 FROM (SELECT r.outcome, r.phase, r.sqlstate, r.message, count(*) AS streams,
              min(lpad(r.n::text, 19, '0') || r.stream_id COLLATE "C") AS first
       FROM (SELECT d.n, d.stream_id, (d.error).phase, (d.error).sqlstate, (d.error).message,
-                   CASE WHEN (d.error).phase IS NOT NULL THEN 'fail' WHEN d.new_state IS NULL THEN 'repoint' ELSE 'migrate' END AS outcome
-            FROM @extschema@.mako_dry_run(source_wf, target_wf, tenant_id, in_flight_only, sample, seed) WITH ORDINALITY
+                   CASE WHEN (d.error).phase IS NOT NULL THEN 'fail'
+                        WHEN d.new_state IS NULL THEN 'repoint'
+                        ELSE 'migrate' END AS outcome
+            FROM @extschema@.mako_dry_run(source_wf, target_wf, tenant_id, in_flight_only,
+                                          sample, seed) WITH ORDINALITY
                  AS d (stream_id, sequence_number, old_state, new_state, changes, error, n)) AS r
       GROUP BY r.outcome, r.phase, r.sqlstate, r.message) AS g
 ORDER BY g.streams DESC, g.first
 $$;
-COMMENT ON FUNCTION mako_dry_run_summary(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
-'the rows of mako_dry_run(), counted by outcome (migrate, repoint, fail) and cause, the most frequent first, with the first stream of each';
+COMMENT ON FUNCTION mako_dry_run_summary(
+  mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
+'the rows of mako_dry_run(), counted by outcome (migrate, repoint, fail) and cause, '
+'the most frequent first, with the first stream of each';
 
 -- -------------------------------------------------------------------------------------------------
 -- Proofs and pictures: what is stored against what the events say
 
 CREATE FUNCTION mako_verify(run_id bigint)
-RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
+RETURNS TABLE (
+  stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb,
+  differs_from bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_verify(bigint) IS
-'computes every snapshot of a run again from the events, through every recorded move; a row for each thing that differs';
+'computes every snapshot of a run again from the events, through every recorded move; '
+'a row for each thing that differs';
 
 CREATE FUNCTION mako_verify_snapshots(workflow_id mako_workflow_id)
-RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
+RETURNS TABLE (
+  stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb,
+  differs_from bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_verify_snapshots(mako_workflow_id) IS
-'folds to every periodic snapshot under a workflow and compares: is the registered apply the application''s? A row for each thing that differs';
+'folds to every periodic snapshot under a workflow and compares, '
+'which shows if the registered apply is the application''s; a row for each thing that differs';
 
 CREATE FUNCTION mako_transitions(workflow_id mako_workflow_id, tag text DEFAULT 'status')
 RETURNS TABLE (from_state text, event_type text, to_state text, count bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
-'the state machine that the streams of a workflow went through; tag is the key that names a state, null: its only key, or the string that it is';
+'the state machine that the streams of a workflow went through; tag is the key that names a state; '
+'null stands for its only key, or the string that it is';
 
 -- A first row without from_state and event_type leads to the initial state. rests says that a stream
 -- which came this way is still in to_state, and in flight.
@@ -1471,17 +1781,20 @@ LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$
   WITH RECURSIVE
   workflow AS (
-    SELECT w.workflow_id::text AS id, split_part(w.workflow_id::text, '@', 1) AS name, split_part(w.workflow_id::text, '@', 2) AS version,
-           w.state_schema_version
+    SELECT w.workflow_id::text AS id, split_part(w.workflow_id::text, '@', 1) AS name,
+           split_part(w.workflow_id::text, '@', 2) AS version, w.state_schema_version
     FROM @extschema@.mako_workflow w),
   step AS (
-    SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
+    SELECT m.source_wf::text AS source, m.target_wf::text AS target
+    FROM @extschema@.mako_state_migration m),
   reach AS (
     SELECT s.source, s.target FROM step s
     UNION
     SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target)
-  -- A cycle is told once, at the first of its workflows.
-  SELECT 'info', 'cycle', c.first, format('steps lead from it back to it: %s', string_agg(c.member, ', ' ORDER BY c.member COLLATE "C")),
+  -- A cycle is one row, at the first of its workflows.
+  SELECT 'info', 'cycle', c.first,
+         format('steps lead from it back to it: %s',
+                string_agg(c.member, ', ' ORDER BY c.member COLLATE "C")),
          'That is fine for a way back; nothing is migrated in circles by itself.'
   FROM (SELECT a.source AS member, min(b.source COLLATE "C") AS first
         FROM reach a JOIN reach b ON b.source = a.target AND b.target = a.source
@@ -1489,8 +1802,11 @@ $$
         GROUP BY a.source) AS c
   GROUP BY c.first
   UNION ALL
-  SELECT 'warning', 'no_way_out', w.id, format('no step leads out of it, but version %s is registered', max(n.version COLLATE "C")),
-         'Register a step with mako_register_migration(), or exempt the workflow with mako_exempt().'
+  SELECT 'warning', 'no_way_out', w.id,
+         format('no step leads out of it, but version %s is registered',
+                max(n.version COLLATE "C")),
+         'Register a step with mako_register_migration(), '
+         'or exempt the workflow with mako_exempt().'
   FROM workflow w
   JOIN workflow n ON n.name = w.name AND n.version > w.version COLLATE "C"
   WHERE NOT EXISTS (SELECT FROM step s WHERE s.source = w.id)
@@ -1498,98 +1814,125 @@ $$
     AND w.version <> ALL (retired)
   GROUP BY w.id
   UNION ALL
-  SELECT 'error', 'target_retired', format('%s -> %s', s.source, s.target), format('it leads to version %s, which is retired', t.version),
-         'Register a step to a version that is not, and forget this one with mako_unregister_migration().'
+  SELECT 'error', 'target_retired', format('%s -> %s', s.source, s.target),
+         format('it leads to version %s, which is retired', t.version),
+         'Register a step to a version that is not, '
+         'and forget this one with mako_unregister_migration().'
   FROM step s JOIN workflow w ON w.id = s.source JOIN workflow t ON t.id = s.target
   WHERE t.version = ANY (retired) AND w.version <> ALL (retired)
   UNION ALL
   SELECT 'info', 'schema_version_back', format('%s -> %s', s.source, s.target),
-         format('state schema version %s becomes %s', w.state_schema_version, t.state_schema_version),
+         format('state schema version %s becomes %s',
+                w.state_schema_version, t.state_schema_version),
          'That is fine for a way back.'
   FROM step s JOIN workflow w ON w.id = s.source JOIN workflow t ON t.id = s.target
   WHERE t.state_schema_version < w.state_schema_version
 $$;
 COMMENT ON FUNCTION mako_step_finding(text[]) IS
-'what mako_check() finds in the registered steps; takes the retired format versions, because there may be no store';
+'what mako_check() finds in the registered steps; '
+'takes the retired format versions, because there may be no store';
 
 CREATE FUNCTION mako_store_finding_rows()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+SET work_mem = '64MB' SET jit = off AS
 $$
 #variable_conflict use_column
 BEGIN
   PERFORM @extschema@.mako_assert_delegated();
   RETURN QUERY
   WITH RECURSIVE
-  relations AS (SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace),
+  relations AS (
+    SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace),
   step AS (
-    SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
+    SELECT m.source_wf::text AS source, m.target_wf::text AS target
+    FROM @extschema@.mako_state_migration m),
   reach AS (
     SELECT s.source, s.target FROM step s
     UNION
     SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target),
-  -- The events of a stream by workflow, and altogether: the only pass over the events, unless some do not fit.
+  -- The events of a stream by workflow, and altogether. This is the only pass over the events,
+  -- unless some do not fit.
   part AS MATERIALIZED (
-    SELECT e.stream_no, e.workflow_id, count(*) AS events, min(e.sequence_number) AS first, max(e.sequence_number) AS last
+    SELECT e.stream_no, e.workflow_id, count(*) AS events,
+           min(e.sequence_number) AS first, max(e.sequence_number) AS last
     FROM mako.event e GROUP BY e.stream_no, e.workflow_id),
   history AS (
-    SELECT DISTINCT ON (p.stream_no) p.stream_no, (sum(p.events) OVER w)::bigint AS events, min(p.first) OVER w AS first, p.last,
-           p.workflow_id
-    FROM part p WINDOW w AS (PARTITION BY p.stream_no) ORDER BY p.stream_no, p.last DESC),
+    SELECT DISTINCT ON (p.stream_no)
+           p.stream_no, (sum(p.events) OVER w)::bigint AS events, min(p.first) OVER w AS first,
+           p.last, p.workflow_id
+    FROM part p WINDOW w AS (PARTITION BY p.stream_no)
+    ORDER BY p.stream_no, p.last DESC),
   saved AS (
-    SELECT n.stream_no, max(n.sequence_number) FILTER (WHERE n.reverted_by IS NULL) AS saved, max(n.sequence_number) AS furthest,
+    SELECT n.stream_no, max(n.sequence_number) FILTER (WHERE n.reverted_by IS NULL) AS saved,
+           max(n.sequence_number) AS furthest,
            bool_or(n.run_id <> 0 AND r.run_id IS NULL) AS of_unknown_run
-    FROM mako.snapshot n LEFT JOIN mako.migration_run r ON r.run_id = n.run_id GROUP BY n.stream_no),
-  -- Everything that has a number, with what is known of it: its head, unless stream_id is null; its events, unless last is null; its
-  -- snapshots, unless furthest is null.
+    FROM mako.snapshot n LEFT JOIN mako.migration_run r ON r.run_id = n.run_id
+    GROUP BY n.stream_no),
+  -- Everything that has a number, with what is known of it: its head, unless stream_id is null;
+  -- its events, unless last is null; its snapshots, unless furthest is null.
   known AS MATERIALIZED (
-    SELECT stream_no, s.stream_id, s.version, s.workflow_id, h.events, h.first, h.last, h.workflow_id AS last_workflow,
+    SELECT stream_no, s.stream_id, s.version, s.workflow_id,
+           h.events, h.first, h.last, h.workflow_id AS last_workflow,
            a.saved, a.furthest, a.of_unknown_run
     FROM mako.stream s FULL JOIN history h USING (stream_no) FULL JOIN saved a USING (stream_no)),
   -- The recorded moves of a stream in order.
   move AS MATERIALIZED (
     SELECT m.stream_no, m.sequence_number, m.run_id, r.source_wf, r.target_wf, m.has_snapshot,
-           row_number() OVER w AS number, lead(m.sequence_number) OVER w AS next, lead(m.run_id) OVER w AS next_run
-    FROM (SELECT n.stream_no, n.sequence_number, n.run_id, true AS has_snapshot FROM mako.snapshot n
+           row_number() OVER w AS number, lead(m.sequence_number) OVER w AS next,
+           lead(m.run_id) OVER w AS next_run
+    FROM (SELECT n.stream_no, n.sequence_number, n.run_id, true AS has_snapshot
+          FROM mako.snapshot n
           WHERE n.run_id > 0 AND n.reverted_by IS NULL
-            AND NOT EXISTS (SELECT FROM mako.repointed p WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
+            AND NOT EXISTS (SELECT FROM mako.repointed p
+                            WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
           UNION ALL
-          SELECT p.stream_no, p.sequence_number, p.run_id, false FROM mako.repointed p WHERE p.reverted_by IS NULL) AS m
+          SELECT p.stream_no, p.sequence_number, p.run_id, false
+          FROM mako.repointed p WHERE p.reverted_by IS NULL) AS m
     JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry AND r.kind <> 'revert'
     WINDOW w AS (PARTITION BY m.stream_no ORDER BY m.run_id)),
   -- Where each stream must be now: where its last move led, or where its last event was written.
   place AS (
-    SELECT k.stream_no, k.stream_id, k.workflow_id, COALESCE(m.target_wf, k.last_workflow, k.workflow_id) AS expected, m.run_id
+    SELECT k.stream_no, k.stream_id, k.workflow_id,
+           COALESCE(m.target_wf, k.last_workflow, k.workflow_id) AS expected, m.run_id
     FROM known k
     LEFT JOIN move m ON m.stream_no = k.stream_no AND m.next_run IS NULL
     WHERE k.stream_id IS NOT NULL AND k.of_unknown_run IS NOT TRUE),
-  -- Which workflow a stream ran under, from one sequence number (exclusive) to another.
+  -- The workflow that a stream ran under, from one sequence number (exclusive) to another.
   term AS MATERIALIZED (
-    SELECT m.stream_no, m.sequence_number AS after, COALESCE(m.next, 9223372036854775807) AS through, m.target_wf AS workflow_id,
+    SELECT m.stream_no, m.sequence_number AS after,
+           COALESCE(m.next, 9223372036854775807) AS through, m.target_wf AS workflow_id,
            false AS is_first
     FROM move m
     UNION ALL
     SELECT m.stream_no, 0, m.sequence_number, m.source_wf, true FROM move m WHERE m.number = 1
     UNION ALL
-    SELECT p.stream_no, 0, 9223372036854775807, p.workflow_id, true FROM place p WHERE p.run_id IS NULL),
-  -- Streams some of whose events do not fit at first sight: an imported history may have begun under workflows that lead to the first.
+    SELECT p.stream_no, 0, 9223372036854775807, p.workflow_id, true
+    FROM place p WHERE p.run_id IS NULL),
+  -- Streams some of whose events do not fit at first sight. An imported history may have begun
+  -- under workflows that lead to the first.
   suspect AS MATERIALIZED (
     SELECT DISTINCT p.stream_no
     FROM part p
     JOIN place l ON l.stream_no = p.stream_no AND l.workflow_id = l.expected
-    WHERE NOT EXISTS (SELECT FROM term t WHERE t.stream_no = p.stream_no AND t.workflow_id = p.workflow_id
-                      AND t.after < p.first AND t.through >= p.last)),
+    WHERE NOT EXISTS (SELECT FROM term t
+                      WHERE t.stream_no = p.stream_no AND t.workflow_id = p.workflow_id
+                        AND t.after < p.first AND t.through >= p.last)),
   misfit AS (
     SELECT e.stream_no, min(e.sequence_number) AS sequence_number
     FROM suspect x
     JOIN mako.event e ON e.stream_no = x.stream_no
-    JOIN term t ON t.stream_no = e.stream_no AND t.after < e.sequence_number AND t.through >= e.sequence_number
+    JOIN term t ON t.stream_no = e.stream_no
+                   AND t.after < e.sequence_number AND t.through >= e.sequence_number
     LEFT JOIN part p ON p.stream_no = t.stream_no AND p.workflow_id = t.workflow_id
     WHERE e.workflow_id <> t.workflow_id
       AND NOT (t.is_first AND (p.first IS NULL OR e.sequence_number < p.first)
-               AND EXISTS (SELECT FROM reach r WHERE r.source = e.workflow_id AND r.target = t.workflow_id))
+               AND EXISTS (SELECT FROM reach r
+                           WHERE r.source = e.workflow_id AND r.target = t.workflow_id))
     GROUP BY e.stream_no),
-  -- An event of the workflow that a stream has left, behind the move; or of the one that it goes to, before it.
+  -- An event of the workflow that a stream has left, behind the move; or of the one that it goes
+  -- to, before it.
   misplaced AS (
     SELECT f.stream_no, f.sequence_number, e.workflow_id,
            (SELECT m.run_id FROM move m
@@ -1601,61 +1944,85 @@ BEGIN
     JOIN mako.event e ON e.stream_no = f.stream_no AND e.sequence_number = f.sequence_number),
   -- What is wrong with single streams.
   broken (severity, code, subject, message, hint) AS (
-    SELECT 'error', 'head_behind', k.stream_id, format('its head is at version %s, but its last event is %s', k.version, k.last),
-           'Appending fails until the head is right. mako_adopt_events() sets the heads of histories that were loaded.'
+    SELECT 'error', 'head_behind', k.stream_id,
+           format('its head is at version %s, but its last event is %s', k.version, k.last),
+           'Appending fails until the head is right. '
+           'mako_adopt_events() sets the heads of histories that were loaded.'
     FROM known k WHERE k.last > k.version
     UNION ALL
     SELECT 'error', 'head_ahead', k.stream_id,
-           format('its head is at version %s, but its last event is %s', k.version, COALESCE(k.last, 0)),
+           format('its head is at version %s, but its last event is %s',
+                  k.version, COALESCE(k.last, 0)),
            'Events are lost: restore them from a backup.'
-    FROM known k WHERE COALESCE(k.last, 0) < k.version AND (k.last IS NOT NULL OR COALESCE(k.saved, 0) < k.version)
+    FROM known k
+    WHERE COALESCE(k.last, 0) < k.version
+      AND (k.last IS NOT NULL OR COALESCE(k.saved, 0) < k.version)
     UNION ALL
-    SELECT 'error', 'events_without_head', k.stream_no::text, format('stream number %s has %s events, but no head', k.stream_no, k.events),
+    SELECT 'error', 'events_without_head', k.stream_no::text,
+           format('stream number %s has %s events, but no head', k.stream_no, k.events),
            'Restore the head from a backup.'
     FROM known k WHERE k.stream_id IS NULL AND k.last IS NOT NULL
     UNION ALL
     SELECT 'error', 'event_gap', k.stream_id,
            CASE WHEN k.last - k.first + 1 = k.events THEN format('its first event is %s', k.first)
-                ELSE format('%s events are missing between %s and %s', k.last - k.first + 1 - k.events, k.first, k.last) END,
+                ELSE format('%s events are missing between %s and %s',
+                            k.last - k.first + 1 - k.events, k.first, k.last) END,
            'Events are lost: restore them from a backup.'
     FROM known k
-    WHERE k.stream_id IS NOT NULL AND (k.last - k.first + 1 <> k.events OR (k.first > 1 AND COALESCE(k.saved, 0) < k.first - 1))
+    WHERE k.stream_id IS NOT NULL
+      AND (k.last - k.first + 1 <> k.events
+           OR (k.first > 1 AND COALESCE(k.saved, 0) < k.first - 1))
     UNION ALL
     SELECT 'error', 'snapshot_beyond_head', k.stream_id,
-           format('its snapshot at %s (run %s) is beyond the head, which is at version %s', n.sequence_number, n.run_id, k.version),
+           format('its snapshot at %s (run %s) is beyond the head, which is at version %s',
+                  n.sequence_number, n.run_id, k.version),
            CASE WHEN n.run_id = 0 THEN 'Delete the snapshot: it is only a cache.'
-                ELSE 'Restore snapshot or events from a backup; mako.migration_run tells which run it was.' END
-    FROM known k JOIN mako.snapshot n ON n.stream_no = k.stream_no AND n.sequence_number > k.version WHERE k.furthest > k.version
+                ELSE 'Restore snapshot or events from a backup; '
+                     'mako.migration_run tells which run it was.' END
+    FROM known k
+    JOIN mako.snapshot n ON n.stream_no = k.stream_no AND n.sequence_number > k.version
+    WHERE k.furthest > k.version
     UNION ALL
-    SELECT 'error', 'snapshot_without_head', k.stream_no::text, format('stream number %s has snapshots, but no head', k.stream_no),
+    SELECT 'error', 'snapshot_without_head', k.stream_no::text,
+           format('stream number %s has snapshots, but no head', k.stream_no),
            'Restore the head from a backup.'
     FROM known k WHERE k.stream_id IS NULL AND k.furthest IS NOT NULL
     UNION ALL
     SELECT 'error', 'snapshot_of_unknown_run', k.stream_id,
-           format('its snapshot at %s is of run %s, which is not recorded', n.sequence_number, n.run_id),
+           format('its snapshot at %s is of run %s, which is not recorded',
+                  n.sequence_number, n.run_id),
            'Restore the row of mako.migration_run from a backup.'
     FROM known k JOIN mako.snapshot n ON n.stream_no = k.stream_no
     WHERE k.stream_id IS NOT NULL AND k.of_unknown_run AND n.run_id <> 0
       AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id)
     UNION ALL
     SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
-           format('its snapshot at %s is marked as undone by run %s, which did not undo run %s', n.sequence_number, n.reverted_by, n.run_id),
+           format('its snapshot at %s is marked as undone by run %s, which did not undo run %s',
+                  n.sequence_number, n.reverted_by, n.run_id),
            'It was changed past the triggers: restore it from a backup.'
     FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
     WHERE n.reverted_by IS NOT NULL
-      AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.reverted_by AND r.reverts = n.run_id)
+      AND NOT EXISTS (SELECT FROM mako.migration_run r
+                      WHERE r.run_id = n.reverted_by AND r.reverts = n.run_id)
     UNION ALL
     SELECT 'error', 'head_moved', p.stream_id,
            CASE WHEN p.run_id IS NULL
-                THEN format('it runs under "%s", but its last event is of "%s" and no move is recorded', p.workflow_id, p.expected)
-                ELSE format('it runs under "%s", but run %s moved it to "%s"', p.workflow_id, p.run_id, p.expected) END,
-           'The head was changed past the triggers: set it back, or restore the snapshot of the move.'
+                THEN format('it runs under "%s", but its last event is of "%s" '
+                            'and no move is recorded', p.workflow_id, p.expected)
+                ELSE format('it runs under "%s", but run %s moved it to "%s"',
+                            p.workflow_id, p.run_id, p.expected) END,
+           'The head was changed past the triggers: '
+           'set it back, or restore the snapshot of the move.'
     FROM place p WHERE p.workflow_id <> p.expected
     UNION ALL
-    SELECT 'error', CASE WHEN m.run_id IS NULL THEN 'event_outside_history' ELSE 'snapshot_misplaced' END, s.stream_id,
+    SELECT 'error',
+           CASE WHEN m.run_id IS NULL THEN 'event_outside_history' ELSE 'snapshot_misplaced' END,
+           s.stream_id,
            CASE WHEN m.run_id IS NULL
-                THEN format('event %s is of "%s", under which the stream did not run then', m.sequence_number, m.workflow_id)
-                ELSE format('event %s is of "%s", which does not fit the number of the snapshot of run %s',
+                THEN format('event %s is of "%s", under which the stream did not run then',
+                            m.sequence_number, m.workflow_id)
+                ELSE format('event %s is of "%s", '
+                            'which does not fit the number of the snapshot of run %s',
                             m.sequence_number, m.workflow_id, m.run_id) END,
            'It was changed past the triggers: restore it from a backup.'
     FROM misplaced m JOIN mako.stream s ON s.stream_no = m.stream_no),
@@ -1664,14 +2031,19 @@ BEGIN
     FROM broken b WINDOW w AS (PARTITION BY b.code ORDER BY b.subject COLLATE "C"))
   SELECT r.severity, r.code, r.subject, r.message, r.hint FROM ranked r WHERE r.number <= 20
   UNION ALL
-  SELECT r.severity, r.code, '*', format('%s more like those', r.found - 20), r.hint FROM ranked r WHERE r.number = 21
+  SELECT r.severity, r.code, '*', format('%s more like those', r.found - 20), r.hint
+  FROM ranked r WHERE r.number = 21
   UNION ALL
-  SELECT 'warning', 'store_layout', 'mako', format('the store has layout version %s', @extschema@.mako_store_layout()),
+  SELECT 'warning', 'store_layout', 'mako',
+         format('the store has layout version %s', @extschema@.mako_store_layout()),
          'Upgrade it with SELECT mako_create_store(), or update the extension.'
   FROM @extschema@.mako_store_object() o
-  WHERE o.name = 'layout_version' AND substring(o.definition FROM 'SELECT ([0-9]+)')::integer <> @extschema@.mako_store_layout()
+  WHERE o.name = 'layout_version'
+    AND substring(o.definition FROM 'SELECT ([0-9]+)')::integer <> @extschema@.mako_store_layout()
   UNION ALL
-  SELECT 'info', 'events_archived', '*', format('the first events of %s streams are archived; their snapshots tell the states', count(*)),
+  SELECT 'info', 'events_archived', '*',
+         format('the first events of %s streams are archived; their snapshots tell the states',
+                count(*)),
          'mako_trace() and mako_verify() cannot look behind them.'
   FROM known k
   WHERE k.stream_id IS NOT NULL
@@ -1679,41 +2051,57 @@ BEGIN
              ELSE k.first > 1 AND k.saved >= k.first - 1 AND k.last - k.first + 1 = k.events END
   HAVING count(*) > 0
   UNION ALL
-  SELECT 'error', 'workflow_not_registered', s.workflow_id, format('%s streams run under it, but it is not registered', count(*)),
+  SELECT 'error', 'workflow_not_registered', s.workflow_id,
+         format('%s streams run under it, but it is not registered', count(*)),
          'Use mako_register_workflow().'
   FROM mako.stream s
-  WHERE NOT EXISTS (SELECT FROM @extschema@.mako_workflow w WHERE w.workflow_id::text = s.workflow_id)
+  WHERE NOT EXISTS (SELECT FROM @extschema@.mako_workflow w
+                    WHERE w.workflow_id::text = s.workflow_id)
   GROUP BY s.workflow_id
   UNION ALL
-  SELECT 'info', 'exemption_unused', x.workflow_id::text, 'it is exempt, but no stream runs under it',
+  SELECT 'info', 'exemption_unused', x.workflow_id::text,
+         'it is exempt, but no stream runs under it',
          'mako_unexempt() takes the exemption back.'
   FROM @extschema@.mako_exemption x
   WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.workflow_id = x.workflow_id::text)
   UNION ALL
-  SELECT 'warning', 'run_unfinished', format('%s -> %s', r.source_wf, r.target_wf), format('batched run %s has not finished', r.run_id),
-         'It is running, or was stopped: call it again, and it goes on, or give it up with mako_revert().'
+  SELECT 'warning', 'run_unfinished', format('%s -> %s', r.source_wf, r.target_wf),
+         format('batched run %s has not finished', r.run_id),
+         'It is running, or was stopped: '
+         'call it again, and it goes on, or give it up with mako_revert().'
   FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL
   UNION ALL
   SELECT 'info', 'dependent_unindexed', c.name,
-         format('column "%s" of %s is not indexed, so that the whole table is read for every batch of streams', d.process_column, c.name),
-         format('CREATE INDEX ON %s (%s)', c.name, concat_ws(', ', quote_ident(d.tenant_column), quote_ident(d.process_column)))
+         format('column "%s" of %s is not indexed, '
+                'so that the whole table is read for every batch of streams',
+                d.process_column, c.name),
+         format('CREATE INDEX ON %s (%s)', c.name,
+                concat_ws(', ', quote_ident(d.tenant_column), quote_ident(d.process_column)))
   FROM mako.dependent d
-  JOIN relations AS c ON c.oid = @extschema@.mako_remembered_relation(d.relation, d.relation_identity)
-  JOIN pg_attribute p ON p.attrelid = c.oid AND p.attname = d.process_column AND NOT p.attisdropped
-  LEFT JOIN pg_attribute t ON t.attrelid = p.attrelid AND t.attname = d.tenant_column AND NOT t.attisdropped
-  WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = p.attrelid AND i.indisvalid AND i.indpred IS NULL
-                      AND (i.indkey[0] = p.attnum OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)));
+  JOIN relations AS c
+    ON c.oid = @extschema@.mako_remembered_relation(d.relation, d.relation_identity)
+  JOIN pg_attribute p
+    ON p.attrelid = c.oid AND p.attname = d.process_column AND NOT p.attisdropped
+  LEFT JOIN pg_attribute t
+    ON t.attrelid = p.attrelid AND t.attname = d.tenant_column AND NOT t.attisdropped
+  WHERE NOT EXISTS (SELECT FROM pg_index i
+                    WHERE i.indrelid = p.attrelid AND i.indisvalid AND i.indpred IS NULL
+                      AND (i.indkey[0] = p.attnum
+                           OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)));
 END
 $$;
-COMMENT ON FUNCTION mako_store_finding_rows() IS 'what mako_store_finding() returns; for its own use';
+COMMENT ON FUNCTION mako_store_finding_rows() IS
+'what mako_store_finding() returns; for its own use';
 
 CREATE FUNCTION mako_store_finding()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_store_finding() IS 'what mako_check() finds in the tables of the store; of many streams with the same fault, twenty';
+COMMENT ON FUNCTION mako_store_finding() IS
+'what mako_check() finds in the tables of the store; twenty streams at most for each fault';
 
 CREATE FUNCTION mako_check(sample integer DEFAULT 100)
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_check(integer) IS
-'what is wrong with store, definitions and steps, one cause a row: error, warning or info; sample is how many streams of a workflow are tried';
+'what is wrong with store, definitions and steps, one cause a row: error, warning or info; '
+'tries sample streams of each workflow';

@@ -25,16 +25,14 @@ function begin_object() {
   finish_object()
   kind = tolower($2)
   name = relation = $3
-  if ($1 == "CREATE" && kind == "trigger" && match($0, / ON mako\.[a-z_]+/))
-    relation = substr($0, RSTART + 4, RLENGTH - 4)
-  else if ($1 == "ALTER" && kind == "table" && $4 == "ADD" && $5 == "CONSTRAINT") {
+  if ($1 == "ALTER" && kind == "table" && $4 == "ADD" && $5 == "CONSTRAINT") {
     kind = "constraint"
     name = $6
   }
-  else if ($1 != "CREATE" || kind !~ /^(function|table|view)$/)
+  else if ($1 != "CREATE" || kind !~ /^(function|table|trigger|view)$/)
     fail("unknown statement")
   sub(/\(.*/, "", relation)
-  if (relation !~ /^mako\./)
+  if (kind != "trigger" && relation !~ /^mako\./)
     fail("not in schema mako")
   sub(/^mako\./, "", relation)
   sub(/^mako\./, "", name)
@@ -44,6 +42,11 @@ function begin_object() {
 function finish_object(   rank, row) {
   if (text == "") return
   sub(/;$/, "", text)
+  if (kind == "trigger") {
+    if (!match(text, / ON mako\.[a-z_]+/))
+      fail("the trigger before is on no table of schema mako")
+    relation = substr(text, RSTART + 9, RLENGTH - 9)
+  }
   rank = rank_of(kind, text)
   row = "'" kind "', '" relation "', '" name "',"
   if (kind == "constraint") {

@@ -2,64 +2,83 @@
 -- Before the migration
 
 CREATE FUNCTION mako_plan(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false)
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false)
 RETURNS TABLE (
-  step integer, kind text, source_wf text, target_wf text, function text, evaluation text, streams bigint, in_flight bigint,
-  events bigint, scan_order text, blockers text[], fingerprint text)
+  step integer, kind text, source_wf text, target_wf text, function text, evaluation text,
+  streams bigint, in_flight bigint, events bigint, scan_order text, blockers text[],
+  fingerprint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_plan(mako_workflow_id, mako_workflow_id, uuid, boolean) IS
-'what mako_migrate() would use: functions, steps, and in the last row streams, events, what stands against it, and the fingerprint to expect';
+'what mako_migrate() would use: functions and steps; '
+'the last row has streams, events, blockers and the fingerprint to expect';
 
 CREATE FUNCTION mako_dry_run(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
-  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false, sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
 RETURNS TABLE (
-  stream_id text, sequence_number bigint, old_state jsonb, new_state jsonb, changes jsonb, error mako_migration_error)
+  stream_id text, sequence_number bigint, old_state jsonb, new_state jsonb, changes jsonb,
+  error mako_migration_error)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_dry_run(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
-'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing. A sample is the same for the same seed';
+COMMENT ON FUNCTION mako_dry_run(
+  mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
+'what mako_migrate() would do, one row a stream, with old and new state; writes and locks nothing; '
+'the same seed gives the same sample';
 
 -- The rows come in the order of stream_no, so the lowest number of a row tells which stream is the
 -- first one.
 CREATE FUNCTION mako_dry_run_summary(
-  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL, in_flight_only boolean DEFAULT false,
-  sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
-RETURNS TABLE (outcome text, phase text, sqlstate text, message text, streams bigint, example text)
+  source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL,
+  in_flight_only boolean DEFAULT false, sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
+RETURNS TABLE (
+  outcome text, phase text, sqlstate text, message text, streams bigint, example text)
 LANGUAGE sql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 SELECT g.outcome, g.phase, g.sqlstate, g.message, g.streams, substr(g.first, 20)
 FROM (SELECT r.outcome, r.phase, r.sqlstate, r.message, count(*) AS streams,
              min(lpad(r.n::text, 19, '0') || r.stream_id COLLATE "C") AS first
       FROM (SELECT d.n, d.stream_id, (d.error).phase, (d.error).sqlstate, (d.error).message,
-                   CASE WHEN (d.error).phase IS NOT NULL THEN 'fail' WHEN d.new_state IS NULL THEN 'repoint' ELSE 'migrate' END AS outcome
-            FROM @extschema@.mako_dry_run(source_wf, target_wf, tenant_id, in_flight_only, sample, seed) WITH ORDINALITY
+                   CASE WHEN (d.error).phase IS NOT NULL THEN 'fail'
+                        WHEN d.new_state IS NULL THEN 'repoint'
+                        ELSE 'migrate' END AS outcome
+            FROM @extschema@.mako_dry_run(source_wf, target_wf, tenant_id, in_flight_only,
+                                          sample, seed) WITH ORDINALITY
                  AS d (stream_id, sequence_number, old_state, new_state, changes, error, n)) AS r
       GROUP BY r.outcome, r.phase, r.sqlstate, r.message) AS g
 ORDER BY g.streams DESC, g.first
 $$;
-COMMENT ON FUNCTION mako_dry_run_summary(mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
-'the rows of mako_dry_run(), counted by outcome (migrate, repoint, fail) and cause, the most frequent first, with the first stream of each';
+COMMENT ON FUNCTION mako_dry_run_summary(
+  mako_workflow_id, mako_workflow_id, uuid, boolean, bigint, bigint) IS
+'the rows of mako_dry_run(), counted by outcome (migrate, repoint, fail) and cause, '
+'the most frequent first, with the first stream of each';
 
 -- -------------------------------------------------------------------------------------------------
 -- Proofs and pictures: what is stored against what the events say
 
 CREATE FUNCTION mako_verify(run_id bigint)
-RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
+RETURNS TABLE (
+  stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb,
+  differs_from bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_verify(bigint) IS
-'computes every snapshot of a run again from the events, through every recorded move; a row for each thing that differs';
+'computes every snapshot of a run again from the events, through every recorded move; '
+'a row for each thing that differs';
 
 CREATE FUNCTION mako_verify_snapshots(workflow_id mako_workflow_id)
-RETURNS TABLE (stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb, differs_from bigint)
+RETURNS TABLE (
+  stream_id text, sequence_number bigint, problem text, stored jsonb, computed jsonb,
+  differs_from bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_verify_snapshots(mako_workflow_id) IS
-'folds to every periodic snapshot under a workflow and compares: is the registered apply the application''s? A row for each thing that differs';
+'folds to every periodic snapshot under a workflow and compares, '
+'which shows if the registered apply is the application''s; a row for each thing that differs';
 
 CREATE FUNCTION mako_transitions(workflow_id mako_workflow_id, tag text DEFAULT 'status')
 RETURNS TABLE (from_state text, event_type text, to_state text, count bigint)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
-'the state machine that the streams of a workflow went through; tag is the key that names a state, null: its only key, or the string that it is';
+'the state machine that the streams of a workflow went through; tag is the key that names a state; '
+'null stands for its only key, or the string that it is';
 
 -- A first row without from_state and event_type leads to the initial state. rests says that a stream
 -- which came this way is still in to_state, and in flight.
@@ -141,17 +160,20 @@ LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$
   WITH RECURSIVE
   workflow AS (
-    SELECT w.workflow_id::text AS id, split_part(w.workflow_id::text, '@', 1) AS name, split_part(w.workflow_id::text, '@', 2) AS version,
-           w.state_schema_version
+    SELECT w.workflow_id::text AS id, split_part(w.workflow_id::text, '@', 1) AS name,
+           split_part(w.workflow_id::text, '@', 2) AS version, w.state_schema_version
     FROM @extschema@.mako_workflow w),
   step AS (
-    SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
+    SELECT m.source_wf::text AS source, m.target_wf::text AS target
+    FROM @extschema@.mako_state_migration m),
   reach AS (
     SELECT s.source, s.target FROM step s
     UNION
     SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target)
-  -- A cycle is told once, at the first of its workflows.
-  SELECT 'info', 'cycle', c.first, format('steps lead from it back to it: %s', string_agg(c.member, ', ' ORDER BY c.member COLLATE "C")),
+  -- A cycle is one row, at the first of its workflows.
+  SELECT 'info', 'cycle', c.first,
+         format('steps lead from it back to it: %s',
+                string_agg(c.member, ', ' ORDER BY c.member COLLATE "C")),
          'That is fine for a way back; nothing is migrated in circles by itself.'
   FROM (SELECT a.source AS member, min(b.source COLLATE "C") AS first
         FROM reach a JOIN reach b ON b.source = a.target AND b.target = a.source
@@ -159,8 +181,11 @@ $$
         GROUP BY a.source) AS c
   GROUP BY c.first
   UNION ALL
-  SELECT 'warning', 'no_way_out', w.id, format('no step leads out of it, but version %s is registered', max(n.version COLLATE "C")),
-         'Register a step with mako_register_migration(), or exempt the workflow with mako_exempt().'
+  SELECT 'warning', 'no_way_out', w.id,
+         format('no step leads out of it, but version %s is registered',
+                max(n.version COLLATE "C")),
+         'Register a step with mako_register_migration(), '
+         'or exempt the workflow with mako_exempt().'
   FROM workflow w
   JOIN workflow n ON n.name = w.name AND n.version > w.version COLLATE "C"
   WHERE NOT EXISTS (SELECT FROM step s WHERE s.source = w.id)
@@ -168,98 +193,125 @@ $$
     AND w.version <> ALL (retired)
   GROUP BY w.id
   UNION ALL
-  SELECT 'error', 'target_retired', format('%s -> %s', s.source, s.target), format('it leads to version %s, which is retired', t.version),
-         'Register a step to a version that is not, and forget this one with mako_unregister_migration().'
+  SELECT 'error', 'target_retired', format('%s -> %s', s.source, s.target),
+         format('it leads to version %s, which is retired', t.version),
+         'Register a step to a version that is not, '
+         'and forget this one with mako_unregister_migration().'
   FROM step s JOIN workflow w ON w.id = s.source JOIN workflow t ON t.id = s.target
   WHERE t.version = ANY (retired) AND w.version <> ALL (retired)
   UNION ALL
   SELECT 'info', 'schema_version_back', format('%s -> %s', s.source, s.target),
-         format('state schema version %s becomes %s', w.state_schema_version, t.state_schema_version),
+         format('state schema version %s becomes %s',
+                w.state_schema_version, t.state_schema_version),
          'That is fine for a way back.'
   FROM step s JOIN workflow w ON w.id = s.source JOIN workflow t ON t.id = s.target
   WHERE t.state_schema_version < w.state_schema_version
 $$;
 COMMENT ON FUNCTION mako_step_finding(text[]) IS
-'what mako_check() finds in the registered steps; takes the retired format versions, because there may be no store';
+'what mako_check() finds in the registered steps; '
+'takes the retired format versions, because there may be no store';
 
 CREATE FUNCTION mako_store_finding_rows()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET work_mem = '64MB' SET jit = off AS
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+SET work_mem = '64MB' SET jit = off AS
 $$
 #variable_conflict use_column
 BEGIN
   PERFORM @extschema@.mako_assert_delegated();
   RETURN QUERY
   WITH RECURSIVE
-  relations AS (SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace),
+  relations AS (
+    SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace),
   step AS (
-    SELECT m.source_wf::text AS source, m.target_wf::text AS target FROM @extschema@.mako_state_migration m),
+    SELECT m.source_wf::text AS source, m.target_wf::text AS target
+    FROM @extschema@.mako_state_migration m),
   reach AS (
     SELECT s.source, s.target FROM step s
     UNION
     SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target),
-  -- The events of a stream by workflow, and altogether: the only pass over the events, unless some do not fit.
+  -- The events of a stream by workflow, and altogether. This is the only pass over the events,
+  -- unless some do not fit.
   part AS MATERIALIZED (
-    SELECT e.stream_no, e.workflow_id, count(*) AS events, min(e.sequence_number) AS first, max(e.sequence_number) AS last
+    SELECT e.stream_no, e.workflow_id, count(*) AS events,
+           min(e.sequence_number) AS first, max(e.sequence_number) AS last
     FROM mako.event e GROUP BY e.stream_no, e.workflow_id),
   history AS (
-    SELECT DISTINCT ON (p.stream_no) p.stream_no, (sum(p.events) OVER w)::bigint AS events, min(p.first) OVER w AS first, p.last,
-           p.workflow_id
-    FROM part p WINDOW w AS (PARTITION BY p.stream_no) ORDER BY p.stream_no, p.last DESC),
+    SELECT DISTINCT ON (p.stream_no)
+           p.stream_no, (sum(p.events) OVER w)::bigint AS events, min(p.first) OVER w AS first,
+           p.last, p.workflow_id
+    FROM part p WINDOW w AS (PARTITION BY p.stream_no)
+    ORDER BY p.stream_no, p.last DESC),
   saved AS (
-    SELECT n.stream_no, max(n.sequence_number) FILTER (WHERE n.reverted_by IS NULL) AS saved, max(n.sequence_number) AS furthest,
+    SELECT n.stream_no, max(n.sequence_number) FILTER (WHERE n.reverted_by IS NULL) AS saved,
+           max(n.sequence_number) AS furthest,
            bool_or(n.run_id <> 0 AND r.run_id IS NULL) AS of_unknown_run
-    FROM mako.snapshot n LEFT JOIN mako.migration_run r ON r.run_id = n.run_id GROUP BY n.stream_no),
-  -- Everything that has a number, with what is known of it: its head, unless stream_id is null; its events, unless last is null; its
-  -- snapshots, unless furthest is null.
+    FROM mako.snapshot n LEFT JOIN mako.migration_run r ON r.run_id = n.run_id
+    GROUP BY n.stream_no),
+  -- Everything that has a number, with what is known of it: its head, unless stream_id is null;
+  -- its events, unless last is null; its snapshots, unless furthest is null.
   known AS MATERIALIZED (
-    SELECT stream_no, s.stream_id, s.version, s.workflow_id, h.events, h.first, h.last, h.workflow_id AS last_workflow,
+    SELECT stream_no, s.stream_id, s.version, s.workflow_id,
+           h.events, h.first, h.last, h.workflow_id AS last_workflow,
            a.saved, a.furthest, a.of_unknown_run
     FROM mako.stream s FULL JOIN history h USING (stream_no) FULL JOIN saved a USING (stream_no)),
   -- The recorded moves of a stream in order.
   move AS MATERIALIZED (
     SELECT m.stream_no, m.sequence_number, m.run_id, r.source_wf, r.target_wf, m.has_snapshot,
-           row_number() OVER w AS number, lead(m.sequence_number) OVER w AS next, lead(m.run_id) OVER w AS next_run
-    FROM (SELECT n.stream_no, n.sequence_number, n.run_id, true AS has_snapshot FROM mako.snapshot n
+           row_number() OVER w AS number, lead(m.sequence_number) OVER w AS next,
+           lead(m.run_id) OVER w AS next_run
+    FROM (SELECT n.stream_no, n.sequence_number, n.run_id, true AS has_snapshot
+          FROM mako.snapshot n
           WHERE n.run_id > 0 AND n.reverted_by IS NULL
-            AND NOT EXISTS (SELECT FROM mako.repointed p WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
+            AND NOT EXISTS (SELECT FROM mako.repointed p
+                            WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
           UNION ALL
-          SELECT p.stream_no, p.sequence_number, p.run_id, false FROM mako.repointed p WHERE p.reverted_by IS NULL) AS m
+          SELECT p.stream_no, p.sequence_number, p.run_id, false
+          FROM mako.repointed p WHERE p.reverted_by IS NULL) AS m
     JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry AND r.kind <> 'revert'
     WINDOW w AS (PARTITION BY m.stream_no ORDER BY m.run_id)),
   -- Where each stream must be now: where its last move led, or where its last event was written.
   place AS (
-    SELECT k.stream_no, k.stream_id, k.workflow_id, COALESCE(m.target_wf, k.last_workflow, k.workflow_id) AS expected, m.run_id
+    SELECT k.stream_no, k.stream_id, k.workflow_id,
+           COALESCE(m.target_wf, k.last_workflow, k.workflow_id) AS expected, m.run_id
     FROM known k
     LEFT JOIN move m ON m.stream_no = k.stream_no AND m.next_run IS NULL
     WHERE k.stream_id IS NOT NULL AND k.of_unknown_run IS NOT TRUE),
-  -- Which workflow a stream ran under, from one sequence number (exclusive) to another.
+  -- The workflow that a stream ran under, from one sequence number (exclusive) to another.
   term AS MATERIALIZED (
-    SELECT m.stream_no, m.sequence_number AS after, COALESCE(m.next, 9223372036854775807) AS through, m.target_wf AS workflow_id,
+    SELECT m.stream_no, m.sequence_number AS after,
+           COALESCE(m.next, 9223372036854775807) AS through, m.target_wf AS workflow_id,
            false AS is_first
     FROM move m
     UNION ALL
     SELECT m.stream_no, 0, m.sequence_number, m.source_wf, true FROM move m WHERE m.number = 1
     UNION ALL
-    SELECT p.stream_no, 0, 9223372036854775807, p.workflow_id, true FROM place p WHERE p.run_id IS NULL),
-  -- Streams some of whose events do not fit at first sight: an imported history may have begun under workflows that lead to the first.
+    SELECT p.stream_no, 0, 9223372036854775807, p.workflow_id, true
+    FROM place p WHERE p.run_id IS NULL),
+  -- Streams some of whose events do not fit at first sight. An imported history may have begun
+  -- under workflows that lead to the first.
   suspect AS MATERIALIZED (
     SELECT DISTINCT p.stream_no
     FROM part p
     JOIN place l ON l.stream_no = p.stream_no AND l.workflow_id = l.expected
-    WHERE NOT EXISTS (SELECT FROM term t WHERE t.stream_no = p.stream_no AND t.workflow_id = p.workflow_id
-                      AND t.after < p.first AND t.through >= p.last)),
+    WHERE NOT EXISTS (SELECT FROM term t
+                      WHERE t.stream_no = p.stream_no AND t.workflow_id = p.workflow_id
+                        AND t.after < p.first AND t.through >= p.last)),
   misfit AS (
     SELECT e.stream_no, min(e.sequence_number) AS sequence_number
     FROM suspect x
     JOIN mako.event e ON e.stream_no = x.stream_no
-    JOIN term t ON t.stream_no = e.stream_no AND t.after < e.sequence_number AND t.through >= e.sequence_number
+    JOIN term t ON t.stream_no = e.stream_no
+                   AND t.after < e.sequence_number AND t.through >= e.sequence_number
     LEFT JOIN part p ON p.stream_no = t.stream_no AND p.workflow_id = t.workflow_id
     WHERE e.workflow_id <> t.workflow_id
       AND NOT (t.is_first AND (p.first IS NULL OR e.sequence_number < p.first)
-               AND EXISTS (SELECT FROM reach r WHERE r.source = e.workflow_id AND r.target = t.workflow_id))
+               AND EXISTS (SELECT FROM reach r
+                           WHERE r.source = e.workflow_id AND r.target = t.workflow_id))
     GROUP BY e.stream_no),
-  -- An event of the workflow that a stream has left, behind the move; or of the one that it goes to, before it.
+  -- An event of the workflow that a stream has left, behind the move; or of the one that it goes
+  -- to, before it.
   misplaced AS (
     SELECT f.stream_no, f.sequence_number, e.workflow_id,
            (SELECT m.run_id FROM move m
@@ -271,61 +323,85 @@ BEGIN
     JOIN mako.event e ON e.stream_no = f.stream_no AND e.sequence_number = f.sequence_number),
   -- What is wrong with single streams.
   broken (severity, code, subject, message, hint) AS (
-    SELECT 'error', 'head_behind', k.stream_id, format('its head is at version %s, but its last event is %s', k.version, k.last),
-           'Appending fails until the head is right. mako_adopt_events() sets the heads of histories that were loaded.'
+    SELECT 'error', 'head_behind', k.stream_id,
+           format('its head is at version %s, but its last event is %s', k.version, k.last),
+           'Appending fails until the head is right. '
+           'mako_adopt_events() sets the heads of histories that were loaded.'
     FROM known k WHERE k.last > k.version
     UNION ALL
     SELECT 'error', 'head_ahead', k.stream_id,
-           format('its head is at version %s, but its last event is %s', k.version, COALESCE(k.last, 0)),
+           format('its head is at version %s, but its last event is %s',
+                  k.version, COALESCE(k.last, 0)),
            'Events are lost: restore them from a backup.'
-    FROM known k WHERE COALESCE(k.last, 0) < k.version AND (k.last IS NOT NULL OR COALESCE(k.saved, 0) < k.version)
+    FROM known k
+    WHERE COALESCE(k.last, 0) < k.version
+      AND (k.last IS NOT NULL OR COALESCE(k.saved, 0) < k.version)
     UNION ALL
-    SELECT 'error', 'events_without_head', k.stream_no::text, format('stream number %s has %s events, but no head', k.stream_no, k.events),
+    SELECT 'error', 'events_without_head', k.stream_no::text,
+           format('stream number %s has %s events, but no head', k.stream_no, k.events),
            'Restore the head from a backup.'
     FROM known k WHERE k.stream_id IS NULL AND k.last IS NOT NULL
     UNION ALL
     SELECT 'error', 'event_gap', k.stream_id,
            CASE WHEN k.last - k.first + 1 = k.events THEN format('its first event is %s', k.first)
-                ELSE format('%s events are missing between %s and %s', k.last - k.first + 1 - k.events, k.first, k.last) END,
+                ELSE format('%s events are missing between %s and %s',
+                            k.last - k.first + 1 - k.events, k.first, k.last) END,
            'Events are lost: restore them from a backup.'
     FROM known k
-    WHERE k.stream_id IS NOT NULL AND (k.last - k.first + 1 <> k.events OR (k.first > 1 AND COALESCE(k.saved, 0) < k.first - 1))
+    WHERE k.stream_id IS NOT NULL
+      AND (k.last - k.first + 1 <> k.events
+           OR (k.first > 1 AND COALESCE(k.saved, 0) < k.first - 1))
     UNION ALL
     SELECT 'error', 'snapshot_beyond_head', k.stream_id,
-           format('its snapshot at %s (run %s) is beyond the head, which is at version %s', n.sequence_number, n.run_id, k.version),
+           format('its snapshot at %s (run %s) is beyond the head, which is at version %s',
+                  n.sequence_number, n.run_id, k.version),
            CASE WHEN n.run_id = 0 THEN 'Delete the snapshot: it is only a cache.'
-                ELSE 'Restore snapshot or events from a backup; mako.migration_run tells which run it was.' END
-    FROM known k JOIN mako.snapshot n ON n.stream_no = k.stream_no AND n.sequence_number > k.version WHERE k.furthest > k.version
+                ELSE 'Restore snapshot or events from a backup; '
+                     'mako.migration_run tells which run it was.' END
+    FROM known k
+    JOIN mako.snapshot n ON n.stream_no = k.stream_no AND n.sequence_number > k.version
+    WHERE k.furthest > k.version
     UNION ALL
-    SELECT 'error', 'snapshot_without_head', k.stream_no::text, format('stream number %s has snapshots, but no head', k.stream_no),
+    SELECT 'error', 'snapshot_without_head', k.stream_no::text,
+           format('stream number %s has snapshots, but no head', k.stream_no),
            'Restore the head from a backup.'
     FROM known k WHERE k.stream_id IS NULL AND k.furthest IS NOT NULL
     UNION ALL
     SELECT 'error', 'snapshot_of_unknown_run', k.stream_id,
-           format('its snapshot at %s is of run %s, which is not recorded', n.sequence_number, n.run_id),
+           format('its snapshot at %s is of run %s, which is not recorded',
+                  n.sequence_number, n.run_id),
            'Restore the row of mako.migration_run from a backup.'
     FROM known k JOIN mako.snapshot n ON n.stream_no = k.stream_no
     WHERE k.stream_id IS NOT NULL AND k.of_unknown_run AND n.run_id <> 0
       AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id)
     UNION ALL
     SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
-           format('its snapshot at %s is marked as undone by run %s, which did not undo run %s', n.sequence_number, n.reverted_by, n.run_id),
+           format('its snapshot at %s is marked as undone by run %s, which did not undo run %s',
+                  n.sequence_number, n.reverted_by, n.run_id),
            'It was changed past the triggers: restore it from a backup.'
     FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
     WHERE n.reverted_by IS NOT NULL
-      AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.reverted_by AND r.reverts = n.run_id)
+      AND NOT EXISTS (SELECT FROM mako.migration_run r
+                      WHERE r.run_id = n.reverted_by AND r.reverts = n.run_id)
     UNION ALL
     SELECT 'error', 'head_moved', p.stream_id,
            CASE WHEN p.run_id IS NULL
-                THEN format('it runs under "%s", but its last event is of "%s" and no move is recorded', p.workflow_id, p.expected)
-                ELSE format('it runs under "%s", but run %s moved it to "%s"', p.workflow_id, p.run_id, p.expected) END,
-           'The head was changed past the triggers: set it back, or restore the snapshot of the move.'
+                THEN format('it runs under "%s", but its last event is of "%s" '
+                            'and no move is recorded', p.workflow_id, p.expected)
+                ELSE format('it runs under "%s", but run %s moved it to "%s"',
+                            p.workflow_id, p.run_id, p.expected) END,
+           'The head was changed past the triggers: '
+           'set it back, or restore the snapshot of the move.'
     FROM place p WHERE p.workflow_id <> p.expected
     UNION ALL
-    SELECT 'error', CASE WHEN m.run_id IS NULL THEN 'event_outside_history' ELSE 'snapshot_misplaced' END, s.stream_id,
+    SELECT 'error',
+           CASE WHEN m.run_id IS NULL THEN 'event_outside_history' ELSE 'snapshot_misplaced' END,
+           s.stream_id,
            CASE WHEN m.run_id IS NULL
-                THEN format('event %s is of "%s", under which the stream did not run then', m.sequence_number, m.workflow_id)
-                ELSE format('event %s is of "%s", which does not fit the number of the snapshot of run %s',
+                THEN format('event %s is of "%s", under which the stream did not run then',
+                            m.sequence_number, m.workflow_id)
+                ELSE format('event %s is of "%s", '
+                            'which does not fit the number of the snapshot of run %s',
                             m.sequence_number, m.workflow_id, m.run_id) END,
            'It was changed past the triggers: restore it from a backup.'
     FROM misplaced m JOIN mako.stream s ON s.stream_no = m.stream_no),
@@ -334,14 +410,19 @@ BEGIN
     FROM broken b WINDOW w AS (PARTITION BY b.code ORDER BY b.subject COLLATE "C"))
   SELECT r.severity, r.code, r.subject, r.message, r.hint FROM ranked r WHERE r.number <= 20
   UNION ALL
-  SELECT r.severity, r.code, '*', format('%s more like those', r.found - 20), r.hint FROM ranked r WHERE r.number = 21
+  SELECT r.severity, r.code, '*', format('%s more like those', r.found - 20), r.hint
+  FROM ranked r WHERE r.number = 21
   UNION ALL
-  SELECT 'warning', 'store_layout', 'mako', format('the store has layout version %s', @extschema@.mako_store_layout()),
+  SELECT 'warning', 'store_layout', 'mako',
+         format('the store has layout version %s', @extschema@.mako_store_layout()),
          'Upgrade it with SELECT mako_create_store(), or update the extension.'
   FROM @extschema@.mako_store_object() o
-  WHERE o.name = 'layout_version' AND substring(o.definition FROM 'SELECT ([0-9]+)')::integer <> @extschema@.mako_store_layout()
+  WHERE o.name = 'layout_version'
+    AND substring(o.definition FROM 'SELECT ([0-9]+)')::integer <> @extschema@.mako_store_layout()
   UNION ALL
-  SELECT 'info', 'events_archived', '*', format('the first events of %s streams are archived; their snapshots tell the states', count(*)),
+  SELECT 'info', 'events_archived', '*',
+         format('the first events of %s streams are archived; their snapshots tell the states',
+                count(*)),
          'mako_trace() and mako_verify() cannot look behind them.'
   FROM known k
   WHERE k.stream_id IS NOT NULL
@@ -349,41 +430,57 @@ BEGIN
              ELSE k.first > 1 AND k.saved >= k.first - 1 AND k.last - k.first + 1 = k.events END
   HAVING count(*) > 0
   UNION ALL
-  SELECT 'error', 'workflow_not_registered', s.workflow_id, format('%s streams run under it, but it is not registered', count(*)),
+  SELECT 'error', 'workflow_not_registered', s.workflow_id,
+         format('%s streams run under it, but it is not registered', count(*)),
          'Use mako_register_workflow().'
   FROM mako.stream s
-  WHERE NOT EXISTS (SELECT FROM @extschema@.mako_workflow w WHERE w.workflow_id::text = s.workflow_id)
+  WHERE NOT EXISTS (SELECT FROM @extschema@.mako_workflow w
+                    WHERE w.workflow_id::text = s.workflow_id)
   GROUP BY s.workflow_id
   UNION ALL
-  SELECT 'info', 'exemption_unused', x.workflow_id::text, 'it is exempt, but no stream runs under it',
+  SELECT 'info', 'exemption_unused', x.workflow_id::text,
+         'it is exempt, but no stream runs under it',
          'mako_unexempt() takes the exemption back.'
   FROM @extschema@.mako_exemption x
   WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.workflow_id = x.workflow_id::text)
   UNION ALL
-  SELECT 'warning', 'run_unfinished', format('%s -> %s', r.source_wf, r.target_wf), format('batched run %s has not finished', r.run_id),
-         'It is running, or was stopped: call it again, and it goes on, or give it up with mako_revert().'
+  SELECT 'warning', 'run_unfinished', format('%s -> %s', r.source_wf, r.target_wf),
+         format('batched run %s has not finished', r.run_id),
+         'It is running, or was stopped: '
+         'call it again, and it goes on, or give it up with mako_revert().'
   FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL
   UNION ALL
   SELECT 'info', 'dependent_unindexed', c.name,
-         format('column "%s" of %s is not indexed, so that the whole table is read for every batch of streams', d.process_column, c.name),
-         format('CREATE INDEX ON %s (%s)', c.name, concat_ws(', ', quote_ident(d.tenant_column), quote_ident(d.process_column)))
+         format('column "%s" of %s is not indexed, '
+                'so that the whole table is read for every batch of streams',
+                d.process_column, c.name),
+         format('CREATE INDEX ON %s (%s)', c.name,
+                concat_ws(', ', quote_ident(d.tenant_column), quote_ident(d.process_column)))
   FROM mako.dependent d
-  JOIN relations AS c ON c.oid = @extschema@.mako_remembered_relation(d.relation, d.relation_identity)
-  JOIN pg_attribute p ON p.attrelid = c.oid AND p.attname = d.process_column AND NOT p.attisdropped
-  LEFT JOIN pg_attribute t ON t.attrelid = p.attrelid AND t.attname = d.tenant_column AND NOT t.attisdropped
-  WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = p.attrelid AND i.indisvalid AND i.indpred IS NULL
-                      AND (i.indkey[0] = p.attnum OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)));
+  JOIN relations AS c
+    ON c.oid = @extschema@.mako_remembered_relation(d.relation, d.relation_identity)
+  JOIN pg_attribute p
+    ON p.attrelid = c.oid AND p.attname = d.process_column AND NOT p.attisdropped
+  LEFT JOIN pg_attribute t
+    ON t.attrelid = p.attrelid AND t.attname = d.tenant_column AND NOT t.attisdropped
+  WHERE NOT EXISTS (SELECT FROM pg_index i
+                    WHERE i.indrelid = p.attrelid AND i.indisvalid AND i.indpred IS NULL
+                      AND (i.indkey[0] = p.attnum
+                           OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)));
 END
 $$;
-COMMENT ON FUNCTION mako_store_finding_rows() IS 'what mako_store_finding() returns; for its own use';
+COMMENT ON FUNCTION mako_store_finding_rows() IS
+'what mako_store_finding() returns; for its own use';
 
 CREATE FUNCTION mako_store_finding()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION mako_store_finding() IS 'what mako_check() finds in the tables of the store; of many streams with the same fault, twenty';
+COMMENT ON FUNCTION mako_store_finding() IS
+'what mako_check() finds in the tables of the store; twenty streams at most for each fault';
 
 CREATE FUNCTION mako_check(sample integer DEFAULT 100)
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_check(integer) IS
-'what is wrong with store, definitions and steps, one cause a row: error, warning or info; sample is how many streams of a workflow are tried';
+'what is wrong with store, definitions and steps, one cause a row: error, warning or info; '
+'tries sample streams of each workflow';

@@ -3,9 +3,11 @@ CREATE TABLE mako.correlation (
   tag        text COLLATE "C" NOT NULL,
   stream_no  bigint NOT NULL
 );
-COMMENT ON TABLE mako.correlation IS 'tags, such as a metering location, that several processes may share, per tenant';
+COMMENT ON TABLE mako.correlation IS
+'tags of streams, per tenant, such as a metering location that several processes share';
 
-ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey PRIMARY KEY (tenant_id, tag, stream_no);
+ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey
+  PRIMARY KEY (tenant_id, tag, stream_no);
 ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tag_check
   CHECK (((octet_length(tag) >= 1) AND (octet_length(tag) <= 256)));
 ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey

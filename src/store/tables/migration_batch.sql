@@ -10,12 +10,19 @@ CREATE TABLE mako.migration_batch (
   started_at      timestamptz NOT NULL,
   finished_at     timestamptz NOT NULL
 );
-COMMENT ON TABLE mako.migration_batch IS 'audit trail: the batches of batched runs, each of which was a transaction';
-COMMENT ON COLUMN mako.migration_batch.last_stream_no IS 'the run has come as far as this stream; null once it tries those again that were busy';
+COMMENT ON TABLE mako.migration_batch IS
+'audit trail: the batches of batched runs, each of which was a transaction';
+COMMENT ON COLUMN mako.migration_batch.last_stream_no IS
+'the last stream that the run has come to; null when it tries again those that were busy';
 COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that another transaction had locked';
-COMMENT ON COLUMN mako.migration_batch.session_role IS 'who called the run, which need not be who began it, as is the next column';
+COMMENT ON COLUMN mako.migration_batch.session_role IS
+'the role that called the run, which need not be the one that began it; '
+'the same holds for effective_role';
 
-ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey PRIMARY KEY (run_id, batch_no);
+ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey
+  PRIMARY KEY (run_id, batch_no);
 
-CREATE TRIGGER migration_batch_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER migration_batch_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.');

@@ -11,13 +11,20 @@ CREATE TABLE mako.migration_error (
   hint             text,
   context          text
 );
-COMMENT ON TABLE mako.migration_error IS 'audit trail: every stream that a run could not migrate, in full';
-COMMENT ON COLUMN mako.migration_error.error_no IS 'in the order in which they were saved';
+COMMENT ON TABLE mako.migration_error IS
+'audit trail: every stream that a run could not migrate, in full';
+COMMENT ON COLUMN mako.migration_error.error_no IS
+'numbers the errors of a run in the order in which they were saved';
 
-ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey PRIMARY KEY (run_id, error_no);
+ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey
+  PRIMARY KEY (run_id, error_no);
 
--- A run tries a stream once. Its second pass looks for what has failed, and mako_history() for when.
-ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key UNIQUE (stream_no, run_id);
+-- A run tries a stream once. The second pass of a run finds by this key what has failed, and
+-- mako_history() when.
+ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key
+  UNIQUE (stream_no, run_id);
 
-CREATE TRIGGER migration_error_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER migration_error_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.');

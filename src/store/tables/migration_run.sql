@@ -27,29 +27,40 @@ CREATE TABLE mako.migration_run (
   skipped            bigint,
   failed             bigint
 );
-COMMENT ON TABLE mako.migration_run IS 'audit trail: who migrated what, when, why and how it ended; final once finished';
-COMMENT ON COLUMN mako.migration_run.kind IS 'single: one transaction; batched: one a batch; revert: undoes another run';
+COMMENT ON TABLE mako.migration_run IS
+'audit trail: one row a run, with its role, times, reason and result; final once finished';
+COMMENT ON COLUMN mako.migration_run.kind IS
+'single: one transaction; batched: one a batch; revert: undoes another run';
 COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target';
-COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is the next column';
-COMMENT ON COLUMN mako.migration_run.through_stream_no IS 'the last stream that there was when the run began: later ones are none of its business';
+COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is through_stream_no';
+COMMENT ON COLUMN mako.migration_run.through_stream_no IS
+'the last stream when the run began; the run leaves later ones alone';
 COMMENT ON COLUMN mako.migration_run.reverts IS 'the run that this one undoes';
 COMMENT ON COLUMN mako.migration_run.closed_by IS
-'of a batched run that was closed before it had come to its end: the run that took its place or undid it';
-COMMENT ON COLUMN mako.migration_run.fingerprint IS 'sha256 over the lines that are the sha256 of each definition';
+'the run that replaced or undid a batched run before it had come to its end';
+COMMENT ON COLUMN mako.migration_run.fingerprint IS
+'sha256 over the sha256 of each definition, one a line';
 COMMENT ON COLUMN mako.migration_run.definitions IS
-'what ran: workflow, step, workflow ... on the path, with the source text of their functions and helpers';
-COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end: null for a run that has not come to it';
+'the definitions that ran: workflow, step, workflow ... '
+'on the path, with the source text of functions and helpers';
+COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end; null until then';
 
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id);
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
   CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text])));
 
 -- Number 0 is that of periodic snapshots.
-ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check CHECK ((run_id >= 1));
+ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check
+  CHECK ((run_id >= 1));
 
-CREATE TRIGGER migration_run_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER migration_run_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.');
 
--- Holds for the extension's own statements, too, and so for triggers of others that run inside them.
-CREATE TRIGGER migration_run_final BEFORE DELETE OR UPDATE ON mako.migration_run FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
+-- Holds for the extension's own statements, too, and so for triggers of others that run inside
+-- them.
+CREATE TRIGGER migration_run_final
+BEFORE DELETE OR UPDATE ON mako.migration_run
+FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
   'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always');

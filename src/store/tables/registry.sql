@@ -4,7 +4,9 @@ CREATE TABLE mako.registry (
   stream_no   bigint NOT NULL,
   expires_at  timestamptz
 );
-COMMENT ON TABLE mako.registry IS 'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, per tenant';
+COMMENT ON TABLE mako.registry IS
+'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, '
+'per tenant';
 
 ALTER TABLE mako.registry ADD CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key);
 ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check

@@ -5,10 +5,14 @@ CREATE TABLE mako.repointed (
   reverted_by      bigint
 );
 COMMENT ON TABLE mako.repointed IS
-'streams that a run moved without a snapshot of their last event: those without events, and identity migrations without apply';
+'streams that a run moved without a snapshot of their last event: '
+'those without events, and identity migrations without apply';
 COMMENT ON COLUMN mako.repointed.reverted_by IS 'the run that undid the migration';
 
-ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey PRIMARY KEY (stream_no, run_id);
+ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey
+  PRIMARY KEY (stream_no, run_id);
 
-CREATE TRIGGER repointed_guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+CREATE TRIGGER repointed_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.');
