@@ -1701,8 +1701,8 @@ COMMENT ON FUNCTION mako_transitions(mako_workflow_id, text) IS
 'the state machine that the streams of a workflow went through; tag is the key that names a state; '
 'null stands for its only key, or the string that it is';
 
--- A first row without from_state and event_type leads to the initial state. rests says that a stream
--- which came this way is still in to_state, and in flight.
+-- A first row without from_state and event_type leads to the initial state. rests says that a
+-- stream which came this way is still in to_state, and in flight.
 CREATE FUNCTION mako_transition_rows(workflow_id mako_workflow_id, tag text)
 RETURNS TABLE (from_state text, event_type text, to_state text, count bigint, rests boolean)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1720,8 +1720,8 @@ $$
            ARRAY[t.from_state] AS source, ARRAY[t.to_state] AS target
     FROM @extschema@.mako_transition_rows(workflow_id, tag) WITH ORDINALITY
          AS t (from_state, event_type, to_state, count, rests, n)),
-  -- The states in the order in which they are met. Mermaid takes a plain name as it is, unless it is
-  -- a word of its own.
+  -- The states in the order in which they are met. Mermaid takes a plain name as it is, unless it
+  -- is a word of its own.
   state AS MATERIALIZED (
     SELECT s.state, s.state[1] AS name, min(s.place) AS place,
            bool_or(s.is_reached) AND NOT bool_or(s.leads_on OR s.rests) AS is_final,
