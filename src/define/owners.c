@@ -81,7 +81,7 @@ texts_of(const MakoRows *rows, uint64 row, int column, int *count)
 	Datum	   *elements;
 	char	  **texts;
 
-	deconstruct_array(DatumGetArrayTypeP(mako_row_array(rows, row, column, TEXTARRAYOID)), TEXTOID, -1, false, TYPALIGN_INT,
+	deconstruct_array(DatumGetArrayTypeP(mako_row_datum(rows, row, column, TEXTARRAYOID)), TEXTOID, -1, false, TYPALIGN_INT,
 					  &elements, NULL, count);
 	texts = palloc(sizeof(char *) * (*count + 1));
 	for (int i = 0; i < *count; i++)

@@ -102,18 +102,6 @@ mako_archive_warn(MakoRunRow *run, const MakoPlan *plan)
 }
 
 /*
- * A jsonb as it is stored, copied: a damaged toasted value must fail its own stream, when it is
- * read.
- */
-static Datum
-copy_stored(Datum value)
-{
-	const struct varlena *bytes = (const struct varlena *) DatumGetPointer(value);
-
-	return PointerGetDatum(memcpy(palloc(VARSIZE_ANY(bytes)), bytes, VARSIZE_ANY(bytes)));
-}
-
-/*
  * Reads the moves of some streams, which are in stream_no order, with the active snapshot; with
  * the stored states of a run or of MAKO_ALL_RUNS, and of a workflow where one is given. Returns
  * where the moves of each begin; there is one more at the end.
@@ -145,7 +133,7 @@ mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, i
 		mark->workflow_id = mako_row_text(&rows, i, 4);
 		mark->repoints = mark->workflow_id == NULL;
 		mark->state_schema_version = DatumGetInt32(mako_row_value(&rows, i, 5, INT4OID).value);
-		mark->state = state.isnull ? (Datum) 0 : copy_stored(state.value);
+		mark->state = state.isnull ? (Datum) 0 : mako_copy_stored(state.value);
 		mark->run = mako_archive_run(archive, mark->run_id);
 	}
 	while (stream < count)

@@ -179,7 +179,7 @@ read_stored(const MakoHistory *history, const char *workflow_id, int64 run_id)
 	Datum		state = (Datum) 0;
 
 	if (rows.count > 0)
-		state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_row_jsonb(&rows, 0, 1)));
+		state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_row_datum(&rows, 0, 1, JSONBOID)));
 	mako_rows_free(&rows);
 	return state;
 }

@@ -109,14 +109,13 @@ extern MakoRows mako_sql_query_waiting(MakoStatement *statement, const NullableD
 extern double mako_sql_estimate(MakoStatement *statement, const NullableDatum * values);
 extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, const NullableDatum * values);
 extern NullableDatum mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type);
+extern Datum mako_row_datum(const MakoRows *rows, uint64 row, int column, Oid type);
 extern int64 mako_row_bigint(const MakoRows *rows, uint64 row, int column);
 extern int64 mako_row_bigint_or(const MakoRows *rows, uint64 row, int column, int64 other);
 extern int32 mako_row_integer(const MakoRows *rows, uint64 row, int column);
 extern bool mako_row_boolean(const MakoRows *rows, uint64 row, int column);
 extern Oid	mako_row_oid(const MakoRows *rows, uint64 row, int column);
 extern TimestampTz mako_row_timestamptz(const MakoRows *rows, uint64 row, int column);
-extern Datum mako_row_jsonb(const MakoRows *rows, uint64 row, int column);
-extern Datum mako_row_array(const MakoRows *rows, uint64 row, int column, Oid type);
 extern char *mako_row_text(const MakoRows *rows, uint64 row, int column);
 extern pg_uuid_t *mako_row_uuid(const MakoRows *rows, uint64 row, int column);
 extern void mako_rows_free(MakoRows *rows);

@@ -831,8 +831,8 @@ mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type)
 }
 
 /* The same for a value that cannot be null. */
-static Datum
-value_of(const MakoRows *rows, uint64 row, int column, Oid type)
+Datum
+mako_row_datum(const MakoRows *rows, uint64 row, int column, Oid type)
 {
 	NullableDatum value = mako_row_value(rows, row, column, type);
 
@@ -847,43 +847,31 @@ value_of(const MakoRows *rows, uint64 row, int column, Oid type)
 int64
 mako_row_bigint(const MakoRows *rows, uint64 row, int column)
 {
-	return DatumGetInt64(value_of(rows, row, column, INT8OID));
+	return DatumGetInt64(mako_row_datum(rows, row, column, INT8OID));
 }
 
 int32
 mako_row_integer(const MakoRows *rows, uint64 row, int column)
 {
-	return DatumGetInt32(value_of(rows, row, column, INT4OID));
+	return DatumGetInt32(mako_row_datum(rows, row, column, INT4OID));
 }
 
 bool
 mako_row_boolean(const MakoRows *rows, uint64 row, int column)
 {
-	return DatumGetBool(value_of(rows, row, column, BOOLOID));
+	return DatumGetBool(mako_row_datum(rows, row, column, BOOLOID));
 }
 
 Oid
 mako_row_oid(const MakoRows *rows, uint64 row, int column)
 {
-	return DatumGetObjectId(value_of(rows, row, column, OIDOID));
+	return DatumGetObjectId(mako_row_datum(rows, row, column, OIDOID));
 }
 
 TimestampTz
 mako_row_timestamptz(const MakoRows *rows, uint64 row, int column)
 {
-	return DatumGetTimestampTz(value_of(rows, row, column, TIMESTAMPTZOID));
-}
-
-Datum
-mako_row_jsonb(const MakoRows *rows, uint64 row, int column)
-{
-	return value_of(rows, row, column, JSONBOID);
-}
-
-Datum
-mako_row_array(const MakoRows *rows, uint64 row, int column, Oid type)
-{
-	return value_of(rows, row, column, type);
+	return DatumGetTimestampTz(mako_row_datum(rows, row, column, TIMESTAMPTZOID));
 }
 
 /* A bigint of a row; the other value for null. */

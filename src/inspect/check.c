@@ -376,7 +376,7 @@ mako_check(PG_FUNCTION_ARGS)
 	{
 		MakoRows	versions = mako_sql_query_snapshot(&select_retired, NULL);
 
-		retired.value = PointerGetDatum(DatumGetArrayTypePCopy(mako_row_array(&versions, 0, 1, TEXTARRAYOID)));
+		retired.value = PointerGetDatum(DatumGetArrayTypePCopy(mako_row_datum(&versions, 0, 1, TEXTARRAYOID)));
 		mako_rows_free(&versions);
 		mako_check_add_rows(&check, mako_sql_query_snapshot(&select_store_findings, NULL));
 		check_dependents(&check);

@@ -336,7 +336,7 @@ try_stored_events(Probe *probe, Variant *variant, const MakoRows *rows, Jsonb *s
 	for (uint64 row = 0; row < rows->count && !variant->accepted; row++)
 	{
 		MakoEvent	event = {.sequence_number = 1,.event_type = PointerGetDatum(variant->event_type),
-		.schema_version = mako_row_integer(rows, row, 1),.payload = mako_row_jsonb(rows, row, 2)};
+		.schema_version = mako_row_integer(rows, row, 1),.payload = mako_row_datum(rows, row, 2, JSONBOID)};
 		Attempt		attempt = {.state = JsonbPGetDatum(state),.event = &event};
 
 		try(probe, &attempt);

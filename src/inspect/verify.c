@@ -671,11 +671,11 @@ load_saved(const Proof *proof, int count)
 		member->saved = &saved[row];
 		for (; row < rows.count && mako_row_bigint(&rows, row, 1) == proof->streams[i].stream_no; row++)
 		{
-			struct varlena *state = (struct varlena *) DatumGetPointer(mako_row_jsonb(&rows, row, 4));
+			Datum		state = mako_row_datum(&rows, row, 4, JSONBOID);
 
 			saved[row].sequence_number = mako_row_bigint(&rows, row, 2);
 			saved[row].state_schema_version = mako_row_integer(&rows, row, 3);
-			saved[row].state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
+			saved[row].state = mako_copy_stored(state);
 			saved[row].is_undone = mako_row_boolean(&rows, row, 5);
 			member->saved_count++;
 		}

@@ -116,7 +116,7 @@ read_row(const MakoRows *rows, uint64 row, const char *target_fv)
 	coverage->streams = mako_row_bigint(rows, row, 2);
 	coverage->has_predicate = mako_row_boolean(rows, row, 3);
 	coverage->reason = mako_row_text(rows, row, 4);
-	targets = mako_row_array(rows, row, 5, TEXTARRAYOID);
+	targets = mako_row_datum(rows, row, 5, TEXTARRAYOID);
 	coverage->targets = PointerGetDatum(DatumGetArrayTypePCopy(targets));
 	if (coverage->reason != NULL)
 		coverage->decision = "exempt";

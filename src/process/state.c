@@ -66,7 +66,7 @@ start_from(MakoStream *stream, const MakoRows *rows)
 
 	stream->start = mako_row_bigint(rows, 0, 1);
 	stream->start_schema_version = mako_row_integer(rows, 0, 2);
-	stream->start_state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_row_jsonb(rows, 0, 3)));
+	stream->start_state = JsonbPGetDatum(DatumGetJsonbPCopy(mako_row_datum(rows, 0, 3, JSONBOID)));
 	stream->boundary_missing = false;
 }
 
@@ -120,7 +120,7 @@ find_stored_state(MakoStream *stream, MakoFold *fold)
 
 		if (rows.count == 0)
 			break;
-		valid = fold == NULL || is_valid(fold, mako_row_jsonb(&rows, 0, 3));
+		valid = fold == NULL || is_valid(fold, mako_row_datum(&rows, 0, 3, JSONBOID));
 		newest = mako_row_bigint(&rows, 0, 1) - 1;
 		if (valid)
 			start_from(stream, &rows);

@@ -82,17 +82,11 @@ mako_stream_load_states(MakoStream *streams, int count)
 	for (uint64 row = 0; row < rows.count; row++)
 	{
 		int64		stream_no = mako_row_bigint(&rows, row, 1);
-		struct varlena *state = (struct varlena *) DatumGetPointer(mako_row_jsonb(&rows, row, 3));
 
 		while (streams[i].stream_no != stream_no)
 			i++;
 		streams[i].start = mako_row_bigint(&rows, row, 2);
-
-		/*
-		 * Copied as it is stored: a damaged toasted value must fail its own stream, when it is
-		 * read.
-		 */
-		streams[i].start_state = PointerGetDatum(memcpy(palloc(VARSIZE_ANY(state)), state, VARSIZE_ANY(state)));
+		streams[i].start_state = mako_copy_stored(mako_row_datum(&rows, row, 3, JSONBOID));
 		streams[i].start_schema_version = mako_row_integer(&rows, row, 4);
 		streams[i].boundary_missing = mako_row_boolean(&rows, row, 5);
 	}

@@ -1,6 +1,6 @@
 /*
  * array.c
- *	  Arrays of one dimension, as statements and results take them.
+ *	  Arrays of one dimension, as statements and results take them; and copies of stored values.
  */
 #include "util/util.h"
 
@@ -52,4 +52,16 @@ mako_text_array(const char *const *strings, int count)
 	for (int i = 0; i < count; i++)
 		values[i] = mako_text(strings[i]);
 	return mako_array(values, count, TEXTOID);
+}
+
+/*
+ * A copy of a value as it is stored. It is not detoasted here: a damaged one must fail its own
+ * stream, when it is read.
+ */
+Datum
+mako_copy_stored(Datum value)
+{
+	const struct varlena *bytes = (const struct varlena *) DatumGetPointer(value);
+
+	return PointerGetDatum(memcpy(palloc(VARSIZE_ANY(bytes)), bytes, VARSIZE_ANY(bytes)));
 }

@@ -4,7 +4,7 @@
  *
  *	  settings.c        the settings that the extension defines
  *	  rowset.c          arguments that must not be null, and rows as a result
- *	  array.c           arrays of values
+ *	  array.c           arrays of values, and copies of stored ones
  *	  subtransaction.c  runs something that may fail alone
  *	  workflow_id.c     ids: a name and a format version
  *	  refusal.c         how a function refuses a stream, raised or not
@@ -125,11 +125,12 @@ extern MakoRowSet *mako_rowset_begin(FunctionCallInfo fcinfo);
 extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
 extern void mako_rowset_add(MakoRowSet *rows, const NullableDatum * values);
 
-/* ---- array.c: arrays of values -------------------------------------------------------------- */
+/* ---- array.c: arrays, and copies -------------------------------------------------------------- */
 
 extern NullableDatum mako_array(const NullableDatum * values, int count, Oid type);
 extern NullableDatum mako_bigint_array(const int64 *numbers, int count);
 extern NullableDatum mako_text_array(const char *const *strings, int count);
+extern Datum mako_copy_stored(Datum value);
 
 /* ---- subtransaction.c: what may fail alone -------------------------------------------------- */
 
