@@ -262,7 +262,7 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
  * owners, and these.
  */
 static MakoRegistered
-compare_registered(MakoStatement *existing, const NullableDatum * key, int owner_column, const char *fingerprint,
+compare_registered(MakoStatement *existing, const NullableDatum *key, int owner_column, const char *fingerprint,
 				   const List *actors)
 {
 	MakoRows	rows = mako_sql_query(existing, key);

@@ -17,7 +17,7 @@ typedef struct MakoActor
 } MakoActor;
 
 extern List *mako_actors_of(MakoFunction *const *functions, int count, const List *helpers);
-extern void mako_actors_bind(const List *actors, int parameter, NullableDatum * values);
+extern void mako_actors_bind(const List *actors, int parameter, NullableDatum *values);
 extern const MakoActor *mako_actors_find_other(const MakoOwners *owners, const List *actors, int *number);
 extern bool mako_owners_are_callers(const MakoOwners *owners);
 

@@ -48,7 +48,7 @@ mako_actors_of(MakoFunction *const *functions, int count, const List *helpers)
  * Puts the owners of a definition's actors into two parameters: text[] of names and of identities.
  */
 void
-mako_actors_bind(const List *actors, int parameter, NullableDatum * values)
+mako_actors_bind(const List *actors, int parameter, NullableDatum *values)
 {
 	const char **names = palloc(sizeof(char *) * (list_length(actors) + 1));
 	const char **identities = palloc(sizeof(char *) * (list_length(actors) + 1));
@@ -68,7 +68,7 @@ mako_actors_bind(const List *actors, int parameter, NullableDatum * values)
 
 /* Puts the caller into two parameters: name and identity. */
 void
-mako_actors_bind_caller(int parameter, NullableDatum * values)
+mako_actors_bind_caller(int parameter, NullableDatum *values)
 {
 	values[parameter] = mako_text(GetUserNameFromId(GetUserId(), false));
 	values[parameter + 1] = mako_text(mako_identity(GetUserId()));

@@ -109,7 +109,7 @@ mako_register_begin(const char *function)
 
 /* Writes a definition as the owner of the definition tables. */
 uint64
-mako_register_write(MakoStatement *statement, const NullableDatum * values)
+mako_register_write(MakoStatement *statement, const NullableDatum *values)
 {
 	MakoGate	gate = mako_gate_enter(mako_extension_owner());
 	uint64		written = mako_sql_execute(statement, values);
@@ -120,7 +120,7 @@ mako_register_write(MakoStatement *statement, const NullableDatum * values)
 
 /* Returns true if the store holds anything that depends on a definition. */
 bool
-mako_register_is_used(MakoStatement *statement, const NullableDatum * values)
+mako_register_is_used(MakoStatement *statement, const NullableDatum *values)
 {
 	MakoRows	rows;
 	bool		used;
@@ -139,7 +139,7 @@ mako_register_is_used(MakoStatement *statement, const NullableDatum * values)
  * nothing.
  */
 bool
-mako_register_require(MakoStatement *select, const NullableDatum * key, const char *kind, const char *name, const char *done)
+mako_register_require(MakoStatement *select, const NullableDatum *key, const char *kind, const char *name, const char *done)
 {
 	MakoRows	rows = mako_sql_query(select, key);
 	MakoOwners	owners;
@@ -186,7 +186,7 @@ require_replace(MakoRegistered registered, bool replace, const char *kind, const
 
 /* Warns if something in the store was made with the definition that is replaced. */
 static void
-warn_if_used(MakoRegistered registered, MakoStatement *uses, const NullableDatum * key, const char *kind, const char *name)
+warn_if_used(MakoRegistered registered, MakoStatement *uses, const NullableDatum *key, const char *kind, const char *name)
 {
 	if (registered == MAKO_REGISTERED_OTHER && mako_register_is_used(uses, key))
 		ereport(WARNING,

@@ -495,7 +495,7 @@ typedef struct Parameters
 } Parameters;
 
 static Parameters
-parameters_of(const MakoStatement *statement, const NullableDatum * values)
+parameters_of(const MakoStatement *statement, const NullableDatum *values)
 {
 	Parameters	parameters;
 
@@ -597,7 +597,7 @@ hide_row(void *argument)
  * taken.
  */
 static uint64
-execute(MakoStatement *statement, const NullableDatum * values, bool read_only)
+execute(MakoStatement *statement, const NullableDatum *values, bool read_only)
 {
 	MemoryContext context = CurrentMemoryContext;
 	bool		outermost = !is_executing(statement);
@@ -652,7 +652,7 @@ take_rows(void)
 
 /* Executes a statement whose rows are not wanted; returns how many rows it was about. */
 uint64
-mako_sql_execute(MakoStatement *statement, const NullableDatum * values)
+mako_sql_execute(MakoStatement *statement, const NullableDatum *values)
 {
 	uint64		processed = execute(statement, values, false);
 
@@ -673,7 +673,7 @@ typedef struct Executor
  * is needed.
  */
 static Executor
-execute_queueing(MakoStatement *statement, const NullableDatum * values)
+execute_queueing(MakoStatement *statement, const NullableDatum *values)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorContextCallback hiding = {error_context_stack, hide_row, context};
@@ -731,7 +731,7 @@ fire_queued(const Executor *executor)
  * security-restricted operation.
  */
 void
-mako_sql_execute_together(const List *statements, const NullableDatum * values)
+mako_sql_execute_together(const List *statements, const NullableDatum *values)
 {
 	Executor   *executors = palloc(sizeof(Executor) * (list_length(statements) + 1));
 	int			count = 0;
@@ -760,7 +760,7 @@ mako_sql_raise_swallowed(const char *table, uint64 expected)
 
 /* Executes a statement and returns its rows. */
 MakoRows
-mako_sql_query(MakoStatement *statement, const NullableDatum * values)
+mako_sql_query(MakoStatement *statement, const NullableDatum *values)
 {
 	(void) execute(statement, values, false);
 	return take_rows();
@@ -768,7 +768,7 @@ mako_sql_query(MakoStatement *statement, const NullableDatum * values)
 
 /* The same, waiting for each lock so many milliseconds at most, and at least one. */
 MakoRows
-mako_sql_query_waiting(MakoStatement *statement, const NullableDatum * values, int milliseconds)
+mako_sql_query_waiting(MakoStatement *statement, const NullableDatum *values, int milliseconds)
 {
 	MakoConnection settings = {NewGUCNestLevel()};
 	MakoRows	rows;
@@ -784,7 +784,7 @@ mako_sql_query_waiting(MakoStatement *statement, const NullableDatum * values, i
  * but not executed.
  */
 double
-mako_sql_estimate(MakoStatement *statement, const NullableDatum * values)
+mako_sql_estimate(MakoStatement *statement, const NullableDatum *values)
 {
 	MakoCursor *cursor = mako_cursor_open(statement, values, true);
 	double		rows = linitial_node(PlannedStmt, cursor->portal->stmts)->planTree->plan_rows;
@@ -795,7 +795,7 @@ mako_sql_estimate(MakoStatement *statement, const NullableDatum * values)
 
 /* Reads with the active snapshot. */
 MakoRows
-mako_sql_query_snapshot(MakoStatement *statement, const NullableDatum * values)
+mako_sql_query_snapshot(MakoStatement *statement, const NullableDatum *values)
 {
 	(void) execute(statement, values, true);
 	return take_rows();
@@ -935,7 +935,7 @@ mako_rowset_add_rows(MakoRowSet *rows, MakoRows added)
  * its (sub)transaction.
  */
 MakoCursor *
-mako_cursor_open(MakoStatement *statement, const NullableDatum * values, bool own_snapshot)
+mako_cursor_open(MakoStatement *statement, const NullableDatum *values, bool own_snapshot)
 {
 	MemoryContext context = CurrentMemoryContext;
 	MakoCursor *cursor = palloc(sizeof(MakoCursor));

@@ -87,7 +87,7 @@ caller_name(void)
 
 /* Writes one row. */
 static void
-write_row(MakoStatement *statement, const char *table, const NullableDatum * values)
+write_row(MakoStatement *statement, const char *table, const NullableDatum *values)
 {
 	if (mako_store_write(statement, values) != 1)
 		mako_sql_raise_swallowed(table, 1);

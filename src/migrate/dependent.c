@@ -231,7 +231,7 @@ mako_dependent_rehearse(const List *followers)
 
 /* Raises if a row of a dependent has not followed. */
 static void
-check_followed(const MakoFollower *follower, const NullableDatum * values)
+check_followed(const MakoFollower *follower, const NullableDatum *values)
 {
 	MakoRows	rows;
 
@@ -249,7 +249,7 @@ check_followed(const MakoFollower *follower, const NullableDatum * values)
 
 /* Lets the dependents follow streams, whose columns are the parameters. */
 void
-mako_dependent_follow(const List *followers, const NullableDatum * values)
+mako_dependent_follow(const List *followers, const NullableDatum *values)
 {
 	List	   *updates = NIL;
 	ListCell   *cell;

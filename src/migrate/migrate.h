@@ -81,7 +81,7 @@ extern NullableDatum mako_report_error_value(const char *stream_id, MakoPhase ph
 											 TupleDesc tupdesc);
 extern void mako_report_load_errors(MakoReport *report);
 extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
-extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, NullableDatum * values);
+extern void mako_report_columns(const MakoReport *report, TupleDesc tupdesc, NullableDatum *values);
 
 /* ---- move.c: one stream on its way to another workflow -------------------------------------- */
 
@@ -141,7 +141,7 @@ typedef struct MakoFollower
 extern List *mako_dependent_read(void);
 extern List *mako_dependent_followers(void);
 extern void mako_dependent_rehearse(const List *followers);
-extern void mako_dependent_follow(const List *followers, const NullableDatum * values);
+extern void mako_dependent_follow(const List *followers, const NullableDatum *values);
 extern char *mako_dependent_shared_process(void);
 extern void mako_dependent_check_scope(void);
 

@@ -246,7 +246,7 @@ mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, Ma
 
 /* The columns of an error, in the order of mako_migration_error. */
 static void
-error_columns(const MakoError *error, NullableDatum * values)
+error_columns(const MakoError *error, NullableDatum *values)
 {
 	const char *const texts[] = {
 		[ERROR_STREAM_ID] = error->stream_id,
@@ -390,7 +390,7 @@ errors_to_array(const MakoReport *report, Oid array_type)
 
 /* The report as a row of its type. */
 void
-mako_report_columns(const MakoReport *report, TupleDesc tupdesc, NullableDatum * values)
+mako_report_columns(const MakoReport *report, TupleDesc tupdesc, NullableDatum *values)
 {
 	enum
 	{

@@ -327,7 +327,7 @@ column_array(const Part *part, Which which, Column column, int *count)
 
 /* Executes a statement that must write this many rows. */
 static void
-write_rows(MakoStatement *statement, const NullableDatum * values, int count, const char *table)
+write_rows(MakoStatement *statement, const NullableDatum *values, int count, const char *table)
 {
 	if (count > 0 && mako_store_write(statement, values) != (uint64) count)
 		mako_sql_raise_swallowed(table, count);

@@ -133,7 +133,7 @@ mako_event_index_stream(MakoEventIndex *lookup, int64 stream_no, int64 start)
 
 /* The next event's values, in the order of mako_event_columns; false when there is none. */
 bool
-mako_event_index_next(MakoEventIndex *lookup, NullableDatum * values)
+mako_event_index_next(MakoEventIndex *lookup, NullableDatum *values)
 {
 	TupleTableSlot *slot = lookup->slot;
 

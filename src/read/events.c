@@ -190,7 +190,7 @@ require_value(const MakoReader *reader, bool isnull, const char *name)
 
 /* Takes the event whose stream is known from the values of its other columns. */
 static const MakoEvent *
-take_values(MakoReader *reader, const NullableDatum * values)
+take_values(MakoReader *reader, const NullableDatum *values)
 {
 	MakoEvent  *event = &reader->event;
 

@@ -74,7 +74,7 @@ typedef struct MakoEventIndex MakoEventIndex;
 extern bool mako_event_index_is_possible(void);
 extern MakoEventIndex *mako_event_index_open(void);
 extern void mako_event_index_stream(MakoEventIndex *lookup, int64 stream_no, int64 start);
-extern bool mako_event_index_next(MakoEventIndex *lookup, NullableDatum * values);
+extern bool mako_event_index_next(MakoEventIndex *lookup, NullableDatum *values);
 extern void mako_event_index_close(MakoEventIndex *lookup);
 
 #endif							/* MAKO_EVENTS_H */

@@ -81,10 +81,10 @@ extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
 
 /* ---- triggers.c: the store's triggers ------------------------------------------------------- */
 
-extern MakoRows mako_store_query(MakoStatement *statement, const NullableDatum * values);
-extern uint64 mako_store_write(MakoStatement *statement, const NullableDatum * values);
+extern MakoRows mako_store_query(MakoStatement *statement, const NullableDatum *values);
+extern uint64 mako_store_write(MakoStatement *statement, const NullableDatum *values);
 extern uint64 mako_store_advances(void);
-extern uint64 mako_store_append(MakoStatement *statement, const NullableDatum * values, const MakoHead *head);
+extern uint64 mako_store_append(MakoStatement *statement, const NullableDatum *values, const MakoHead *head);
 pg_noreturn extern void mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
 											   const char *detail);
 

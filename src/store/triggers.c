@@ -111,7 +111,7 @@ mako_store_advances(void)
  * checks them against this head.
  */
 uint64
-mako_store_append(MakoStatement *statement, const NullableDatum * values, const MakoHead *head)
+mako_store_append(MakoStatement *statement, const NullableDatum *values, const MakoHead *head)
 {
 	uint64		written = 0;
 
@@ -138,7 +138,7 @@ mako_store_append(MakoStatement *statement, const NullableDatum * values, const 
 
 /* Executes a statement that the store's guards refuse otherwise, and returns its rows. */
 MakoRows
-mako_store_query(MakoStatement *statement, const NullableDatum * values)
+mako_store_query(MakoStatement *statement, const NullableDatum *values)
 {
 	bool		outer = writing;
 	MakoRows	rows = {0};
@@ -158,7 +158,7 @@ mako_store_query(MakoStatement *statement, const NullableDatum * values)
 
 /* The same without rows; returns how many were written. */
 uint64
-mako_store_write(MakoStatement *statement, const NullableDatum * values)
+mako_store_write(MakoStatement *statement, const NullableDatum *values)
 {
 	MakoRows	rows = mako_store_query(statement, values);
 	uint64		written = rows.count;
@@ -477,7 +477,7 @@ bigint_parameter(const NewEvents *events, int count, bool last_number)
  * head is.
  */
 static void
-check_heads(const NewEvents *events, int count, const NullableDatum * values, ItemPointer tid, Oid role)
+check_heads(const NewEvents *events, int count, const NullableDatum *values, ItemPointer tid, Oid role)
 {
 	MakoRows	heads = mako_sql_query(count == 1 ? &lock_head : &lock_heads, values);
 	uint64		head = 0;

@@ -11,7 +11,7 @@
 
 /* An array of these values of a type. */
 NullableDatum
-mako_array(const NullableDatum * values, int count, Oid type)
+mako_array(const NullableDatum *values, int count, Oid type)
 {
 	Datum	   *elements = palloc(sizeof(Datum) * (count + 1));
 	bool	   *nulls = palloc(sizeof(bool) * (count + 1));

@@ -44,7 +44,7 @@ mako_result_type(FunctionCallInfo fcinfo)
 
 /* A row of a blessed type, as a value. */
 Datum
-mako_result_row(TupleDesc type, const NullableDatum * values)
+mako_result_row(TupleDesc type, const NullableDatum *values)
 {
 	Datum	   *plain = palloc(sizeof(Datum) * type->natts);
 	bool	   *nulls = palloc(sizeof(bool) * type->natts);
@@ -101,7 +101,7 @@ mako_rowset_type(const MakoRowSet *rows)
 
 /* Adds a row. */
 void
-mako_rowset_add(MakoRowSet *rows, const NullableDatum * values)
+mako_rowset_add(MakoRowSet *rows, const NullableDatum *values)
 {
 	for (int i = 0; i < rows->tupdesc->natts; i++)
 	{

@@ -120,14 +120,14 @@ typedef struct MakoRowSet MakoRowSet;
 extern void mako_require_value(bool has_value, const char *name);
 extern char *mako_argument_text(FunctionCallInfo fcinfo, int argument, const char *name);
 extern TupleDesc mako_result_type(FunctionCallInfo fcinfo);
-extern Datum mako_result_row(TupleDesc type, const NullableDatum * values);
+extern Datum mako_result_row(TupleDesc type, const NullableDatum *values);
 extern MakoRowSet *mako_rowset_begin(FunctionCallInfo fcinfo);
 extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
-extern void mako_rowset_add(MakoRowSet *rows, const NullableDatum * values);
+extern void mako_rowset_add(MakoRowSet *rows, const NullableDatum *values);
 
-/* ---- array.c: arrays, and copies -------------------------------------------------------------- */
+/* ---- array.c: arrays, and copies ------------------------------------------------------------ */
 
-extern NullableDatum mako_array(const NullableDatum * values, int count, Oid type);
+extern NullableDatum mako_array(const NullableDatum *values, int count, Oid type);
 extern NullableDatum mako_bigint_array(const int64 *numbers, int count);
 extern NullableDatum mako_text_array(const char *const *strings, int count);
 extern Datum mako_copy_stored(Datum value);
