@@ -28,8 +28,15 @@ static MakoStatement select_marks = {
 	3, {INT8ARRAYOID, INT8OID, TEXTOID}, true
 };
 
+/* What a run did to a stream: a role that reads histories may read no more of it. */
 static MakoStatement select_run = {
-	"SELECT r.kind, r.source_wf, r.target_wf, r.update_registry, r.fingerprint, r.finished_at IS NOT NULL, r.migrated"
+	"SELECT r.source_wf, r.target_wf, r.update_registry"
+	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1",
+	1, {INT8OID}
+};
+
+static MakoStatement select_details = {
+	"SELECT r.kind, r.fingerprint, r.finished_at IS NOT NULL, r.migrated"
 	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1",
 	1, {INT8OID}
 };
@@ -63,18 +70,34 @@ mako_archive_run(MakoArchive *archive, int64 run_id)
 
 		run = palloc0(sizeof(MakoRunRow));
 		run->run_id = run_id;
-		run->kind = mako_row_text(&rows, 0, 1);
-		run->source_wf = mako_row_text(&rows, 0, 2);
-		run->target_wf = mako_row_text(&rows, 0, 3);
-		run->update_registry = mako_row_boolean(&rows, 0, 4);
-		run->fingerprint = mako_row_text(&rows, 0, 5);
-		run->finished = mako_row_boolean(&rows, 0, 6);
-		run->migrated = mako_row_bigint_or(&rows, 0, 7, 0);
+		run->source_wf = mako_row_text(&rows, 0, 1);
+		run->target_wf = mako_row_text(&rows, 0, 2);
+		run->update_registry = mako_row_boolean(&rows, 0, 3);
 		archive->runs = lappend(archive->runs, run);
 		MemoryContextSwitchTo(old);
 	}
 	mako_rows_free(&rows);
 	return run;
+}
+
+/* Reads the rest of a run's row, unless it was read before. */
+void
+mako_archive_read_details(MakoArchive *archive, MakoRunRow *run)
+{
+	NullableDatum value = mako_bigint(run->run_id);
+	MakoRows	rows;
+	MemoryContext old;
+
+	if (run->kind != NULL)
+		return;
+	rows = mako_sql_query_snapshot(&select_details, &value);
+	old = MemoryContextSwitchTo(archive->context);
+	run->fingerprint = mako_row_text(&rows, 0, 2);
+	run->finished = mako_row_boolean(&rows, 0, 3);
+	run->migrated = mako_row_bigint_or(&rows, 0, 4, 0);
+	run->kind = mako_row_text(&rows, 0, 1);
+	MemoryContextSwitchTo(old);
+	mako_rows_free(&rows);
 }
 
 /* An archive of runs, in the current memory context. */
@@ -89,8 +112,9 @@ mako_archive_create(void)
 
 /* Warns, once a run, that what is proven is not what ran. */
 void
-mako_archive_warn(MakoRunRow *run, const MakoPlan *plan)
+mako_archive_warn(MakoArchive *archive, MakoRunRow *run, const MakoPlan *plan)
 {
+	mako_archive_read_details(archive, run);
 	if (run->warned || strcmp(plan->fingerprint, run->fingerprint) == 0)
 		return;
 	run->warned = true;

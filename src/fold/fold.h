@@ -72,13 +72,14 @@ extern bool mako_fold_migrate(MakoFold *fold);
 typedef struct MakoRunRow
 {
 	int64		run_id;
-	char	   *kind;
 	char	   *source_wf;
 	char	   *target_wf;
 	bool		update_registry;
-	bool		finished;
 	bool		warned;			/* that the definitions are others now */
+	/* The details. */
+	char	   *kind;			/* NULL until they are read */
 	char	   *fingerprint;
+	bool		finished;
 	int64		migrated;
 } MakoRunRow;
 
@@ -114,7 +115,8 @@ typedef struct MakoRecordedMoves
 
 extern MakoArchive *mako_archive_create(void);
 extern MakoRunRow *mako_archive_run(MakoArchive *archive, int64 run_id);
-extern void mako_archive_warn(MakoRunRow *run, const MakoPlan *plan);
+extern void mako_archive_read_details(MakoArchive *archive, MakoRunRow *run);
+extern void mako_archive_warn(MakoArchive *archive, MakoRunRow *run, const MakoPlan *plan);
 extern MakoRecordedMoves mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id,
 											const char *workflow_id);
 extern bool mako_archive_may_have_returned(const char *workflow_id, const char *other);

@@ -115,7 +115,7 @@ migrate(MakoHistory *history, const char *target_wf, MakoRunRow *run)
 	MakoFold   *steps = mako_replay_fold(history->replay, history->workflow_id, target_wf);
 
 	if (run != NULL)
-		mako_archive_warn(run, steps->plan);
+		mako_archive_warn(history->replay->archive, run, steps->plan);
 	if (steps != history->fold)
 	{
 		mako_fold_begin(steps, history->fold->state, history->sequence_number);

@@ -787,6 +787,7 @@ find_run(MakoArchive *archive, int64 run_id)
 
 	if (run == NULL)
 		mako_audit_raise_unknown(run_id);
+	mako_archive_read_details(archive, run);
 	if (strcmp(run->kind, "revert") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -848,7 +849,7 @@ mako_verify(PG_FUNCTION_ARGS)
 	proof.run = find_run(proof.replay->archive, PG_GETARG_INT64(0));
 	proof.workflow_id = proof.run->source_wf;
 	proof.fold = mako_replay_fold(proof.replay, proof.run->source_wf, proof.run->target_wf);
-	mako_archive_warn(proof.run, proof.fold->plan);
+	mako_archive_warn(proof.replay->archive, proof.run, proof.fold->plan);
 	/* Without an apply, a run that left the heads alone has left nothing of identity migrations. */
 	if (proof.run->update_registry || proof.fold->apply != NULL || !proof.fold->plan->identity)
 		check_count(&proof);
