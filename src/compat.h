@@ -11,7 +11,8 @@
 
 /* 14 lets callers ask for procedures' OUT arguments too. */
 #if PG_VERSION_NUM >= 140000
-#define MakoFuncnameGetCandidates(names) FuncnameGetCandidates(names, -1, NIL, false, false, false, true)
+#define MakoFuncnameGetCandidates(names) \
+	FuncnameGetCandidates(names, -1, NIL, false, false, false, true)
 #else
 #define MakoFuncnameGetCandidates(names) FuncnameGetCandidates(names, -1, NIL, false, false, true)
 #endif
@@ -34,9 +35,11 @@
 
 /* 18 can count what an index scan does. */
 #if PG_VERSION_NUM >= 180000
-#define MakoIndexBeginScan(relation, index, snapshot, nkeys) index_beginscan(relation, index, snapshot, NULL, nkeys, 0)
+#define MakoIndexBeginScan(relation, index, snapshot, nkeys) \
+	index_beginscan(relation, index, snapshot, NULL, nkeys, 0)
 #else
-#define MakoIndexBeginScan(relation, index, snapshot, nkeys) index_beginscan(relation, index, snapshot, nkeys, 0)
+#define MakoIndexBeginScan(relation, index, snapshot, nkeys) \
+	index_beginscan(relation, index, snapshot, nkeys, 0)
 #endif
 
 /* 17 lets an index keep resources from one insertion to the next. */
@@ -65,7 +68,8 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #else
 #define MakoIsSummarizing(info) false
 #define MakoHeapUpdate(relation, tid, tuple, only_summarizing) \
-	(simple_heap_update(relation, tid, tuple), *(only_summarizing) = false, !HeapTupleIsHeapOnly(tuple))
+	(simple_heap_update(relation, tid, tuple), *(only_summarizing) = false, \
+	 !HeapTupleIsHeapOnly(tuple))
 #endif
 
 /* 16 keeps the columns of summarizing indexes, which do not forbid heap-only tuples, apart. */
@@ -79,7 +83,8 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 
 /* 18 has generated columns that are computed when they are read. */
 #if PG_VERSION_NUM >= 180000
-#define MakoHasGenerated(constraints) ((constraints)->has_generated_stored || (constraints)->has_generated_virtual)
+#define MakoHasGenerated(constraints) \
+	((constraints)->has_generated_stored || (constraints)->has_generated_virtual)
 #else
 #define MakoHasGenerated(constraints) ((constraints)->has_generated_stored)
 #endif
@@ -128,7 +133,8 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 #if PG_VERSION_NUM >= 170000
 #define MakoIdentitySequence(relation, attribute) getIdentitySequence(relation, attribute, true)
 #else
-#define MakoIdentitySequence(relation, attribute) getIdentitySequence(RelationGetRelid(relation), attribute, true)
+#define MakoIdentitySequence(relation, attribute) \
+	getIdentitySequence(RelationGetRelid(relation), attribute, true)
 #endif
 
 /* 14 lets types say how they are subscripted; before, only arrays are. */
@@ -166,15 +172,18 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 	 IsA(node, JsonExpr) ? ((JsonExpr *) (node))->returning->typid : InvalidOid)
 #elif PG_VERSION_NUM >= 160000
 #define MakoSqlJsonType(node) \
-	(IsA(node, JsonConstructorExpr) ? ((JsonConstructorExpr *) (node))->returning->typid : InvalidOid)
+	(IsA(node, JsonConstructorExpr) ? ((JsonConstructorExpr *) (node))->returning->typid : \
+	 InvalidOid)
 #else
 #define MakoSqlJsonType(node) InvalidOid
 #endif
 
 /* 16 asks for the privileges on all kinds of objects in one way. */
 #if PG_VERSION_NUM >= 160000
-#define MakoFunctionAclCheck(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
-#define MakoSchemaAclCheck(schema, role) object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE)
+#define MakoFunctionAclCheck(function, role) \
+	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#define MakoSchemaAclCheck(schema, role) \
+	object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE)
 #else
 #define MakoFunctionAclCheck(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #define MakoSchemaAclCheck(schema, role) pg_namespace_aclcheck(schema, role, ACL_USAGE)
@@ -182,25 +191,31 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 
 /* 16 keeps what privileges a query needs beside its range table. */
 #if PG_VERSION_NUM >= 160000
-#define MakoCheckPermissions(query) ExecCheckPermissions((query)->rtable, (query)->rteperminfos, true)
+#define MakoCheckPermissions(query) \
+	ExecCheckPermissions((query)->rtable, (query)->rteperminfos, true)
 #else
 #define MakoCheckPermissions(query) ExecCheckRTPerms((query)->rtable, true)
 #endif
 
 /* 14 lets callers ask for procedures' OUT arguments too. */
 #if PG_VERSION_NUM >= 140000
-#define MakoExpandArguments(arguments, result, function) expand_function_arguments(arguments, false, result, function)
+#define MakoExpandArguments(arguments, result, function) \
+	expand_function_arguments(arguments, false, result, function)
 #else
-#define MakoExpandArguments(arguments, result, function) expand_function_arguments(arguments, result, function)
+#define MakoExpandArguments(arguments, result, function) \
+	expand_function_arguments(arguments, result, function)
 #endif
 
 /* 17 asks for the kind of routine, 18 no longer offers a target list. */
 #if PG_VERSION_NUM >= 180000
-#define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, PROKIND_FUNCTION, false)
+#define MakoCheckSqlReturn(queries, type, rowtype) \
+	check_sql_fn_retval(list_make1(queries), type, rowtype, PROKIND_FUNCTION, false)
 #elif PG_VERSION_NUM >= 170000
-#define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, PROKIND_FUNCTION, false, NULL)
+#define MakoCheckSqlReturn(queries, type, rowtype) \
+	check_sql_fn_retval(list_make1(queries), type, rowtype, PROKIND_FUNCTION, false, NULL)
 #else
-#define MakoCheckSqlReturn(queries, type, rowtype) check_sql_fn_retval(list_make1(queries), type, rowtype, false, NULL)
+#define MakoCheckSqlReturn(queries, type, rowtype) \
+	check_sql_fn_retval(list_make1(queries), type, rowtype, false, NULL)
 #endif
 
 /*

@@ -91,7 +91,8 @@ extern MakoStateMigration *mako_definition_migration(const char *source_wf, cons
 extern MakoConnection mako_register_begin(const char *function);
 extern uint64 mako_register_write(MakoStatement *statement, const NullableDatum *values);
 extern bool mako_register_is_used(MakoStatement *statement, const NullableDatum *values);
-extern bool mako_register_require(MakoStatement *select, const NullableDatum *key, const char *kind, const char *name, const char *done);
+extern bool mako_register_require(MakoStatement *select, const NullableDatum *key, const char *kind,
+								  const char *name, const char *done);
 extern bool mako_register_require_workflow(const char *workflow_id);
 extern void mako_actors_bind_caller(int parameter, NullableDatum *values);
 

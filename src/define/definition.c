@@ -16,14 +16,17 @@
 #include "utils/syscache.h"
 
 static MakoStatement select_workflow = {
-	"SELECT apply, upcast, in_flight, initial_state, event_type_definition, state_type_definition, state_schema_version,"
-	" function_owner, function_owner_identity, fingerprint FROM %s.mako_workflow WHERE workflow_id::text = $1",
+	"SELECT apply, upcast, in_flight, initial_state, event_type_definition, state_type_definition,"
+	" state_schema_version, function_owner, function_owner_identity, fingerprint"
+	" FROM %s.mako_workflow WHERE workflow_id::text = $1",
 	1, {TEXTOID}
 };
 
 /* Runs on the caller's path, too. */
 static MakoStatement select_fingerprint = {
-	"SELECT fingerprint FROM %s.mako_workflow WHERE workflow_id::pg_catalog.text OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
+	"SELECT fingerprint FROM %s.mako_workflow"
+	" WHERE workflow_id::pg_catalog.text OPERATOR(pg_catalog.=) $1",
+	1, {TEXTOID}
 };
 
 static MakoStatement select_migration = {
@@ -46,7 +49,8 @@ add_functions(StringInfo text, MakoFunction *const *functions, int count, bool t
 	for (int i = 0; i < count; i++)
 		if (functions[i] != NULL)
 		{
-			appendStringInfo(text, "%s under %s\n", mako_function_role(functions[i]->role), mako_gate_settings_text());
+			appendStringInfo(text, "%s under %s\n",
+							 mako_function_role(functions[i]->role), mako_gate_settings_text());
 			helpers = list_concat(helpers, mako_fingerprint_add(text, functions[i], tell_unseen));
 		}
 	return helpers;
@@ -71,7 +75,8 @@ mako_definition_describe_workflow(MakoWorkflow *workflow, bool tell_unseen)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, "workflow %s\nstate schema version %d\n", workflow->workflow_id, workflow->state_schema_version);
+	appendStringInfo(&text, "workflow %s\nstate schema version %d\n",
+					 workflow->workflow_id, workflow->state_schema_version);
 	add_document(&text, "initial state", workflow->initial_state);
 	add_document(&text, "event type definition", workflow->event_type_source);
 	add_document(&text, "state type definition", workflow->state_type_source);
@@ -86,7 +91,8 @@ mako_definition_describe_migration(MakoStateMigration *migration, bool tell_unse
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, "state migration %s -> %s\n", migration->source_wf, migration->target_wf);
+	appendStringInfo(&text, "state migration %s -> %s\n",
+					 migration->source_wf, migration->target_wf);
 	migration->helpers = add_functions(&text, &migration->migrate, 1, tell_unseen);
 	return text.data;
 }
@@ -108,30 +114,37 @@ lookup_column(const MakoRows *rows, int column, MakoRole role, const char *regis
  * text is the same.
  */
 static void
-verify_owners(const MakoRows *rows, int column, MakoFunction *const *functions, int count, const List *helpers)
+verify_owners(const MakoRows *rows, int column, MakoFunction *const *functions, int count,
+			  const List *helpers)
 {
 	MakoOwners	owners = mako_definition_owners(rows, 0, column);
 	int			number;
-	const MakoActor *other = mako_actors_find_other(&owners, mako_actors_of(functions, count, helpers), &number);
+	const MakoActor *other = mako_actors_find_other(&owners,
+													mako_actors_of(functions, count, helpers),
+													&number);
 
 	if (other != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg(MAKO_OTHER_OWNER, other->signature),
-				 errdetail("It would run with the rights of \"%s\"; registered was \"%s\".", GetUserNameFromId(other->owner, false),
+				 errdetail("It would run with the rights of \"%s\"; registered was \"%s\".",
+						   GetUserNameFromId(other->owner, false),
 						   number < owners.count ? owners.name[number] : ""),
 				 errhint("Register it again with replace => true.")));
 }
 
 /* Raises when a definition, as text, is not what was registered. */
 static void
-verify_fingerprint(const char *kind, const char *name, const char *registered, const char *description)
+verify_fingerprint(const char *kind, const char *name, const char *registered,
+				   const char *description)
 {
 	if (strcmp(registered, mako_fingerprint_digest(description)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the definition of %s \"%s\" has changed since it was registered", kind, name),
-				 errdetail("A function, or something that its results depend on, is not what was registered."),
+				 errmsg("the definition of %s \"%s\" has changed since it was registered",
+						kind, name),
+				 errdetail("A function, or something that its results depend on, "
+						   "is not what was registered."),
 				 errhint("Review the change, then register it again with replace => true.")));
 }
 
@@ -175,7 +188,9 @@ mako_definition_raise_unknown(const char *workflow_id)
 MakoWorkflow *
 mako_definition_workflow(const char *workflow_id)
 {
-	ErrorContextCallback context = {error_context_stack, mako_definition_add_context, unconstify(char *, workflow_id)};
+	ErrorContextCallback context = {
+		error_context_stack, mako_definition_add_context, unconstify(char *, workflow_id)
+	};
 	MakoWorkflow *workflow = palloc0(sizeof(MakoWorkflow));
 	NullableDatum values[] = {mako_text(workflow_id)};
 	MakoRows	rows = mako_sql_query(&select_workflow, values);
@@ -262,8 +277,8 @@ mako_definition_migration(const char *source_wf, const char *target_wf)
  * owners, and these.
  */
 static MakoRegistered
-compare_registered(MakoStatement *existing, const NullableDatum *key, int owner_column, const char *fingerprint,
-				   const List *actors)
+compare_registered(MakoStatement *existing, const NullableDatum *key, int owner_column,
+				   const char *fingerprint, const List *actors)
 {
 	MakoRows	rows = mako_sql_query(existing, key);
 	MakoRegistered registered = MAKO_REGISTERED_NONE;
@@ -274,7 +289,8 @@ compare_registered(MakoStatement *existing, const NullableDatum *key, int owner_
 		MakoOwners	owners = mako_definition_owners(&rows, 0, owner_column);
 
 		registered = strcmp(mako_row_text(&rows, 0, owner_column + 2), fingerprint) == 0 &&
-			mako_actors_find_other(&owners, actors, &number) == NULL ? MAKO_REGISTERED_SAME : MAKO_REGISTERED_OTHER;
+			mako_actors_find_other(&owners, actors, &number) == NULL ? MAKO_REGISTERED_SAME :
+			MAKO_REGISTERED_OTHER;
 	}
 	mako_rows_free(&rows);
 	return registered;

@@ -18,13 +18,15 @@ typedef struct MakoActor
 
 extern List *mako_actors_of(MakoFunction *const *functions, int count, const List *helpers);
 extern void mako_actors_bind(const List *actors, int parameter, NullableDatum *values);
-extern const MakoActor *mako_actors_find_other(const MakoOwners *owners, const List *actors, int *number);
+extern const MakoActor *mako_actors_find_other(const MakoOwners *owners,
+											   const List *actors, int *number);
 extern bool mako_owners_are_callers(const MakoOwners *owners);
 
 /* ---- definition.c --------------------------------------------------------------------------- */
 
 /* The functions of a workflow, NULL where it has none. */
-#define MAKO_WORKFLOW_FUNCTIONS(workflow) {(workflow)->apply, (workflow)->upcast, (workflow)->in_flight}
+#define MAKO_WORKFLOW_FUNCTIONS(workflow) \
+	{(workflow)->apply, (workflow)->upcast, (workflow)->in_flight}
 
 /* What is registered already under the name of a definition. */
 typedef enum MakoRegistered
@@ -39,7 +41,9 @@ extern char *mako_definition_describe_migration(MakoStateMigration *migration, b
 extern void mako_definition_compile_types(MakoWorkflow *workflow);
 extern void mako_definition_add_context(void *name);
 pg_noreturn extern void mako_definition_raise_unknown(const char *workflow_id);
-extern MakoRegistered mako_definition_compare_workflow(const MakoWorkflow *workflow, const List *actors);
-extern MakoRegistered mako_definition_compare_migration(const MakoStateMigration *migration, const List *actors);
+extern MakoRegistered mako_definition_compare_workflow(const MakoWorkflow *workflow,
+													   const List *actors);
+extern MakoRegistered mako_definition_compare_migration(const MakoStateMigration *migration,
+														const List *actors);
 
 #endif							/* MAKO_DEFINITION_H */

@@ -42,7 +42,8 @@ raise_dropped(Oid catalog, Oid object)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("an object that the definition depends on does not exist"),
 			 errdetail("It has no row %u in %s.", object, get_rel_name(catalog)),
-			 errhint("If it was dropped at this moment, try again. Otherwise replace what refers to it.")));
+			 errhint("If it was dropped at this moment, try again. "
+					 "Otherwise replace what refers to it.")));
 }
 
 /* Kind and qualified name of an object, as pg_identify_object() says them. */
@@ -85,7 +86,8 @@ is_temporary(Oid catalog, Oid object)
 	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	temporary = isAnyTempNamespace(DatumGetObjectId(SysCacheGetAttr(cache, tuple, column, &isnull)));
+	temporary = isAnyTempNamespace(DatumGetObjectId(SysCacheGetAttr(cache, tuple,
+																	column, &isnull)));
 	ReleaseSysCache(tuple);
 	return temporary;
 }
@@ -171,8 +173,8 @@ find_item(MakoDescription *description, Oid catalog, Oid object, List *arguments
 	foreach(cell, description->items)
 	{
 		item = lfirst(cell);
-		if (item->catalog == catalog && item->object == object && equal(item->arguments, arguments) &&
-			equal(item->columns, columns))
+		if (item->catalog == catalog && item->object == object &&
+			equal(item->arguments, arguments) && equal(item->columns, columns))
 			return item;
 	}
 	item = palloc0(sizeof(MakoItem));
@@ -204,7 +206,8 @@ mako_describe_item(MakoDescription *description, Oid catalog, Oid object)
 static void
 note_server_type(MakoDescription *description, Oid type)
 {
-	for (; OidIsValid(type) && !list_member_oid(description->server_types, type); type = get_element_type(type))
+	for (; OidIsValid(type) && !list_member_oid(description->server_types, type);
+		 type = get_element_type(type))
 	{
 		description->server_types = lappend_oid(description->server_types, type);
 		mako_describe_note_comparison(description, type);
@@ -241,7 +244,8 @@ depends_on_call(Oid function, const List *columns)
 
 	if (!HeapTupleIsValid(tuple))
 		raise_dropped(ProcedureRelationId, function);
-	depends = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId && (columns != NIL || mako_sql_body_is_polymorphic(tuple));
+	depends = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId &&
+		(columns != NIL || mako_sql_body_is_polymorphic(tuple));
 	ReleaseSysCache(tuple);
 	return depends;
 }
@@ -305,7 +309,8 @@ note_name(void *context, Oid catalog, Oid object, Node *call)
 	if (catalog != TypeRelationId && catalog != CollationRelationId)
 		appendStringInfo(&trail->names, "%s%s", trail->names.len > 0 ? ", " : "", item->label);
 	if (call != NULL)
-		mako_describe_note_call(trail->description, object, mako_names_arguments(call), mako_names_columns(call));
+		mako_describe_note_call(trail->description, object, mako_names_arguments(call),
+								mako_names_columns(call));
 }
 
 /* Notes what a tree names, and adds it to an item. */
@@ -369,20 +374,24 @@ describe_call(MakoDescription *description, MakoItem *item)
 
 	foreach(cell, item->arguments)
 	{
-		mako_describe_add(item, "called with", mako_describe_name(TypeRelationId, lfirst_oid(cell)));
+		mako_describe_add(item, "called with",
+						  mako_describe_name(TypeRelationId, lfirst_oid(cell)));
 		mako_describe_note_type(description, lfirst_oid(cell));
 	}
 	foreach(cell, item->columns)
 	{
 		const Param *column = lfirst(cell);
 
-		mako_describe_add(item, "taken for", psprintf("%s collation %s",
-													  format_type_extended(column->paramtype, column->paramtypmod,
-																		   FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY),
-													  mako_describe_name(CollationRelationId, column->paramcollid)));
+		mako_describe_add(item, "taken for",
+						  psprintf("%s collation %s",
+								   format_type_extended(column->paramtype, column->paramtypmod,
+														FORMAT_TYPE_TYPEMOD_GIVEN |
+														FORMAT_TYPE_FORCE_QUALIFY),
+								   mako_describe_name(CollationRelationId, column->paramcollid)));
 		mako_describe_note_type(description, column->paramtype);
 	}
-	if (mako_function_body(item->object, make_call(item->object, item->arguments), item->columns, &trees))
+	if (mako_function_body(item->object, make_call(item->object, item->arguments),
+						   item->columns, &trees))
 		mako_describe_tree(description, item, (Node *) trees);
 }
 
@@ -393,7 +402,8 @@ describe_row(MakoDescription *description, MakoItem *item)
 	Relation	catalog = table_open(item->catalog, AccessShareLock);
 	MakoRow		row = {item->object};
 
-	row.tuple = get_catalog_object_by_oid(catalog, get_object_attnum_oid(item->catalog), item->object);
+	row.tuple = get_catalog_object_by_oid(catalog, get_object_attnum_oid(item->catalog),
+										  item->object);
 	if (!HeapTupleIsValid(row.tuple))
 		raise_dropped(item->catalog, item->object);
 	row.tupdesc = RelationGetDescr(catalog);
@@ -424,7 +434,8 @@ has_call(const MakoDescription *description, Oid function)
 	{
 		const MakoItem *item = lfirst(cell);
 
-		if (item->catalog == ProcedureRelationId && item->object == function && item->arguments != NIL)
+		if (item->catalog == ProcedureRelationId && item->object == function &&
+			item->arguments != NIL)
 			return true;
 	}
 	return false;
@@ -443,7 +454,8 @@ tell(const MakoDescription *description)
 		HeapTuple	tuple;
 		Oid			language;
 
-		if (!item->is_unseen || !item->is_called || (has_call(description, item->object) && !item->has_unseen_call) ||
+		if (!item->is_unseen || !item->is_called ||
+			(has_call(description, item->object) && !item->has_unseen_call) ||
 			getExtensionOfObject(ProcedureRelationId, item->object) == extension)
 			continue;
 		tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(item->object));
@@ -452,10 +464,13 @@ tell(const MakoDescription *description)
 		language = ((Form_pg_proc) GETSTRUCT(tuple))->prolang;
 		ReleaseSysCache(tuple);
 		ereport(NOTICE,
-				(errmsg("the fingerprint of function %s does not cover what it calls", format_procedure_qualified(item->object)),
+				(errmsg("the fingerprint of function %s does not cover what it calls",
+						format_procedure_qualified(item->object)),
 				 language == SQLlanguageId ?
-				 errdetail("Its argument types are polymorphic, so its body cannot be parsed by itself.") :
-				 errdetail("It is written in %s; only the bodies of SQL functions can be seen through.",
+				 errdetail("Its argument types are polymorphic, "
+						   "so its body cannot be parsed by itself.") :
+				 errdetail("It is written in %s; "
+						   "only the bodies of SQL functions can be seen through.",
 						   get_language_name(language, false))));
 	}
 }
@@ -464,7 +479,8 @@ tell(const MakoDescription *description)
 static int
 compare_items(const ListCell *a, const ListCell *b)
 {
-	return strcmp(((const MakoItem *) lfirst(a))->text.data, ((const MakoItem *) lfirst(b))->text.data);
+	return strcmp(((const MakoItem *) lfirst(a))->text.data,
+				  ((const MakoItem *) lfirst(b))->text.data);
 }
 
 /* Appends the registered function, then all others in the order of their texts. */
@@ -490,7 +506,8 @@ List *
 mako_describe(StringInfo out, Oid function, Oid owner, bool tell_unseen)
 {
 	MakoDescription description = {.owner = owner};
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako description", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako description",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	List	   *others = NIL;
 	ListCell   *cell;

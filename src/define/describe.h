@@ -72,7 +72,8 @@ extern List *mako_describe(StringInfo out, Oid function, Oid owner, bool tell_un
 extern MakoItem *mako_describe_item(MakoDescription *description, Oid catalog, Oid object);
 extern MakoItem *mako_describe_note(MakoDescription *description, Oid catalog, Oid object);
 extern void mako_describe_note_type(MakoDescription *description, Oid type);
-extern void mako_describe_note_call(MakoDescription *description, Oid function, List *arguments, List *columns);
+extern void mako_describe_note_call(MakoDescription *description, Oid function, List *arguments,
+									List *columns);
 extern void mako_describe_tree(MakoDescription *description, MakoItem *item, Node *tree);
 extern void mako_describe_add(MakoItem *item, const char *property, const char *text);
 extern void mako_describe_add_lines(MakoItem *item, List *lines);
@@ -84,6 +85,7 @@ extern char *mako_describe_column(const MakoRow *row, int column);
 extern void mako_describe_kind(MakoDescription *description, MakoItem *item, const MakoRow *row);
 extern bool mako_describe_has_kind(Oid catalog);
 extern void mako_describe_note_comparison(MakoDescription *description, Oid type);
-extern void mako_describe_note_parts(MakoDescription *description, Oid aggregate, const List *arguments);
+extern void mako_describe_note_parts(MakoDescription *description, Oid aggregate,
+									 const List *arguments);
 
 #endif							/* MAKO_DESCRIBE_H */

@@ -64,7 +64,8 @@ typedef struct Kind
 
 /* Adds the name of an object as a property, and notes the object; nothing for none. */
 static void
-add_object(MakoDescription *description, MakoItem *item, const char *property, Oid catalog, Oid object)
+add_object(MakoDescription *description, MakoItem *item, const char *property,
+		   Oid catalog, Oid object)
 {
 	if (!OidIsValid(object))
 		return;
@@ -120,7 +121,8 @@ expression_of(const MakoRow *row, int column, Oid relation)
 static char *
 type_name(Oid type, int32 modifier)
 {
-	return format_type_extended(type, modifier, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+	return format_type_extended(type, modifier,
+								FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 }
 
 /* ---- functions ------------------------------------------------------------------------------ */
@@ -138,9 +140,10 @@ add_aggregate(MakoDescription *description, MakoItem *item)
 		elog(ERROR, "cache lookup failed for aggregate %u", item->object);	/* cannot happen */
 	form = (Form_pg_aggregate) GETSTRUCT(tuple);
 	mako_describe_add(item, "aggregate",
-					  psprintf("%c direct %d final %c%s moving final %c%s", form->aggkind, form->aggnumdirectargs,
-							   form->aggfinalmodify, form->aggfinalextra ? " extra" : "",
-							   form->aggmfinalmodify, form->aggmfinalextra ? " extra" : ""));
+					  psprintf("%c direct %d final %c%s moving final %c%s",
+							   form->aggkind, form->aggnumdirectargs, form->aggfinalmodify,
+							   form->aggfinalextra ? " extra" : "", form->aggmfinalmodify,
+							   form->aggmfinalextra ? " extra" : ""));
 	add_object(description, item, "state", TypeRelationId, form->aggtranstype);
 	add_object(description, item, "moving state", TypeRelationId, form->aggmtranstype);
 	add_object(description, item, "transition", ProcedureRelationId, form->aggtransfn);
@@ -193,10 +196,12 @@ mako_describe_note_parts(MakoDescription *description, Oid aggregate, const List
 			if (j < form->aggnumdirectargs || extra)
 				final = lappend_oid(final, inputs[j]);
 		}
-		mako_describe_note_call(description, i == 0 ? form->aggtransfn : form->aggmtransfn, transition, NIL);
+		mako_describe_note_call(description, i == 0 ? form->aggtransfn : form->aggmtransfn,
+								transition, NIL);
 		mako_describe_note_call(description, i == 0 ? form->aggcombinefn : form->aggminvtransfn,
 								i == 0 ? list_make2_oid(state, state) : transition, NIL);
-		mako_describe_note_call(description, i == 0 ? form->aggfinalfn : form->aggmfinalfn, final, NIL);
+		mako_describe_note_call(description, i == 0 ? form->aggfinalfn : form->aggmfinalfn,
+								final, NIL);
 	}
 	ReleaseSysCache(tuple);
 }
@@ -211,7 +216,8 @@ add_transforms(MakoDescription *description, MakoItem *item, const MakoRow *row,
 	int			count = 0;
 
 	if (!isnull)
-		deconstruct_array(DatumGetArrayTypeP(types), OIDOID, sizeof(Oid), true, TYPALIGN_INT, &elements, NULL, &count);
+		deconstruct_array(DatumGetArrayTypeP(types), OIDOID, sizeof(Oid), true, TYPALIGN_INT,
+						  &elements, NULL, &count);
 	for (int i = 0; i < count; i++)
 		add_object(description, item, "transform", TransformRelationId,
 				   get_transform_oid(DatumGetObjectId(elements[i]), language, true));
@@ -226,7 +232,8 @@ add_source(MakoItem *item, const MakoRow *row)
 #ifdef MAKO_SQL_BODY
 	if (mako_describe_column(row, Anum_pg_proc_prosqlbody) != NULL)
 		mako_describe_add(item, "body",
-						  TextDatumGetCString(DirectFunctionCall1(pg_get_function_sqlbody, ObjectIdGetDatum(item->object))));
+						  TextDatumGetCString(DirectFunctionCall1(pg_get_function_sqlbody,
+																  ObjectIdGetDatum(item->object))));
 #endif
 }
 
@@ -250,8 +257,10 @@ behaviour_of(const MakoItem *item, Form_pg_proc form)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	appendStringInfo(&text, "%c volatility %c parallel %c%s%s%s", form->prokind, form->provolatile, form->proparallel,
-					 form->proretset ? " set" : "", form->proisstrict ? " strict" : "", form->proleakproof ? " leakproof" : "");
+	appendStringInfo(&text, "%c volatility %c parallel %c%s%s%s",
+					 form->prokind, form->provolatile, form->proparallel,
+					 form->proretset ? " set" : "", form->proisstrict ? " strict" : "",
+					 form->proleakproof ? " leakproof" : "");
 	if (form->prosecdef)
 		appendStringInfoString(&text, " security definer");
 	if (item->is_other)
@@ -267,9 +276,13 @@ describe_function(MakoDescription *description, MakoItem *item, const MakoRow *r
 	Datum		function = ObjectIdGetDatum(item->object);
 	List	   *trees;
 
-	mako_describe_add(item, "arguments", TextDatumGetCString(DirectFunctionCall1(pg_get_function_arguments, function)));
+	mako_describe_add(item, "arguments",
+					  TextDatumGetCString(DirectFunctionCall1(pg_get_function_arguments,
+															  function)));
 	if (form->prokind != PROKIND_PROCEDURE)
-		mako_describe_add(item, "returns", TextDatumGetCString(DirectFunctionCall1(pg_get_function_result, function)));
+		mako_describe_add(item, "returns",
+						  TextDatumGetCString(DirectFunctionCall1(pg_get_function_result,
+																  function)));
 	mako_describe_add(item, "language", get_language_name(form->prolang, false));
 	item->is_other = form->prosecdef && form->proowner != description->owner;
 	mako_describe_add(item, "kind", behaviour_of(item, form));
@@ -295,7 +308,8 @@ describe_function(MakoDescription *description, MakoItem *item, const MakoRow *r
 static void
 describe_language(MakoDescription *description, MakoItem *item, const MakoRow *row)
 {
-	add_support(description, item, "handler", ((Form_pg_language) GETSTRUCT(row->tuple))->lanplcallfoid);
+	add_support(description, item, "handler",
+				((Form_pg_language) GETSTRUCT(row->tuple))->lanplcallfoid);
 }
 
 /* Describes how values of a type are handed to a language. */
@@ -334,8 +348,10 @@ family_operators(MakoDescription *description, Oid family)
 		if (!is_listed(family, form->amopopr))
 			continue;
 		lines = lappend(lines, psprintf("operator %d %s %c %s", form->amopstrategy,
-										mako_describe_name(OperatorRelationId, form->amopopr), form->amoppurpose,
-										mako_describe_name(OperatorFamilyRelationId, form->amopsortfamily)));
+										mako_describe_name(OperatorRelationId, form->amopopr),
+										form->amoppurpose,
+										mako_describe_name(OperatorFamilyRelationId,
+														   form->amopsortfamily)));
 		if (description != NULL)
 			(void) mako_describe_note(description, OperatorRelationId, form->amopopr);
 	}
@@ -374,7 +390,8 @@ family_functions(MakoDescription *description, Oid family)
 static void
 note_family(MakoDescription *description, Oid family)
 {
-	if (family >= FirstNormalObjectId || family_operators(NULL, family) != NIL || family_functions(NULL, family) != NIL)
+	if (family >= FirstNormalObjectId || family_operators(NULL, family) != NIL ||
+		family_functions(NULL, family) != NIL)
 		(void) mako_describe_item(description, OperatorFamilyRelationId, family);
 }
 
@@ -398,8 +415,9 @@ describe_operator(MakoDescription *description, MakoItem *item, const MakoRow *r
 {
 	Form_pg_operator form = (Form_pg_operator) GETSTRUCT(row->tuple);
 
-	mako_describe_add(item, "operator", psprintf("%c%s%s", form->oprkind, form->oprcanmerge ? " merges" : "",
-												 form->oprcanhash ? " hashes" : ""));
+	mako_describe_add(item, "operator",
+					  psprintf("%c%s%s", form->oprkind, form->oprcanmerge ? " merges" : "",
+							   form->oprcanhash ? " hashes" : ""));
 	add_object(description, item, "function", ProcedureRelationId, form->oprcode);
 	add_object(description, item, "commutator", OperatorRelationId, form->oprcom);
 	add_object(description, item, "negator", OperatorRelationId, form->oprnegate);
@@ -433,7 +451,8 @@ describe_operator_class(MakoDescription *description, MakoItem *item, const Mako
 static void
 note_hidden_cast(MakoDescription *description, Oid source, Oid target)
 {
-	HeapTuple	tuple = SearchSysCache2(CASTSOURCETARGET, ObjectIdGetDatum(source), ObjectIdGetDatum(target));
+	HeapTuple	tuple = SearchSysCache2(CASTSOURCETARGET, ObjectIdGetDatum(source),
+										ObjectIdGetDatum(target));
 
 	if (!HeapTupleIsValid(tuple))
 		return;
@@ -449,7 +468,8 @@ static bool
 is_class_of_users(Oid family, Oid type)
 {
 	return OidIsValid(family) &&
-		(family >= FirstNormalObjectId || get_opfamily_proc(family, type, type, BTORDER_PROC) >= FirstNormalObjectId);
+		(family >= FirstNormalObjectId ||
+		 get_opfamily_proc(family, type, type, BTORDER_PROC) >= FirstNormalObjectId);
 }
 
 /*
@@ -459,9 +479,11 @@ is_class_of_users(Oid family, Oid type)
 void
 mako_describe_note_comparison(MakoDescription *description, Oid type)
 {
-	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY | TYPECACHE_HASH_OPFAMILY);
+	TypeCacheEntry *entry = lookup_type_cache(type,
+											  TYPECACHE_BTREE_OPFAMILY | TYPECACHE_HASH_OPFAMILY);
 
-	StaticAssertStmt(BTORDER_PROC == HASHSTANDARD_PROC, "both kinds of operator classes have a first function");
+	StaticAssertStmt(BTORDER_PROC == HASHSTANDARD_PROC,
+					 "both kinds of operator classes have a first function");
 	if (is_class_of_users(entry->btree_opf, entry->btree_opintype))
 		note_family(description, entry->btree_opf);
 	if (is_class_of_users(entry->hash_opf, entry->hash_opintype))
@@ -474,7 +496,8 @@ mako_describe_note_comparison(MakoDescription *description, Oid type)
 static void
 note_hidden_use(MakoDescription *description, Oid type)
 {
-	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY | TYPECACHE_HASH_OPFAMILY);
+	TypeCacheEntry *entry = lookup_type_cache(type,
+											  TYPECACHE_BTREE_OPFAMILY | TYPECACHE_HASH_OPFAMILY);
 
 	if (OidIsValid(entry->btree_opf))
 		note_family(description, entry->btree_opf);
@@ -493,9 +516,10 @@ add_base_type(MakoDescription *description, MakoItem *item, Form_pg_type form)
 	add_object(description, item, "element", TypeRelationId, form->typelem);
 	if (form->typinput == F_ARRAY_IN)
 		return;
-	mako_describe_add(item, "values", psprintf("length %d%s alignment %c storage %c delimiter %c", form->typlen,
-											   form->typbyval ? " by value" : "", form->typalign, form->typstorage,
-											   form->typdelim));
+	mako_describe_add(item, "values",
+					  psprintf("length %d%s alignment %c storage %c delimiter %c", form->typlen,
+							   form->typbyval ? " by value" : "", form->typalign,
+							   form->typstorage, form->typdelim));
 	add_support(description, item, "input", form->typinput);
 	add_support(description, item, "output", form->typoutput);
 	add_support(description, item, "receive", form->typreceive);
@@ -523,7 +547,8 @@ checks_of(Relation catalog, Oid domain)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(domain));
+	ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(domain));
 	scan = systable_beginscan(catalog, ConstraintTypidIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		if (((Form_pg_constraint) GETSTRUCT(tuple))->contype == CONSTRAINT_CHECK)
@@ -547,7 +572,8 @@ add_checks(MakoDescription *description, MakoItem *item)
 		MakoRow		row = {form->oid, tuple, RelationGetDescr(catalog)};
 
 		mako_describe_add(item, "check", psprintf("%s %s", quote_identifier(NameStr(form->conname)),
-												  expression_of(&row, Anum_pg_constraint_conbin, InvalidOid)));
+												  expression_of(&row, Anum_pg_constraint_conbin,
+																InvalidOid)));
 		add_tree(description, item, &row, Anum_pg_constraint_conbin);
 	}
 	table_close(catalog, AccessShareLock);
@@ -578,7 +604,8 @@ add_labels(MakoItem *item)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&key, Anum_pg_enum_enumtypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(item->object));
+	ScanKeyInit(&key, Anum_pg_enum_enumtypid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(item->object));
 	scan = systable_beginscan_ordered(catalog, index, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
 		mako_describe_add(item, "label", NameStr(((Form_pg_enum) GETSTRUCT(tuple))->enumlabel));
@@ -602,7 +629,8 @@ add_range(MakoDescription *description, MakoItem *item)
 	add_object(description, item, "collation", CollationRelationId, form->rngcollation);
 	add_object(description, item, "canonical", ProcedureRelationId, form->rngcanonical);
 	add_object(description, item, "difference", ProcedureRelationId, form->rngsubdiff);
-	add_object(description, item, "multirange", TypeRelationId, MakoMultirangeOfRange(item->object));
+	add_object(description, item, "multirange", TypeRelationId,
+			   MakoMultirangeOfRange(item->object));
 	ReleaseSysCache(tuple);
 }
 
@@ -614,7 +642,8 @@ describe_type(MakoDescription *description, MakoItem *item, const MakoRow *row)
 
 	if (!form->typisdefined)
 		return;
-	mako_describe_add(item, "category", psprintf("%c%s", form->typcategory, form->typispreferred ? " preferred" : ""));
+	mako_describe_add(item, "category", psprintf("%c%s", form->typcategory,
+												 form->typispreferred ? " preferred" : ""));
 	add_object(description, item, "collation", CollationRelationId, form->typcollation);
 	switch (form->typtype)
 	{
@@ -634,7 +663,8 @@ describe_type(MakoDescription *description, MakoItem *item, const MakoRow *row)
 			add_range(description, item);
 			break;
 		default:
-			add_object(description, item, "multirange over", TypeRelationId, MakoRangeOfMultirange(item->object));
+			add_object(description, item, "multirange over", TypeRelationId,
+					   MakoRangeOfMultirange(item->object));
 	}
 	note_hidden_use(description, item->object);
 }
@@ -660,7 +690,8 @@ describe_cast(MakoDescription *description, MakoItem *item, const MakoRow *row)
 {
 	Form_pg_cast form = (Form_pg_cast) GETSTRUCT(row->tuple);
 
-	mako_describe_add(item, "cast", psprintf("method %c context %c", form->castmethod, form->castcontext));
+	mako_describe_add(item, "cast",
+					  psprintf("method %c context %c", form->castmethod, form->castcontext));
 	add_object(description, item, "function", ProcedureRelationId, form->castfunc);
 	mako_describe_note_type(description, form->castsource);
 	mako_describe_note_type(description, form->casttarget);
@@ -672,15 +703,19 @@ describe_cast(MakoDescription *description, MakoItem *item, const MakoRow *row)
 static void
 add_view(MakoDescription *description, MakoItem *item)
 {
-	HeapTuple	tuple = SearchSysCache2(RULERELNAME, ObjectIdGetDatum(item->object), CStringGetDatum(ViewSelectRuleName));
+	HeapTuple	tuple = SearchSysCache2(RULERELNAME, ObjectIdGetDatum(item->object),
+										CStringGetDatum(ViewSelectRuleName));
 	bool		isnull;
 	char	   *actions;
 
 	if (!HeapTupleIsValid(tuple))
 		return;
-	actions = TextDatumGetCString(SysCacheGetAttr(RULERELNAME, tuple, Anum_pg_rewrite_ev_action, &isnull));
+	actions = TextDatumGetCString(SysCacheGetAttr(RULERELNAME, tuple,
+												  Anum_pg_rewrite_ev_action, &isnull));
 	ReleaseSysCache(tuple);
-	mako_describe_add(item, "view", TextDatumGetCString(DirectFunctionCall1(pg_get_viewdef, ObjectIdGetDatum(item->object))));
+	mako_describe_add(item, "view",
+					  TextDatumGetCString(DirectFunctionCall1(pg_get_viewdef,
+															  ObjectIdGetDatum(item->object))));
 	mako_describe_tree(description, item, stringToNode(actions));
 }
 
@@ -693,15 +728,18 @@ add_generated(MakoDescription *description, MakoItem *item, AttrNumber number)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&keys[0], Anum_pg_attrdef_adrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(item->object));
-	ScanKeyInit(&keys[1], Anum_pg_attrdef_adnum, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(number));
+	ScanKeyInit(&keys[0], Anum_pg_attrdef_adrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(item->object));
+	ScanKeyInit(&keys[1], Anum_pg_attrdef_adnum, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum(number));
 	scan = systable_beginscan(catalog, AttrDefaultIndexId, true, NULL, 2, keys);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
 		MakoRow		row = {InvalidOid, tuple, RelationGetDescr(catalog)};
 
-		mako_describe_add(item, "generated", expression_of(&row, Anum_pg_attrdef_adbin, item->object));
+		mako_describe_add(item, "generated",
+						  expression_of(&row, Anum_pg_attrdef_adbin, item->object));
 		add_tree(description, item, &row, Anum_pg_attrdef_adbin);
 	}
 	systable_endscan(scan);
@@ -731,7 +769,8 @@ describe_relation(MakoDescription *description, MakoItem *item, const MakoRow *r
 	mako_generation_watch(item->object);
 	for (AttrNumber number = 1; number <= form->relnatts; number++)
 	{
-		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(item->object), Int16GetDatum(number));
+		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(item->object),
+											Int16GetDatum(number));
 
 		if (!HeapTupleIsValid(tuple))
 			continue;
@@ -768,14 +807,16 @@ describe_ts_config(MakoDescription *description, MakoItem *item, const MakoRow *
 	}
 	ReleaseSysCacheList(list);
 	mako_describe_add_lines(item, lines);
-	add_object(description, item, "parser", TSParserRelationId, ((Form_pg_ts_config) GETSTRUCT(row->tuple))->cfgparser);
+	add_object(description, item, "parser", TSParserRelationId,
+			   ((Form_pg_ts_config) GETSTRUCT(row->tuple))->cfgparser);
 }
 
 /* Describes a text search dictionary; the files that its options name are not looked at. */
 static void
 describe_ts_dictionary(MakoDescription *description, MakoItem *item, const MakoRow *row)
 {
-	add_object(description, item, "template", TSTemplateRelationId, ((Form_pg_ts_dict) GETSTRUCT(row->tuple))->dicttemplate);
+	add_object(description, item, "template", TSTemplateRelationId,
+			   ((Form_pg_ts_dict) GETSTRUCT(row->tuple))->dicttemplate);
 	add_column(item, "options", row, Anum_pg_ts_dict_dictinitoption);
 }
 

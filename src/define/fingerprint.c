@@ -79,8 +79,10 @@ keep(Oid function, const char *text, const List *helpers, uint64 begun)
 		return;
 	if (kept.context == NULL)
 	{
-		MemoryContext context = AllocSetContextCreate(TopTransactionContext, "mako descriptions", ALLOCSET_DEFAULT_SIZES);
-		MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(MemoryContextCallback));
+		MemoryContext context = AllocSetContextCreate(TopTransactionContext, "mako descriptions",
+													  ALLOCSET_DEFAULT_SIZES);
+		MemoryContextCallback *callback = MemoryContextAllocZero(context,
+																 sizeof(MemoryContextCallback));
 
 		callback->func = forget_descriptions;
 		MemoryContextRegisterResetCallback(context, callback);
@@ -136,5 +138,6 @@ mako_fingerprint_digest(const char *description)
 {
 	Datum		digest = DirectFunctionCall1(sha256_bytea, CStringGetTextDatum(description));
 
-	return TextDatumGetCString(DirectFunctionCall2(binary_encode, digest, CStringGetTextDatum("hex")));
+	return TextDatumGetCString(DirectFunctionCall2(binary_encode, digest,
+												   CStringGetTextDatum("hex")));
 }

@@ -52,7 +52,8 @@ read_graph(const char *source_wf)
 	Graph	   *graph = palloc0(sizeof(Graph));
 	int			name_length = mako_workflow_id_version(source_wf) - source_wf - 1;
 	NullableDatum values[] = {
-		mako_text(psprintf("%.*s@", name_length, source_wf)), mako_text(psprintf("%.*sA", name_length, source_wf))
+		mako_text(psprintf("%.*s@", name_length, source_wf)),
+		mako_text(psprintf("%.*sA", name_length, source_wf))
 	};
 	MakoRows	rows = mako_sql_query(&select_edges, values);
 	int			most_nodes = 2 * (int) rows.count + 2;	/* of the edges, source and target */
@@ -96,7 +97,8 @@ search(Graph *graph)
 			int			from = graph->edge_source[i];
 			int			to = graph->edge_target[i];
 
-			if (graph->distance[from] != step - 1 || (graph->distance[to] >= 0 && graph->distance[to] < step))
+			if (graph->distance[from] != step - 1 ||
+				(graph->distance[to] >= 0 && graph->distance[to] < step))
 				continue;
 			graph->distance[to] = step;
 			graph->previous[to] = from;
@@ -115,8 +117,10 @@ ways_out(const Graph *graph)
 	initStringInfo(&text);
 	for (int i = 0; i < graph->edges; i++)
 		if (graph->edge_source[i] == 0)
-			appendStringInfo(&text, "%s\"%s\"", text.len > 0 ? ", " : "", graph->node[graph->edge_target[i]]);
-	return text.len > 0 ? psprintf("Registered steps from it lead to %s.", text.data) : "No step is registered from it.";
+			appendStringInfo(&text, "%s\"%s\"",
+							 text.len > 0 ? ", " : "", graph->node[graph->edge_target[i]]);
+	return text.len > 0 ? psprintf("Registered steps from it lead to %s.", text.data) :
+		"No step is registered from it.";
 }
 
 /* Returns true if a chain of registered steps leads from one workflow to another. */
@@ -146,7 +150,8 @@ mako_plan_junctions(const char *source_wf)
 		{
 			int			from = graph->edge_source[i];
 
-			ways += graph->edge_target[i] == node && graph->distance[from] >= 0 && graph->distance[from] == graph->distance[node] - 1;
+			ways += graph->edge_target[i] == node && graph->distance[from] >= 0 &&
+				graph->distance[from] == graph->distance[node] - 1;
 		}
 		if (ways > 1)
 			junctions = lappend(junctions, graph->node[node]);
@@ -186,7 +191,8 @@ mako_plan_ids(const char *source_wf, const char *target_wf, int *steps)
 	if (graph->paths[node] > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("more than one shortest path leads from \"%s\" to \"%s\"", source_wf, target_wf),
+				 errmsg("more than one shortest path leads from \"%s\" to \"%s\"",
+						source_wf, target_wf),
 				 errdetail("Each has %d steps.", graph->distance[node]),
 				 errhint("Migrate step by step.")));
 	*steps = graph->distance[node];

@@ -78,7 +78,8 @@ static void
 report_conversion(const Search *search, Node *from, Oid to)
 {
 	Oid			type = exprType(from);
-	HeapTuple	cast = SearchSysCache2(CASTSOURCETARGET, ObjectIdGetDatum(type), ObjectIdGetDatum(to));
+	HeapTuple	cast = SearchSysCache2(CASTSOURCETARGET, ObjectIdGetDatum(type),
+									   ObjectIdGetDatum(to));
 
 	report_type(search, type, InvalidOid);
 	report_type(search, to, InvalidOid);
@@ -98,9 +99,11 @@ report_constant(const Search *search, const Const *constant)
 		Oid			type;
 		Oid			catalog;
 	}			kinds[] = {
-		{REGPROCOID, ProcedureRelationId}, {REGPROCEDUREOID, ProcedureRelationId}, {REGOPEROID, OperatorRelationId},
-		{REGOPERATOROID, OperatorRelationId}, {REGCLASSOID, RelationRelationId}, {REGTYPEOID, TypeRelationId},
-		{REGCOLLATIONOID, CollationRelationId}, {REGCONFIGOID, TSConfigRelationId}, {REGDICTIONARYOID, TSDictionaryRelationId}
+		{REGPROCOID, ProcedureRelationId}, {REGPROCEDUREOID, ProcedureRelationId},
+		{REGOPEROID, OperatorRelationId}, {REGOPERATOROID, OperatorRelationId},
+		{REGCLASSOID, RelationRelationId}, {REGTYPEOID, TypeRelationId},
+		{REGCOLLATIONOID, CollationRelationId}, {REGCONFIGOID, TSConfigRelationId},
+		{REGDICTIONARYOID, TSDictionaryRelationId}
 	};
 
 	report_type(search, constant->consttype, constant->constcollid);
@@ -163,7 +166,8 @@ report_function(const Search *search, Node *node)
 	{
 		case T_FuncExpr:
 			report_call(search, ((FuncExpr *) node)->funcid, node);
-			report_type(search, ((FuncExpr *) node)->funcresulttype, ((FuncExpr *) node)->inputcollid);
+			report_type(search, ((FuncExpr *) node)->funcresulttype,
+						((FuncExpr *) node)->inputcollid);
 			return true;
 		case T_Aggref:
 			report_call(search, ((Aggref *) node)->aggfnoid, node);
@@ -193,22 +197,27 @@ report_coercion(const Search *search, Node *node)
 	switch (nodeTag(node))
 	{
 		case T_RelabelType:
-			report_conversion(search, (Node *) ((RelabelType *) node)->arg, ((RelabelType *) node)->resulttype);
+			report_conversion(search, (Node *) ((RelabelType *) node)->arg,
+							  ((RelabelType *) node)->resulttype);
 			report_type(search, InvalidOid, ((RelabelType *) node)->resultcollid);
 			return true;
 		case T_CoerceViaIO:
-			report_conversion(search, (Node *) ((CoerceViaIO *) node)->arg, ((CoerceViaIO *) node)->resulttype);
+			report_conversion(search, (Node *) ((CoerceViaIO *) node)->arg,
+							  ((CoerceViaIO *) node)->resulttype);
 			report_type(search, InvalidOid, ((CoerceViaIO *) node)->resultcollid);
 			return true;
 		case T_ArrayCoerceExpr:
-			report_conversion(search, (Node *) ((ArrayCoerceExpr *) node)->arg, ((ArrayCoerceExpr *) node)->resulttype);
+			report_conversion(search, (Node *) ((ArrayCoerceExpr *) node)->arg,
+							  ((ArrayCoerceExpr *) node)->resulttype);
 			report_type(search, InvalidOid, ((ArrayCoerceExpr *) node)->resultcollid);
 			return true;
 		case T_ConvertRowtypeExpr:
-			report_conversion(search, (Node *) ((ConvertRowtypeExpr *) node)->arg, ((ConvertRowtypeExpr *) node)->resulttype);
+			report_conversion(search, (Node *) ((ConvertRowtypeExpr *) node)->arg,
+							  ((ConvertRowtypeExpr *) node)->resulttype);
 			return true;
 		case T_CoerceToDomain:
-			report_type(search, ((CoerceToDomain *) node)->resulttype, ((CoerceToDomain *) node)->resultcollid);
+			report_type(search, ((CoerceToDomain *) node)->resulttype,
+						((CoerceToDomain *) node)->resultcollid);
 			return true;
 		default:
 			return false;
@@ -235,20 +244,23 @@ report_value(const Search *search, Node *node)
 			break;
 		case T_FieldSelect:
 			report_type(search, exprType((Node *) ((FieldSelect *) node)->arg), InvalidOid);
-			report_type(search, ((FieldSelect *) node)->resulttype, ((FieldSelect *) node)->resultcollid);
+			report_type(search, ((FieldSelect *) node)->resulttype,
+						((FieldSelect *) node)->resultcollid);
 			break;
 		case T_FieldStore:
 			report_type(search, ((FieldStore *) node)->resulttype, InvalidOid);
 			break;
 		case T_SubscriptingRef:
-			report_type(search, ((SubscriptingRef *) node)->refcontainertype, ((SubscriptingRef *) node)->refcollid);
+			report_type(search, ((SubscriptingRef *) node)->refcontainertype,
+						((SubscriptingRef *) node)->refcollid);
 			report_type(search, exprType(node), InvalidOid);
 			break;
 		case T_RowExpr:
 			report_type(search, ((RowExpr *) node)->row_typeid, InvalidOid);
 			break;
 		case T_MinMaxExpr:
-			report_type(search, ((MinMaxExpr *) node)->minmaxtype, ((MinMaxExpr *) node)->inputcollid);
+			report_type(search, ((MinMaxExpr *) node)->minmaxtype,
+						((MinMaxExpr *) node)->inputcollid);
 			break;
 		case T_NextValueExpr:
 			report_object(search, RelationRelationId, ((NextValueExpr *) node)->seqid);
@@ -294,14 +306,16 @@ find_names(Node *node, void *context)
 	if (node == NULL)
 		return false;
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, find_names, context, QTW_EXAMINE_RTES_BEFORE | QTW_EXAMINE_SORTGROUP);
+		return query_tree_walker((Query *) node, find_names, context,
+								 QTW_EXAMINE_RTES_BEFORE | QTW_EXAMINE_SORTGROUP);
 	if (IsA(node, RangeTblEntry))
 	{
 		report_entry(search, (RangeTblEntry *) node);
 		return false;
 	}
 	report_columns(search, node);
-	if (!report_function(search, node) && !report_operators(search, node) && !report_coercion(search, node))
+	if (!report_function(search, node) && !report_operators(search, node) &&
+		!report_coercion(search, node))
 		report_value(search, node);
 	/* The server's walker leaves these out. */
 	if (IsA(node, SetOperationStmt))
@@ -370,7 +384,8 @@ mako_names_arguments(Node *call)
 	switch (nodeTag(call))
 	{
 		case T_FuncExpr:
-			return types_with_defaults(((FuncExpr *) call)->funcid, ((FuncExpr *) call)->args, ((FuncExpr *) call)->funcresulttype);
+			return types_with_defaults(((FuncExpr *) call)->funcid, ((FuncExpr *) call)->args,
+									   ((FuncExpr *) call)->funcresulttype);
 		case T_OpExpr:
 		case T_DistinctExpr:
 		case T_NullIfExpr:
@@ -378,7 +393,8 @@ mako_names_arguments(Node *call)
 		case T_Aggref:
 			return list_copy(((Aggref *) call)->aggargtypes);
 		case T_WindowFunc:
-			return types_with_defaults(((WindowFunc *) call)->winfnoid, ((WindowFunc *) call)->args, ((WindowFunc *) call)->wintype);
+			return types_with_defaults(((WindowFunc *) call)->winfnoid, ((WindowFunc *) call)->args,
+									   ((WindowFunc *) call)->wintype);
 		case T_RangeTblFunction:
 			return mako_names_arguments(((RangeTblFunction *) call)->funcexpr);
 		case T_ScalarArrayOpExpr:
@@ -404,7 +420,8 @@ mako_names_columns(Node *call)
 
 	if (call == NULL || !IsA(call, RangeTblFunction))
 		return NIL;
-	forthree(type, entry->funccoltypes, modifier, entry->funccoltypmods, collation, entry->funccolcollations)
+	forthree(type, entry->funccoltypes, modifier, entry->funccoltypmods, collation,
+			 entry->funccolcollations)
 	{
 		Param	   *column = makeNode(Param);
 

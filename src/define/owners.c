@@ -38,7 +38,8 @@ mako_actors_of(MakoFunction *const *functions, int count, const List *helpers)
 	{
 		HeapTuple	tuple = mako_function_tuple(lfirst_oid(cell));
 
-		actors = add_actor(actors, format_procedure_qualified(lfirst_oid(cell)), ((Form_pg_proc) GETSTRUCT(tuple))->proowner);
+		actors = add_actor(actors, format_procedure_qualified(lfirst_oid(cell)),
+						   ((Form_pg_proc) GETSTRUCT(tuple))->proowner);
 		ReleaseSysCache(tuple);
 	}
 	return actors;
@@ -81,8 +82,8 @@ texts_of(const MakoRows *rows, uint64 row, int column, int *count)
 	Datum	   *elements;
 	char	  **texts;
 
-	deconstruct_array(DatumGetArrayTypeP(mako_row_datum(rows, row, column, TEXTARRAYOID)), TEXTOID, -1, false, TYPALIGN_INT,
-					  &elements, NULL, count);
+	deconstruct_array(DatumGetArrayTypeP(mako_row_datum(rows, row, column, TEXTARRAYOID)), TEXTOID,
+					  -1, false, TYPALIGN_INT, &elements, NULL, count);
 	texts = palloc(sizeof(char *) * (*count + 1));
 	for (int i = 0; i < *count; i++)
 		texts[i] = TextDatumGetCString(elements[i]);
@@ -119,7 +120,8 @@ mako_actors_find_other(const MakoOwners *owners, const List *actors, int *number
 	{
 		const MakoActor *actor = lfirst(cell);
 
-		if (*number >= owners->count || !mako_role_is(actor->owner, owners->name[*number], owners->identity[*number]))
+		if (*number >= owners->count ||
+			!mako_role_is(actor->owner, owners->name[*number], owners->identity[*number]))
 			return actor;
 		(*number)++;
 	}

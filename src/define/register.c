@@ -23,22 +23,25 @@
 #include "utils/lsyscache.h"
 
 static MakoStatement insert_workflow = {
-	"INSERT INTO %s.mako_workflow (workflow_id, apply, upcast, in_flight, initial_state, event_type_definition,"
-	" state_type_definition, state_schema_version, function_owner, function_owner_identity, fingerprint, registered_by,"
-	" registered_by_identity)"
+	"INSERT INTO %s.mako_workflow (workflow_id, apply, upcast, in_flight, initial_state,"
+	" event_type_definition, state_type_definition, state_schema_version, function_owner,"
+	" function_owner_identity, fingerprint, registered_by, registered_by_identity)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-	" ON CONFLICT (workflow_id) DO UPDATE SET apply = $2, upcast = $3, in_flight = $4, initial_state = $5,"
-	" event_type_definition = $6, state_type_definition = $7, state_schema_version = $8, function_owner = $9,"
-	" function_owner_identity = $10, fingerprint = $11, registered_by = $12, registered_by_identity = $13, registered_at = now()",
-	13, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, INT4OID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID,
-	TEXTOID}
+	" ON CONFLICT (workflow_id) DO UPDATE"
+	" SET apply = $2, upcast = $3, in_flight = $4, initial_state = $5,"
+	" event_type_definition = $6, state_type_definition = $7, state_schema_version = $8,"
+	" function_owner = $9, function_owner_identity = $10, fingerprint = $11, registered_by = $12,"
+	" registered_by_identity = $13, registered_at = now()",
+	13, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, INT4OID, TEXTARRAYOID,
+	TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static MakoStatement insert_migration = {
-	"INSERT INTO %s.mako_state_migration (source_wf, target_wf, migrate, function_owner, function_owner_identity, fingerprint,"
-	" registered_by, registered_by_identity)"
+	"INSERT INTO %s.mako_state_migration (source_wf, target_wf, migrate, function_owner,"
+	" function_owner_identity, fingerprint, registered_by, registered_by_identity)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-	" ON CONFLICT (source_wf, target_wf) DO UPDATE SET migrate = $3, function_owner = $4, function_owner_identity = $5,"
+	" ON CONFLICT (source_wf, target_wf) DO UPDATE"
+	" SET migrate = $3, function_owner = $4, function_owner_identity = $5,"
 	" fingerprint = $6, registered_by = $7, registered_by_identity = $8, registered_at = now()",
 	8, {TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID}
 };
@@ -48,14 +51,17 @@ static MakoStatement insert_migration = {
  * helpers.
  */
 static MakoStatement select_owners_of_workflow = {
-	"SELECT registered_by, registered_by_identity, function_owner[:num_nonnulls(apply, upcast, in_flight)],"
-	" function_owner_identity[:num_nonnulls(apply, upcast, in_flight)] FROM %s.mako_workflow WHERE workflow_id::text = $1",
+	"SELECT registered_by, registered_by_identity,"
+	" function_owner[:num_nonnulls(apply, upcast, in_flight)],"
+	" function_owner_identity[:num_nonnulls(apply, upcast, in_flight)] FROM %s.mako_workflow"
+	" WHERE workflow_id::text = $1",
 	1, {TEXTOID}
 };
 
 static MakoStatement select_owners_of_migration = {
 	"SELECT registered_by, registered_by_identity, function_owner[:num_nonnulls(migrate)],"
-	" function_owner_identity[:num_nonnulls(migrate)] FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2",
+	" function_owner_identity[:num_nonnulls(migrate)] FROM %s.mako_state_migration"
+	" WHERE source_wf::text = $1 AND target_wf::text = $2",
 	2, {TEXTOID, TEXTOID}
 };
 
@@ -64,7 +70,8 @@ static MakoStatement delete_workflow = {
 };
 
 static MakoStatement delete_migration = {
-	"DELETE FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2", 2, {TEXTOID, TEXTOID}
+	"DELETE FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2",
+	2, {TEXTOID, TEXTOID}
 };
 
 static MakoStatement select_steps_of_workflow = {
@@ -80,13 +87,15 @@ static MakoStatement select_uses_of_workflow = {
 };
 
 static MakoStatement select_uses_of_migration = {
-	"SELECT EXISTS (SELECT FROM mako.migration_run r, generate_series(1, cardinality(r.path) - 1) AS i"
+	"SELECT EXISTS (SELECT FROM mako.migration_run r,"
+	" generate_series(1, cardinality(r.path) - 1) AS i"
 	" WHERE r.path[i] = $1 AND r.path[i + 1] = $2 AND r.migrated > 0)",
 	2, {TEXTOID, TEXTOID}
 };
 
 static MakoStatement update_dispatch = {
-	"UPDATE %s.mako_workflow SET dispatch = $2, dispatch_versions = $3 WHERE workflow_id::text = $1",
+	"UPDATE %s.mako_workflow SET dispatch = $2, dispatch_versions = $3"
+	" WHERE workflow_id::text = $1",
 	3, {TEXTOID, TEXTOID, TEXTARRAYOID}
 };
 
@@ -103,7 +112,8 @@ mako_register_begin(const char *function)
 
 	mako_gate_require_change(function);
 	connection = mako_sql_connect();
-	LockRelationOid(get_relname_relid("mako_workflow", mako_extension_schema()), ShareRowExclusiveLock);
+	LockRelationOid(get_relname_relid("mako_workflow", mako_extension_schema()),
+					ShareRowExclusiveLock);
 	return connection;
 }
 
@@ -139,7 +149,8 @@ mako_register_is_used(MakoStatement *statement, const NullableDatum *values)
  * nothing.
  */
 bool
-mako_register_require(MakoStatement *select, const NullableDatum *key, const char *kind, const char *name, const char *done)
+mako_register_require(MakoStatement *select, const NullableDatum *key, const char *kind,
+					  const char *name, const char *done)
 {
 	MakoRows	rows = mako_sql_query(select, key);
 	MakoOwners	owners;
@@ -152,16 +163,17 @@ mako_register_require(MakoStatement *select, const NullableDatum *key, const cha
 	role = mako_role_find(by, mako_row_text(&rows, 0, 2));
 	owners = mako_definition_owners(&rows, 0, 3);
 	mako_rows_free(&rows);
-	if ((OidIsValid(role) && has_privs_of_role(GetUserId(), role)) || mako_owners_are_callers(&owners) ||
-		has_privs_of_role(GetUserId(), mako_extension_owner()))
+	if ((OidIsValid(role) && has_privs_of_role(GetUserId(), role)) ||
+		mako_owners_are_callers(&owners) || has_privs_of_role(GetUserId(), mako_extension_owner()))
 		return true;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for %s \"%s\"", kind, name),
-			 OidIsValid(role) ? errdetail("It was %s by role \"%s\".", done, GetUserNameFromId(role, false)) :
+			 OidIsValid(role) ?
+			 errdetail("It was %s by role \"%s\".", done, GetUserNameFromId(role, false)) :
 			 errdetail("It was %s by role \"%s\", which does not exist any more.", done, by),
-			 errhint("It takes the privileges of that role, of all owners of its functions, or of the extension's owner."
-					 " Use SET ROLE if you have them.")));
+			 errhint("It takes the privileges of that role, of all owners of its functions, "
+					 "or of the extension's owner. Use SET ROLE if you have them.")));
 }
 
 /* Raises unless the caller may change a workflow, if it is registered; false if it is not. */
@@ -170,7 +182,8 @@ mako_register_require_workflow(const char *workflow_id)
 {
 	NullableDatum key = mako_text(workflow_id);
 
-	return mako_register_require(&select_owners_of_workflow, &key, "workflow", workflow_id, "registered");
+	return mako_register_require(&select_owners_of_workflow, &key, "workflow", workflow_id,
+								 "registered");
 }
 
 /* Raises unless a definition may take the place of another one. */
@@ -186,20 +199,23 @@ require_replace(MakoRegistered registered, bool replace, const char *kind, const
 
 /* Warns if something in the store was made with the definition that is replaced. */
 static void
-warn_if_used(MakoRegistered registered, MakoStatement *uses, const NullableDatum *key, const char *kind, const char *name)
+warn_if_used(MakoRegistered registered, MakoStatement *uses, const NullableDatum *key,
+			 const char *kind, const char *name)
 {
 	if (registered == MAKO_REGISTERED_OTHER && mako_register_is_used(uses, key))
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
 				 errmsg("replaced %s \"%s\", which the store already depends on", kind, name),
-				 errdetail("States that were computed with the old definition are not computed again.")));
+				 errdetail("States that were computed with the old definition "
+						   "are not computed again.")));
 }
 
 /* The function that an argument names; NULL for null. */
 static MakoFunction *
 function_argument(FunctionCallInfo fcinfo, int argument, MakoRole role)
 {
-	return PG_ARGISNULL(argument) ? NULL : mako_function_resolve(TextDatumGetCString(PG_GETARG_DATUM(argument)), role);
+	return PG_ARGISNULL(argument) ? NULL :
+		mako_function_resolve(TextDatumGetCString(PG_GETARG_DATUM(argument)), role);
 }
 
 /* The JSON document of an argument; NULL for null. */
@@ -232,7 +248,8 @@ check_workflow(const MakoWorkflow *workflow)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("state_schema_version must be 1 or more"),
 				 errdetail("It is %d.", workflow->state_schema_version)));
-	if (workflow->apply == NULL && (workflow->upcast != NULL || workflow->event_type_source != NULL))
+	if (workflow->apply == NULL &&
+		(workflow->upcast != NULL || workflow->event_type_source != NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a workflow without apply cannot have %s",
@@ -244,7 +261,8 @@ check_workflow(const MakoWorkflow *workflow)
 				 errmsg("a workflow with apply needs an initial_state"),
 				 errhint("Give the state that the first event is applied to, for example '{}'.")));
 	if (workflow->initial_state != NULL && workflow->state_type != NULL)
-		mako_type_definition_require_state(workflow->state_type, workflow->workflow_id, workflow->initial_state);
+		mako_type_definition_require_state(workflow->state_type, workflow->workflow_id,
+										   workflow->initial_state);
 }
 
 /*
@@ -253,7 +271,9 @@ check_workflow(const MakoWorkflow *workflow)
 static void
 check_initial_state(const MakoWorkflow *workflow)
 {
-	ErrorContextCallback context = {error_context_stack, mako_definition_add_context, workflow->workflow_id};
+	ErrorContextCallback context = {
+		error_context_stack, mako_definition_add_context, workflow->workflow_id
+	};
 
 	if (workflow->initial_state == NULL)
 		return;
@@ -317,7 +337,8 @@ mako_register_workflow(PG_FUNCTION_ARGS)
 	mako_definition_compile_types(&workflow);
 	check_workflow(&workflow);
 	connection = mako_register_begin("mako_register_workflow()");
-	workflow.fingerprint = mako_fingerprint_digest(mako_definition_describe_workflow(&workflow, false));
+	workflow.fingerprint = mako_fingerprint_digest(mako_definition_describe_workflow(&workflow,
+																					 false));
 	check_initial_state(&workflow);
 
 	write_workflow(&workflow, replace);
@@ -372,7 +393,8 @@ write_migration(MakoStateMigration *migration, bool replace)
 	if (registered == MAKO_REGISTERED_SAME)
 		return;
 	require_replace(registered, replace, "state migration", name);
-	(void) mako_register_require(&select_owners_of_migration, values, "state migration", name, "registered");
+	(void) mako_register_require(&select_owners_of_migration, values, "state migration",
+								 name, "registered");
 	(void) mako_register_require_workflow(migration->source_wf);
 	(void) mako_register_require_workflow(migration->target_wf);
 	warn_if_used(registered, &select_uses_of_migration, values, "state migration", name);
@@ -403,13 +425,15 @@ mako_register_migration(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("source and target of a state migration must be versions of one workflow"),
-				 errdetail("They are \"%s\" and \"%s\".", migration.source_wf, migration.target_wf)));
+				 errdetail("They are \"%s\" and \"%s\".",
+						   migration.source_wf, migration.target_wf)));
 
 	migration.migrate = function_argument(fcinfo, 2, MAKO_ROLE_MIGRATE);
 	connection = mako_register_begin("mako_register_migration()");
 	(void) mako_definition_workflow(migration.source_wf);
 	(void) mako_definition_workflow(migration.target_wf);
-	migration.fingerprint = mako_fingerprint_digest(mako_definition_describe_migration(&migration, false));
+	migration.fingerprint = mako_fingerprint_digest(mako_definition_describe_migration(&migration,
+																					   false));
 
 	write_migration(&migration, replace);
 	mako_sql_disconnect(connection);
@@ -425,12 +449,13 @@ mako_unregister_migration(PG_FUNCTION_ARGS)
 	NullableDatum values[] = {mako_text(source_wf), mako_text(target_wf)};
 	MakoConnection connection = mako_register_begin("mako_unregister_migration()");
 
-	(void) mako_register_require(&select_owners_of_migration, values, "state migration", psprintf("%s -> %s", source_wf, target_wf),
-								 "registered");
+	(void) mako_register_require(&select_owners_of_migration, values, "state migration",
+								 psprintf("%s -> %s", source_wf, target_wf), "registered");
 	if (mako_register_is_used(&select_uses_of_migration, values))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("state migration \"%s -> %s\" cannot be unregistered", source_wf, target_wf),
+				 errmsg("state migration \"%s -> %s\" cannot be unregistered",
+						source_wf, target_wf),
 				 errdetail("Migration runs in the store went through it.")));
 	if (mako_register_write(&delete_migration, values) == 0)
 		ereport(ERROR,
@@ -451,7 +476,8 @@ mako_set_dispatch(PG_FUNCTION_ARGS)
 	NullableDatum values[] = {mako_text(workflow_id), mako_text(policy), mako_null()};
 	MakoConnection connection;
 
-	if (!is_explicit && strcmp(policy, "any") != 0 && strcmp(policy, "forward_compatible") != 0 && strcmp(policy, "pinned") != 0)
+	if (!is_explicit && strcmp(policy, "any") != 0 && strcmp(policy, "forward_compatible") != 0 &&
+		strcmp(policy, "pinned") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("there is no dispatch policy \"%s\"", policy),
@@ -461,7 +487,8 @@ mako_set_dispatch(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg(is_explicit ? "the dispatch policy explicit needs format_versions" :
 						"only the dispatch policy explicit has format_versions"),
-				 errhint("List the format versions whose messages are accepted with the policy explicit.")));
+				 errhint("List the format versions whose messages are accepted "
+						 "with the policy explicit.")));
 	if (is_explicit)
 	{
 		ArrayType  *versions = PG_GETARG_ARRAYTYPE_P_COPY(2);

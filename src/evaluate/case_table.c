@@ -45,7 +45,8 @@ hash(const char *text, uint32 length)
 	uint32		bytes = length;
 
 	if (length > 0)
-		bytes += (uint32) (unsigned char) text[0] << 8 | (uint32) (unsigned char) text[length / 2] << 16 |
+		bytes += (uint32) (unsigned char) text[0] << 8 |
+			(uint32) (unsigned char) text[length / 2] << 16 |
 			(uint32) (unsigned char) text[length - 1] << 24;
 	return (bytes * 0x9E3779B1u) >> 16;
 }
@@ -60,7 +61,8 @@ slot_of(const MakoChoice *choice, const char *text, uint32 length)
 	{
 		const MakoOption *option = choice->table[place];
 
-		if (option == NULL || (option->length == length && mako_json_same_bytes(option->text, text, length)))
+		if (option == NULL ||
+			(option->length == length && mako_json_same_bytes(option->text, text, length)))
 			return place;
 	}
 }
@@ -125,7 +127,8 @@ choice_of(const MakoProgram *program, const Node *node)
 {
 	const Param *param = (const Param *) node;
 
-	if (node == NULL || !IsA(node, Param) || param->paramkind != PARAM_EXTERN || param->paramid >= 0)
+	if (node == NULL || !IsA(node, Param) || param->paramkind != PARAM_EXTERN ||
+		param->paramid >= 0)
 		return NULL;
 	return list_nth(program->choices, -param->paramid - 1);
 }
@@ -156,7 +159,8 @@ static bool
 compares_bytes(Oid function, Oid collation, bool *is_negated)
 {
 	return (collation == DEFAULT_COLLATION_OID || collation == C_COLLATION_OID) &&
-		mako_json_function_compares_texts(function, is_negated) && MakoFunctionAclCheck(function, GetUserId()) == ACLCHECK_OK;
+		mako_json_function_compares_texts(function, is_negated) &&
+		MakoFunctionAclCheck(function, GetUserId()) == ACLCHECK_OK;
 }
 
 /*
@@ -182,7 +186,8 @@ new_comparison(Expr *test, Datum *constants, const bool *nulls, int count, bool 
 		add_option(choice, VARDATA_ANY(constant), VARSIZE_ANY_EXHDR(constant), found);
 	}
 	choice->null_result = add_result(choice, (Expr *) makeBoolConst(false, true));
-	choice->else_result = has_null ? choice->null_result : add_result(choice, (Expr *) makeBoolConst(is_negated, false));
+	choice->else_result = has_null ? choice->null_result :
+		add_result(choice, (Expr *) makeBoolConst(is_negated, false));
 	return choice;
 }
 
@@ -214,7 +219,8 @@ comparison(const Node *node)
 		if (!IsA(test, Param) || !IsA(constant, Const) || ((Const *) constant)->constisnull ||
 			!compares_bytes(operator->opfuncid, operator->inputcollid, &is_negated))
 			return NULL;
-		return new_comparison((Expr *) test, &((Const *) constant)->constvalue, nulls, 1, is_negated);
+		return new_comparison((Expr *) test, &((Const *) constant)->constvalue, nulls,
+							  1, is_negated);
 	}
 	if (IsA(node, ScalarArrayOpExpr))
 	{
@@ -227,12 +233,15 @@ comparison(const Node *node)
 
 		/* ANY of those that are equal, or ALL of those that are not. */
 		if (!IsA(linitial(operator->args), Param) || !IsA(array, Const) || array->constisnull ||
-			!compares_bytes(operator->opfuncid, operator->inputcollid, &is_negated) || operator->useOr == is_negated)
+			!compares_bytes(operator->opfuncid, operator->inputcollid, &is_negated) ||
+			operator->useOr == is_negated)
 			return NULL;
 		texts = DatumGetArrayTypeP(array->constvalue);
-		deconstruct_array(texts, ARR_ELEMTYPE(texts), -1, false, TYPALIGN_INT, &elements, &element_nulls, &count);
+		deconstruct_array(texts, ARR_ELEMTYPE(texts), -1, false, TYPALIGN_INT, &elements,
+						  &element_nulls, &count);
 		/* Of none, it is never null. */
-		return count == 0 ? NULL : new_comparison(linitial(operator->args), elements, element_nulls, count, is_negated);
+		return count == 0 ? NULL :
+			new_comparison(linitial(operator->args), elements, element_nulls, count, is_negated);
 	}
 	return NULL;
 }
@@ -250,20 +259,24 @@ case_condition(const CaseExpr *node, const CaseWhen *when)
 	bool		nulls[1] = {false};
 	bool		is_negated;
 
-	if (!IsA(operator, OpExpr) || list_length(operator->args) != 2 || !IsA(linitial(operator->args), CaseTestExpr) ||
+	if (!IsA(operator, OpExpr) || list_length(operator->args) != 2 ||
+		!IsA(linitial(operator->args), CaseTestExpr) ||
 		!IsA(lsecond(operator->args), Const) || lsecond_node(Const, operator->args)->constisnull ||
 		!compares_bytes(operator->opfuncid, operator->inputcollid, &is_negated))
 		return NULL;
-	return new_comparison(node->arg, &lsecond_node(Const, operator->args)->constvalue, nulls, 1, is_negated);
+	return new_comparison(node->arg, &lsecond_node(Const, operator->args)->constvalue, nulls,
+						  1, is_negated);
 }
 
 /* The comparison that a WHEN makes; NULL where nothing can be made of it in a choice. */
 static MakoChoice *
 condition_of(const MakoProgram *program, const CaseExpr *node, const CaseWhen *when)
 {
-	MakoChoice *condition = node->arg == NULL ? choice_of(program, (Node *) when->expr) : case_condition(node, when);
+	MakoChoice *condition = node->arg == NULL ? choice_of(program, (Node *) when->expr) :
+		case_condition(node, when);
 
-	return condition != NULL && condition->is_equality && !mako_depends_on_context((Node *) when->result) ? condition : NULL;
+	return condition != NULL && condition->is_equality &&
+		!mako_depends_on_context((Node *) when->result) ? condition : NULL;
 }
 
 /* Adds what happens for the texts of a comparison. */
@@ -292,7 +305,8 @@ add_otherwise(MakoChoice *choice, const MakoProgram *program, Expr *otherwise)
 	choice->results = list_concat(choice->results, other->results);
 	for (uint32 i = 0; i <= other->mask; i++)
 		if (other->table[i] != NULL)
-			add_option(choice, other->table[i]->text, other->table[i]->length, first + other->table[i]->result);
+			add_option(choice, other->table[i]->text, other->table[i]->length,
+					   first + other->table[i]->result);
 	choice->null_result = first + other->null_result;
 	choice->else_result = first + other->else_result;
 }
@@ -316,7 +330,8 @@ compose_case(MakoProgram *program, CaseExpr *node)
 		return (Node *) node;
 	for (first = list_length(node->args); first > 0; first--)
 	{
-		const MakoChoice *condition = condition_of(program, node, list_nth_node(CaseWhen, node->args, first - 1));
+		const MakoChoice *condition = condition_of(program, node,
+												   list_nth_node(CaseWhen, node->args, first - 1));
 
 		if (condition == NULL || (test != NULL && !equal(condition->test.expression, test)))
 			break;
@@ -423,6 +438,7 @@ mako_choice_value(const MakoChoice *choice, ExprContext *context, bool *isnull)
 	const char *text;
 
 	text = test_bytes(&choice->test, context, &length);
-	return mako_operand_value(list_nth(choice->results, text == NULL ? choice->null_result : result_for(choice, text, length)),
+	return mako_operand_value(list_nth(choice->results, text == NULL ? choice->null_result :
+									   result_for(choice, text, length)),
 							  context, isnull);
 }

@@ -47,8 +47,8 @@ rewrite_subscripts(Node *node, void *context)
 		return NULL;
 	node = expression_tree_mutator(node, rewrite_subscripts, context);
 	subscripting = (SubscriptingRef *) node;
-	if (!IsA(node, SubscriptingRef) || subscripting->refcontainertype != JSONBOID || subscripting->refassgnexpr != NULL ||
-		subscripting->reflowerindexpr != NIL)
+	if (!IsA(node, SubscriptingRef) || subscripting->refcontainertype != JSONBOID ||
+		subscripting->refassgnexpr != NULL || subscripting->reflowerindexpr != NIL)
 		return node;
 
 	path = makeNode(ArrayExpr);
@@ -104,7 +104,8 @@ mako_drop_in_replace(ExprState *state, MakoRefusalSink *sink)
 				step->d.scalararrayop.fn_addr = mako_json_drop_in(step->d.scalararrayop.fn_addr);
 				break;
 			case EEOP_IOCOERCE:
-				step->d.iocoerce.finfo_out->fn_addr = mako_json_drop_in(step->d.iocoerce.finfo_out->fn_addr);
+				step->d.iocoerce.finfo_out->fn_addr =
+					mako_json_drop_in(step->d.iocoerce.finfo_out->fn_addr);
 				break;
 			default:
 				break;

@@ -42,7 +42,8 @@ typedef struct MakoFunction
 } MakoFunction;
 
 extern MakoFunction *mako_function_resolve(const char *name, MakoRole role);
-extern MakoFunction *mako_function_lookup(const char *signature, MakoRole role, const char *registered_for);
+extern MakoFunction *mako_function_lookup(const char *signature, MakoRole role,
+										  const char *registered_for);
 extern const char *mako_function_role(MakoRole role);
 extern HeapTuple mako_function_tuple(Oid oid);
 extern Oid	mako_function_state_type(const MakoFunction *function);

@@ -64,7 +64,8 @@ typedef struct Explanation
 
 /* Counts a call. */
 static void
-add_row(Explanation *explanation, const char *call, bool is_first, Evaluation evaluation, const char *reason, const char *hint)
+add_row(Explanation *explanation, const char *call, bool is_first, Evaluation evaluation,
+		const char *reason, const char *hint)
 {
 	Row		   *row;
 	ListCell   *cell;
@@ -129,7 +130,8 @@ obstacle(const Explanation *explanation, Oid function)
  * Adds the call of a function that was not inlined, in whatever form it stands in the expression.
  */
 static void
-add_call(Explanation *explanation, const char *call, Oid function, const List *arguments, Oid result)
+add_call(Explanation *explanation, const char *call, Oid function,
+		 const List *arguments, Oid result)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	bool		is_first = function == explanation->function;
@@ -145,16 +147,20 @@ add_call(Explanation *explanation, const char *call, Oid function, const List *a
 	if (mako_native_evaluation && mako_json_function_is_native(function))
 		add_row(explanation, call, is_first, EVALUATION_NATIVE, NULL, NULL);
 	else if (language == INTERNALlanguageId)
-		add_row(explanation, call, is_first, EVALUATION_SERVER, json_reason(arguments, result), NULL);
+		add_row(explanation, call, is_first, EVALUATION_SERVER,
+				json_reason(arguments, result), NULL);
 	else if (language == ClanguageId)
 		add_row(explanation, call, is_first, EVALUATION_CALLED, "language c", NULL);
 	else if (language != SQLlanguageId)
-		add_row(explanation, call, is_first, EVALUATION_CALLED, psprintf("language %s", get_language_name(language, false)),
+		add_row(explanation, call, is_first, EVALUATION_CALLED,
+				psprintf("language %s", get_language_name(language, false)),
 				"Write it in SQL, as one SELECT of one expression.");
 	else if ((note = obstacle(explanation, function)) != NULL)
-		add_row(explanation, call, is_first, EVALUATION_CALLED, note->obstacle.reason, note->obstacle.hint);
+		add_row(explanation, call, is_first, EVALUATION_CALLED, note->obstacle.reason,
+				note->obstacle.hint);
 	else
-		add_row(explanation, call, is_first, EVALUATION_CALLED, "mako_migration.native_evaluation is off", "Set it to on.");
+		add_row(explanation, call, is_first, EVALUATION_CALLED,
+				"mako_migration.native_evaluation is off", "Set it to on.");
 }
 
 /* An operator with its types, as it is written. */
@@ -194,7 +200,8 @@ add_calls(Node *node, void *context)
 			{
 				FuncExpr   *call = (FuncExpr *) node;
 
-				add_call(explanation, format_procedure(call->funcid), call->funcid, call->args, call->funcresulttype);
+				add_call(explanation, format_procedure(call->funcid), call->funcid, call->args,
+						 call->funcresulttype);
 				break;
 			}
 		case T_OpExpr:
@@ -203,14 +210,16 @@ add_calls(Node *node, void *context)
 			{
 				OpExpr	   *call = (OpExpr *) node;
 
-				add_call(explanation, operator_text(call->opno), call->opfuncid, call->args, call->opresulttype);
+				add_call(explanation, operator_text(call->opno), call->opfuncid, call->args,
+						 call->opresulttype);
 				break;
 			}
 		case T_ScalarArrayOpExpr:
 			{
 				ScalarArrayOpExpr *call = (ScalarArrayOpExpr *) node;
 
-				add_call(explanation, operator_text(call->opno), call->opfuncid, call->args, BOOLOID);
+				add_call(explanation, operator_text(call->opno), call->opfuncid,
+						 call->args, BOOLOID);
 				break;
 			}
 		case T_CoerceViaIO:
@@ -221,7 +230,8 @@ add_calls(Node *node, void *context)
 				bool		is_varlena;
 
 				getTypeOutputInfo(type, &output, &is_varlena);
-				add_call(explanation, psprintf("CAST(%s AS %s)", format_type_be(type), format_type_be(cast->resulttype)), output,
+				add_call(explanation, psprintf("CAST(%s AS %s)", format_type_be(type),
+											   format_type_be(cast->resulttype)), output,
 						 list_make1(cast->arg), cast->resulttype);
 				break;
 			}
@@ -232,8 +242,8 @@ add_calls(Node *node, void *context)
 				Oid			handler = MakoSubscriptHandler(type);
 
 				if (OidIsValid(handler))
-					add_call(explanation, psprintf("%s[]", format_type_be(type)), handler, list_make1(subscript->refexpr),
-							 exprType(node));
+					add_call(explanation, psprintf("%s[]", format_type_be(type)), handler,
+							 list_make1(subscript->refexpr), exprType(node));
 				break;
 			}
 		default:
@@ -248,7 +258,8 @@ is_inlined(const Explanation *explanation, const MakoInlineNote *note, const Lis
 {
 	if (explanation->is_ours)
 		return note->obstacle.reason == NULL && !note->is_void;
-	return list_member_oid(inlined, note->caller) && !list_member_oid(explanation->called, note->function);
+	return list_member_oid(inlined, note->caller) &&
+		!list_member_oid(explanation->called, note->function);
 }
 
 /* Adds what is part of the expression. */
@@ -268,15 +279,17 @@ add_inlined(Explanation *explanation)
 		found = list_length(inlined);
 		foreach(cell, explanation->notes)
 			if (is_inlined(explanation, lfirst(cell), inlined))
-				inlined = list_append_unique_oid(inlined, ((MakoInlineNote *) lfirst(cell))->function);
+				inlined = list_append_unique_oid(inlined,
+												 ((MakoInlineNote *) lfirst(cell))->function);
 	}
 	foreach(cell, explanation->notes)
 	{
 		const MakoInlineNote *note = lfirst(cell);
 
 		if (is_inlined(explanation, note, inlined))
-			add_row(explanation, format_procedure(note->function), note->function == explanation->function,
-					explanation->is_ours && note->bound ? EVALUATION_BOUND : EVALUATION_INLINED, NULL, NULL);
+			add_row(explanation, format_procedure(note->function),
+					note->function == explanation->function, explanation->is_ours && note->bound ?
+					EVALUATION_BOUND : EVALUATION_INLINED, NULL, NULL);
 	}
 }
 
@@ -284,7 +297,8 @@ add_inlined(Explanation *explanation)
 static int
 rank(const Row *row)
 {
-	return row->is_first ? -1 : row->evaluation == EVALUATION_BOUND ? EVALUATION_INLINED : (int) row->evaluation;
+	return row->is_first ? -1 : row->evaluation == EVALUATION_BOUND ? EVALUATION_INLINED :
+		(int) row->evaluation;
 }
 
 /* The order of the rows: the function itself, then by evaluation, then by name. */
@@ -350,7 +364,8 @@ call_of(Oid function)
 	result = enforce_generic_type_consistency(actual_types, types, nargs, result, false);
 	for (int i = 0; i < nargs; i++)
 		arguments = lappend(arguments, placeholder(i, actual_types[i]));
-	call = makeFuncExpr(function, result, arguments, get_typcollation(result), DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
+	call = makeFuncExpr(function, result, arguments, get_typcollation(result),
+						DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
 	call->funcretset = get_func_retset(function);
 	return (Expr *) call;
 }
@@ -380,7 +395,8 @@ explain(Oid function)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s is not an ordinary function", format_procedure_qualified(function)),
-				 errdetail("Procedures, aggregates and window functions cannot be used as apply, upcast, migrate or in_flight.")));
+				 errdetail("Procedures, aggregates and window functions cannot be used as apply, "
+						   "upcast, migrate or in_flight.")));
 	owner = form->proowner;
 	is_volatile = form->provolatile == PROVOLATILE_VOLATILE;
 	ReleaseSysCache(tuple);
@@ -438,7 +454,8 @@ mako_explain_evaluation(Oid function)
 
 		if (row->reason != NULL)
 			appendStringInfo(&text, "%s%s is %s: %s", text.len > 0 ? "; " : "", row->call,
-							 row->evaluation == EVALUATION_SERVER ? "the server's" : evaluation_name[row->evaluation], row->reason);
+							 row->evaluation == EVALUATION_SERVER ? "the server's" :
+							 evaluation_name[row->evaluation], row->reason);
 	}
 	return text.len > 0 ? text.data : pstrdup(evaluation_name[EVALUATION_NATIVE]);
 }
@@ -461,8 +478,8 @@ mako_explain_function(PG_FUNCTION_ARGS)
 	{
 		const Row  *row = lfirst(cell);
 		NullableDatum values[] = {
-			mako_text(row->call), mako_text(evaluation_name[row->evaluation]), mako_integer(row->calls),
-			mako_text(row->reason), mako_text(row->hint)
+			mako_text(row->call), mako_text(evaluation_name[row->evaluation]),
+			mako_integer(row->calls), mako_text(row->reason), mako_text(row->hint)
 		};
 
 		mako_rowset_add(rows, values);

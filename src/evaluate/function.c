@@ -88,12 +88,14 @@ checked_function(Oid oid, MakoRole role)
 	function->owner = form->proowner;
 	function->signature = signature_of(oid);
 
-	if (form->prokind != PROKIND_FUNCTION || form->proretset || getBaseType(form->prorettype) != wanted->rettype ||
+	if (form->prokind != PROKIND_FUNCTION || form->proretset ||
+		getBaseType(form->prorettype) != wanted->rettype ||
 		!arguments_fit(wanted, form->pronargs, form->proargtypes.values))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("function %s cannot be used as %s", function->signature, wanted->role),
-				 errdetail("Expected is a function %s; domains over these types are allowed.", wanted->text)));
+				 errdetail("Expected is a function %s; domains over these types are allowed.",
+						   wanted->text)));
 	if (form->provolatile == PROVOLATILE_VOLATILE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
@@ -138,7 +140,8 @@ mako_function_resolve(const char *name, MakoRole role)
 			ereport(ERROR,
 					(errcode(ERRCODE_AMBIGUOUS_FUNCTION),
 					 errmsg("function name \"%s\" is not unique", name),
-					 errdetail("%d functions of this name can be used as %s.", fitting, wanted->role),
+					 errdetail("%d functions of this name can be used as %s.",
+							   fitting, wanted->role),
 					 errhint("Add the argument types: schema.name(types).")));
 		if (fitting == 0)
 			found = candidates->oid;	/* whose check below says what does not fit */
@@ -149,7 +152,8 @@ mako_function_resolve(const char *name, MakoRole role)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for function %s", function->signature),
-				 errdetail("It will run with the rights of its owner \"%s\", so registering it needs that role's privileges.",
+				 errdetail("It will run with the rights of its owner \"%s\", "
+						   "so registering it needs that role's privileges.",
 						   GetUserNameFromId(function->owner, false))));
 	return function;
 }
@@ -171,7 +175,8 @@ add_function_context(void *argument)
 {
 	const Registration *registration = argument;
 
-	errcontext("function %s, registered as %s of %s", registration->signature, role_signature[registration->role].role,
+	errcontext("function %s, registered as %s of %s",
+			   registration->signature, role_signature[registration->role].role,
 			   registration->registered_for);
 }
 
@@ -190,7 +195,8 @@ mako_function_lookup(const char *signature, MakoRole role, const char *registere
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function %s does not exist", signature),
-				 errdetail("It is registered as %s of %s.", role_signature[role].role, registered_for),
+				 errdetail("It is registered as %s of %s.",
+						   role_signature[role].role, registered_for),
 				 errhint("Restore it, or register another one with replace => true.")));
 	function = checked_function(oid, role);
 	error_context_stack = context.previous;

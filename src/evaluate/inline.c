@@ -115,7 +115,8 @@ static bool
 is_sql_function(Oid oid)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(oid));
-	bool		result = HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
+	bool		result = HeapTupleIsValid(tuple) &&
+		((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
 
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
@@ -133,7 +134,8 @@ keep_call(Oid oid)
 static bool
 is_watched(Oid oid)
 {
-	return needs_fmgr_hook == keep_call ? other_hook != NULL && other_hook(oid) : FmgrHookIsNeeded(oid);
+	return needs_fmgr_hook == keep_call ? other_hook != NULL && other_hook(oid) :
+		FmgrHookIsNeeded(oid);
 }
 
 /*
@@ -181,7 +183,8 @@ finish(Inliner *inliner, Node *expression)
 	(void) count_nodes(planned, &inliner->nodes);
 	if (inliner->nodes > MAKO_INLINE_NODES)
 	{
-		mako_obstruct(&inliner->obstacle, "too large", "Split what it does, or call fewer functions.");
+		mako_obstruct(&inliner->obstacle, "too large",
+					  "Split what it does, or call fewer functions.");
 		return NULL;
 	}
 	planned = inline_calls(planned, inliner);
@@ -268,7 +271,8 @@ column_source(Scope *scope, Index relation, AttrNumber number)
 		case RTE_SUBQUERY:
 			if (*subquery == NULL)
 				*subquery = open_scope(scope->body, scope, entry->subquery);
-			return substitute((Node *) get_tle_by_resno(entry->subquery->targetList, number)->expr, *subquery);
+			return substitute((Node *) get_tle_by_resno(entry->subquery->targetList, number)->expr,
+							  *subquery);
 		case RTE_VALUES:
 			return substitute(list_nth(linitial(entry->values_lists), number - 1), scope);
 		case RTE_FUNCTION:
@@ -346,7 +350,8 @@ substitute(Node *node, void *context)
 	{
 		const Param *param = (const Param *) node;
 
-		if (param->paramkind != PARAM_EXTERN || param->paramid < 1 || param->paramid > list_length(body->arguments))
+		if (param->paramkind != PARAM_EXTERN || param->paramid < 1 ||
+			param->paramid > list_length(body->arguments))
 		{
 			mako_obstruct(&body->inliner->obstacle, "a parameter that it does not have", NULL);
 			return NULL;
@@ -360,7 +365,8 @@ substitute(Node *node, void *context)
 
 		for (Index level = 0; level < var->varlevelsup; level++)
 			scope = scope->outer;
-		return var->varattno == 0 ? row_value(scope, var) : column_value(scope, var->varno, var->varattno);
+		return var->varattno == 0 ? row_value(scope, var) :
+			column_value(scope, var->varno, var->varattno);
 	}
 	if (IsA(node, SubLink))
 	{
@@ -369,9 +375,11 @@ substitute(Node *node, void *context)
 
 		if (!mako_sql_query_check(query, &body->inliner->obstacle) ||
 			(link->subLinkType != EXPR_SUBLINK &&
-			 !mako_obstruct(&body->inliner->obstacle, "EXISTS, IN or ARRAY with a subselect", NULL)))
+			 !mako_obstruct(&body->inliner->obstacle,
+							"EXISTS, IN or ARRAY with a subselect", NULL)))
 			return NULL;
-		return substitute((Node *) linitial_node(TargetEntry, query->targetList)->expr, open_scope(body, scope, query));
+		return substitute((Node *) linitial_node(TargetEntry, query->targetList)->expr,
+						  open_scope(body, scope, query));
 	}
 	return expression_tree_mutator(node, substitute, context);
 }
@@ -422,7 +430,8 @@ find_denied(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	return check_functions_in_node(node, note_denied, context) || expression_tree_walker(node, find_denied, context);
+	return check_functions_in_node(node, note_denied, context) ||
+		expression_tree_walker(node, find_denied, context);
 }
 
 /* What helps a role that must not call a function. */
@@ -443,9 +452,11 @@ check_function(Inliner *inliner, const FuncExpr *call, HeapTuple tuple)
 	if (form->provolatile == PROVOLATILE_VOLATILE)
 		return mako_obstruct(&inliner->obstacle, "VOLATILE", "Declare it STABLE.");
 	if (form->prosecdef)
-		return mako_obstruct(&inliner->obstacle, "SECURITY DEFINER", "Registered functions run as their owner anyway.");
+		return mako_obstruct(&inliner->obstacle, "SECURITY DEFINER",
+							 "Registered functions run as their owner anyway.");
 	if (!heap_attisnull(tuple, Anum_pg_proc_proconfig, NULL))
-		return mako_obstruct(&inliner->obstacle, "SET clause", "Qualify the names in the body, and remove it.");
+		return mako_obstruct(&inliner->obstacle, "SET clause",
+							 "Qualify the names in the body, and remove it.");
 	if (form->proretset)
 		return mako_obstruct(&inliner->obstacle, "returns a set", "Return one value.");
 	if (form->prorettype == RECORDOID)
@@ -588,16 +599,18 @@ inline_call(void *argument)
 		return;
 	/* The server's test of strictness cannot see through columns. */
 	if (((Form_pg_proc) GETSTRUCT(attempt->tuple))->proisstrict &&
-		(bms_num_members(body.used) < list_length(body.arguments) || list_length(inliner->values) > arguments_end ||
-		 contain_nonstrict_functions(expression)))
+		(bms_num_members(body.used) < list_length(body.arguments) ||
+		 list_length(inliner->values) > arguments_end || contain_nonstrict_functions(expression)))
 		expression = strict_body(call, &body, expression);
 	expression = finish(inliner, collated(call, expression));
 	/* The executor would refuse the whole program, and not only the call. */
 	denied = find_denied(expression, &function);
 	for (int i = before; !denied && i < list_length(inliner->values); i++)
-		denied = find_denied((Node *) ((InlineValue *) list_nth(inliner->values, i))->expression, &function);
+		denied = find_denied((Node *) ((InlineValue *) list_nth(inliner->values, i))->expression,
+							 &function);
 	if (denied)
-		mako_obstruct(&inliner->obstacle, psprintf("calls %s, for which permission is denied", format_procedure(function)), grant_hint());
+		mako_obstruct(&inliner->obstacle, psprintf("calls %s, for which permission is denied",
+												   format_procedure(function)), grant_hint());
 	attempt->result = (Expr *) expression;
 	inliner->active = list_delete_last(inliner->active);
 }
@@ -669,8 +682,8 @@ inline_calls(Node *node, void *context)
 	{
 		OpExpr	   *operator = (OpExpr *) node;
 
-		call = makeFuncExpr(operator->opfuncid, operator->opresulttype, operator->args, operator->opcollid,
-							operator->inputcollid, COERCE_EXPLICIT_CALL);
+		call = makeFuncExpr(operator->opfuncid, operator->opresulttype, operator->args,
+							operator->opcollid, operator->inputcollid, COERCE_EXPLICIT_CALL);
 		call->funcretset = operator->opretset;
 	}
 	if (call != NULL && is_sql_function(call->funcid))

@@ -55,7 +55,8 @@ static bool look_for_field(MakoBinding *binding, ExprContext *context);
 static inline bool
 find_field(MakoBinding *binding, ExprContext *context)
 {
-	return binding->field->evaluation == binding->program->evaluation ? binding->field->found : look_for_field(binding, context);
+	return binding->field->evaluation == binding->program->evaluation ? binding->field->found :
+		look_for_field(binding, context);
 }
 
 /* The same for one that is not known. */
@@ -71,7 +72,8 @@ look_for_field(MakoBinding *binding, ExprContext *context)
 
 	if (outer == NULL)
 	{
-		const ParamExternData *parameter = &context->ecxt_param_list_info->params[field->parameter - 1];
+		const ParamExternData *parameter =
+		&context->ecxt_param_list_info->params[field->parameter - 1];
 
 		isnull = parameter->isnull;
 		if (!isnull)
@@ -133,7 +135,8 @@ mako_binding_value(MakoBinding *binding, ExprContext *context, bool *isnull)
 		check_stack_depth();
 		binding->value = ExecEvalExpr(binding->state, context, &binding->isnull);
 		/* Code that may write to an expanded value would change it for the next user. */
-		binding->value = MakeExpandedObjectReadOnly(binding->value, binding->isnull, binding->typlen);
+		binding->value = MakeExpandedObjectReadOnly(binding->value, binding->isnull,
+													binding->typlen);
 		binding->evaluation = binding->program->evaluation;
 	}
 	*isnull = binding->isnull;

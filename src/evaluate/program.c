@@ -37,7 +37,9 @@ static const Oid parameter_type[] = {
 /* Which parameters a role takes, in the order of its arguments. */
 static const MakoParameter role_parameters[][3] = {
 	[MAKO_ROLE_APPLY] = {MAKO_PARAMETER_STATE, MAKO_PARAMETER_EVENT_TYPE, MAKO_PARAMETER_PAYLOAD},
-	[MAKO_ROLE_UPCAST] = {MAKO_PARAMETER_EVENT_TYPE, MAKO_PARAMETER_SCHEMA_VERSION, MAKO_PARAMETER_PAYLOAD},
+	[MAKO_ROLE_UPCAST] = {
+		MAKO_PARAMETER_EVENT_TYPE, MAKO_PARAMETER_SCHEMA_VERSION, MAKO_PARAMETER_PAYLOAD
+	},
 	[MAKO_ROLE_MIGRATE] = {MAKO_PARAMETER_STATE},
 	[MAKO_ROLE_IN_FLIGHT] = {MAKO_PARAMETER_STATE},
 };
@@ -73,14 +75,16 @@ fetch_parameter(ExprState *state, struct ExprEvalStep *step, ExprContext *contex
 	*step->resnull = parameter->isnull;
 }
 
-static MakoChoice *prepare_choice(const MakoProgram *program, const Param *param, ParamListInfo parameters);
+static MakoChoice *prepare_choice(const MakoProgram *program, const Param *param,
+								  ParamListInfo parameters);
 
 /*
  * A ParamCompileHook: the step that evaluates a parameter, binding or choice of the program that
  * is being prepared.
  */
 static void
-compile_parameter(ParamListInfo parameters, Param *param, ExprState *state, Datum *value, bool *isnull)
+compile_parameter(ParamListInfo parameters, Param *param, ExprState *state,
+				  Datum *value, bool *isnull)
 {
 	const MakoProgram *program = parameters->paramCompileArg;
 	ExprEvalStep step = {.opcode = EEOP_PARAM_CALLBACK,.resvalue = value,.resnull = isnull};
@@ -209,10 +213,12 @@ mako_program_compile(const MakoFunction *function)
 	(void) get_func_signature(function->oid, &argtypes, &nargs);
 	gate = mako_gate_enter(function->owner);
 	for (int i = 0; i < nargs; i++)
-		arguments = lappend(arguments, parameter_as(role_parameters[function->role][i], argtypes[i]));
+		arguments = lappend(arguments,
+							parameter_as(role_parameters[function->role][i], argtypes[i]));
 	mako_gate_leave(&gate);
-	return mako_program_plan((Expr *) makeFuncExpr(function->oid, get_func_rettype(function->oid), arguments,
-												   InvalidOid, DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL),
+	return mako_program_plan((Expr *) makeFuncExpr(function->oid, get_func_rettype(function->oid),
+												   arguments, InvalidOid, DEFAULT_COLLATION_OID,
+												   COERCE_EXPLICIT_CALL),
 							 function->owner, NULL);
 }
 

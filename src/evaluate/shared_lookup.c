@@ -100,7 +100,8 @@ reference_to(const Sharing *sharing, int number)
 static void
 count_in_binding(Sharing *sharing, int number)
 {
-	Node	   *expression = (Node *) ((MakoBinding *) list_nth(*sharing->bindings, number))->expression;
+	Node	   *expression = (Node *) ((MakoBinding *) list_nth(*sharing->bindings,
+																number))->expression;
 
 	(void) count_lookups(expression, sharing);
 	if (is_lookup(expression))

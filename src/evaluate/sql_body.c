@@ -56,7 +56,8 @@ is_true(const Node *condition)
 {
 	const Const *constant = (const Const *) condition;
 
-	return condition == NULL || (IsA(condition, Const) && !constant->constisnull && DatumGetBool(constant->constvalue));
+	return condition == NULL ||
+		(IsA(condition, Const) && !constant->constisnull && DatumGetBool(constant->constvalue));
 }
 
 /* Returns true if a function in FROM is one value, so that it is like a column. */
@@ -65,8 +66,9 @@ is_one_value(const RangeTblEntry *entry)
 {
 	const RangeTblFunction *function = linitial(entry->functions);
 
-	return list_length(entry->functions) == 1 && !entry->funcordinality && function->funccolcount == 1 &&
-		function->funccolnames == NIL && !expression_returns_set(function->funcexpr) &&
+	return list_length(entry->functions) == 1 && !entry->funcordinality &&
+		function->funccolcount == 1 && function->funccolnames == NIL &&
+		!expression_returns_set(function->funcexpr) &&
 		!type_is_rowtype(exprType(function->funcexpr));
 }
 
@@ -81,7 +83,8 @@ check_from(const Query *query, const Node *item, MakoObstacle *obstacle)
 	{
 		join = (const JoinExpr *) item;
 		if (!is_true(join->quals))
-			return mako_obstruct(obstacle, "JOIN with a condition", "Join without one, and use CASE.");
+			return mako_obstruct(obstacle, "JOIN with a condition",
+								 "Join without one, and use CASE.");
 		return check_from(query, join->larg, obstacle) && check_from(query, join->rarg, obstacle);
 	}
 	entry = rt_fetch(((const RangeTblRef *) item)->rtindex, query->rtable);
@@ -90,10 +93,12 @@ check_from(const Query *query, const Node *item, MakoObstacle *obstacle)
 		case RTE_SUBQUERY:
 			return mako_sql_query_check(entry->subquery, obstacle);
 		case RTE_VALUES:
-			return list_length(entry->values_lists) == 1 || mako_obstruct(obstacle, "VALUES with several rows", NULL);
+			return list_length(entry->values_lists) == 1 ||
+				mako_obstruct(obstacle, "VALUES with several rows", NULL);
 		case RTE_FUNCTION:
 			return is_one_value(entry) ||
-				mako_obstruct(obstacle, "FROM with a function that returns rows", "Use functions that return one value.");
+				mako_obstruct(obstacle, "FROM with a function that returns rows",
+							  "Use functions that return one value.");
 		case RTE_CTE:
 			return mako_obstruct(obstacle, "WITH", "Use a subselect.");
 		case RTE_RELATION:
@@ -167,7 +172,8 @@ find_volatile(Node *node, void *context)
 		return false;
 	if (IsA(node, Query))
 		return query_tree_walker((Query *) node, find_volatile, context, 0);
-	return check_functions_in_node(node, note_volatile, context) || expression_tree_walker(node, find_volatile, context);
+	return check_functions_in_node(node, note_volatile, context) ||
+		expression_tree_walker(node, find_volatile, context);
 }
 
 /* The one query that is the body of a function. */
@@ -223,8 +229,10 @@ mako_sql_body_parse(FuncExpr *call, HeapTuple tuple, MakoObstacle *obstacle)
 	if (contain_volatile_functions((Node *) query))
 	{
 		(void) find_volatile((Node *) query, &function);
-		mako_obstruct(obstacle, OidIsValid(function) ? psprintf("calls %s, which is volatile", format_procedure(function)) :
-					  "takes the next value of a sequence", "If its result depends on its arguments only, declare it STABLE.");
+		mako_obstruct(obstacle, OidIsValid(function) ?
+					  psprintf("calls %s, which is volatile", format_procedure(function)) :
+					  "takes the next value of a sequence",
+					  "If its result depends on its arguments only, declare it STABLE.");
 		return NULL;
 	}
 	body = palloc(sizeof(MakoSqlBody));

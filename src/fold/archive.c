@@ -20,7 +20,8 @@ static MakoStatement select_marks = {
 	" CASE WHEN $2 OPERATOR(pg_catalog.<) 0 OR n.run_id OPERATOR(pg_catalog.=) $2"
 	"  OR n.workflow_id OPERATOR(pg_catalog.=) $3 THEN n.state END"
 	" FROM mako.snapshot n"
-	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.>) 0 AND n.reverted_by IS NULL"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.>) 0"
+	" AND n.reverted_by IS NULL"
 	" UNION ALL"
 	" SELECT p.stream_no, p.sequence_number, p.run_id, NULL, NULL, NULL FROM mako.repointed p"
 	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL"
@@ -43,8 +44,10 @@ static MakoStatement select_details = {
 
 /* Whether runs have taken streams from one workflow to another and back. */
 static MakoStatement select_return = {
-	"SELECT pg_catalog.count(DISTINCT r.source_wf) OPERATOR(pg_catalog.=) 2 FROM mako.migration_run r"
-	" WHERE r.update_registry AND r.migrated OPERATOR(pg_catalog.>) 0 AND r.kind OPERATOR(pg_catalog.<>) 'revert'"
+	"SELECT pg_catalog.count(DISTINCT r.source_wf) OPERATOR(pg_catalog.=) 2"
+	" FROM mako.migration_run r"
+	" WHERE r.update_registry AND r.migrated OPERATOR(pg_catalog.>) 0"
+	" AND r.kind OPERATOR(pg_catalog.<>) 'revert'"
 	" AND (r.source_wf OPERATOR(pg_catalog.=) $1 AND r.target_wf OPERATOR(pg_catalog.=) $2"
 	"  OR r.source_wf OPERATOR(pg_catalog.=) $2 AND r.target_wf OPERATOR(pg_catalog.=) $1)",
 	2, {TEXTOID, TEXTOID}
@@ -121,8 +124,10 @@ mako_archive_warn(MakoArchive *archive, MakoRunRow *run, const MakoPlan *plan)
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
 			 errmsg("the definitions are not those of migration run " INT64_FORMAT, run->run_id),
-			 errdetail("Its fingerprint is %s, that of the definitions of today %s.", run->fingerprint, plan->fingerprint),
-			 errhint("A difference may come from the definitions; mako.migration_run has those that ran, as text.")));
+			 errdetail("Its fingerprint is %s, that of the definitions of today %s.",
+					   run->fingerprint, plan->fingerprint),
+			 errhint("A difference may come from the definitions; "
+					 "mako.migration_run has those that ran, as text.")));
 }
 
 /*
@@ -131,7 +136,8 @@ mako_archive_warn(MakoArchive *archive, MakoRunRow *run, const MakoPlan *plan)
  * where the moves of each begin; there is one more at the end.
  */
 MakoRecordedMoves
-mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id, const char *workflow_id)
+mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id,
+				   const char *workflow_id)
 {
 	NullableDatum values[] = {
 		mako_stream_numbers(streams, count), mako_bigint(run_id), mako_text(workflow_id)

@@ -25,7 +25,8 @@ raise_no_event(int64 number, const char *detail)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("element " INT64_FORMAT " of the events is not an event", number),
 			 errdetail_internal("%s", detail),
-			 errhint("An event is {\"event_type\": ..., \"schema_version\": ..., \"payload\": ...}.")));
+			 errhint("An event is {\"event_type\": ..., "
+					 "\"schema_version\": ..., \"payload\": ...}.")));
 }
 
 /* One element of the array of events. */
@@ -41,7 +42,8 @@ read_new_event(const JsonbValue *element, int64 number)
 	field = getKeyJsonValueFromContainer(object, "event_type", strlen("event_type"), NULL);
 	if (field == NULL || field->type != jbvString)
 		raise_no_event(number, "It has no event_type that is a string.");
-	event.event_type = PointerGetDatum(cstring_to_text_with_len(field->val.string.val, field->val.string.len));
+	event.event_type = PointerGetDatum(cstring_to_text_with_len(field->val.string.val,
+																field->val.string.len));
 	field = getKeyJsonValueFromContainer(object, "schema_version", strlen("schema_version"), NULL);
 	if (field != NULL)
 	{
@@ -49,7 +51,8 @@ read_new_event(const JsonbValue *element, int64 number)
 			DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(field->val.numeric)));
 
 		/* An integer column's range, without its rounding. */
-		if (*digits == '\0' || strlen(digits) > 9 || strspn(digits, "0123456789") != strlen(digits) || atoi(digits) < 1)
+		if (*digits == '\0' || strlen(digits) > 9 ||
+			strspn(digits, "0123456789") != strlen(digits) || atoi(digits) < 1)
 			raise_no_event(number, "Its schema_version is not a whole number of 1 or more.");
 		event.schema_version = atoi(digits);
 	}

@@ -57,7 +57,8 @@ open_reader(const MakoBatch *batch)
 		wanted = has_apply[streams[i].source];
 	if (!wanted)
 		return NULL;
-	return batch->gathered ? mako_stream_open_gathered(streams, count) : mako_stream_open_events(streams, count, has_apply);
+	return batch->gathered ? mako_stream_open_gathered(streams, count) :
+		mako_stream_open_events(streams, count, has_apply);
 }
 
 /* Notes that the current stream was refused, in the batch's memory. */
@@ -83,7 +84,8 @@ fail_refused(MakoBatch *batch)
 	{
 		Refused    *refused = lfirst(cell);
 
-		batch->fail(batch->argument, refused->stream, refused->phase, refused->sequence_number, refused->error);
+		batch->fail(batch->argument, refused->stream, refused->phase, refused->sequence_number,
+					refused->error);
 		FreeErrorData(refused->error);
 	}
 	list_free_deep(batch->refused);
@@ -110,7 +112,8 @@ take_streams(void *argument)
 		bool		accepted;
 
 		CHECK_FOR_INTERRUPTS();
-		accepted = batch->take(batch->argument, &batch->streams[batch->next], has_apply ? reader : NULL);
+		accepted = batch->take(batch->argument, &batch->streams[batch->next],
+							   has_apply ? reader : NULL);
 		if (!accepted)
 			note_refused(batch, fold);
 		go_on = batch->wants_pause == NULL || !batch->wants_pause(batch->argument, accepted);
@@ -190,7 +193,8 @@ mako_batch_run(MakoBatch *batch)
 		if (!alone)
 		{
 			if (fold->refusal.sqlerrcode == 0)
-				batch->fail(batch->argument, &batch->streams[batch->next], fold->phase, fold->sequence_number, error);
+				batch->fail(batch->argument, &batch->streams[batch->next], fold->phase,
+							fold->sequence_number, error);
 			batch->next++;
 		}
 		FreeErrorData(error);

@@ -13,12 +13,15 @@ raise_gap(const MakoStream *stream, int64 expected, int64 found)
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("the events of the stream do not run to its head without a gap"),
 			 found == 0 ?
-			 errdetail("The head is at version " INT64_FORMAT ". Expected sequence number " INT64_FORMAT ", found none.",
+			 errdetail("The head is at version " INT64_FORMAT ". Expected sequence "
+					   "number " INT64_FORMAT ", found none.",
 					   stream->version, expected) :
 			 expected > stream->version ?
-			 errdetail("The head is at version " INT64_FORMAT ", but there is an event " INT64_FORMAT ".",
+			 errdetail("The head is at version " INT64_FORMAT ", but there "
+					   "is an event " INT64_FORMAT ".",
 					   stream->version, found) :
-			 errdetail("The head is at version " INT64_FORMAT ". Expected sequence number " INT64_FORMAT ", found " INT64_FORMAT ".",
+			 errdetail("The head is at version " INT64_FORMAT ". Expected sequence "
+					   "number " INT64_FORMAT ", found " INT64_FORMAT ".",
 					   stream->version, expected, found)));
 }
 
@@ -46,7 +49,8 @@ mako_expect_start(const MakoStream *stream)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the boundary of the stream is beyond its head"),
-				 errdetail("The head is at version " INT64_FORMAT ", the migration snapshot at sequence number " INT64_FORMAT ".",
+				 errdetail("The head is at version " INT64_FORMAT ", the migration snapshot "
+						   "at sequence number " INT64_FORMAT ".",
 						   stream->version, stream->start)));
 }
 
@@ -55,12 +59,14 @@ mako_expect_start(const MakoStream *stream)
  * now.
  */
 void
-mako_expect_schema_version(const MakoWorkflow *workflow, int64 sequence_number, int state_schema_version)
+mako_expect_schema_version(const MakoWorkflow *workflow, int64 sequence_number,
+						   int state_schema_version)
 {
 	if (state_schema_version != workflow->state_schema_version)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the snapshot at sequence number " INT64_FORMAT " has state schema version %d",
+				 errmsg("the snapshot at sequence number " INT64_FORMAT " has "
+						"state schema version %d",
 						sequence_number, state_schema_version),
 				 errdetail("Workflow \"%s\" is registered with state schema version %d.",
 						   workflow->workflow_id, workflow->state_schema_version)));

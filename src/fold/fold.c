@@ -51,9 +51,12 @@ mako_fold_create(const MakoPlan *plan)
 		fold->migrate[i] = mako_program_compile(plan->migrations[i]->migrate);
 		fold->check[i] = mako_program_compile_check(plan->workflows[i + 1]->apply);
 	}
-	fold->program_context = AllocSetContextCreate(CurrentMemoryContext, "mako programs", ALLOCSET_DEFAULT_SIZES);
-	fold->stream_context = AllocSetContextCreate(CurrentMemoryContext, "mako stream", ALLOCSET_DEFAULT_SIZES);
-	fold->spare_context = AllocSetContextCreate(CurrentMemoryContext, "mako stream (spare)", ALLOCSET_DEFAULT_SIZES);
+	fold->program_context = AllocSetContextCreate(CurrentMemoryContext, "mako programs",
+												  ALLOCSET_DEFAULT_SIZES);
+	fold->stream_context = AllocSetContextCreate(CurrentMemoryContext, "mako stream",
+												 ALLOCSET_DEFAULT_SIZES);
+	fold->spare_context = AllocSetContextCreate(CurrentMemoryContext, "mako stream (spare)",
+												ALLOCSET_DEFAULT_SIZES);
 	mako_fold_recover(fold);
 	return fold;
 }
@@ -84,7 +87,8 @@ mako_fold_context(void *argument)
 	const MakoFold *fold = argument;
 
 	if (fold->sequence_number > 0)
-		errcontext("event " INT64_FORMAT ", phase %s", fold->sequence_number, mako_phase_name[fold->phase]);
+		errcontext("event " INT64_FORMAT ", phase %s",
+				   fold->sequence_number, mako_phase_name[fold->phase]);
 	else
 		errcontext("phase %s", mako_phase_name[fold->phase]);
 }
@@ -159,7 +163,8 @@ mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number)
  * an unhandled case looks.
  */
 static bool
-call(MakoFold *fold, MakoPhase phase, MakoProgram *program, const MakoFunction *function, const char *null_hint, Datum *result)
+call(MakoFold *fold, MakoPhase phase, MakoProgram *program, const MakoFunction *function,
+	 const char *null_hint, Datum *result)
 {
 	MakoRefusal *refusal = fold->takes_refusals ? &fold->refusal : NULL;
 	bool		isnull;
@@ -167,7 +172,8 @@ call(MakoFold *fold, MakoPhase phase, MakoProgram *program, const MakoFunction *
 	fold->phase = phase;
 	*result = mako_program_evaluate(program, refusal, &isnull);
 	if (isnull)
-		mako_refuse(refusal, MAKO_ERRCODE_NULL_RESULT, psprintf("function %s returned null", function->signature),
+		mako_refuse(refusal, MAKO_ERRCODE_NULL_RESULT,
+					psprintf("function %s returned null", function->signature),
 					unconstify(char *, null_hint));
 	return fold->refusal.sqlerrcode == 0;
 }
@@ -182,7 +188,8 @@ lasting(const MakoEvent *event, Datum value, bool is_text)
 {
 	struct varlena *bytes = (struct varlena *) DatumGetPointer(value);
 
-	return event->lasts && (!VARATT_IS_EXTENDED(bytes) || (is_text && VARATT_IS_SHORT(bytes))) ? value :
+	return event->lasts && (!VARATT_IS_EXTENDED(bytes) ||
+							(is_text && VARATT_IS_SHORT(bytes))) ? value :
 		PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
 }
 
@@ -195,8 +202,10 @@ read_payload(MakoFold *fold, const MakoEvent *event)
 	const MakoWorkflow *source = fold->workflow;
 	Datum		payload;
 
-	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE, lasting(event, event->event_type, true));
-	mako_program_bind(fold->parameters, MAKO_PARAMETER_SCHEMA_VERSION, Int32GetDatum(event->schema_version));
+	mako_program_bind(fold->parameters, MAKO_PARAMETER_EVENT_TYPE,
+					  lasting(event, event->event_type, true));
+	mako_program_bind(fold->parameters, MAKO_PARAMETER_SCHEMA_VERSION,
+					  Int32GetDatum(event->schema_version));
 	payload = lasting(event, event->payload, false);
 	mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, payload);
 
@@ -204,7 +213,8 @@ read_payload(MakoFold *fold, const MakoEvent *event)
 	if (fold->upcast != NULL)
 	{
 		if (!call(fold, MAKO_PHASE_UPCAST, fold->upcast, source->upcast,
-				  "Handle every event type and schema version, or refuse it with mako_reject().", &payload))
+				  "Handle every event type and schema version, or refuse it with mako_reject().",
+				  &payload))
 			return false;
 		mako_program_bind(fold->parameters, MAKO_PARAMETER_PAYLOAD, payload);
 	}
@@ -213,12 +223,14 @@ read_payload(MakoFold *fold, const MakoEvent *event)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("schema version %d of event type \"%s\" is not known",
 						event->schema_version, TextDatumGetCString(event->event_type)),
-				 errdetail("Workflow \"%s\" has no upcast function, so it knows schema version 1 only.", source->workflow_id),
+				 errdetail("Workflow \"%s\" has no upcast function, "
+						   "so it knows schema version 1 only.", source->workflow_id),
 				 errhint("Register an upcast function.")));
 
 	fold->phase = MAKO_PHASE_EVENT;
 	if (source->event_type != NULL)
-		mako_type_definition_require_event(source->event_type, DatumGetTextPP(event->event_type), DatumGetJsonbP(payload));
+		mako_type_definition_require_event(source->event_type, DatumGetTextPP(event->event_type),
+										   DatumGetJsonbP(payload));
 	return true;
 }
 
@@ -301,7 +313,8 @@ migrate_step(MakoFold *fold, int step)
 	{
 		Datum		state;
 
-		if (!call(fold, MAKO_PHASE_MIGRATE, fold->migrate[step], fold->plan->migrations[step]->migrate,
+		if (!call(fold, MAKO_PHASE_MIGRATE, fold->migrate[step],
+				  fold->plan->migrations[step]->migrate,
 				  "Handle every state, or refuse it with mako_reject().", &state))
 			return false;
 		set_state(fold, state);

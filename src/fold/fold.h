@@ -117,8 +117,8 @@ extern MakoArchive *mako_archive_create(void);
 extern MakoRunRow *mako_archive_run(MakoArchive *archive, int64 run_id);
 extern void mako_archive_read_details(MakoArchive *archive, MakoRunRow *run);
 extern void mako_archive_warn(MakoArchive *archive, MakoRunRow *run, const MakoPlan *plan);
-extern MakoRecordedMoves mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id,
-											const char *workflow_id);
+extern MakoRecordedMoves mako_archive_moves(MakoArchive *archive, const MakoStream *streams,
+											int count, int64 run_id, const char *workflow_id);
 extern bool mako_archive_may_have_returned(const char *workflow_id, const char *other);
 
 /* ---- fold_cache.c: compiled folds, kept for the session or for a replay --------------------- */
@@ -160,7 +160,8 @@ extern void mako_replay_recover(MakoReplay *replay);
 extern void mako_expect_next(const MakoStream *stream, int64 expected, const MakoEvent *event);
 extern void mako_expect_end(const MakoStream *stream, int64 expected);
 extern void mako_expect_start(const MakoStream *stream);
-extern void mako_expect_schema_version(const MakoWorkflow *workflow, int64 sequence_number, int state_schema_version);
+extern void mako_expect_schema_version(const MakoWorkflow *workflow, int64 sequence_number,
+									   int state_schema_version);
 
 /* ---- history.c: the states of a stream, computed again through its recorded moves ----------- */
 
@@ -195,7 +196,8 @@ extern void mako_history_begin(MakoHistory *history, const MakoRecordedMove *fro
 extern bool mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_number);
 extern bool mako_history_finish(MakoHistory *history);
 extern bool mako_history_migrate(MakoHistory *history);
-extern Datum mako_history_replay(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback visit, void *argument);
+extern Datum mako_history_replay(MakoReplay *replay, const MakoStream *stream,
+								 MakoMomentCallback visit, void *argument);
 
 /* ---- replay.c: the state of a stream, from what it starts from to its head ------------------ */
 
@@ -203,7 +205,8 @@ extern void mako_replay_warn(const MakoReplay *replay, const char *stream_id);
 extern bool mako_replay_is_needed(const MakoStream *stream);
 extern void mako_replay_stored(MakoFold *fold, const MakoStream *stream);
 extern void mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader);
-extern bool mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader);
+extern bool mako_replay_stream(MakoReplay *replay, MakoFold *fold, const MakoStream *stream,
+							   MakoReader *reader);
 
 /* ---- batch.c: some streams in as few subtransactions as possible ---------------------------- */
 
@@ -224,7 +227,8 @@ typedef struct MakoBatch
 	/* After a stream: true ends the subtransaction there. NULL: never. */
 	bool		(*wants_pause) (void *argument, bool accepted);
 	void		(*pause) (void *argument);	/* between subtransactions; or NULL */
-	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
+	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase,
+						 int64 sequence_number, const ErrorData *error);
 	void	   *argument;
 	List	   *refused;		/* streams that were refused in the current subtransaction */
 	int			begin;			/* where the current subtransaction began */
@@ -248,7 +252,8 @@ typedef struct MakoStreamsWalk
 	/* Like those of a batch. */
 	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
 	bool		(*wants_pause) (void *argument, bool accepted);
-	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error);
+	void		(*fail) (void *argument, const MakoStream *stream, MakoPhase phase,
+						 int64 sequence_number, const ErrorData *error);
 	void	   *argument;
 } MakoStreamsWalk;
 

@@ -28,7 +28,8 @@ take(const char *workflow_id)
 	for (int i = list_length(cache) - 1; i >= 0; i--)
 	{
 		MakoFold   *fold = list_nth(cache, i);
-		bool		old = fold->generation != mako_generation() || fold->native != mako_native_evaluation;
+		bool		old = fold->generation != mako_generation() ||
+			fold->native != mako_native_evaluation;
 
 		if (!old && strcmp(fold->workflow->workflow_id, workflow_id) != 0)
 			continue;
@@ -131,7 +132,8 @@ mako_replay_fold(MakoReplay *replay, const char *source_wf, const char *target_w
 	 * Until it is complete, it belongs to the subtransaction: many streams may fail here, each
 	 * with half a fold.
 	 */
-	context = AllocSetContextCreate(CurTransactionContext, "mako replayed fold", ALLOCSET_DEFAULT_SIZES);
+	context = AllocSetContextCreate(CurTransactionContext, "mako replayed fold",
+									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	fold = mako_fold_create(mako_plan_create(source_wf, target_wf));
 	MemoryContextSetParent(context, replay->context);

@@ -21,7 +21,8 @@
 /* A stored state of a stream: the application's own, or that of a run. */
 static MakoStatement select_stored = {
 	"SELECT n.state FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1"
-	" AND n.sequence_number OPERATOR(pg_catalog.=) $2 AND n.run_id OPERATOR(pg_catalog.=) $3 AND n.workflow_id OPERATOR(pg_catalog.=) $4",
+	" AND n.sequence_number OPERATOR(pg_catalog.=) $2 AND n.run_id OPERATOR(pg_catalog.=) $3"
+	" AND n.workflow_id OPERATOR(pg_catalog.=) $4",
 	4, {INT8OID, INT8OID, INT8OID, TEXTOID}
 };
 
@@ -56,7 +57,8 @@ static const char *
 workflow_to_come(const MakoHistory *history, int64 sequence_number)
 {
 	for (int i = 0; i < history->mark_count; i++)
-		if (!history->marks[i].repoints && is_move(history, &history->marks[i]) && history->marks[i].sequence_number >= sequence_number)
+		if (!history->marks[i].repoints && is_move(history, &history->marks[i]) &&
+			history->marks[i].sequence_number >= sequence_number)
 			return history->marks[i].run->source_wf;
 	return history->final_wf;
 }
@@ -103,8 +105,8 @@ raise_unknown(const MakoHistory *history)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("workflow \"%s\" has no apply function, and its application's snapshot at sequence number " INT64_FORMAT
-					" is not there",
+			 errmsg("workflow \"%s\" has no apply function, and its application's snapshot "
+					"at sequence number " INT64_FORMAT " is not there",
 					history->workflow_id, history->sequence_number)));
 }
 
@@ -150,7 +152,8 @@ go_to(MakoHistory *history, const char *workflow_id)
 	{
 		const MakoFold *fold = fold_of(history, workflow_id);
 
-		enter(history, workflow_id, fold->apply == NULL ? (Datum) 0 : JsonbPGetDatum(fold->workflow->initial_state));
+		enter(history, workflow_id,
+			  fold->apply == NULL ? (Datum) 0 : JsonbPGetDatum(fold->workflow->initial_state));
 	}
 	else if (history->is_current)
 		rebuild(history, workflow_id);
@@ -158,7 +161,8 @@ go_to(MakoHistory *history, const char *workflow_id)
 		enter(history, workflow_id, (Datum) 0);
 	else
 	{
-		if (strcmp(folding_workflow(history, history->workflow_id, 0), workflow_id) != 0 && !migrate(history, workflow_id, NULL))
+		if (strcmp(folding_workflow(history, history->workflow_id, 0), workflow_id) != 0 &&
+			!migrate(history, workflow_id, NULL))
 			return false;
 		enter(history, workflow_id, history->fold->state);
 	}
@@ -173,7 +177,8 @@ static Datum
 read_stored(const MakoHistory *history, const char *workflow_id, int64 run_id)
 {
 	NullableDatum values[] = {
-		mako_bigint(history->stream->stream_no), mako_bigint(history->sequence_number), mako_bigint(run_id), mako_text(workflow_id)
+		mako_bigint(history->stream->stream_no), mako_bigint(history->sequence_number),
+		mako_bigint(run_id), mako_text(workflow_id)
 	};
 	MakoRows	rows = mako_sql_query_snapshot(&select_stored, values);
 	Datum		state = (Datum) 0;
@@ -195,7 +200,8 @@ follow(MakoHistory *history, const MakoRecordedMove *mark)
 		/* The states that are wanted are known. */
 		enter(history, run->target_wf, mark->state);
 		if (history->is_current)
-			mako_expect_schema_version(history->fold->workflow, mark->sequence_number, mark->state_schema_version);
+			mako_expect_schema_version(history->fold->workflow, mark->sequence_number,
+									   mark->state_schema_version);
 		return true;
 	}
 	if (!go_to(history, run->source_wf))
@@ -253,7 +259,8 @@ take_event(MakoHistory *history, const MakoEvent *event)
 	/* Nearly always it is the current workflow, which no text has to be made for. */
 	if (history->workflow_id == NULL || !mako_event_written_under(event, history->workflow_id))
 		written_under = TextDatumGetCString(event->workflow_id);
-	workflow_id = folding_workflow(history, written_under != NULL ? written_under : history->workflow_id, event->sequence_number);
+	workflow_id = folding_workflow(history, written_under != NULL ? written_under :
+								   history->workflow_id, event->sequence_number);
 	if ((history->workflow_id == NULL ||
 		 (workflow_id != history->workflow_id && strcmp(workflow_id, history->workflow_id) != 0 &&
 		  (strcmp(history->workflow_id, workflow_to_come(history, event->sequence_number)) != 0 ||
@@ -285,7 +292,8 @@ mako_history_until(MakoHistory *history, MakoReader *reader, int64 sequence_numb
 		const MakoEvent *event;
 
 		tell(history, event_type, 0);
-		while (history->next_mark < history->mark_count && history->marks[history->next_mark].sequence_number <= history->sequence_number)
+		while (history->next_mark < history->mark_count &&
+			   history->marks[history->next_mark].sequence_number <= history->sequence_number)
 		{
 			const MakoRecordedMove *mark = &history->marks[history->next_mark++];
 
@@ -351,13 +359,14 @@ add_history_context(void *argument)
  * The state is in the replay's memory and lasts until the next stream is replayed.
  */
 Datum
-mako_history_replay(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback visit, void *argument)
+mako_history_replay(MakoReplay *replay, const MakoStream *stream, MakoMomentCallback visit,
+					void *argument)
 {
 	MakoRecordedMoves moves = mako_archive_moves(replay->archive, stream, 1, MAKO_ALL_RUNS, NULL);
 	MakoHistory history = {
 		.replay = replay,.stream = stream,.marks = moves.marks,.mark_count = moves.first[1],
-		.before_run = PG_INT64_MAX,.final_wf = stream->workflow_id,.trusts_moves = true,.is_current = true,
-		.visit = visit,.argument = argument
+		.before_run = PG_INT64_MAX,.final_wf = stream->workflow_id,.trusts_moves = true,
+		.is_current = true,.visit = visit,.argument = argument
 	};
 	MakoStream	whole = *stream;
 	MakoReader *reader;

@@ -28,10 +28,13 @@ mako_replay_warn(const MakoReplay *replay, const char *stream_id)
 	if (replay->rebuilt > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
-				 stream_id != NULL ? errmsg("a migration snapshot of stream \"%s\" is missing", stream_id) :
-				 errmsg_plural("a migration snapshot of %ld stream is missing", "migration snapshots of %ld streams are missing",
+				 stream_id != NULL ?
+				 errmsg("a migration snapshot of stream \"%s\" is missing", stream_id) :
+				 errmsg_plural("a migration snapshot of %ld stream is missing",
+							   "migration snapshots of %ld streams are missing",
 							   (long) replay->rebuilt, (long) replay->rebuilt),
-				 errdetail("The state was computed again from the events, through the registered state migrations."),
+				 errdetail("The state was computed again from the events, "
+						   "through the registered state migrations."),
 				 errhint("An imported history has none; mako_take_snapshot() keeps the state.")));
 }
 
@@ -48,7 +51,8 @@ is_foreign(const MakoEvent *event, const MakoStream *stream, MakoReader *reader)
 		return false;
 	workflow_id = mako_stream_folding_workflow(reader);
 	return strcmp(workflow_id, stream->workflow_id) != 0 &&
-		(event->sequence_number == stream->start + 1 || mako_archive_may_have_returned(stream->workflow_id, workflow_id));
+		(event->sequence_number == stream->start + 1 ||
+		 mako_archive_may_have_returned(stream->workflow_id, workflow_id));
 }
 
 /*
@@ -86,9 +90,12 @@ mako_replay_stored(MakoFold *fold, const MakoStream *stream)
 	if (stream->start != stream->version || stream->boundary_missing)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("there is no snapshot at the stream's version " INT64_FORMAT, stream->version),
-				 stream->start > 0 ? errdetail("The newest one is at sequence number " INT64_FORMAT ".", stream->start) : 0,
-				 errhint("Workflow \"%s\" has no apply function, so its application must save the state with mako_save_snapshot().",
+				 errmsg("there is no snapshot at the stream's version " INT64_FORMAT,
+						stream->version),
+				 stream->start > 0 ? errdetail("The newest one is at sequence "
+											   "number " INT64_FORMAT ".", stream->start) : 0,
+				 errhint("Workflow \"%s\" has no apply function, so its application must save "
+						 "the state with mako_save_snapshot().",
 						 workflow->workflow_id)));
 	mako_expect_schema_version(workflow, stream->start, stream->start_schema_version);
 	mako_fold_begin(fold, stream->start_state, stream->start);
@@ -111,7 +118,8 @@ mako_replay_empty(MakoFold *fold, const MakoStream *stream, MakoReader *reader)
 static void
 replay_missing(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, MakoReader *reader)
 {
-	mako_fold_begin(fold, mako_history_replay(replay, stream, replay->tell, replay->argument), stream->version);
+	mako_fold_begin(fold, mako_history_replay(replay, stream, replay->tell, replay->argument),
+					stream->version);
 	while (mako_stream_next_event(reader, stream->stream_no) != NULL)
 		CHECK_FOR_INTERRUPTS();
 }
@@ -120,7 +128,9 @@ replay_missing(MakoReplay *replay, MakoFold *fold, const MakoStream *stream, Mak
 static void
 tell_fold(const MakoReplay *replay, const MakoFold *fold, Datum event_type)
 {
-	MakoMoment	moment = {fold->sequence_number, event_type, 0, fold->workflow->workflow_id, fold->state};
+	MakoMoment	moment = {
+		fold->sequence_number, event_type, 0, fold->workflow->workflow_id, fold->state
+	};
 
 	replay->tell(replay->argument, &moment);
 }

@@ -15,15 +15,20 @@
 void
 mako_streams_walk(const MakoStreamsWalk *walk)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako survey", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako survey",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	MemoryContext batch_context = AllocSetContextCreate(context, "mako batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext batch_context = AllocSetContextCreate(context, "mako batch",
+														ALLOCSET_DEFAULT_SIZES);
 	MakoFold   *fold = walk->fold;
 	MakoReplay *replay = walk->replay;
 	const char *workflow_id = fold->workflow->workflow_id;
-	MakoBatch	batch = {.folds = &fold,.replays = &replay,.sources = 1,.take = walk->take,.wants_pause = walk->wants_pause,.fail = walk->fail,
-	.argument = walk->argument};
-	MakoCursor *heads = walk->sample < 0 ? mako_stream_open_heads(&workflow_id, 1, walk->tenant_id, walk->with_names) :
+	MakoBatch	batch = {
+		.folds = &fold,.replays = &replay,.sources = 1,.take = walk->take,
+		.wants_pause = walk->wants_pause,.fail = walk->fail,.argument = walk->argument
+	};
+	MakoCursor *heads = walk->sample < 0 ?
+		mako_stream_open_heads(&workflow_id, 1, walk->tenant_id, walk->with_names) :
 		mako_stream_open_sample(workflow_id, walk->tenant_id, walk->sample, walk->seed);
 
 	do
@@ -31,7 +36,8 @@ mako_streams_walk(const MakoStreamsWalk *walk)
 		MemoryContextReset(batch_context);
 		MemoryContextSwitchTo(batch_context);
 		batch.streams = palloc(sizeof(MakoStream) * mako_batch_size);
-		batch.count = mako_stream_fetch_heads(heads, &workflow_id, 1, batch.streams, mako_batch_size);
+		batch.count = mako_stream_fetch_heads(heads, &workflow_id, 1, batch.streams,
+											  mako_batch_size);
 		if (batch.count > 0)
 		{
 			for (int i = 0; i < batch.count; i++)

@@ -257,7 +257,8 @@ require_trusted(const char *table, Oid owner)
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("the store belongs to role \"%s\"", name),
-			 errdetail("Table \"mako.%s\" does what that role wants, and role \"%s\" is not a member of it by grant.",
+			 errdetail("Table \"mako.%s\" does what that role wants, "
+					   "and role \"%s\" is not a member of it by grant.",
 					   table, GetUserNameFromId(GetUserId(), false)),
 			 errhint("Use SET ROLE %s.", quote_identifier(name))));
 }
@@ -298,7 +299,8 @@ find_untrusted(const char **table)
 		return owner;
 	for (int i = 0; i < table_count; i++)
 	{
-		tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(get_relname_relid(tables[i].name, schema)));
+		tuple = SearchSysCache1(RELOID,
+								ObjectIdGetDatum(get_relname_relid(tables[i].name, schema)));
 		if (!HeapTupleIsValid(tuple))
 			continue;
 		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
@@ -399,7 +401,8 @@ foreign_part(Relation table)
 	ListCell   *cell;
 
 	if (!table->rd_rel->relhassubclass)
-		return has_foreign_trigger(table, owner) ? "has a trigger whose function belongs to another role" : NULL;
+		return has_foreign_trigger(table, owner) ?
+			"has a trigger whose function belongs to another role" : NULL;
 	has_children = true;
 	foreach(cell, find_all_inheritors(RelationGetRelid(table), AccessShareLock, NULL))
 	{
@@ -450,8 +453,9 @@ require_shape(const Table *table, Relation relation)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("relation \"mako.%s\" %s", table->name, problem),
-				 errdetail("The store's tables are ordinary or partitioned tables without a parent. Their children, and the functions of "
-						   "their triggers, run as their owner, so they belong to a role with the owner's privileges."),
+				 errdetail("The store's tables are ordinary or partitioned tables without "
+						   "a parent. Their children, and the functions of their triggers, run "
+						   "as their owner, so they belong to a role with the owner's privileges."),
 				 errhint("mako_store_problem() tells what is wrong with the store.")));
 	for (int i = 0; i < table->column_count; i++)
 	{
@@ -461,7 +465,8 @@ require_shape(const Table *table, Relation relation)
 		if (problem != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("column \"%s\" of table \"mako.%s\" %s", column->name, table->name, problem),
+					 errmsg("column \"%s\" of table \"mako.%s\" %s",
+							column->name, table->name, problem),
 					 errdetail("Expected is a column of type %s%s.", format_type_be(column->type),
 							   column->not_null ? " that cannot be null" : ""),
 					 errhint("mako_store_problem() tells what is wrong with the store.")));
@@ -479,7 +484,8 @@ open_table(Table *table)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"mako.%s\" is missing", table->name),
-				 errhint("Restore it from a backup; SELECT mako_create_store() would make an empty one.")));
+				 errhint("Restore it from a backup; "
+						 "SELECT mako_create_store() would make an empty one.")));
 	LockRelationOid(oid, AccessShareLock);
 	if (table->oid == oid)
 	{
@@ -553,7 +559,8 @@ mako_door_would_open(const char *name)
 {
 	const Table *table = &tables[find_table(name, strlen(name))];
 	Oid			schema = get_namespace_oid("mako", true);
-	Oid			oid = OidIsValid(schema) && mako_door_may_use() ? get_relname_relid(name, schema) : InvalidOid;
+	Oid			oid = OidIsValid(schema) && mako_door_may_use() ? get_relname_relid(name, schema) :
+		InvalidOid;
 	Relation	relation;
 	bool		good;
 
@@ -626,8 +633,9 @@ mako_door_open_tables(uint32 set)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the tables of the store belong to several roles"),
-					 errdetail("Table \"mako.%s\" belongs to \"%s\", others to \"%s\".", tables[i].name,
-							   GetUserNameFromId(tables[i].owner, true), GetUserNameFromId(owner, true)),
+					 errdetail("Table \"mako.%s\" belongs to \"%s\", others to \"%s\".",
+							   tables[i].name, GetUserNameFromId(tables[i].owner, true),
+							   GetUserNameFromId(owner, true)),
 					 errhint("Give all of them to one role with ALTER TABLE ... OWNER TO.")));
 	}
 	return owner;
@@ -650,7 +658,8 @@ mako_door_require_select(const char *text)
 			continue;
 		if (pg_class_aclcheck(tables[i].oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, tables[i].name);
-		has_policy = has_policy || check_enable_rls(tables[i].oid, InvalidOid, false) == RLS_ENABLED;
+		has_policy = has_policy ||
+			check_enable_rls(tables[i].oid, InvalidOid, false) == RLS_ENABLED;
 	}
 	return has_policy;
 }
@@ -725,7 +734,8 @@ mako_store_column(PG_FUNCTION_ARGS)
 		for (int j = 0; j < tables[i].column_count; j++)
 		{
 			const Column *column = &columns[tables[i].first_column + j];
-			const char *problem = relation == NULL || whole != NULL ? NULL : column_problem(relation, column);
+			const char *problem = relation == NULL || whole != NULL ? NULL :
+				column_problem(relation, column);
 			NullableDatum values[] = {
 				mako_text(tables[i].name), mako_text(column->name), mako_oid(column->type),
 				mako_boolean(column->not_null), mako_text(problem), mako_text(whole)

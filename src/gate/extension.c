@@ -38,7 +38,8 @@ extension_attribute(int column, const char **version)
 	Datum		value;
 	bool		isnull;
 
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("mako_migration"));
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("mako_migration"));
 	scan = systable_beginscan(relation, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (!HeapTupleIsValid(tuple))
@@ -152,13 +153,15 @@ untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid ext
 	if (!has_acl)
 		return -1;
 	acl = DatumGetAclPCopy(acl_datum);
-	items = (const AclItem *) ((char *) acl + ARR_OVERHEAD_NONULLS(ARR_NDIM(acl))); /* no element is null */
+	items = (const AclItem *) ((char *) acl +
+							   ARR_OVERHEAD_NONULLS(ARR_NDIM(acl)));	/* no element is null */
 	for (int i = 0; i < ACL_NUM(acl) && creator < 0; i++)
 	{
 		const AclItem *item = &items[i];
 
 		if ((ACLITEM_GET_PRIVS(*item) & ACL_CREATE) != 0 &&
-			(item->ai_grantee == ACL_ID_PUBLIC || !role_is_trusted(item->ai_grantee, extension_owner)))
+			(item->ai_grantee == ACL_ID_PUBLIC ||
+			 !role_is_trusted(item->ai_grantee, extension_owner)))
 			creator = item->ai_grantee;
 	}
 	pfree(acl);
@@ -170,8 +173,9 @@ untrusted_creator(Form_pg_namespace form, Datum acl_datum, bool has_acl, Oid ext
  * described already.
  */
 static void
-find_foreign_object(ExtensionSchema *found, Oid catalog, AttrNumber schema_column, AttrNumber owner_column,
-					AttrNumber name_column, const char *kind, Oid extension_owner)
+find_foreign_object(ExtensionSchema *found, Oid catalog, AttrNumber schema_column,
+					AttrNumber owner_column, AttrNumber name_column, const char *kind,
+					Oid extension_owner)
 {
 	Relation	relation = table_open(catalog, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
@@ -187,7 +191,8 @@ find_foreign_object(ExtensionSchema *found, Oid catalog, AttrNumber schema_colum
 			continue;
 		owner = DatumGetObjectId(heap_getattr(tuple, owner_column, tupdesc, &isnull));
 		if (!role_is_trusted(owner, extension_owner))
-			snprintf(found->why_open, sizeof(found->why_open), "role \"%s\" has created %s \"%s\" in it",
+			snprintf(found->why_open, sizeof(found->why_open),
+					 "role \"%s\" has created %s \"%s\" in it",
 					 GetUserNameFromId(owner, true), kind,
 					 NameStr(*DatumGetName(heap_getattr(tuple, name_column, tupdesc, &isnull))));
 	}
@@ -216,7 +221,8 @@ know_schema(Oid schema)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for schema %u", schema);	/* cannot happen */
 	acl = SysCacheGetAttr(NAMESPACEOID, tuple, Anum_pg_namespace_nspacl, &no_acl);
-	creator = untrusted_creator((Form_pg_namespace) GETSTRUCT(tuple), acl, !no_acl, extension_owner);
+	creator = untrusted_creator((Form_pg_namespace) GETSTRUCT(tuple), acl, !no_acl,
+								extension_owner);
 	ReleaseSysCache(tuple);
 
 	if (creator == ACL_ID_PUBLIC)
@@ -225,10 +231,11 @@ know_schema(Oid schema)
 		snprintf(found.why_open, sizeof(found.why_open), "role \"%s\" may create in it",
 				 GetUserNameFromId((Oid) creator, true));
 	found.may_create = creator >= 0;
-	find_foreign_object(&found, ProcedureRelationId, Anum_pg_proc_pronamespace, Anum_pg_proc_proowner, Anum_pg_proc_proname,
-						"function", extension_owner);
-	find_foreign_object(&found, OperatorRelationId, Anum_pg_operator_oprnamespace, Anum_pg_operator_oprowner,
-						Anum_pg_operator_oprname, "operator", extension_owner);
+	find_foreign_object(&found, ProcedureRelationId, Anum_pg_proc_pronamespace,
+						Anum_pg_proc_proowner, Anum_pg_proc_proname, "function", extension_owner);
+	find_foreign_object(&found, OperatorRelationId, Anum_pg_operator_oprnamespace,
+						Anum_pg_operator_oprowner, Anum_pg_operator_oprname, "operator",
+						extension_owner);
 
 	name = quote_identifier(get_namespace_name(schema));
 	if (found.why_open[0] == '\0')

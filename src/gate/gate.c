@@ -81,7 +81,8 @@ mako_gate_enter(Oid owner)
 	mako_temporary_require_safe(owner);
 	GetUserIdAndSecContext(&gate.user, &gate.security);
 	gate.guc_level = NewGUCNestLevel();
-	SetUserIdAndSecContext(owner, gate.security | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+	SetUserIdAndSecContext(owner,
+						   gate.security | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
 	return gate;
 }
 
@@ -97,7 +98,8 @@ mako_gate_enter_table(Oid owner)
 	MakoGate	gate = mako_gate_enter(owner);
 
 	if ((owner == gate.user && owner == GetAuthenticatedUserId()) || superuser_arg(owner))
-		SetUserIdAndSecContext(owner, gate.security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+		SetUserIdAndSecContext(owner,
+							   gate.security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	return gate;
 }
 
@@ -195,7 +197,8 @@ mako_gate_forbid(const char *function)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s cannot be used while a registered function is evaluated", function),
-				 errdetail("The result of apply, upcast, migrate and in_flight depends on their arguments only."),
+				 errdetail("The result of apply, upcast, migrate and in_flight "
+						   "depends on their arguments only."),
 				 errhint("Remove the call from the function, or from what it calls.")));
 }
 
@@ -293,7 +296,8 @@ fix_setting(const char *name, const char *value)
 	const char *current = GetConfigOption(name, true, false);
 
 	if (current != NULL && strcmp(current, value) != 0)
-		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
 }
 
 /*
@@ -313,7 +317,8 @@ void
 mako_gate_fix_path(const char *path)
 {
 	if (strcmp(namespace_search_path, path) != 0)
-		(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
 }
 
 /* The fixed settings as text, for a fingerprint; the same on every server. */
@@ -324,7 +329,8 @@ mako_gate_settings_text(void)
 
 	initStringInfo(&text);
 	for (size_t i = 0; i < lengthof(fixed_settings); i++)
-		appendStringInfo(&text, "%s%s = %s", i > 0 ? ", " : "", fixed_settings[i].name, fixed_settings[i].value);
+		appendStringInfo(&text, "%s%s = %s",
+						 i > 0 ? ", " : "", fixed_settings[i].name, fixed_settings[i].value);
 	return text.data;
 }
 
@@ -375,12 +381,17 @@ static List *
 parse_source(HeapTuple function, FuncExpr *call, bool single)
 {
 	bool		isnull;
-	char	   *source = TextDatumGetCString(SysCacheGetAttr(PROCOID, function, Anum_pg_proc_prosrc, &isnull));
+	char	   *source = TextDatumGetCString(SysCacheGetAttr(PROCOID, function,
+															 Anum_pg_proc_prosrc, &isnull));
 	Datum		config = SysCacheGetAttr(PROCOID, function, Anum_pg_proc_proconfig, &isnull);
-	Body		body = {format_procedure_qualified(((Form_pg_proc) GETSTRUCT(function))->oid), source};
+	Body		body = {
+		format_procedure_qualified(((Form_pg_proc) GETSTRUCT(function))->oid), source
+	};
 	ErrorContextCallback context = {error_context_stack, add_body_context, &body};
-	SQLFunctionParseInfoPtr parse_info = prepare_sql_fn_parse_info(function, (Node *) call, call == NULL ?
-																   DEFAULT_COLLATION_OID : call->inputcollid);
+	SQLFunctionParseInfoPtr parse_info = prepare_sql_fn_parse_info(function, (Node *) call,
+																   call == NULL ?
+																   DEFAULT_COLLATION_OID :
+																   call->inputcollid);
 	MakoComputation computation = begin_computation();
 	int			guc_level = NewGUCNestLevel();
 	List	   *statements;
@@ -416,7 +427,8 @@ mako_gate_parse_body(HeapTuple function, FuncExpr *call, bool single)
 		if (!isnull)
 		{
 			Node	   *tree = stringToNode(TextDatumGetCString(body));
-			List	   *queries = IsA(tree, List) ? linitial_node(List, (List *) tree) : list_make1(tree);
+			List	   *queries = IsA(tree, List) ? linitial_node(List, (List *) tree) :
+				list_make1(tree);
 
 			return single && list_length(queries) != 1 ? NIL : queries;
 		}
@@ -500,8 +512,8 @@ Node *
 mako_gate_coerce(Node *expression, Oid type)
 {
 	require_gate();
-	return coerce_to_target_type(NULL, expression, exprType(expression), type, -1, COERCION_IMPLICIT,
-								 COERCE_IMPLICIT_CAST, -1);
+	return coerce_to_target_type(NULL, expression, exprType(expression), type, -1,
+								 COERCION_IMPLICIT, COERCE_IMPLICIT_CAST, -1);
 }
 
 /* The text of a value, by the output function of its type. */

@@ -105,7 +105,8 @@ pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expec
 extern uint64 mako_sql_execute(MakoStatement *statement, const NullableDatum *values);
 extern void mako_sql_execute_together(const List *statements, const NullableDatum *values);
 extern MakoRows mako_sql_query(MakoStatement *statement, const NullableDatum *values);
-extern MakoRows mako_sql_query_waiting(MakoStatement *statement, const NullableDatum *values, int milliseconds);
+extern MakoRows mako_sql_query_waiting(MakoStatement *statement, const NullableDatum *values,
+									   int milliseconds);
 extern double mako_sql_estimate(MakoStatement *statement, const NullableDatum *values);
 extern MakoRows mako_sql_query_snapshot(MakoStatement *statement, const NullableDatum *values);
 extern NullableDatum mako_row_value(const MakoRows *rows, uint64 row, int column, Oid type);
@@ -120,7 +121,8 @@ extern char *mako_row_text(const MakoRows *rows, uint64 row, int column);
 extern pg_uuid_t *mako_row_uuid(const MakoRows *rows, uint64 row, int column);
 extern void mako_rows_free(MakoRows *rows);
 extern void mako_rowset_add_rows(MakoRowSet *rows, MakoRows added);
-extern MakoCursor *mako_cursor_open(MakoStatement *statement, const NullableDatum *values, bool own_snapshot);
+extern MakoCursor *mako_cursor_open(MakoStatement *statement, const NullableDatum *values,
+									bool own_snapshot);
 extern MakoRows mako_cursor_fetch(MakoCursor *cursor, long count);
 extern void mako_cursor_close(MakoCursor *cursor);
 

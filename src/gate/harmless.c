@@ -19,10 +19,12 @@
  * dates and times depend on fixed settings only.
  */
 static const char *const harmless_functions[] = {
-	"anytextcat", "array_out", "array_to_string", "concat", "concat_ws", "date", "date_in", "date_out", "date_part",
-	"date_trunc", "extract", "format", "interval_in", "interval_out", "json_build_array", "json_build_object", "jsonb_build_array",
-	"jsonb_build_object", "now", "quote_literal", "textanycat", "time_in", "time_out", "timestamp", "timestamp_in", "timestamp_out",
-	"timestamptz", "timestamptz_in", "timestamptz_out", "timetz_in", "timetz_out", "timezone", "to_char",
+	"anytextcat", "array_out", "array_to_string", "concat", "concat_ws", "date", "date_in",
+	"date_out", "date_part", "date_trunc", "extract", "format", "interval_in", "interval_out",
+	"json_build_array", "json_build_object", "jsonb_build_array",
+	"jsonb_build_object", "now", "quote_literal", "textanycat", "time_in", "time_out", "timestamp",
+	"timestamp_in", "timestamp_out", "timestamptz", "timestamptz_in", "timestamptz_out",
+	"timetz_in", "timetz_out", "timezone", "to_char",
 	"to_date", "to_json", "to_jsonb", "to_number", "to_timestamp",
 };
 

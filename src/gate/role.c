@@ -26,7 +26,8 @@ mako_role_find(const char *name, const char *identity)
 	unsigned int oid;
 	unsigned long long cluster;
 
-	if (sscanf(identity, "%u@%llu", &oid, &cluster) != 2 || (uint64) cluster != GetSystemIdentifier())
+	if (sscanf(identity, "%u@%llu", &oid, &cluster) != 2 ||
+		(uint64) cluster != GetSystemIdentifier())
 		return get_role_oid(name, true);
 	return SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(oid)) ? oid : InvalidOid;
 }

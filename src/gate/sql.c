@@ -58,7 +58,8 @@ void
 mako_sql_set(MakoConnection connection, const char *name, const char *value)
 {
 	Assert(connection.guc_level > 0);
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
 }
 
 /* Connects SPI. The caller's memory context stays the current one. */
@@ -151,7 +152,8 @@ mako_sql_commit(void)
 {
 	SPI_commit();
 	SPI_start_transaction();	/* done already, except by early minor releases of 13 and 14 */
-	(void) set_config_option("transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	(void) set_config_option("transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
 }
 
 /* ---- statements ----------------------------------------------------------------------------- */
@@ -222,7 +224,8 @@ open_tables(MakoStatement *statement)
 static bool
 is_executing(const MakoStatement *statement)
 {
-	return statement->executing != InvalidSubTransactionId && statement->transaction == mako_gate_transaction() &&
+	return statement->executing != InvalidSubTransactionId &&
+		statement->transaction == mako_gate_transaction() &&
 		SubTransactionIsActive(statement->executing);
 }
 
@@ -236,7 +239,8 @@ plan_of(MakoStatement *statement)
 {
 	Oid			schema = statement->names_schema ? mako_extension_schema() : InvalidOid;
 
-	if (statement->plan != NULL && (statement->schema != schema || !SPI_plan_is_valid((SPIPlanPtr) statement->plan)))
+	if (statement->plan != NULL &&
+		(statement->schema != schema || !SPI_plan_is_valid((SPIPlanPtr) statement->plan)))
 	{
 		if (!is_executing(statement))
 			SPI_freeplan((SPIPlanPtr) statement->plan);
@@ -245,12 +249,16 @@ plan_of(MakoStatement *statement)
 	if (statement->plan == NULL)
 	{
 		MemoryContext context = CurrentMemoryContext;
-		SPIPlanPtr	plan = SPI_prepare_cursor(statement->names_schema ? text_for_schema(statement->text, schema) : statement->text,
+		SPIPlanPtr	plan = SPI_prepare_cursor(statement->names_schema ?
+											  text_for_schema(statement->text, schema) :
+											  statement->text,
 											  statement->nargs, statement->argtypes,
-											  statement->plan_each_time ? CURSOR_OPT_CUSTOM_PLAN : 0);
+											  statement->plan_each_time ?
+											  CURSOR_OPT_CUSTOM_PLAN : 0);
 
 		if (plan == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));	/* cannot happen */
+			elog(ERROR, "SPI_prepare failed: %s",
+				 SPI_result_code_string(SPI_result));	/* cannot happen */
 		if (!statement->transient && SPI_keepplan(plan) != 0)
 			elog(ERROR, "SPI_keepplan failed"); /* cannot happen */
 		statement->plan = plan;
@@ -279,7 +287,8 @@ add_constraint(List *names, Oid constraint)
 		return names;
 	form = (Form_pg_constraint) GETSTRUCT(tuple);
 	if (form->condeferrable && MakoSchemaAclCheck(form->connamespace, GetUserId()) == ACLCHECK_OK)
-		names = lappend(names, makeRangeVar(get_namespace_name(form->connamespace), pstrdup(NameStr(form->conname)), -1));
+		names = lappend(names, makeRangeVar(get_namespace_name(form->connamespace),
+											pstrdup(NameStr(form->conname)), -1));
 	ReleaseSysCache(tuple);
 	return names;
 }
@@ -296,7 +305,8 @@ deferrable_constraints(List *names, Oid parent)
 		const TriggerDesc *triggers = relation->trigdesc;
 
 		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-			if (triggers->triggers[i].tgdeferrable && OidIsValid(triggers->triggers[i].tgconstraint))
+			if (triggers->triggers[i].tgdeferrable &&
+				OidIsValid(triggers->triggers[i].tgconstraint))
 				names = add_constraint(names, triggers->triggers[i].tgconstraint);
 		relation_close(relation, NoLock);
 	}
@@ -330,7 +340,8 @@ check_query(Node *node, void *context)
 
 		if (pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 			needs->hides_rows = true;
-		if (get_rel_relkind(relation) != RELKIND_VIEW && deferrable_constraints(NIL, relation) != NIL)
+		if (get_rel_relkind(relation) != RELKIND_VIEW &&
+			deferrable_constraints(NIL, relation) != NIL)
 			needs->written = list_append_unique_oid(needs->written, relation);
 	}
 	foreach(cell, query->rtable)
@@ -376,8 +387,10 @@ mako_sql_check_deferred(void)
 }
 
 static MakoStatement select_deferred = {
-	"SELECT pg_catalog.min(c.oid) FROM pg_catalog.pg_constraint c WHERE NOT pg_catalog.pg_is_other_temp_schema(c.connamespace)"
-	" GROUP BY c.connamespace, c.conname HAVING pg_catalog.bool_and(c.condeferrable AND c.condeferred)",
+	"SELECT pg_catalog.min(c.oid) FROM pg_catalog.pg_constraint c"
+	" WHERE NOT pg_catalog.pg_is_other_temp_schema(c.connamespace)"
+	" GROUP BY c.connamespace, c.conname"
+	" HAVING pg_catalog.bool_and(c.condeferrable AND c.condeferred)",
 	0, {0}
 };
 
@@ -444,13 +457,14 @@ check_privileges(MakoStatement *statement)
 	ListCell   *cell;
 	ListCell   *query;
 
-	if (statement->checked_generation == mako_door_generation() && statement->checked_user == GetUserId() &&
-		statement->checked_row_security == row_security)
+	if (statement->checked_generation == mako_door_generation() &&
+		statement->checked_user == GetUserId() && statement->checked_row_security == row_security)
 		return;
 	statement->checked_generation = 0;
 	if (OidIsValid(statement->relation) &&
 		MakoSchemaAclCheck(get_rel_namespace(statement->relation), GetUserId()) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA, get_namespace_name(get_rel_namespace(statement->relation)));
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA,
+					   get_namespace_name(get_rel_namespace(statement->relation)));
 	needs.row_security = statement->needs != NULL && mako_door_require_select(statement->needs);
 
 	/*
@@ -475,7 +489,8 @@ check_privileges(MakoStatement *statement)
 	statement->written = NIL;
 	if (needs.written != NIL)
 	{
-		MemoryContext old = MemoryContextSwitchTo(statement->transient ? CurrentMemoryContext : TopMemoryContext);
+		MemoryContext old = MemoryContextSwitchTo(statement->transient ? CurrentMemoryContext :
+												  TopMemoryContext);
 
 		statement->written = list_copy(needs.written);
 		MemoryContextSwitchTo(old);
@@ -588,7 +603,8 @@ begin_execution(MakoStatement *statement)
 static void
 hide_row(void *argument)
 {
-	if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION && mako_subtransaction_is_servers_error(argument))
+	if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION &&
+		mako_subtransaction_is_servers_error(argument))
 		errdetail("The row is shown to roles that may select all columns of the table.");
 }
 
@@ -616,7 +632,8 @@ execute(MakoStatement *statement, const NullableDatum *values, bool read_only)
 		mako_gate_delegate(true);
 	if (statement->hides_rows && OidIsValid(execution.owner))
 		error_context_stack = &hiding;
-	result = SPI_execute_plan((SPIPlanPtr) statement->plan, parameters.values, parameters.nulls, read_only, 0);
+	result = SPI_execute_plan((SPIPlanPtr) statement->plan, parameters.values, parameters.nulls,
+							  read_only, 0);
 	error_context_stack = hiding.previous;
 	if (statement->needs != NULL)
 		mako_gate_delegate(false);
@@ -624,7 +641,8 @@ execute(MakoStatement *statement, const NullableDatum *values, bool read_only)
 		statement->executing = InvalidSubTransactionId;
 	MemoryContextSwitchTo(context);
 	if (result < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result)); /* cannot happen */
+		elog(ERROR, "SPI_execute_plan failed: %s",
+			 SPI_result_code_string(result));	/* cannot happen */
 	mako_gate_leave(&execution.gate);
 	return SPI_processed;
 }
@@ -693,7 +711,8 @@ execute_queueing(MakoStatement *statement, const NullableDatum *values)
 	error_context_stack = hiding.previous;
 	MemoryContextSwitchTo(context);
 	if (result < 0)
-		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(result)); /* cannot happen */
+		elog(ERROR, "SPI_execute_snapshot failed: %s",
+			 SPI_result_code_string(result));	/* cannot happen */
 	mako_gate_leave(&execution.gate);
 	SPI_freetuptable(SPI_tuptable);
 	return executor;
@@ -898,7 +917,8 @@ mako_row_uuid(const MakoRows *rows, uint64 row, int column)
 {
 	NullableDatum value = mako_row_value(rows, row, column, UUIDOID);
 
-	return value.isnull ? NULL : memcpy(palloc(sizeof(pg_uuid_t)), DatumGetUUIDP(value.value), sizeof(pg_uuid_t));
+	return value.isnull ? NULL :
+		memcpy(palloc(sizeof(pg_uuid_t)), DatumGetUUIDP(value.value), sizeof(pg_uuid_t));
 }
 
 /* Frees rows. */
@@ -942,8 +962,8 @@ mako_cursor_open(MakoStatement *statement, const NullableDatum *values, bool own
 	Parameters	parameters = parameters_of(statement, values);
 	Execution	execution = begin_execution(statement);
 
-	cursor->portal = SPI_cursor_open(NULL, (SPIPlanPtr) statement->plan, parameters.values, parameters.nulls,
-									 !own_snapshot);
+	cursor->portal = SPI_cursor_open(NULL, (SPIPlanPtr) statement->plan, parameters.values,
+									 parameters.nulls, !own_snapshot);
 	cursor->owner = execution.owner;
 	mako_gate_leave(&execution.gate);
 	MemoryContextSwitchTo(context);

@@ -116,7 +116,9 @@ has_expression(Oid oid)
 static bool
 is_usual_default(Oid function)
 {
-	static const char *const names[] = {"clock_timestamp", "gen_random_uuid", "nextval", "random", "statement_timestamp"};
+	static const char *const names[] = {
+		"clock_timestamp", "gen_random_uuid", "nextval", "random", "statement_timestamp"
+	};
 
 	if (function >= FirstNormalObjectId)
 		return false;
@@ -134,7 +136,8 @@ is_harmless(const char *tree)
 
 	/* The cast of a serial column. */
 	while (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcformat != COERCE_EXPLICIT_CALL &&
-		   ((FuncExpr *) node)->funcid < FirstNormalObjectId && list_length(((FuncExpr *) node)->args) == 1)
+		   ((FuncExpr *) node)->funcid < FirstNormalObjectId &&
+		   list_length(((FuncExpr *) node)->args) == 1)
 		node = linitial(((FuncExpr *) node)->args);
 	if (IsA(node, FuncExpr) && is_usual_default(((FuncExpr *) node)->funcid))
 		return mako_gate_is_harmless((Node *) ((FuncExpr *) node)->args);
@@ -165,8 +168,10 @@ evaluates(Relation relation, Oid role)
 
 	if (relation->rd_rel->relkind == RELKIND_SEQUENCE)
 		return false;
-	if ((relation->rd_rel->relkind != RELKIND_RELATION && relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE) ||
-		relation->rd_rel->relhasrules || relation->rd_rel->relhastriggers || relation->rd_rel->relrowsecurity ||
+	if ((relation->rd_rel->relkind != RELKIND_RELATION &&
+		 relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE) ||
+		relation->rd_rel->relhasrules || relation->rd_rel->relhastriggers ||
+		relation->rd_rel->relrowsecurity ||
 		(tupdesc->constr != NULL && !has_harmless_constraints(tupdesc->constr)))
 		return true;
 	for (int i = 0; i < tupdesc->natts; i++)
@@ -222,9 +227,11 @@ raise_dangerous(const ObjectAddress *object, Oid role, Oid owner)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("a temporary object of this session could run code as role \"%s\"", name),
-			 errdetail("The %s \"%s\" belongs to role \"%s\" and evaluates code of its own. Code of role \"%s\" may find it "
-					   "where it names another one without a schema.", object->classId == TypeRelationId ? "type" : "relation",
-					   object->classId == TypeRelationId ? format_type_be(object->objectId) : get_rel_name(object->objectId),
+			 errdetail("The %s \"%s\" belongs to role \"%s\" and evaluates code of its own. Code "
+					   "of role \"%s\" may find it where it names another one without a schema.",
+					   object->classId == TypeRelationId ? "type" : "relation",
+					   object->classId == TypeRelationId ? format_type_be(object->objectId) :
+					   get_rel_name(object->objectId),
 					   GetUserNameFromId(owner, true), name),
 			 errhint("Drop it, or use a session without it.")));
 }
@@ -251,8 +258,10 @@ mako_temporary_require_safe(Oid role)
 		if (safe[i].role == role && safe[i].generation == generation)
 			return;
 	depend = table_open(DependRelationId, AccessShareLock);
-	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(NamespaceRelationId));
-	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(schema));
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(NamespaceRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(schema));
 	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{

@@ -22,7 +22,8 @@
 #include "utils/syscache.h"
 
 static MakoStatement select_store_problems = {
-	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint', 'sequence') FROM %s.mako_store_problem()"
+	"SELECT object, problem, repairable, split_part(object, ' ', 1) IN ('trigger', 'constraint',"
+	" 'sequence') FROM %s.mako_store_problem()"
 };
 
 static MakoStatement select_store_findings = {
@@ -35,13 +36,15 @@ static MakoStatement select_step_findings = {
 };
 
 static MakoStatement select_retired = {
-	"SELECT ARRAY(SELECT format_version FROM mako.format_version WHERE status = 'retired' ORDER BY 1)"
+	"SELECT ARRAY(SELECT format_version FROM mako.format_version WHERE status = 'retired'"
+	" ORDER BY 1)"
 };
 
 /* Workflows on a retired version that streams still run under. */
 static MakoStatement select_left_behind = {
 	"SELECT s.workflow_id, count(*), bool_or(w.in_flight IS NOT NULL)"
-	" FROM mako.stream s JOIN mako.format_version f ON f.format_version = split_part(s.workflow_id, '@', 2) AND f.status = 'retired'"
+	" FROM mako.stream s JOIN mako.format_version f"
+	" ON f.format_version = split_part(s.workflow_id, '@', 2) AND f.status = 'retired'"
 	" JOIN %s.mako_workflow w ON w.workflow_id::text = s.workflow_id"
 	" WHERE NOT EXISTS (SELECT FROM %s.mako_exemption x WHERE x.workflow_id::text = s.workflow_id)"
 	" GROUP BY s.workflow_id ORDER BY s.workflow_id"
@@ -49,13 +52,17 @@ static MakoStatement select_left_behind = {
 
 /* Workflows and steps, with their functions in the order of definition_roles. */
 static MakoStatement select_definitions = {
-	"SELECT workflow_id::text, NULL::text, apply, upcast, in_flight, NULL::text, function_owner, function_owner_identity"
+	"SELECT workflow_id::text, NULL::text, apply, upcast, in_flight, NULL::text, function_owner,"
+	" function_owner_identity"
 	" FROM %s.mako_workflow"
-	" UNION ALL SELECT source_wf::text, target_wf::text, NULL, NULL, NULL, migrate, function_owner, function_owner_identity"
+	" UNION ALL SELECT source_wf::text, target_wf::text, NULL, NULL, NULL, migrate, function_owner,"
+	" function_owner_identity"
 	" FROM %s.mako_state_migration"
 };
 
-static const MakoRole definition_roles[] = {MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT, MAKO_ROLE_MIGRATE};
+static const MakoRole definition_roles[] = {
+	MAKO_ROLE_APPLY, MAKO_ROLE_UPCAST, MAKO_ROLE_IN_FLIGHT, MAKO_ROLE_MIGRATE
+};
 
 /* ---- the store ------------------------------------------------------------------------------ */
 
@@ -69,7 +76,8 @@ check_store(MakoCheck *check)
 
 	if (!mako_door_exists())
 	{
-		mako_check_add(check, MAKO_INFO, "store_missing", "mako", "there is no store in this database",
+		mako_check_add(check, MAKO_INFO, "store_missing", "mako",
+					   "there is no store in this database",
 					   "Use SELECT mako_create_store(), unless only definitions are kept here.");
 		return false;
 	}
@@ -77,9 +85,11 @@ check_store(MakoCheck *check)
 	if (owner != NULL)
 	{
 		mako_check_add(check, MAKO_ERROR, "store_owner", "mako",
-					   psprintf("the store belongs to role \"%s\", of which role \"%s\" is not a member by grant", owner,
+					   psprintf("the store belongs to role \"%s\", "
+								"of which role \"%s\" is not a member by grant", owner,
 								GetUserNameFromId(GetUserId(), false)),
-					   psprintf("Its tables do what that role wants, so they are not looked at. Use SET ROLE %s.", quote_identifier(owner)));
+					   psprintf("Its tables do what that role wants, so they are not looked at. "
+								"Use SET ROLE %s.", quote_identifier(owner)));
 		return false;
 	}
 	rows = mako_sql_query_snapshot(&select_store_problems, NULL);
@@ -88,9 +98,11 @@ check_store(MakoCheck *check)
 
 		readable = readable && mako_row_boolean(&rows, row, 4);
 		mako_check_add(check, MAKO_ERROR, "store_damaged", mako_row_text(&rows, row, 1),
-					   psprintf("%s %s", mako_row_text(&rows, row, 1), mako_row_text(&rows, row, 2)),
+					   psprintf("%s %s",
+								mako_row_text(&rows, row, 1), mako_row_text(&rows, row, 2)),
 					   mako_row_boolean(&rows, row, 3) ?
-					   "Repair the store with SELECT mako_create_store()." : "Restore the store from a backup.");
+					   "Repair the store with SELECT mako_create_store()." :
+					   "Restore the store from a backup.");
 	}
 	mako_rows_free(&rows);
 	return readable;
@@ -108,8 +120,10 @@ check_extension_schema(MakoCheck *check)
 	mako_check_add(check, may_create ? MAKO_ERROR : MAKO_WARNING, "schema_open",
 				   get_namespace_name(mako_extension_schema()),
 				   psprintf("the extension is in a schema that is open to others: %s", why),
-				   may_create ? "REVOKE CREATE on it, or create the extension in a schema of its own." :
-				   "Registered functions do not have it on their path. Create the extension in a schema of its own.");
+				   may_create ?
+				   "REVOKE CREATE on it, or create the extension in a schema of its own." :
+				   "Registered functions do not have it on their path. "
+				   "Create the extension in a schema of its own.");
 }
 
 /* Finds dependents that cannot follow. */
@@ -123,16 +137,19 @@ check_dependents(MakoCheck *check)
 		const MakoDependent *dependent = lfirst(cell);
 
 		if (dependent->problem != NULL)
-			mako_check_add(check, MAKO_ERROR, dependent->is_missing ? "dependent_missing" : "dependent_unusable", dependent->name,
+			mako_check_add(check, MAKO_ERROR, dependent->is_missing ? "dependent_missing" :
+						   "dependent_unusable", dependent->name,
 						   psprintf("it cannot follow its processes: %s", dependent->problem),
-						   "Mend it and add it again, or use mako_remove_dependent(): migrations fail until then.");
+						   "Mend it and add it again, or use mako_remove_dependent(): "
+						   "migrations fail until then.");
 	}
 	{
 		const char *shared = mako_dependent_shared_process();
 
 		if (shared != NULL)
 			mako_check_add(check, MAKO_ERROR, "dependent_ambiguous", "mako.dependent", shared,
-						   "Add it again with its tenant column, or with a column of stream ids or stream numbers.");
+						   "Add it again with its tenant column, "
+						   "or with a column of stream ids or stream numbers.");
 	}
 }
 
@@ -163,12 +180,15 @@ check_left_behind(MakoCheck *check)
 		LeftBehind	left = {mako_row_text(&rows, row, 1), mako_row_bigint(&rows, row, 2)};
 
 		/* A definition that is broken has findings of its own. */
-		if (mako_row_boolean(&rows, row, 3) && mako_subtransaction_run(count_in_flight, &left) != NULL)
+		if (mako_row_boolean(&rows, row, 3) &&
+			mako_subtransaction_run(count_in_flight, &left) != NULL)
 			continue;
 		if (left.in_flight > 0)
 			mako_check_add(check, MAKO_ERROR, "in_flight_on_retired", left.workflow_id,
-						   psprintf(INT64_FORMAT " streams are in flight on a retired version", left.in_flight),
-						   "Reactivate the version with mako_reactivate(), then migrate them or exempt the workflow.");
+						   psprintf(INT64_FORMAT " streams are in flight on a retired version",
+									left.in_flight),
+						   "Reactivate the version with mako_reactivate(), "
+						   "then migrate them or exempt the workflow.");
 	}
 	mako_rows_free(&rows);
 }
@@ -190,7 +210,8 @@ look_up(void *argument)
 {
 	Lookup	   *lookup = argument;
 
-	lookup->function = mako_function_lookup(lookup->signature, lookup->role, lookup->registered_for);
+	lookup->function = mako_function_lookup(lookup->signature, lookup->role,
+											lookup->registered_for);
 }
 
 /* A definition being verified. */
@@ -211,13 +232,15 @@ add_lookup_error(MakoCheck *check, const char *name, const ErrorData *error)
 {
 	const char *code = "function_unusable";
 
-	if (error->sqlerrcode == ERRCODE_UNDEFINED_FUNCTION || error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT ||
+	if (error->sqlerrcode == ERRCODE_UNDEFINED_FUNCTION ||
+		error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT ||
 		error->sqlerrcode == ERRCODE_UNDEFINED_SCHEMA)
 		code = "function_missing";
 	else if (error->sqlerrcode == ERRCODE_INVALID_OBJECT_DEFINITION)
 		code = "function_volatile";
 	mako_check_add(check, MAKO_ERROR, code, name, mako_check_text(error),
-				   error->hint != NULL ? error->hint : "Restore it, or register another one with replace => true.");
+				   error->hint != NULL ? error->hint :
+				   "Restore it, or register another one with replace => true.");
 }
 
 /* Adds what an error means that a definition was not verified with. */
@@ -230,14 +253,17 @@ add_definition_error(MakoCheck *check, const char *name, const ErrorData *error)
 		code = "definition_changed";
 	else if (error->message_id != NULL && strcmp(error->message_id, MAKO_OTHER_OWNER) == 0)
 		code = "owner_changed"; /* of a helper */
-	else if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
+	else if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+			 ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
 			 error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 		code = "name_not_found";
 	mako_check_add(check, MAKO_ERROR, code, name,
-				   error->context == NULL || strcmp(code, "definition_changed") == 0 || strcmp(code, "owner_changed") == 0 ?
-				   mako_check_text(error) :
-				   psprintf("%s (%s)", mako_check_text(error), pnstrdup(error->context, strcspn(error->context, "\n"))),
-				   strcmp(code, "name_not_found") == 0 ? "Qualify the names in the body: it runs on a path of its own." : error->hint);
+				   error->context == NULL || strcmp(code, "definition_changed") == 0 ||
+				   strcmp(code, "owner_changed") == 0 ? mako_check_text(error) :
+				   psprintf("%s (%s)", mako_check_text(error),
+							pnstrdup(error->context, strcspn(error->context, "\n"))),
+				   strcmp(code, "name_not_found") == 0 ?
+				   "Qualify the names in the body: it runs on a path of its own." : error->hint);
 }
 
 /* Checks a definition and its functions; notes it when it can be used. */
@@ -251,7 +277,9 @@ check_definition(MakoCheck *check, MakoDefinition *definition, const MakoRows *r
 	definition->usable = true;
 	for (size_t i = 0; i < lengthof(definition_roles); i++)
 	{
-		Lookup		lookup = {mako_row_text(rows, row, 3 + i), definition_roles[i], definition->name};
+		Lookup		lookup = {
+			mako_row_text(rows, row, 3 + i), definition_roles[i], definition->name
+		};
 		int			number;
 
 		if (lookup.signature == NULL)
@@ -264,13 +292,17 @@ check_definition(MakoCheck *check, MakoDefinition *definition, const MakoRows *r
 			definition->usable = false;
 			continue;
 		}
-		if (number >= owners.count || !mako_role_is(lookup.function->owner, owners.name[number], owners.identity[number]))
+		if (number >= owners.count ||
+			!mako_role_is(lookup.function->owner, owners.name[number], owners.identity[number]))
 		{
 			mako_check_add(check, MAKO_ERROR, "owner_changed", definition->name,
-						   psprintf("function %s belongs to role \"%s\", but belonged to \"%s\" when it was registered",
-									lookup.signature, GetUserNameFromId(lookup.function->owner, false),
+						   psprintf("function %s belongs to role \"%s\", "
+									"but belonged to \"%s\" when it was registered",
+									lookup.signature,
+									GetUserNameFromId(lookup.function->owner, false),
 									number < owners.count ? owners.name[number] : ""),
-						   "It would run with other rights. Register it again with replace => true.");
+						   "It would run with other rights. "
+						   "Register it again with replace => true.");
 			definition->usable = false;
 		}
 		mako_check_body(check, lookup.function);
@@ -325,8 +357,10 @@ check_ways(MakoCheck *check, const List *definitions)
 			continue;
 		foreach(junction, mako_plan_junctions(definition->source_wf))
 			mako_check_add(check, MAKO_WARNING, "ambiguous_path",
-						   psprintf("%s -> %s", definition->source_wf, (const char *) lfirst(junction)),
-						   "more than one shortest path leads there", "Migrate step by step, or register a direct step.");
+						   psprintf("%s -> %s",
+									definition->source_wf, (const char *) lfirst(junction)),
+						   "more than one shortest path leads there",
+						   "Migrate step by step, or register a direct step.");
 	}
 }
 
@@ -376,7 +410,8 @@ mako_check(PG_FUNCTION_ARGS)
 	{
 		MakoRows	versions = mako_sql_query_snapshot(&select_retired, NULL);
 
-		retired.value = PointerGetDatum(DatumGetArrayTypePCopy(mako_row_datum(&versions, 0, 1, TEXTARRAYOID)));
+		retired.value = PointerGetDatum(DatumGetArrayTypePCopy(mako_row_datum(&versions, 0, 1,
+																			  TEXTARRAYOID)));
 		mako_rows_free(&versions);
 		mako_check_add_rows(&check, mako_sql_query_snapshot(&select_store_findings, NULL));
 		check_dependents(&check);
@@ -392,12 +427,14 @@ mako_check(PG_FUNCTION_ARGS)
 	{
 		const MakoFinding *finding = lfirst(cell);
 		NullableDatum values[] = {
-			mako_text(mako_severity_name[finding->severity]), mako_text(finding->code), mako_text(finding->subject),
-			mako_text(finding->message), mako_text(finding->hint)
+			mako_text(mako_severity_name[finding->severity]), mako_text(finding->code),
+			mako_text(finding->subject), mako_text(finding->message), mako_text(finding->hint)
 		};
 
 		/* What several definitions share is found with each of them. */
-		if (last == NULL || mako_check_compare(cell, &(ListCell) {.ptr_value = unconstify(MakoFinding *, last)}) != 0)
+		if (last == NULL ||
+			mako_check_compare(cell,
+							   &(ListCell) {.ptr_value = unconstify(MakoFinding *, last)}) != 0)
 			mako_rowset_add(rows, values);
 		last = finding;
 	}

@@ -33,7 +33,8 @@ typedef struct Inspection
 static void
 add_about_body(Inspection *inspection, const char *code, const char *message, const char *hint)
 {
-	mako_check_add(inspection->check, MAKO_WARNING, code, format_procedure_qualified(inspection->function), message, hint);
+	mako_check_add(inspection->check, MAKO_WARNING, code,
+				   format_procedure_qualified(inspection->function), message, hint);
 }
 
 /*
@@ -49,9 +50,10 @@ depends_on_session(Form_pg_proc form)
 
 	if (form->provolatile == PROVOLATILE_VOLATILE || form->pronargs == 0)
 		return true;
-	return strcmp(name, "current_setting") == 0 || strcmp(name, "current_schemas") == 0 || strcmp(name, "pg_has_role") == 0 ||
-		(strcmp(name, "age") == 0 && form->pronargs == 1) ||
-		(strncmp(name, "has_", 4) == 0 && length > 10 && strcmp(name + length - 10, "_privilege") == 0);
+	return strcmp(name, "current_setting") == 0 || strcmp(name, "current_schemas") == 0 ||
+		strcmp(name, "pg_has_role") == 0 || (strcmp(name, "age") == 0 && form->pronargs == 1) ||
+		(strncmp(name, "has_", 4) == 0 && length > 10 &&
+		 strcmp(name + length - 10, "_privilege") == 0);
 }
 
 /* Judges a function that is called in the current body; a callback of check_functions_in_node(). */
@@ -65,19 +67,24 @@ judge_function(Oid function, void *context)
 
 	if (function >= FirstNormalObjectId && !inspection->check->skip_owner_check &&
 		MakoFunctionAclCheck(function, inspection->owner) != ACLCHECK_OK)
-		mako_check_add(inspection->check, MAKO_ERROR, "not_executable", format_procedure_qualified(inspection->function),
-					   psprintf("calls %s, which role \"%s\" may not execute", name, GetUserNameFromId(inspection->owner, false)),
+		mako_check_add(inspection->check, MAKO_ERROR, "not_executable",
+					   format_procedure_qualified(inspection->function),
+					   psprintf("calls %s, which role \"%s\" may not execute",
+								name, GetUserNameFromId(inspection->owner, false)),
 					   "A registered function runs as its owner: GRANT EXECUTE to that role.");
 	if (function >= FirstNormalObjectId)
 	{
 		inspection->functions = list_append_unique_oid(inspection->functions, function);
 		if (form->provolatile == PROVOLATILE_VOLATILE)
-			add_about_body(inspection, "calls_volatile", psprintf("calls %s, which is volatile", name),
+			add_about_body(inspection, "calls_volatile",
+						   psprintf("calls %s, which is volatile", name),
 						   "If its result depends on its arguments only, declare it STABLE.");
 	}
 	else if (form->provolatile != PROVOLATILE_IMMUTABLE && depends_on_session(form))
-		add_about_body(inspection, "not_repeatable", psprintf("calls %s, whose result is another one next time", name),
-					   "Take what changes from the event: a state must be the same whenever it is computed.");
+		add_about_body(inspection, "not_repeatable",
+					   psprintf("calls %s, whose result is another one next time", name),
+					   "Take what changes from the event: "
+					   "a state must be the same whenever it is computed.");
 	ReleaseSysCache(tuple);
 	return false;
 }
@@ -89,9 +96,11 @@ judge_relation(Inspection *inspection, Oid relation)
 	const char *kind = get_rel_relkind(relation) == RELKIND_VIEW ? "view" : "table";
 
 	add_about_body(inspection, "reads_table",
-				   psprintf("reads %s %s.%s", kind, quote_identifier(get_namespace_name(get_rel_namespace(relation))),
+				   psprintf("reads %s %s.%s",
+							kind, quote_identifier(get_namespace_name(get_rel_namespace(relation))),
 							quote_identifier(get_rel_name(relation))),
-				   "Put what is read into the event or the function: a state must be the same whenever it is computed.");
+				   "Put what is read into the event or the function: "
+				   "a state must be the same whenever it is computed.");
 }
 
 /* Judges everything in a body. */
@@ -105,10 +114,13 @@ judge_tree(Node *node, void *context)
 		return false;
 	(void) check_functions_in_node(node, judge_function, context);
 	if (IsA(node, SQLValueFunction))
-		add_about_body(inspection, "not_repeatable", "uses CURRENT_DATE, CURRENT_TIMESTAMP, CURRENT_USER or the like",
-					   "Take what changes from the event: a state must be the same whenever it is computed.");
+		add_about_body(inspection, "not_repeatable",
+					   "uses CURRENT_DATE, CURRENT_TIMESTAMP, CURRENT_USER or the like",
+					   "Take what changes from the event: "
+					   "a state must be the same whenever it is computed.");
 	if (IsA(node, NextValueExpr))
-		add_about_body(inspection, "calls_volatile", "takes the next value of a sequence", "Take the value from the event.");
+		add_about_body(inspection, "calls_volatile", "takes the next value of a sequence",
+					   "Take the value from the event.");
 	if (IsA(node, Query))
 	{
 		foreach(cell, ((Query *) node)->rtable)
@@ -141,9 +153,12 @@ inspect_speed(void *argument)
 	{
 		const MakoCalled *called = lfirst(cell);
 
-		mako_check_add(inspection->check, MAKO_INFO, "not_inlined", format_procedure_qualified(inspection->function),
-					   called->reason == NULL ? psprintf("%s is called for every event or state", called->call) :
-					   psprintf("%s is called for every event or state: %s", called->call, called->reason),
+		mako_check_add(inspection->check, MAKO_INFO, "not_inlined",
+					   format_procedure_qualified(inspection->function),
+					   called->reason == NULL ?
+					   psprintf("%s is called for every event or state", called->call) :
+					   psprintf("%s is called for every event or state: %s",
+								called->call, called->reason),
 					   called->hint);
 	}
 }
@@ -153,7 +168,8 @@ static bool
 is_sql(Oid function)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	bool		is_sql = HeapTupleIsValid(tuple) && ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
+	bool		is_sql = HeapTupleIsValid(tuple) &&
+		((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
 
 	if (HeapTupleIsValid(tuple))
 		ReleaseSysCache(tuple);
@@ -180,9 +196,12 @@ mako_check_body(MakoCheck *check, const MakoFunction *function)
 			continue;
 		/* What is not found in a body is a finding of the definition. */
 		if (mako_subtransaction_run(inspect_body, &inspection) == NULL && !inspection.visible)
-			mako_check_add(check, MAKO_INFO, "body_unseen", format_procedure_qualified(inspection.function),
-						   is_sql(inspection.function) ? "its argument types are polymorphic, so its body cannot be looked through by itself" :
-						   "its body cannot be looked through, so a change of what it calls goes unnoticed",
+			mako_check_add(check, MAKO_INFO, "body_unseen",
+						   format_procedure_qualified(inspection.function),
+						   is_sql(inspection.function) ? "its argument types are polymorphic, "
+						   "so its body cannot be looked through by itself" :
+						   "its body cannot be looked through, "
+						   "so a change of what it calls goes unnoticed",
 						   "Write it in SQL, with arguments of definite types.");
 	}
 	inspection.function = function->oid;

@@ -130,7 +130,8 @@ count_cause(List *causes, const Cause *found, const char *variant)
 	foreach(cell, causes)
 	{
 		cause = lfirst(cell);
-		if (strcmp(cause->code, found->code) == 0 && is_same_message(cause->message, found->message))
+		if (strcmp(cause->code, found->code) == 0 &&
+			is_same_message(cause->message, found->message))
 		{
 			cause->count++;
 			cause->variants = add_variant(cause->variants, variant);
@@ -161,11 +162,12 @@ add_causes(MakoCheck *check, const char *subject, List *causes, int64 tried, con
 
 		initStringInfo(&text);
 		foreach(variant, cause->variants)
-			appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "", (const char *) lfirst(variant));
+			appendStringInfo(&text, "%s%s",
+							 text.len > 0 ? ", " : "", (const char *) lfirst(variant));
 		if (text.len > 0)
 			appendStringInfoString(&text, ": ");
-		appendStringInfo(&text, "%s (" INT64_FORMAT " of " INT64_FORMAT " %s, such as %s)", cause->message, cause->count, tried, what,
-						 cause->example);
+		appendStringInfo(&text, "%s (" INT64_FORMAT " of " INT64_FORMAT " %s, such as %s)",
+						 cause->message, cause->count, tried, what, cause->example);
 		mako_check_add(check, cause->severity, cause->code, subject, text.data, cause->hint);
 	}
 }
@@ -174,7 +176,8 @@ add_causes(MakoCheck *check, const char *subject, List *causes, int64 tried, con
 static char *
 example_of(const Jsonb *value)
 {
-	char	   *text = JsonbToCString(NULL, unconstify(JsonbContainer *, &value->root), VARSIZE(value));
+	char	   *text = JsonbToCString(NULL, unconstify(JsonbContainer *, &value->root),
+									  VARSIZE(value));
 	int			length = strlen(text);
 
 	if (length <= EXAMPLE_LENGTH)
@@ -192,7 +195,8 @@ run_attempt(void *argument)
 	MakoFold   *fold = attempt->fold;
 
 	mako_fold_begin(fold, attempt->state, 0);
-	attempt->accepted = attempt->event != NULL ? mako_fold_event(fold, attempt->event) : mako_fold_migrate(fold);
+	attempt->accepted = attempt->event != NULL ? mako_fold_event(fold, attempt->event) :
+		mako_fold_migrate(fold);
 	if (attempt->accepted)
 		return;
 	attempt->sqlerrcode = fold->refusal.sqlerrcode;
@@ -270,7 +274,8 @@ is_known(const List *states, Jsonb *state)
 	ListCell   *cell;
 
 	foreach(cell, states)
-		if (compareJsonbContainers(&((MakoInstance *) lfirst(cell))->value->root, &state->root) == 0)
+		if (compareJsonbContainers(&((MakoInstance *) lfirst(cell))->value->root,
+								   &state->root) == 0)
 			return true;
 	return false;
 }
@@ -311,8 +316,10 @@ try_events(Probe *probe, Variant *variant, Jsonb *state, int payloads)
 
 	foreach(cell, variant->payloads)
 	{
-		MakoEvent	event = {.sequence_number = 1,.event_type = PointerGetDatum(variant->event_type),.schema_version = 1,
-		.payload = JsonbPGetDatum((Jsonb *) lfirst(cell))};
+		MakoEvent	event = {
+			.sequence_number = 1,.event_type = PointerGetDatum(variant->event_type),
+			.schema_version = 1,.payload = JsonbPGetDatum((Jsonb *) lfirst(cell))
+		};
 		Attempt		attempt = {.state = JsonbPGetDatum(state),.event = &event};
 
 		if (tried++ == (variant->accepted ? Min(payloads, FIRST_PAYLOADS) : payloads))
@@ -335,8 +342,11 @@ try_stored_events(Probe *probe, Variant *variant, const MakoRows *rows, Jsonb *s
 {
 	for (uint64 row = 0; row < rows->count && !variant->accepted; row++)
 	{
-		MakoEvent	event = {.sequence_number = 1,.event_type = PointerGetDatum(variant->event_type),
-		.schema_version = mako_row_integer(rows, row, 1),.payload = mako_row_datum(rows, row, 2, JSONBOID)};
+		MakoEvent	event = {
+			.sequence_number = 1,.event_type = PointerGetDatum(variant->event_type),
+			.schema_version = mako_row_integer(rows, row, 1),
+			.payload = mako_row_datum(rows, row, 2, JSONBOID)
+		};
 		Attempt		attempt = {.state = JsonbPGetDatum(state),.event = &event};
 
 		try(probe, &attempt);
@@ -351,7 +361,9 @@ try_stored_events(Probe *probe, Variant *variant, const MakoRows *rows, Jsonb *s
 static bool
 is_accepted_after_all(Probe *probe, Variant *variant)
 {
-	NullableDatum values[] = {mako_datum(PointerGetDatum(variant->event_type)), mako_text(probe->source_wf)};
+	NullableDatum values[] = {
+		mako_datum(PointerGetDatum(variant->event_type)), mako_text(probe->source_wf)
+	};
 	MakoRows	rows;
 	ListCell   *cell;
 
@@ -386,14 +398,16 @@ probe_events(Probe *probe)
 	/* The list of states grows while it is read. */
 	for (int i = 0; i < list_length(probe->reached); i++)
 		foreach(cell, probe->variants)
-			try_events(probe, lfirst(cell), ((MakoInstance *) list_nth(probe->reached, i))->value, MOST_PAYLOADS);
+			try_events(probe, lfirst(cell), ((MakoInstance *) list_nth(probe->reached, i))->value,
+					   MOST_PAYLOADS);
 	foreach(cell, probe->variants)
 	{
 		Variant    *variant = lfirst(cell);
 
 		if (!is_accepted_after_all(probe, variant))
 			mako_check_add(probe->check, MAKO_WARNING, "event_not_accepted", probe->source_wf,
-						   psprintf("apply accepts event type \"%s\" in none of %d states: %s", text_to_cstring(variant->event_type),
+						   psprintf("apply accepts event type \"%s\" in none of %d states: %s",
+									text_to_cstring(variant->event_type),
 									list_length(all_states(probe)), variant->message),
 						   "Handle it, or take it out of the event type definition."
 						   " Where it needs particular values, only real events show it.");
@@ -406,7 +420,10 @@ probe_events(Probe *probe)
 static Cause
 cause_of(const Attempt *attempt, const MakoInstance *state)
 {
-	Cause		cause = {MAKO_WARNING, "state_not_migrated", NIL, attempt->message, attempt->hint, example_of(state->value)};
+	Cause		cause = {
+		MAKO_WARNING, "state_not_migrated", NIL, attempt->message, attempt->hint,
+		example_of(state->value)
+	};
 
 	if (attempt->fold->phase == MAKO_PHASE_STATE)
 	{
@@ -462,7 +479,8 @@ compile_sampling(void *argument)
 {
 	Sampling   *sampling = argument;
 
-	sampling->fold = mako_fold_create(mako_plan_create(sampling->probe->source_wf, sampling->probe->target_wf));
+	sampling->fold = mako_fold_create(mako_plan_create(sampling->probe->source_wf,
+													   sampling->probe->target_wf));
 	sampling->mover = mako_mover(sampling->fold->plan, false);
 }
 
@@ -482,17 +500,22 @@ try_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 
 /* Notes why a stream cannot be folded or migrated. */
 static void
-note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number,
+			 const ErrorData *error)
 {
 	Sampling   *sampling = argument;
-	bool		migrates = phase == MAKO_PHASE_MIGRATE || (phase == MAKO_PHASE_STATE && sampling->fold->plan->steps > 0);
-	Cause		cause = {MAKO_WARNING, migrates ? "stream_not_migrated" : "stream_not_folded", NIL, mako_check_text(error),
-	error->hint, psprintf("\"%s\"", stream->stream_id)};
+	bool		migrates = phase == MAKO_PHASE_MIGRATE ||
+		(phase == MAKO_PHASE_STATE && sampling->fold->plan->steps > 0);
+	Cause		cause = {
+		MAKO_WARNING, migrates ? "stream_not_migrated" : "stream_not_folded", NIL,
+		mako_check_text(error), error->hint, psprintf("\"%s\"", stream->stream_id)
+	};
 	MemoryContext old;
 
 	sampling->streams++;
 	/* Events that are missing have findings of their own, and so do heads that were moved. */
-	if (error->sqlerrcode == ERRCODE_DATA_CORRUPTED || (stream->boundary_missing && phase == MAKO_PHASE_LOAD))
+	if (error->sqlerrcode == ERRCODE_DATA_CORRUPTED ||
+		(stream->boundary_missing && phase == MAKO_PHASE_LOAD))
 		return;
 	old = MemoryContextSwitchTo(sampling->probe->context);
 	if (migrates)
@@ -510,8 +533,10 @@ static void
 probe_streams(Probe *probe, const char *subject, int64 sample, bool tell_not_folded)
 {
 	Sampling	sampling = {.probe = probe,.replay = mako_replay_create()};
-	MakoStreamsWalk walk = {.replay = sampling.replay,.sample = sample,.with_names = true,.take = try_stream,.fail = note_failure,
-	.argument = &sampling};
+	MakoStreamsWalk walk = {
+		.replay = sampling.replay,.sample = sample,.with_names = true,.take = try_stream,
+		.fail = note_failure,.argument = &sampling
+	};
 
 	/* What cannot be compiled was found elsewhere. */
 	if (mako_subtransaction_run(compile_sampling, &sampling) != NULL)
@@ -520,8 +545,10 @@ probe_streams(Probe *probe, const char *subject, int64 sample, bool tell_not_fol
 	walk.periodic_too = sampling.mover.periodic_too;
 	mako_streams_walk(&walk);
 	if (tell_not_folded)
-		add_causes(probe->check, probe->source_wf, sampling.not_folded, sampling.streams, "streams of the sample");
-	add_causes(probe->check, subject, sampling.not_migrated, sampling.streams, "streams of the sample");
+		add_causes(probe->check, probe->source_wf, sampling.not_folded, sampling.streams,
+				   "streams of the sample");
+	add_causes(probe->check, subject, sampling.not_migrated, sampling.streams,
+			   "streams of the sample");
 }
 
 /* ---- a workflow ----------------------------------------------------------------------------- */
@@ -573,7 +600,8 @@ begin_subject(Probe *probe, const char *name, void (*callback) (void *argument))
 	ErrorData  *error = mako_subtransaction_run(callback, probe);
 
 	if (error != NULL)
-		mako_check_add(probe->check, MAKO_ERROR, "not_usable", name, mako_check_text(error), error->hint);
+		mako_check_add(probe->check, MAKO_ERROR, "not_usable", name, mako_check_text(error),
+					   error->hint);
 	return error == NULL;
 }
 
@@ -594,11 +622,13 @@ probe_workflow(Probe *probe, const MakoDefinition *workflow, const List *definit
 	{
 		const MakoDefinition *step = lfirst(cell);
 
-		if (step->target_wf == NULL || !step->usable || strcmp(step->source_wf, workflow->source_wf) != 0)
+		if (step->target_wf == NULL || !step->usable ||
+			strcmp(step->source_wf, workflow->source_wf) != 0)
 			continue;
 		probe->target_wf = step->target_wf;
 		/* A target that is not what was registered has a finding of its own. */
-		if (!is_usable(definitions, step->target_wf) || !begin_subject(probe, step->name, compile_fold))
+		if (!is_usable(definitions, step->target_wf) ||
+			!begin_subject(probe, step->name, compile_fold))
 			continue;
 		probe_step(probe, step->name);
 		if (probe->check->has_store && sample > 0)
@@ -628,7 +658,8 @@ mako_check_values(MakoCheck *check, const List *definitions, int64 sample)
 		context = AllocSetContextCreate(CurrentMemoryContext, "mako probe", ALLOCSET_DEFAULT_SIZES);
 		old = MemoryContextSwitchTo(context);
 		probe.context = context;
-		probe.attempt_context = AllocSetContextCreate(context, "mako attempt", ALLOCSET_DEFAULT_SIZES);
+		probe.attempt_context = AllocSetContextCreate(context, "mako attempt",
+													  ALLOCSET_DEFAULT_SIZES);
 		probe_workflow(&probe, definition, definitions, sample);
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(context);

@@ -42,7 +42,8 @@ static void
 add_move(DryRun *run, const MakoStream *stream, const MakoMove *move)
 {
 	NullableDatum values[DRY_COLUMNS] = {
-		mako_text(stream->stream_id), mako_bigint(move->sequence_number), mako_null(), mako_null(), mako_null(), mako_null()
+		mako_text(stream->stream_id), mako_bigint(move->sequence_number), mako_null(), mako_null(),
+		mako_null(), mako_null()
 	};
 
 	if (move->new_state != (Datum) 0)
@@ -53,7 +54,8 @@ add_move(DryRun *run, const MakoStream *stream, const MakoMove *move)
 
 		values[DRY_OLD_STATE] = mako_datum(JsonbPGetDatum(old_state));
 		values[DRY_NEW_STATE] = mako_datum(JsonbPGetDatum(new_state));
-		values[DRY_CHANGES] = mako_datum(JsonbPGetDatum(mako_merge_patch_between(old_state, new_state)));
+		values[DRY_CHANGES] = mako_datum(JsonbPGetDatum(mako_merge_patch_between(old_state,
+																				 new_state)));
 	}
 	mako_rowset_add(run->rows, values);
 }
@@ -88,7 +90,8 @@ tells_refusal(void *argument, bool accepted)
 
 /* Adds the row of a stream that would fail. */
 static void
-add_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+add_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number,
+			const ErrorData *error)
 {
 	DryRun	   *run = argument;
 	NullableDatum values[DRY_COLUMNS] = {
@@ -99,7 +102,8 @@ add_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 seq
 	MemoryContextReset(run->row_context);
 	old = MemoryContextSwitchTo(run->row_context);
 	values[DRY_STREAM_ID] = mako_text(stream->stream_id);
-	values[DRY_ERROR] = mako_report_error_value(stream->stream_id, phase, sequence_number, error, run->error_type);
+	values[DRY_ERROR] = mako_report_error_value(stream->stream_id, phase, sequence_number, error,
+												run->error_type);
 	mako_rowset_add(run->rows, values);
 	MemoryContextSwitchTo(old);
 }
@@ -124,13 +128,17 @@ sample_argument(FunctionCallInfo fcinfo, int argument)
 
 /* Takes the streams of the source, or a sample of them. */
 static void
-rehearse_run(MakoStreamsWalk *walk, const char *source_wf, const char *target_wf, bool in_flight_only, MakoRowSet *rows)
+rehearse_run(MakoStreamsWalk *walk, const char *source_wf, const char *target_wf,
+			 bool in_flight_only, MakoRowSet *rows)
 {
 	const MakoPlan *plan = mako_plan_create(source_wf, target_wf);
 	DryRun		run = {
-		.mover = mako_mover(plan, in_flight_only),.fold = mako_fold_create(plan),.replay = mako_replay_create(),.rows = rows,
-		.error_type = lookup_rowtype_tupdesc_copy(TupleDescAttr(mako_rowset_type(rows), DRY_ERROR)->atttypid, -1),
-		.row_context = AllocSetContextCreate(CurrentMemoryContext, "mako row", ALLOCSET_DEFAULT_SIZES)
+		.mover = mako_mover(plan, in_flight_only),.fold = mako_fold_create(plan),
+		.replay = mako_replay_create(),.rows = rows,
+		.error_type = lookup_rowtype_tupdesc_copy(TupleDescAttr(mako_rowset_type(rows),
+																DRY_ERROR)->atttypid, -1),
+		.row_context = AllocSetContextCreate(CurrentMemoryContext, "mako row",
+											 ALLOCSET_DEFAULT_SIZES)
 	};
 
 	/* What is refused to the caller ends the call here, instead of failing every stream. */
@@ -153,7 +161,9 @@ MAKO_FUNCTION(mako_dry_run);
 Datum
 mako_dry_run(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {"source_wf", "target_wf", NULL, "in_flight_only", NULL, "seed"};
+	static const char *const names[] = {
+		"source_wf", "target_wf", NULL, "in_flight_only", NULL, "seed"
+	};
 	MakoRowSet *rows = mako_rowset_begin(fcinfo);
 	MakoStreamsWalk walk = {.with_names = true};
 	const char *source_wf;

@@ -12,8 +12,8 @@ const char *const mako_severity_name[] = {
 
 /* Adds a finding, copied; the same twice is one. */
 void
-mako_check_add(MakoCheck *check, MakoSeverity severity, const char *code, const char *subject, const char *message,
-			   const char *hint)
+mako_check_add(MakoCheck *check, MakoSeverity severity, const char *code, const char *subject,
+			   const char *message, const char *hint)
 {
 	MemoryContext old = MemoryContextSwitchTo(check->context);
 	MakoFinding *finding = palloc(sizeof(MakoFinding));
@@ -31,7 +31,8 @@ mako_check_add(MakoCheck *check, MakoSeverity severity, const char *code, const 
 char *
 mako_check_text(const ErrorData *error)
 {
-	return error->detail == NULL ? pstrdup(error->message) : psprintf("%s: %s", error->message, error->detail);
+	return error->detail == NULL ? pstrdup(error->message) :
+		psprintf("%s: %s", error->message, error->detail);
 }
 
 /* Adds the rows of a query. */

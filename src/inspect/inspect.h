@@ -58,8 +58,8 @@ typedef struct MakoDefinition
 	bool		usable;			/* it is what was registered */
 } MakoDefinition;
 
-extern void mako_check_add(MakoCheck *check, MakoSeverity severity, const char *code, const char *subject,
-						   const char *message, const char *hint);
+extern void mako_check_add(MakoCheck *check, MakoSeverity severity, const char *code,
+						   const char *subject, const char *message, const char *hint);
 extern char *mako_check_text(const ErrorData *error);
 extern void mako_check_add_rows(MakoCheck *check, MakoRows rows);
 extern int	mako_check_compare(const ListCell *a, const ListCell *b);

@@ -18,11 +18,14 @@
 #include "utils/memutils.h"
 
 static MakoStatement select_functions = {
-	"SELECT apply, upcast, in_flight FROM %s.mako_workflow WHERE workflow_id::text = $1", 1, {TEXTOID}
+	"SELECT apply, upcast, in_flight FROM %s.mako_workflow WHERE workflow_id::text = $1",
+	1, {TEXTOID}
 };
 
 static MakoStatement select_migrate = {
-	"SELECT migrate FROM %s.mako_state_migration WHERE source_wf::text = $1 AND target_wf::text = $2", 2, {TEXTOID, TEXTOID}
+	"SELECT migrate FROM %s.mako_state_migration"
+	" WHERE source_wf::text = $1 AND target_wf::text = $2",
+	2, {TEXTOID, TEXTOID}
 };
 
 static MakoStatement select_exemption = {
@@ -30,7 +33,8 @@ static MakoStatement select_exemption = {
 };
 
 static MakoStatement select_unfinished = {
-	"SELECT r.run_id::text, r.target_wf FROM mako.migration_run r WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.source_wf = $1"
+	"SELECT r.run_id::text, r.target_wf FROM mako.migration_run r"
+	" WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.source_wf = $1"
 	" ORDER BY r.run_id",
 	1, {TEXTOID}
 };
@@ -123,7 +127,8 @@ ask_fence(void *argument)
 
 /* Returns true if a callback succeeds. Adds what it raises. */
 static bool
-passes(Preview *preview, void (*callback) (void *argument), const char *source_wf, const char *target_wf)
+passes(Preview *preview, void (*callback) (void *argument), const char *source_wf,
+	   const char *target_wf)
 {
 	Attempt		attempt = {.source_wf = source_wf,.target_wf = target_wf};
 	ErrorData  *error = mako_subtransaction_run(callback, &attempt);
@@ -143,7 +148,8 @@ verify_definitions(Preview *preview)
 	{
 		usable = passes(preview, verify_definition, preview->ids[i], NULL) && usable;
 		if (i < preview->steps)
-			usable = passes(preview, verify_definition, preview->ids[i], preview->ids[i + 1]) && usable;
+			usable = passes(preview, verify_definition, preview->ids[i], preview->ids[i + 1]) &&
+				usable;
 	}
 	if (usable)
 		preview->plan = mako_plan_create(preview->source_wf, preview->target_wf);
@@ -157,8 +163,9 @@ block_source(Preview *preview)
 	MakoRows	rows = mako_sql_query(&select_exemption, &source_wf);
 
 	if (rows.count > 0)
-		block(preview, psprintf("Workflow \"%s\" is exempt (%s), so mako_migrate_version() leaves it out.", preview->source_wf,
-								mako_row_text(&rows, 0, 1)));
+		block(preview,
+			  psprintf("Workflow \"%s\" is exempt (%s), so mako_migrate_version() leaves it out.",
+					   preview->source_wf, mako_row_text(&rows, 0, 1)));
 	mako_rows_free(&rows);
 
 	if (mako_fence_source_is_locked(preview->source_wf))
@@ -166,8 +173,9 @@ block_source(Preview *preview)
 
 	rows = mako_sql_query(&select_unfinished, &source_wf);
 	for (uint64 row = 0; row < rows.count; row++)
-		block(preview, psprintf("Batched run %s, to \"%s\", is not finished.", mako_row_text(&rows, row, 1),
-								mako_row_text(&rows, row, 2)));
+		block(preview,
+			  psprintf("Batched run %s, to \"%s\", is not finished.", mako_row_text(&rows, row, 1),
+					   mako_row_text(&rows, row, 2)));
 	mako_rows_free(&rows);
 }
 
@@ -198,7 +206,8 @@ block_dependents(Preview *preview)
 		const MakoDependent *dependent = lfirst(cell);
 
 		if (dependent->problem != NULL)
-			block(preview, psprintf("Dependent %s cannot follow. %s", dependent->name, dependent->problem));
+			block(preview,
+				  psprintf("Dependent %s cannot follow. %s", dependent->name, dependent->problem));
 	}
 	shared = mako_dependent_shared_process();
 	if (shared != NULL)
@@ -215,7 +224,9 @@ evaluate(void *argument)
 	const char *registered_for = attempt->target_wf == NULL ? attempt->source_wf :
 		psprintf("%s -> %s", attempt->source_wf, attempt->target_wf);
 
-	attempt->evaluation = mako_explain_evaluation(mako_function_lookup(attempt->signature, attempt->role, registered_for)->oid);
+	attempt->evaluation = mako_explain_evaluation(mako_function_lookup(attempt->signature,
+																	   attempt->role,
+																	   registered_for)->oid);
 }
 
 /*
@@ -252,7 +263,10 @@ add_functions(Preview *preview)
 
 	for (size_t i = 0; i < lengthof(roles); i++)
 	{
-		Attempt		attempt = {.source_wf = preview->source_wf,.signature = mako_row_text(&rows, 0, i + 1),.role = roles[i]};
+		Attempt		attempt = {
+			.source_wf = preview->source_wf,.signature = mako_row_text(&rows, 0, i + 1),
+			.role = roles[i]
+		};
 
 		if (attempt.signature == NULL)
 			continue;
@@ -269,13 +283,17 @@ add_steps(const Preview *preview)
 {
 	for (int step = 1; step <= preview->steps; step++)
 	{
-		Attempt		attempt = {.source_wf = preview->ids[step - 1],.target_wf = preview->ids[step],.role = MAKO_ROLE_MIGRATE};
+		Attempt		attempt = {
+			.source_wf = preview->ids[step - 1],.target_wf = preview->ids[step],
+			.role = MAKO_ROLE_MIGRATE
+		};
 		NullableDatum values[] = {mako_text(attempt.source_wf), mako_text(attempt.target_wf)};
 		MakoRows	rows = mako_sql_query(&select_migrate, values);
 
 		attempt.signature = mako_row_text(&rows, 0, 1);
 		mako_rows_free(&rows);
-		add_step(preview, step, attempt.signature != NULL ? mako_function_role(MAKO_ROLE_MIGRATE) : "identity", &attempt);
+		add_step(preview, step, attempt.signature != NULL ? mako_function_role(MAKO_ROLE_MIGRATE) :
+				 "identity", &attempt);
 	}
 }
 
@@ -290,7 +308,8 @@ count_streams(Preview *preview, const MakoMover *mover, const MakoStream *stream
 		const MakoStream *stream = &streams[i];
 
 		if (preview->has_apply)
-			preview->events += stream->boundary_missing ? stream->version : stream->version - stream->start;
+			preview->events += stream->boundary_missing ? stream->version :
+				stream->version - stream->start;
 		else if (stream->version > 0 && (mover->needs_state || stream->boundary_missing))
 			preview->without_state += stream->start != stream->version || stream->boundary_missing;
 	}
@@ -301,7 +320,8 @@ static void
 count_events(Preview *preview)
 {
 	MakoMover	mover = mako_mover(preview->plan, preview->in_flight_only);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako batch",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
 	MakoCursor *heads = mako_stream_open_heads(&preview->source_wf, 1, preview->tenant_id, false);
 	int			count;
@@ -326,8 +346,10 @@ count_events(Preview *preview)
 	MemoryContextDelete(context);
 
 	if (preview->without_state > 0)
-		block(preview, psprintf("The states of " INT64_FORMAT " streams are not known: workflow \"%s\" has no apply function, and there is no"
-								" snapshot at their version.", preview->without_state, preview->source_wf));
+		block(preview,
+			  psprintf("The states of " INT64_FORMAT " streams are not known: workflow \"%s\" "
+					   "has no apply function, and there is no snapshot at their version.",
+					   preview->without_state, preview->source_wf));
 }
 
 /* The order in which a run would read events, and why. */
@@ -335,7 +357,8 @@ static char *
 scan_order(const Preview *preview, const MakoMatches *matches)
 {
 	const char *why;
-	bool		heap = mako_run_choose_heap_order(matches, &preview->source_wf, preview->has_apply ? 1 : 0, &why);
+	bool		heap = mako_run_choose_heap_order(matches, &preview->source_wf,
+												  preview->has_apply ? 1 : 0, &why);
 
 	return psprintf("%s: %s", heap ? "heap" : "key", why);
 }
@@ -381,7 +404,8 @@ Datum
 mako_plan(PG_FUNCTION_ARGS)
 {
 	Preview		preview = {.rows = mako_rowset_begin(fcinfo)};
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako plan", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako plan",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	MakoConnection connection;
 

@@ -77,7 +77,8 @@ name_of(const char *tag, Datum state)
 	MakoJsonValue field;
 
 	if (tag != NULL)
-		return mako_json_is_object(&value) && mako_json_field(&value, tag, (uint32) strlen(tag), &field) ? text_of(&field) : NULL;
+		return mako_json_is_object(&value) && mako_json_field(&value, tag, (uint32) strlen(tag),
+															  &field) ? text_of(&field) : NULL;
 	if (value.kind == MAKO_JSON_STRING)
 		return copy_bytes(&value);
 	if (mako_json_is_object(&value) && mako_json_count(&value) == 1)
@@ -197,7 +198,8 @@ follow_moment(void *argument, const MakoMoment *moment)
 		to = moment->state == (Datum) 0 ? NULL : name_of(machine->tag, moment->state);
 		if (moment->event_type != (Datum) 0)
 			machine->path = lappend(machine->path,
-									find_transition(machine, machine->at, TextDatumGetCString(moment->event_type), to));
+									find_transition(machine, machine->at,
+													TextDatumGetCString(moment->event_type), to));
 		machine->at = to;
 	}
 	machine->sequence_number = moment->sequence_number;
@@ -218,7 +220,8 @@ count_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 		mako_replay_empty(machine->fold, stream, reader);
 		return true;
 	}
-	if (!mako_replay_stream(machine->replay, machine->fold, stream, reader) || !mako_fold_is_in_flight(machine->fold, &in_flight))
+	if (!mako_replay_stream(machine->replay, machine->fold, stream, reader) ||
+		!mako_fold_is_in_flight(machine->fold, &in_flight))
 		return false;
 	foreach(cell, machine->path)
 		((Transition *) lfirst(cell))->count++;
@@ -230,7 +233,8 @@ count_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 
 /* Counts a stream whose states cannot be told; see MakoStreamsWalk. */
 static void
-count_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+count_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number,
+			  const ErrorData *error)
 {
 	((Machine *) argument)->failed++;
 }
@@ -254,7 +258,8 @@ compare_transitions(const void *a, const void *b)
 static Transition **
 sort_transitions(const Machine *machine, int *count)
 {
-	Transition **sorted = palloc(sizeof(Transition *) * (hash_get_num_entries(machine->transitions) + 1));
+	Transition **sorted =
+	palloc(sizeof(Transition *) * (hash_get_num_entries(machine->transitions) + 1));
 	HASH_SEQ_STATUS scan;
 	Transition *transition;
 
@@ -272,14 +277,24 @@ static Machine
 walk(const char *workflow_id, const char *tag)
 {
 	MakoReplay *replay = mako_replay_create();
-	Machine		machine = {mako_fold_create(mako_plan_create(workflow_id, workflow_id)), replay, tag};
-	MakoStreamsWalk walk = {.fold = machine.fold,.replay = replay,.sample = -1,.take = count_stream,.fail = count_failure,.argument = &machine};
-	HASHCTL		control = {.keysize = sizeof(char *),.entrysize = sizeof(Transition),.hash = hash_key,.match = match_keys};
+	Machine		machine = {
+		mako_fold_create(mako_plan_create(workflow_id, workflow_id)), replay, tag
+	};
+	MakoStreamsWalk walk = {
+		.fold = machine.fold,.replay = replay,.sample = -1,.take = count_stream,
+		.fail = count_failure,.argument = &machine
+	};
+	HASHCTL		control = {
+		.keysize = sizeof(char *),.entrysize = sizeof(Transition),.hash = hash_key,
+		.match = match_keys
+	};
 
 	mako_fold_require_apply(machine.fold);
 	machine.context = control.hcxt = CurrentMemoryContext;
-	machine.stream_context = AllocSetContextCreate(CurrentMemoryContext, "mako path", ALLOCSET_DEFAULT_SIZES);
-	machine.transitions = hash_create("mako transitions", 64, &control, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	machine.stream_context = AllocSetContextCreate(CurrentMemoryContext, "mako path",
+												   ALLOCSET_DEFAULT_SIZES);
+	machine.transitions = hash_create("mako transitions", 64, &control,
+									  HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	replay->tell = follow_moment;
 	replay->argument = &machine;
 	mako_streams_walk(&walk);

@@ -19,15 +19,19 @@
 /* The streams that a run moved, with their heads. */
 static MakoStatement select_moved = {
 	"SELECT m.stream_no, s.stream_id, s.workflow_id, s.version, 1 FROM ("
-	"  SELECT n.stream_no FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1 AND n.reverted_by IS NULL"
-	"  UNION SELECT p.stream_no FROM mako.repointed p WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.reverted_by IS NULL) m"
-	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY m.stream_no",
+	"  SELECT n.stream_no FROM mako.snapshot n"
+	" WHERE n.run_id OPERATOR(pg_catalog.=) $1 AND n.reverted_by IS NULL"
+	"  UNION SELECT p.stream_no FROM mako.repointed p"
+	" WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.reverted_by IS NULL) m"
+	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no"
+	" ORDER BY m.stream_no",
 	1, {INT8OID}, true
 };
 
 /* How many of them count as migrated, those of which the move was undone too. */
 static MakoStatement count_moved = {
-	"SELECT count(*) FROM (SELECT n.stream_no FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1"
+	"SELECT count(*) FROM (SELECT n.stream_no FROM mako.snapshot n"
+	" WHERE n.run_id OPERATOR(pg_catalog.=) $1"
 	" UNION SELECT p.stream_no FROM mako.repointed p"
 	"  WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.sequence_number OPERATOR(pg_catalog.>) 0) m",
 	1, {INT8OID}, true
@@ -37,8 +41,10 @@ static MakoStatement count_moved = {
 static MakoStatement select_saved_streams = {
 	"SELECT m.stream_no, s.stream_id, s.workflow_id, s.version, m.snapshots FROM ("
 	"  SELECT n.stream_no, CAST(pg_catalog.count(*) AS integer) AS snapshots FROM mako.snapshot n"
-	"  WHERE n.run_id OPERATOR(pg_catalog.=) 0 AND n.workflow_id OPERATOR(pg_catalog.=) $1 GROUP BY n.stream_no) m"
-	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY m.stream_no",
+	"  WHERE n.run_id OPERATOR(pg_catalog.=) 0 AND n.workflow_id OPERATOR(pg_catalog.=) $1"
+	" GROUP BY n.stream_no) m"
+	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no"
+	" ORDER BY m.stream_no",
 	1, {TEXTOID}, true
 };
 
@@ -46,8 +52,10 @@ static MakoStatement select_saved_streams = {
  * What they have saved, and whether it is the state that a migration gave which was undone since.
  */
 static MakoStatement select_saved = {
-	"SELECT n.stream_no, n.sequence_number, n.state_schema_version, n.state, EXISTS (SELECT FROM mako.snapshot u"
-	"  WHERE u.stream_no OPERATOR(pg_catalog.=) n.stream_no AND u.sequence_number OPERATOR(pg_catalog.=) n.sequence_number"
+	"SELECT n.stream_no, n.sequence_number, n.state_schema_version, n.state,"
+	" EXISTS (SELECT FROM mako.snapshot u"
+	"  WHERE u.stream_no OPERATOR(pg_catalog.=) n.stream_no"
+	" AND u.sequence_number OPERATOR(pg_catalog.=) n.sequence_number"
 	"  AND u.reverted_by IS NOT NULL AND u.workflow_id OPERATOR(pg_catalog.=) n.workflow_id"
 	"  AND u.run_id OPERATOR(pg_catalog.>) 0 AND u.state OPERATOR(pg_catalog.=) n.state)"
 	" FROM mako.snapshot n"
@@ -60,7 +68,8 @@ static MakoStatement select_saved = {
 static MakoStatement select_earlier = {
 	"SELECT n.sequence_number, n.workflow_id, n.state FROM mako.snapshot n"
 	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.sequence_number OPERATOR(pg_catalog.<=) $2"
-	" AND n.run_id OPERATOR(pg_catalog.<) $3 AND n.reverted_by IS NULL ORDER BY n.sequence_number, n.run_id",
+	" AND n.run_id OPERATOR(pg_catalog.<) $3 AND n.reverted_by IS NULL"
+	" ORDER BY n.sequence_number, n.run_id",
 	3, {INT8OID, INT8OID, INT8OID}
 };
 
@@ -140,12 +149,14 @@ typedef struct Proof
 
 /* Adds a row. */
 static void
-add_difference(const Proof *proof, const char *stream_id, const Finding *finding, int64 differs_from)
+add_difference(const Proof *proof, const char *stream_id, const Finding *finding,
+			   int64 differs_from)
 {
 	NullableDatum values[] = {
-		mako_text(stream_id), mako_unless(finding->sequence_number < 0, mako_bigint(finding->sequence_number)),
-		mako_text(finding->problem), mako_reference(finding->stored), mako_reference(finding->computed),
-		mako_unless(differs_from == 0, mako_bigint(differs_from))
+		mako_text(stream_id),
+		mako_unless(finding->sequence_number < 0, mako_bigint(finding->sequence_number)),
+		mako_text(finding->problem), mako_reference(finding->stored),
+		mako_reference(finding->computed), mako_unless(differs_from == 0, mako_bigint(differs_from))
 	};
 
 	mako_rowset_add(proof->rows, values);
@@ -153,7 +164,8 @@ add_difference(const Proof *proof, const char *stream_id, const Finding *finding
 
 /* Notes what is wrong with a stream; the values are copied. */
 static Finding *
-note(const Proof *proof, Member *member, int64 sequence_number, const char *problem, Datum stored, Datum computed)
+note(const Proof *proof, Member *member, int64 sequence_number, const char *problem, Datum stored,
+	 Datum computed)
 {
 	MemoryContext old = MemoryContextSwitchTo(proof->batch_context);
 	Finding    *finding = palloc(sizeof(Finding));
@@ -199,7 +211,8 @@ add_findings(const Proof *proof, const MakoStream *stream, Member *member)
 	{
 		const Finding *finding = lfirst(cell);
 
-		add_difference(proof, stream->stream_id, finding, strcmp(finding->problem, STATE_DIFFERS) == 0 ? member->differs_from : 0);
+		add_difference(proof, stream->stream_id, finding,
+					   strcmp(finding->problem, STATE_DIFFERS) == 0 ? member->differs_from : 0);
 	}
 	member->findings = NIL;
 }
@@ -226,7 +239,8 @@ is_same(const Proof *proof, Datum stored, Datum computed, Datum *flat_stored, Da
 
 /* Compares a state, and notes it if it differs; NULL if it does not. */
 static Finding *
-compare_state(const Proof *proof, Member *member, int64 sequence_number, Datum stored, Datum computed)
+compare_state(const Proof *proof, Member *member, int64 sequence_number, Datum stored,
+			  Datum computed)
 {
 	Datum		flat_stored;
 	Datum		flat_computed;
@@ -242,14 +256,16 @@ compare_state(const Proof *proof, Member *member, int64 sequence_number, Datum s
 static int64
 place_of(const Member *member)
 {
-	return member->repointing != NULL ? member->repointing->sequence_number : member->snapshot->sequence_number;
+	return member->repointing != NULL ? member->repointing->sequence_number :
+		member->snapshot->sequence_number;
 }
 
 /* Which number its rows show: that of the snapshot, if there is one. */
 static int64
 number_of(const Member *member)
 {
-	return member->snapshot != NULL ? member->snapshot->sequence_number : member->repointing->sequence_number;
+	return member->snapshot != NULL ? member->snapshot->sequence_number :
+		member->repointing->sequence_number;
 }
 
 /* Returns true if another run, before this one or later, has moved the stream at the same place. */
@@ -260,7 +276,8 @@ has_neighbour(const Proof *proof, const Member *member, bool later)
 	{
 		const MakoRecordedMove *mark = &member->marks[i];
 
-		if (mark->run != NULL && mark->run->update_registry && !mark->is_copy && mark->sequence_number == place_of(member) &&
+		if (mark->run != NULL && mark->run->update_registry &&
+			!mark->is_copy && mark->sequence_number == place_of(member) &&
 			(later ? mark->run_id > proof->run->run_id : mark->run_id < proof->run->run_id))
 			return true;
 	}
@@ -272,7 +289,8 @@ static bool
 has_moved_on(const Proof *proof, const Member *member)
 {
 	for (int i = 0; i < member->mark_count; i++)
-		if (member->marks[i].run != NULL && member->marks[i].run->update_registry && member->marks[i].run_id > proof->run->run_id)
+		if (member->marks[i].run != NULL && member->marks[i].run->update_registry &&
+			member->marks[i].run_id > proof->run->run_id)
 			return true;
 	return false;
 }
@@ -312,20 +330,26 @@ check_marks(const Proof *proof, const MakoStream *stream, Member *member)
 
 	if (last > stream->version)
 	{
-		note(proof, member, number_of(member), BEYOND_HEAD, json_number(last), json_number(stream->version));
+		note(proof, member, number_of(member), BEYOND_HEAD, json_number(last),
+			 json_number(stream->version));
 		return false;
 	}
 	if (snapshot != NULL && strcmp(snapshot->workflow_id, run->target_wf) != 0)
-		note(proof, member, number_of(member), WORKFLOW_DIFFERS, json_text(snapshot->workflow_id), json_text(run->target_wf));
+		note(proof, member, number_of(member), WORKFLOW_DIFFERS, json_text(snapshot->workflow_id),
+			 json_text(run->target_wf));
 	if (snapshot != NULL && snapshot->state_schema_version != target->state_schema_version)
-		note(proof, member, number_of(member), SCHEMA_VERSION_DIFFERS, json_number(snapshot->state_schema_version),
+		note(proof, member, number_of(member), SCHEMA_VERSION_DIFFERS,
+			 json_number(snapshot->state_schema_version),
 			 json_number(target->state_schema_version));
 	/* A stream moves once in a run. */
 	for (int i = 0; i < member->mark_count; i++)
-		if (member->marks[i].run_id == run->run_id && !member->marks[i].repoints && &member->marks[i] != snapshot)
+		if (member->marks[i].run_id == run->run_id && !member->marks[i].repoints &&
+			&member->marks[i] != snapshot)
 			note(proof, member, member->marks[i].sequence_number, MISPLACED, (Datum) 0, (Datum) 0);
-	if (run->update_registry && !has_moved_on(proof, member) && strcmp(stream->workflow_id, run->target_wf) != 0)
-		note(proof, member, number_of(member), OTHER_HEAD, json_text(stream->workflow_id), json_text(run->target_wf));
+	if (run->update_registry && !has_moved_on(proof, member) &&
+		strcmp(stream->workflow_id, run->target_wf) != 0)
+		note(proof, member, number_of(member), OTHER_HEAD, json_text(stream->workflow_id),
+			 json_text(run->target_wf));
 	return true;
 }
 
@@ -334,7 +358,8 @@ static MakoHistory
 retrace_of(const Proof *proof, const MakoStream *stream, const Member *member)
 {
 	MakoHistory history = {
-		.replay = proof->replay,.main = proof->fold,.stream = stream,.marks = member->marks,.mark_count = member->mark_count,
+		.replay = proof->replay,.main = proof->fold,.stream = stream,
+		.marks = member->marks,.mark_count = member->mark_count,
 		.before_run = proof->run != NULL ? proof->run->run_id : PG_INT64_MAX,
 		.final_wf = proof->run != NULL ? proof->run->source_wf : stream->workflow_id,
 		.trusts_moves = proof->run == NULL
@@ -358,13 +383,15 @@ visit_earlier(void *argument, const MakoMoment *moment)
 {
 	Earlier    *earlier = argument;
 
-	for (int i = 0; i < earlier->count && moment->state != (Datum) 0 && earlier->differs_from == 0; i++)
+	for (int i = 0; i < earlier->count && moment->state != (Datum) 0 && earlier->differs_from == 0;
+		 i++)
 	{
 		const Saved *saved = &earlier->saved[i];
 		Datum		stored;
 		Datum		computed;
 
-		if (saved->sequence_number == moment->sequence_number && strcmp(saved->workflow_id, moment->workflow_id) == 0 &&
+		if (saved->sequence_number == moment->sequence_number &&
+			strcmp(saved->workflow_id, moment->workflow_id) == 0 &&
 			!is_same(earlier->proof, saved->state, moment->state, &stored, &computed))
 			earlier->differs_from = moment->sequence_number;
 	}
@@ -378,7 +405,9 @@ static bool
 find_difference(const Proof *proof, const MakoStream *stream, Member *member)
 {
 	int64		last = member->snapshot->sequence_number;
-	NullableDatum values[] = {mako_bigint(stream->stream_no), mako_bigint(last), mako_bigint(proof->run->run_id)};
+	NullableDatum values[] = {
+		mako_bigint(stream->stream_no), mako_bigint(last), mako_bigint(proof->run->run_id)
+	};
 	MakoRows	rows = mako_sql_query_snapshot(&select_earlier, values);
 	Earlier		earlier = {proof, palloc0(sizeof(Saved) * (rows.count + 1)), (int) rows.count};
 	MakoHistory history = retrace_of(proof, stream, member);
@@ -407,14 +436,17 @@ find_difference(const Proof *proof, const MakoStream *stream, Member *member)
 
 /* Computes the snapshot of a run again and compares it; false when that is refused. */
 static bool
-check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, MakoHistory *history, MakoReader *reader)
+check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, MakoHistory *history,
+			   MakoReader *reader)
 {
-	if (!mako_history_until(history, reader, member->snapshot->sequence_number) || !mako_history_finish(history))
+	if (!mako_history_until(history, reader, member->snapshot->sequence_number) ||
+		!mako_history_finish(history))
 		return false;
 	/* A copy of the boundary went along as it was. */
 	if (member->repointing == NULL && !mako_history_migrate(history))
 		return false;
-	return compare_state(proof, member, member->snapshot->sequence_number, member->snapshot->state, history->fold->state) == NULL ||
+	return compare_state(proof, member, member->snapshot->sequence_number, member->snapshot->state,
+						 history->fold->state) == NULL ||
 		find_difference(proof, stream, member);
 }
 
@@ -423,7 +455,8 @@ check_snapshot(const Proof *proof, const MakoStream *stream, Member *member, Mak
  * written.
  */
 static void
-check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoHistory *history, MakoReader *reader)
+check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoHistory *history,
+			MakoReader *reader)
 {
 	int64		place = place_of(member);
 	int64		number = history->sequence_number;
@@ -441,7 +474,8 @@ check_place(const Proof *proof, const MakoStream *stream, Member *member, MakoHi
 	}
 	if (event == NULL)
 		mako_expect_end(stream, number + 1);
-	check_sides(proof, member, before, event == NULL || mako_event_written_under(event, proof->run->target_wf));
+	check_sides(proof, member, before,
+				event == NULL || mako_event_written_under(event, proof->run->target_wf));
 }
 
 /* Checks what a run has left with a stream; false when that is refused. */
@@ -499,12 +533,14 @@ visit_saved(void *argument, const MakoMoment *moment)
 	{
 		Saved	   *saved = &member->saved[i];
 
-		if (saved->sequence_number != moment->sequence_number || (saved->met && saved->difference == NULL))
+		if (saved->sequence_number != moment->sequence_number ||
+			(saved->met && saved->difference == NULL))
 			continue;
 		saved->met = true;
 		if (saved->difference != NULL)
 			member->findings = list_delete_ptr(member->findings, saved->difference);
-		saved->difference = compare_state(visit->proof, member, saved->sequence_number, saved->state, moment->state);
+		saved->difference = compare_state(visit->proof, member, saved->sequence_number,
+										  saved->state, moment->state);
 	}
 }
 
@@ -525,12 +561,13 @@ check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 		saved->difference = NULL;
 		saved->met = saved->is_undone || saved->sequence_number > stream->version;
 		if (saved->sequence_number > stream->version)
-			note(proof, member, saved->sequence_number, BEYOND_HEAD, json_number(saved->sequence_number), json_number(stream->version));
+			note(proof, member, saved->sequence_number, BEYOND_HEAD,
+				 json_number(saved->sequence_number), json_number(stream->version));
 		else if (!saved->is_undone)
 			last = saved->sequence_number;
 		if (saved->state_schema_version != state_schema_version)
-			note(proof, member, saved->sequence_number, SCHEMA_VERSION_DIFFERS, json_number(saved->state_schema_version),
-				 json_number(state_schema_version));
+			note(proof, member, saved->sequence_number, SCHEMA_VERSION_DIFFERS,
+				 json_number(saved->state_schema_version), json_number(state_schema_version));
 	}
 	history.visit = visit_saved;
 	history.argument = &visit;
@@ -539,7 +576,8 @@ check_saved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 		return false;
 	for (int i = 0; i < member->saved_count; i++)
 		if (!member->saved[i].met)
-			note(proof, member, member->saved[i].sequence_number, NEVER_THERE, (Datum) 0, (Datum) 0);
+			note(proof, member, member->saved[i].sequence_number, NEVER_THERE,
+				 (Datum) 0, (Datum) 0);
 	return true;
 }
 
@@ -590,13 +628,15 @@ failed_number(const Proof *proof, const Member *member)
  * MakoBatch.
  */
 static void
-note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+note_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number,
+			 const ErrorData *error)
 {
 	const Proof *proof = argument;
 	Member	   *member = &proof->members[stream - proof->streams];
 	Finding		failure = {failed_number(proof, member)};
 
-	failure.problem = psprintf("%s: %s", error->sqlerrcode == ERRCODE_DATA_CORRUPTED ? NO_EVENTS : NOT_COMPUTED, error->message);
+	failure.problem = psprintf("%s: %s", error->sqlerrcode == ERRCODE_DATA_CORRUPTED ? NO_EVENTS :
+							   NOT_COMPUTED, error->message);
 	if (proof->run != NULL && !member->sides_known)
 		check_unread_sides(proof, stream, member);
 	add_findings(proof, stream, member);
@@ -642,7 +682,8 @@ find_first_move(const Proof *proof, const Member *member)
 		was_there = was_there || strcmp(mark->run->source_wf, proof->workflow_id) == 0;
 		if (mark->state != (Datum) 0 &&
 			(mark->sequence_number < member->saved[0].sequence_number ||
-			 (mark->sequence_number == member->saved[0].sequence_number && start == NULL && !was_there)))
+			 (mark->sequence_number == member->saved[0].sequence_number &&
+			  start == NULL && !was_there)))
 			start = mark;
 	}
 	return start;
@@ -669,7 +710,8 @@ load_saved(const Proof *proof, int count)
 		Member	   *member = &proof->members[i];
 
 		member->saved = &saved[row];
-		for (; row < rows.count && mako_row_bigint(&rows, row, 1) == proof->streams[i].stream_no; row++)
+		for (; row < rows.count && mako_row_bigint(&rows, row, 1) == proof->streams[i].stream_no;
+			 row++)
 		{
 			Datum		state = mako_row_datum(&rows, row, 4, JSONBOID);
 
@@ -690,15 +732,16 @@ static void
 prove_streams(Proof *proof, MakoStream *streams, int count)
 {
 	MakoBatch	batch = {
-		.streams = streams,.count = count,.folds = &proof->fold,.replays = &proof->replay,.sources = 1,
-		.take = verify_stream,.fail = note_failure,.argument = proof
+		.streams = streams,.count = count,.folds = &proof->fold,.replays = &proof->replay,
+		.sources = 1,.take = verify_stream,.fail = note_failure,.argument = proof
 	};
 	MemoryContext old;
 	MakoRecordedMoves marks;
 
 	MemoryContextReset(proof->batch_context);
 	old = MemoryContextSwitchTo(proof->batch_context);
-	marks = mako_archive_moves(proof->replay->archive, streams, count, proof->run != NULL ? proof->run->run_id : 0,
+	marks = mako_archive_moves(proof->replay->archive, streams, count,
+							   proof->run != NULL ? proof->run->run_id : 0,
 							   proof->run != NULL ? NULL : proof->workflow_id);
 	proof->streams = streams;
 	proof->members = palloc0(sizeof(Member) * count);
@@ -734,7 +777,9 @@ prove_rows(Proof *proof, const MakoRows *rows)
 		stream->version = mako_row_bigint_or(rows, row, 4, 0);
 		if (stream->stream_id == NULL)
 		{
-			Finding		finding = {-1, psprintf("%s: stream number " INT64_FORMAT, NO_HEAD, stream->stream_no)};
+			Finding		finding = {
+				-1, psprintf("%s: stream number " INT64_FORMAT, NO_HEAD, stream->stream_no)
+			};
 
 			add_difference(proof, NULL, &finding, 0);
 			continue;
@@ -756,7 +801,8 @@ static void
 prove(Proof *proof, MakoCursor *cursor)
 {
 	MemoryContext context = CurrentMemoryContext;
-	MemoryContext heads_context = AllocSetContextCreate(context, "mako heads", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext heads_context = AllocSetContextCreate(context, "mako heads",
+														ALLOCSET_DEFAULT_SIZES);
 	bool		at_end = false;
 
 	proof->batch_context = AllocSetContextCreate(context, "mako batch", ALLOCSET_DEFAULT_SIZES);
@@ -797,7 +843,8 @@ find_run(MakoArchive *archive, int64 run_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("migration run " INT64_FORMAT " is not finished", run_id),
-				 errhint("Verify it when it is; a batched run that was interrupted goes on when it is called again, and mako_revert() gives it up.")));
+				 errhint("Verify it when it is; a batched run that was interrupted goes on when it "
+						 "is called again, and mako_revert() gives it up.")));
 	return run;
 }
 
@@ -825,7 +872,8 @@ begin_proof(FunctionCallInfo fcinfo)
 {
 	Proof		proof = {.rows = mako_rowset_begin(fcinfo)};
 
-	MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext, "mako proof", ALLOCSET_DEFAULT_SIZES));
+	MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext, "mako proof",
+												ALLOCSET_DEFAULT_SIZES));
 	proof.replay = mako_replay_create();
 	return proof;
 }

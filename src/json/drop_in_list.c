@@ -99,7 +99,8 @@ is_known_function(Oid function)
 	is_compiled = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId;
 	ReleaseSysCache(tuple);
 	return is_compiled &&
-		getExtensionOfObject(ProcedureRelationId, function) == get_extension_oid("mako_migration", true);
+		getExtensionOfObject(ProcedureRelationId, function) ==
+		get_extension_oid("mako_migration", true);
 }
 
 /* The address of a function; NULL for one that cannot have a drop-in. */
@@ -151,7 +152,8 @@ mako_json_is_field(const Node *node, bool *is_text)
 	PGFunction	address;
 
 	if (!OidIsValid(function) || list_length(arguments) != 2 ||
-		!IsA(linitial(arguments), Param) || linitial_node(Param, arguments)->paramkind != PARAM_EXTERN ||
+		!IsA(linitial(arguments), Param) ||
+		linitial_node(Param, arguments)->paramkind != PARAM_EXTERN ||
 		!IsA(lsecond(arguments), Const) || lsecond_node(Const, arguments)->constisnull)
 		return false;
 	address = address_of(function);

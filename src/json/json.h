@@ -138,8 +138,10 @@ extern Datum mako_json_put_into(MakoJson *box, const MakoJsonValue *value);
 
 extern uint32 mako_json_count(const MakoJsonValue *value);
 extern int64 mako_json_member(const MakoJsonValue *object, const char *key, uint32 length);
-extern bool mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field);
-extern bool mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number);
+extern bool mako_json_field(const MakoJsonValue *object, const char *key, uint32 length,
+							MakoJsonValue *field);
+extern bool mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length,
+								 MakoJsonValue *field, uint32 *number);
 extern void mako_json_element(const MakoJsonValue *array, uint32 index, MakoJsonValue *element);
 extern MakoJsonMembers mako_json_members(const MakoJsonValue *container);
 
@@ -182,21 +184,24 @@ mako_json_take_out(Datum datum)
 	if (!VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(datum)))
 		return datum;
 	value = mako_json_read(datum);
-	return value.kind == MAKO_JSON_OBJECT || value.kind == MAKO_JSON_ARRAY ? datum : mako_json_datum(&value);
+	return value.kind == MAKO_JSON_OBJECT || value.kind == MAKO_JSON_ARRAY ? datum :
+		mako_json_datum(&value);
 }
 
 /* Returns true for an object. */
 static inline bool
 mako_json_is_object(const MakoJsonValue *value)
 {
-	return value->kind == MAKO_JSON_OBJECT || (value->kind == MAKO_JSON_STORED && JsonContainerIsObject(value->at.stored));
+	return value->kind == MAKO_JSON_OBJECT ||
+		(value->kind == MAKO_JSON_STORED && JsonContainerIsObject(value->at.stored));
 }
 
 /* Returns true for an array. */
 static inline bool
 mako_json_is_array(const MakoJsonValue *value)
 {
-	return value->kind == MAKO_JSON_ARRAY || (value->kind == MAKO_JSON_STORED && JsonContainerIsArray(value->at.stored));
+	return value->kind == MAKO_JSON_ARRAY ||
+		(value->kind == MAKO_JSON_STORED && JsonContainerIsArray(value->at.stored));
 }
 
 /* The order of keys in an object. */

@@ -109,7 +109,8 @@ convert_other(Datum datum, Conversion conversion, FmgrInfo *function, MakoJsonVa
 			datum = DirectFunctionCall1(int8_numeric, datum);
 			break;
 		case FROM_NUMERIC:
-			if (numeric_is_nan(DatumGetNumeric(datum)) || MakoNumericIsInfinite(DatumGetNumeric(datum)))
+			if (numeric_is_nan(DatumGetNumeric(datum)) ||
+				MakoNumericIsInfinite(DatumGetNumeric(datum)))
 			{
 				/* JSON has no such number, but strings. */
 				const char *name = DatumGetCString(DirectFunctionCall1(numeric_out, datum));
@@ -143,7 +144,8 @@ static void
 prepare_to_jsonb(FmgrInfo *function, Node *argument, MemoryContext context)
 {
 	fmgr_info_cxt(F_TO_JSONB, function, context);
-	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(argument), InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
+	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(argument), InvalidOid,
+											 InvalidOid, COERCE_EXPLICIT_CALL),
 					   function);
 }
 
@@ -173,7 +175,8 @@ sort_slots(BuildPlan *plan)
 		const Slot *slot = &plan->slots[i];
 		const Slot *last = kept == 0 ? NULL : &plan->slots[kept - 1];
 
-		if (last == NULL || mako_json_compare_keys(last->key, last->key_length, slot->key, slot->key_length) != 0)
+		if (last == NULL ||
+			mako_json_compare_keys(last->key, last->key_length, slot->key, slot->key_length) != 0)
 			plan->slots[kept++] = *slot;
 	}
 	plan->count = kept;
@@ -214,7 +217,8 @@ make_plan(FunctionCallInfo fcinfo, bool has_keys)
 
 	old = MemoryContextSwitchTo(function->fn_mcxt);
 	plan = palloc0(sizeof(BuildPlan));
-	plan->by_server = nargs != PG_NARGS() || get_fn_expr_variadic(function) || (has_keys && nargs % 2 != 0);
+	plan->by_server = nargs != PG_NARGS() || get_fn_expr_variadic(function) ||
+		(has_keys && nargs % 2 != 0);
 	plan->slots = palloc0(sizeof(Slot) * (nargs + 1));
 	plan->to_jsonb = palloc0(sizeof(FmgrInfo) * (nargs + 1));
 	for (int i = has_keys ? 1 : 0; i < nargs && !plan->by_server; i += has_keys ? 2 : 1)
@@ -242,7 +246,8 @@ make_plan(FunctionCallInfo fcinfo, bool has_keys)
 static inline BuildPlan *
 build_plan(FunctionCallInfo fcinfo, bool has_keys)
 {
-	return fcinfo->flinfo->fn_extra != NULL ? fcinfo->flinfo->fn_extra : make_plan(fcinfo, has_keys);
+	return fcinfo->flinfo->fn_extra != NULL ? fcinfo->flinfo->fn_extra :
+		make_plan(fcinfo, has_keys);
 }
 
 /* jsonb_build_object() */
@@ -269,7 +274,8 @@ native_jsonb_build_object(PG_FUNCTION_ARGS)
 
 		member->key = slot->key;
 		member->key_length = slot->key_length;
-		convert(fcinfo->args[argument].value, fcinfo->args[argument].isnull, slot->conversion, &plan->to_jsonb[argument], &member->value);
+		convert(fcinfo->args[argument].value, fcinfo->args[argument].isnull, slot->conversion,
+				&plan->to_jsonb[argument], &member->value);
 		if (!plan->is_sorted)
 		{
 			if (member->key == NULL)
@@ -291,8 +297,8 @@ native_jsonb_build_array(PG_FUNCTION_ARGS)
 		return jsonb_build_array(fcinfo);
 	array = mako_json_new(MAKO_JSON_ARRAY, plan->count);
 	for (int i = 0; i < plan->count; i++)
-		convert(fcinfo->args[i].value, fcinfo->args[i].isnull, plan->slots[i].conversion, &plan->to_jsonb[i],
-				&array->members[array->count++].value);
+		convert(fcinfo->args[i].value, fcinfo->args[i].isnull, plan->slots[i].conversion,
+				&plan->to_jsonb[i], &array->members[array->count++].value);
 	RETURN_JSON(&array->value);
 }
 

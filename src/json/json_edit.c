@@ -15,7 +15,8 @@ static MakoJson *
 copy_tree(const MakoJsonValue *value, uint32 more)
 {
 	MakoJsonMembers members = mako_json_members(value);
-	MakoJson   *tree = mako_json_new(mako_json_is_object(value) ? MAKO_JSON_OBJECT : MAKO_JSON_ARRAY, members.count + more);
+	MakoJson   *tree = mako_json_new(mako_json_is_object(value) ? MAKO_JSON_OBJECT :
+									 MAKO_JSON_ARRAY, members.count + more);
 
 	memcpy(tree->members, members.members, sizeof(MakoJsonMember) * members.count);
 	tree->count = members.count;
@@ -27,7 +28,8 @@ static void
 remove_member(MakoJson *tree, uint32 index)
 {
 	tree->count--;
-	memmove(&tree->members[index], &tree->members[index + 1], sizeof(MakoJsonMember) * (tree->count - index));
+	memmove(&tree->members[index], &tree->members[index + 1],
+			sizeof(MakoJsonMember) * (tree->count - index));
 }
 
 /* Merges two objects; where both have a key, the second's value counts. */
@@ -87,7 +89,8 @@ copy_without(const MakoJsonValue *object, uint32 index)
 	MakoJson   *tree = mako_json_new(MAKO_JSON_OBJECT, members.count - 1);
 
 	memcpy(tree->members, members.members, sizeof(MakoJsonMember) * index);
-	memcpy(&tree->members[index], &members.members[index + 1], sizeof(MakoJsonMember) * (members.count - 1 - index));
+	memcpy(&tree->members[index], &members.members[index + 1],
+		   sizeof(MakoJsonMember) * (members.count - 1 - index));
 	tree->count = members.count - 1;
 	return tree;
 }
@@ -131,7 +134,8 @@ remove_keys(MakoJsonValue *value, const Step *keys, int count)
 			const MakoJsonValue *element = &tree->members[j].value;
 
 			if (element->kind == MAKO_JSON_STRING &&
-				mako_json_compare_keys(element->at.string, element->length, keys[i].key, keys[i].length) == 0)
+				mako_json_compare_keys(element->at.string, element->length, keys[i].key,
+									   keys[i].length) == 0)
 				remove_member(tree, j);
 		}
 	}
@@ -222,7 +226,8 @@ edit_object(MakoJsonValue *value, const Step *step, Edit edit, const MakoJsonVal
 static bool
 edit_array(MakoJsonValue *value, const Step *step, Edit edit, const MakoJsonValue *new_value)
 {
-	int64		index = step->is_number ? mako_json_element_number(step->number, mako_json_count(value)) : -1;
+	int64		index = step->is_number ?
+		mako_json_element_number(step->number, mako_json_count(value)) : -1;
 	MakoJson   *array;
 
 	if (index < 0)
@@ -236,7 +241,8 @@ edit_array(MakoJsonValue *value, const Step *step, Edit edit, const MakoJsonValu
 		case EDIT_INSERT_BEFORE:
 		case EDIT_INSERT_AFTER:
 			index += edit == EDIT_INSERT_AFTER;
-			memmove(&array->members[index + 1], &array->members[index], sizeof(MakoJsonMember) * (array->count - index));
+			memmove(&array->members[index + 1], &array->members[index],
+					sizeof(MakoJsonMember) * (array->count - index));
 			array->count++;
 			/* FALLTHROUGH */
 		default:
@@ -251,7 +257,8 @@ edit_array(MakoJsonValue *value, const Step *step, Edit edit, const MakoJsonValu
  * to it.
  */
 static bool
-edit_path(MakoJsonValue *value, const Step *steps, int count, Edit edit, const MakoJsonValue *new_value)
+edit_path(MakoJsonValue *value, const Step *steps, int count, Edit edit,
+		  const MakoJsonValue *new_value)
 {
 	MakoJsonValue next;
 	bool		is_object = mako_json_is_object(value);
@@ -260,7 +267,8 @@ edit_path(MakoJsonValue *value, const Step *steps, int count, Edit edit, const M
 	if (!is_object && !mako_json_is_array(value))
 		return true;			/* no way into a scalar */
 	if (count == 1)
-		return is_object ? edit_object(value, steps, edit, new_value) : edit_array(value, steps, edit, new_value);
+		return is_object ? edit_object(value, steps, edit, new_value) :
+			edit_array(value, steps, edit, new_value);
 	switch (mako_json_take_step(value, steps, &next))
 	{
 		case FOUND:
@@ -275,12 +283,14 @@ edit_path(MakoJsonValue *value, const Step *steps, int count, Edit edit, const M
 
 /* Edits the first argument at the path in the second; false where the server is to see to it. */
 static bool
-edit_argument(FunctionCallInfo fcinfo, MakoJsonValue *value, Edit edit, const MakoJsonValue *new_value)
+edit_argument(FunctionCallInfo fcinfo, MakoJsonValue *value, Edit edit,
+			  const MakoJsonValue *new_value)
 {
 	const Path *path = mako_json_argument_path(fcinfo, 1);
 
 	*value = ARGUMENT_JSON(0);
-	return path->valid && path->count > 0 && (mako_json_is_object(value) || mako_json_is_array(value)) &&
+	return path->valid && path->count > 0 &&
+		(mako_json_is_object(value) || mako_json_is_array(value)) &&
 		edit_path(value, path->steps, path->count, edit, new_value);
 }
 
@@ -302,7 +312,8 @@ native_jsonb_set(PG_FUNCTION_ARGS)
 	MakoJsonValue new_value = ARGUMENT_JSON(2);
 	MakoJsonValue value;
 
-	if (!edit_argument(fcinfo, &value, PG_GETARG_BOOL(3) ? EDIT_REPLACE_OR_CREATE : EDIT_REPLACE, &new_value))
+	if (!edit_argument(fcinfo, &value, PG_GETARG_BOOL(3) ? EDIT_REPLACE_OR_CREATE : EDIT_REPLACE,
+					   &new_value))
 		return jsonb_set(fcinfo);
 	RETURN_JSON(&value);
 }
@@ -314,7 +325,8 @@ native_jsonb_insert(PG_FUNCTION_ARGS)
 	MakoJsonValue new_value = ARGUMENT_JSON(2);
 	MakoJsonValue value;
 
-	if (!edit_argument(fcinfo, &value, PG_GETARG_BOOL(3) ? EDIT_INSERT_AFTER : EDIT_INSERT_BEFORE, &new_value))
+	if (!edit_argument(fcinfo, &value, PG_GETARG_BOOL(3) ? EDIT_INSERT_AFTER : EDIT_INSERT_BEFORE,
+					   &new_value))
 		return jsonb_insert(fcinfo);
 	RETURN_JSON(&value);
 }

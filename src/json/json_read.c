@@ -24,7 +24,8 @@ mako_json_to_text(const MakoJsonValue *value)
 		case MAKO_JSON_TRUE:
 			return cstring_to_text("true");
 		case MAKO_JSON_NUMBER:
-			return cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->at.number))));
+			return cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out,
+																	   NumericGetDatum(value->at.number))));
 		case MAKO_JSON_STRING:
 			return cstring_to_text_with_len(value->at.string, value->length);
 		case MAKO_JSON_STORED:
@@ -173,9 +174,10 @@ native_jsonb_typeof(PG_FUNCTION_ARGS)
 		int32		header;
 		char		name[8];
 	}			types[] = {
-		[MAKO_JSON_NULL] = {0, "null"},[MAKO_JSON_FALSE] = {0, "boolean"},[MAKO_JSON_TRUE] = {0, "boolean"},
-		[MAKO_JSON_NUMBER] = {0, "number"},[MAKO_JSON_STRING] = {0, "string"},
-		[MAKO_JSON_OBJECT] = {0, "object"},[MAKO_JSON_ARRAY] = {0, "array"},
+		[MAKO_JSON_NULL] = {0, "null"},[MAKO_JSON_FALSE] = {0, "boolean"},
+		[MAKO_JSON_TRUE] = {0, "boolean"},[MAKO_JSON_NUMBER] = {0, "number"},
+		[MAKO_JSON_STRING] = {0, "string"},[MAKO_JSON_OBJECT] = {0, "object"},
+		[MAKO_JSON_ARRAY] = {0, "array"},
 	};
 	MakoJsonValue value = ARGUMENT_JSON(0);
 	MakoJsonKind kind = value.kind != MAKO_JSON_STORED ? value.kind :
@@ -209,11 +211,13 @@ mako_json_has_key(const MakoJsonValue *value, const char *key, uint32 length)
 	if (mako_json_is_object(value))
 		return mako_json_field(value, key, length, &field);
 	if (!mako_json_is_array(value))
-		return value->kind == MAKO_JSON_STRING && mako_json_compare_keys(value->at.string, value->length, key, length) == 0;
+		return value->kind == MAKO_JSON_STRING &&
+			mako_json_compare_keys(value->at.string, value->length, key, length) == 0;
 	for (uint32 i = 0; i < mako_json_count(value); i++)
 	{
 		mako_json_element(value, i, &field);
-		if (field.kind == MAKO_JSON_STRING && mako_json_compare_keys(field.at.string, field.length, key, length) == 0)
+		if (field.kind == MAKO_JSON_STRING &&
+			mako_json_compare_keys(field.at.string, field.length, key, length) == 0)
 			return true;
 	}
 	return false;
@@ -292,7 +296,8 @@ equals(const MakoJsonValue *a, const MakoJsonValue *b)
 		MakoJsonMembers left;
 		MakoJsonMembers right;
 
-		if (mako_json_is_object(a) != mako_json_is_object(b) || mako_json_is_array(a) != mako_json_is_array(b) ||
+		if (mako_json_is_object(a) != mako_json_is_object(b) ||
+			mako_json_is_array(a) != mako_json_is_array(b) ||
 			mako_json_count(a) != mako_json_count(b))
 			return false;
 		if (a->kind == MAKO_JSON_STORED && b->kind == MAKO_JSON_STORED)
@@ -305,7 +310,8 @@ equals(const MakoJsonValue *a, const MakoJsonValue *b)
 			const MakoJsonMember *x = &left.members[i];
 			const MakoJsonMember *y = &right.members[i];
 
-			if ((mako_json_is_object(a) && mako_json_compare_keys(x->key, x->key_length, y->key, y->key_length) != 0) ||
+			if ((mako_json_is_object(a) &&
+				 mako_json_compare_keys(x->key, x->key_length, y->key, y->key_length) != 0) ||
 				!equals(&x->value, &y->value))
 				return false;
 		}
@@ -318,7 +324,8 @@ equals(const MakoJsonValue *a, const MakoJsonValue *b)
 		case MAKO_JSON_STRING:
 			return mako_json_compare_keys(a->at.string, a->length, b->at.string, b->length) == 0;
 		case MAKO_JSON_NUMBER:
-			return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(a->at.number), NumericGetDatum(b->at.number)));
+			return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(a->at.number),
+													NumericGetDatum(b->at.number)));
 		default:
 			return true;
 	}
@@ -371,7 +378,8 @@ texts_are_equal(FunctionCallInfo fcinfo)
 	struct varlena *a = (struct varlena *) DatumGetPointer(PG_GETARG_DATUM(0));
 	struct varlena *b = (struct varlena *) DatumGetPointer(PG_GETARG_DATUM(1));
 
-	return mako_json_compare_keys(VARDATA_ANY(a), VARSIZE_ANY_EXHDR(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(b)) == 0;
+	return mako_json_compare_keys(VARDATA_ANY(a), VARSIZE_ANY_EXHDR(a), VARDATA_ANY(b),
+								  VARSIZE_ANY_EXHDR(b)) == 0;
 }
 
 /* text = text */

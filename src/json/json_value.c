@@ -28,7 +28,8 @@ data_of(const JsonbContainer *container)
 {
 	uint32		entries = JsonContainerSize(container);
 
-	return (const char *) &container->children[JsonContainerIsObject(container) ? 2 * entries : entries];
+	return (const char *) &container->children[JsonContainerIsObject(container) ?
+											   2 * entries : entries];
 }
 
 /* Where the data of the entry after an entry begin, which itself begins at an offset. */
@@ -129,7 +130,8 @@ set_from_entry(MakoJsonValue *value, JEntry entry, const char *data, uint32 offs
 
 /* Sets a value to the one of the entry of this number. */
 static inline void
-set_from_index(MakoJsonValue *value, const JsonbContainer *container, const char *data, uint32 index)
+set_from_index(MakoJsonValue *value, const JsonbContainer *container,
+			   const char *data, uint32 index)
 {
 	JEntry		entry = container->children[index];
 	uint32		offset = entry_offset(container, index);
@@ -144,7 +146,8 @@ set_from_index(MakoJsonValue *value, const JsonbContainer *container, const char
 void
 mako_json_read_any(Datum datum, MakoJsonValue *value)
 {
-	Jsonb	   *jsonb = VARATT_IS_EXTENDED(DatumGetPointer(datum)) ? DatumGetJsonbP(datum) : (Jsonb *) DatumGetPointer(datum);
+	Jsonb	   *jsonb = VARATT_IS_EXTENDED(DatumGetPointer(datum)) ? DatumGetJsonbP(datum) :
+		(Jsonb *) DatumGetPointer(datum);
 
 	if (JB_ROOT_IS_SCALAR(jsonb))
 		set_from_index(value, &jsonb->root, data_of(&jsonb->root), 0);
@@ -162,12 +165,14 @@ mako_json_read_any(Datum datum, MakoJsonValue *value)
 uint32
 mako_json_count(const MakoJsonValue *value)
 {
-	return value->kind == MAKO_JSON_STORED ? JsonContainerSize(value->at.stored) : value->at.tree->count;
+	return value->kind == MAKO_JSON_STORED ? JsonContainerSize(value->at.stored) :
+		value->at.tree->count;
 }
 
 /* Finds the number of a key in a stored object of few members. */
 static bool
-find_in_few(const JsonbContainer *container, const char *data, const char *key, uint32 length, uint32 *index)
+find_in_few(const JsonbContainer *container, const char *data, const char *key, uint32 length,
+			uint32 *index)
 {
 	uint32		count = JsonContainerSize(container);
 	const JEntry *entries = container->children;
@@ -195,7 +200,8 @@ find_in_few(const JsonbContainer *container, const char *data, const char *key, 
 
 /* The same for many members. */
 static bool
-find_in_many(const JsonbContainer *container, const char *data, const char *key, uint32 length, uint32 *index)
+find_in_many(const JsonbContainer *container, const char *data, const char *key,
+			 uint32 length, uint32 *index)
 {
 	uint32		count = JsonContainerSize(container);
 	uint32		low = 0;
@@ -205,7 +211,9 @@ find_in_many(const JsonbContainer *container, const char *data, const char *key,
 	{
 		uint32		middle = low + (high - low) / 2;
 		uint32		offset = entry_offset(container, middle);
-		int			order = mako_json_compare_keys(data + offset, entry_end(container->children[middle], offset) - offset, key, length);
+		int			order = mako_json_compare_keys(data + offset,
+												   entry_end(container->children[middle], offset) -
+												   offset, key, length);
 
 		if (order == 0)
 		{
@@ -243,7 +251,8 @@ find_member(const MakoJson *tree, const char *key, uint32 length)
 	while (low < high)
 	{
 		int			middle = low + (high - low) / 2;
-		int			order = mako_json_compare_keys(tree->members[middle].key, tree->members[middle].key_length, key, length);
+		int			order = mako_json_compare_keys(tree->members[middle].key,
+												   tree->members[middle].key_length, key, length);
 
 		if (order == 0)
 			return middle;
@@ -261,7 +270,8 @@ find_stored(const JsonbContainer *container, const char *data, const char *key, 
 {
 	uint32		index;
 
-	return (JsonContainerSize(container) < MANY_MEMBERS ? find_in_few : find_in_many) (container, data, key, length, &index) ?
+	return (JsonContainerSize(container) < MANY_MEMBERS ? find_in_few :
+			find_in_many) (container, data, key, length, &index) ?
 		(int64) index : -1;
 }
 
@@ -269,7 +279,8 @@ find_stored(const JsonbContainer *container, const char *data, const char *key, 
 int64
 mako_json_member(const MakoJsonValue *object, const char *key, uint32 length)
 {
-	return object->kind == MAKO_JSON_STORED ? find_stored(object->at.stored, data_of(object->at.stored), key, length) :
+	return object->kind == MAKO_JSON_STORED ?
+		find_stored(object->at.stored, data_of(object->at.stored), key, length) :
 		find_member(object->at.tree, key, length);
 }
 
@@ -287,17 +298,20 @@ mako_json_field(const MakoJsonValue *object, const char *key, uint32 length, Mak
  * too far away.
  */
 static inline bool
-guess_field(const JsonbContainer *container, const char *data, const char *key, uint32 length, MakoJsonValue *field, uint32 number)
+guess_field(const JsonbContainer *container, const char *data, const char *key, uint32 length,
+			MakoJsonValue *field, uint32 number)
 {
 	uint32		count = JsonContainerSize(container);
 	const JEntry *entries = container->children;
 	uint32		offset = 0;
 
 	if (number >= count || number > JB_OFFSET_STRIDE || !add_lengths(entries, 0, number, &offset) ||
-		entry_end(entries[number], offset) != offset + length || !mako_json_same_bytes(data + offset, key, length))
+		entry_end(entries[number], offset) != offset + length ||
+		!mako_json_same_bytes(data + offset, key, length))
 		return false;
 	if (count + number <= JB_OFFSET_STRIDE && add_lengths(entries, number, count + number, &offset))
-		set_from_entry(field, entries[count + number], data, offset, entry_end(entries[count + number], offset));
+		set_from_entry(field, entries[count + number], data, offset,
+					   entry_end(entries[count + number], offset));
 	else
 		set_from_index(field, container, data, count + number);
 	return true;
@@ -305,7 +319,8 @@ guess_field(const JsonbContainer *container, const char *data, const char *key, 
 
 /* Finds a field where no guess helps; leaves the number of its member behind. */
 static pg_noinline bool
-find_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
+find_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field,
+		   uint32 *number)
 {
 	const JsonbContainer *container = object->at.stored;
 	int64		index = mako_json_member(object, key, length);
@@ -313,7 +328,8 @@ find_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJson
 	if (index < 0)
 		return false;
 	if (object->kind == MAKO_JSON_STORED)
-		set_from_index(field, container, data_of(container), JsonContainerSize(container) + (uint32) index);
+		set_from_index(field, container, data_of(container),
+					   JsonContainerSize(container) + (uint32) index);
 	else
 		*field = object->at.tree->members[index].value;
 	*number = (uint32) index;
@@ -325,7 +341,8 @@ find_field(const MakoJsonValue *object, const char *key, uint32 length, MakoJson
  * first, and left behind for the next object, in which it is often the same.
  */
 bool
-mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length, MakoJsonValue *field, uint32 *number)
+mako_json_field_near(const MakoJsonValue *object, const char *key, uint32 length,
+					 MakoJsonValue *field, uint32 *number)
 {
 	if (object->kind == MAKO_JSON_STORED)
 	{
@@ -440,7 +457,8 @@ mako_json_put(MakoJson *object, const MakoJsonMember *member)
 	while (place > 0)
 	{
 		const MakoJsonMember *before = &object->members[place - 1];
-		int			order = mako_json_compare_keys(before->key, before->key_length, member->key, member->key_length);
+		int			order = mako_json_compare_keys(before->key, before->key_length, member->key,
+												   member->key_length);
 
 		if (order == 0)
 		{
@@ -451,7 +469,8 @@ mako_json_put(MakoJson *object, const MakoJsonMember *member)
 			break;
 		place--;
 	}
-	memmove(&object->members[place + 1], &object->members[place], sizeof(MakoJsonMember) * (object->count - place));
+	memmove(&object->members[place + 1], &object->members[place],
+			sizeof(MakoJsonMember) * (object->count - place));
 	object->members[place] = *member;
 	object->count++;
 }
@@ -460,8 +479,8 @@ mako_json_put(MakoJson *object, const MakoJsonMember *member)
 Datum
 mako_json_datum(const MakoJsonValue *value)
 {
-	return value->kind == MAKO_JSON_OBJECT || value->kind == MAKO_JSON_ARRAY ? EOHPGetRODatum(&value->at.tree->header) :
-		mako_json_put_into(mako_json_box(), value);
+	return value->kind == MAKO_JSON_OBJECT || value->kind == MAKO_JSON_ARRAY ?
+		EOHPGetRODatum(&value->at.tree->header) : mako_json_put_into(mako_json_box(), value);
 }
 
 /* A box for any value but a tree, which is a datum itself. */
@@ -561,9 +580,11 @@ put_entry(char *base, JEntry *entries, uint32 index, uint32 type, Size start, Si
 	if (end > JENTRY_OFFLENMASK)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("total size of jsonb object elements exceeds the maximum of %d bytes", JENTRY_OFFLENMASK)));
+				 errmsg("total size of jsonb object elements exceeds the maximum of %d bytes",
+						JENTRY_OFFLENMASK)));
 	if (base != NULL)
-		entries[index] = type | (index % JB_OFFSET_STRIDE == 0 ? end | JENTRY_HAS_OFF : end - start);
+		entries[index] = type | (index % JB_OFFSET_STRIDE == 0 ? end | JENTRY_HAS_OFF :
+								 end - start);
 }
 
 /* Puts an object or array. */
@@ -621,7 +642,8 @@ put_jsonb(char *base, const MakoJsonValue *value)
 				size = put_value(base, data, value, &type);
 				if (base != NULL)
 					*(uint32 *) (base + VARHDRSZ) = 1 | JB_FARRAY | JB_FSCALAR;
-				put_entry(base, base == NULL ? NULL : (JEntry *) (base + VARHDRSZ + sizeof(uint32)), 0, type, 0, size - data);
+				put_entry(base, base == NULL ? NULL : (JEntry *) (base + VARHDRSZ + sizeof(uint32)),
+						  0, type, 0, size - data);
 			}
 	}
 	if (base != NULL)

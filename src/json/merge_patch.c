@@ -88,7 +88,8 @@ values_equal(JsonbValue *a, JsonbValue *b)
 		case jbvString:
 			return compare_keys(a, b) == 0;
 		case jbvNumeric:
-			return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(a->val.numeric), NumericGetDatum(b->val.numeric)));
+			return DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(a->val.numeric),
+													NumericGetDatum(b->val.numeric)));
 		default:
 			return compareJsonbContainers(a->val.binary.data, b->val.binary.data) == 0;
 	}
@@ -118,7 +119,8 @@ push_changes(JsonbParseState **state, JsonbContainer *source, JsonbContainer *ta
 		{
 			(void) pushJsonbValue(state, WJB_KEY, &after.key);
 			if (order == 0 && is_object(&before.value) && is_object(&after.value))
-				(void) push_changes(state, before.value.val.binary.data, after.value.val.binary.data);
+				(void) push_changes(state, before.value.val.binary.data,
+									after.value.val.binary.data);
 			else
 				(void) pushJsonbValue(state, WJB_VALUE, &after.value);
 		}

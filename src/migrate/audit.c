@@ -14,11 +14,13 @@
 #include "utils/builtins.h"
 
 static MakoStatement insert_run = {
-	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, max_errors, reason,"
-	" fingerprint, definitions, extension_version, started_at, kind, batch_size, through_stream_no, effective_role)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING run_id",
-	16, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID,
-	TEXTOID, INT4OID, INT8OID, TEXTOID}
+	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry,"
+	" in_flight_only, max_errors, reason, fingerprint, definitions, extension_version, started_at,"
+	" kind, batch_size, through_stream_no, effective_role)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+	" RETURNING run_id",
+	16, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID,
+	TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT8OID, TEXTOID}
 };
 
 static MakoStatement finish_run = {
@@ -32,20 +34,25 @@ static MakoStatement finish_run = {
  * brought streams there, or left snapshots of those that are there.
  */
 static MakoStatement select_unfinished = {
-	"SELECT r.run_id, r.target_wf, r.fingerprint, r.tenant_id, r.in_flight_only, r.through_stream_no, r.started_at, r.migrated, r.failed,"
-	" b.batches, b.last_stream_no, b.busy,"
+	"SELECT r.run_id, r.target_wf, r.fingerprint, r.tenant_id, r.in_flight_only,"
+	" r.through_stream_no, r.started_at, r.migrated, r.failed, b.batches, b.last_stream_no, b.busy,"
 	" EXISTS (SELECT FROM mako.migration_run l WHERE l.run_id OPERATOR(pg_catalog.>) r.run_id"
-	"  AND CASE WHEN l.update_registry THEN l.target_wf ELSE l.source_wf END OPERATOR(pg_catalog.=) r.source_wf)"
+	"  AND CASE WHEN l.update_registry THEN l.target_wf"
+	" ELSE l.source_wf END OPERATOR(pg_catalog.=) r.source_wf)"
 	" FROM mako.migration_run r CROSS JOIN LATERAL ("
-	"  SELECT pg_catalog.count(*), COALESCE(pg_catalog.max(b.last_stream_no), 0), COALESCE(pg_catalog.sum(b.busy), 0)::pg_catalog.int8"
-	"  FROM mako.migration_batch b WHERE b.run_id OPERATOR(pg_catalog.=) r.run_id) AS b (batches, last_stream_no, busy)"
-	" WHERE r.source_wf OPERATOR(pg_catalog.=) $1 AND r.kind OPERATOR(pg_catalog.=) 'batched' AND r.finished_at IS NULL ORDER BY r.run_id",
+	"  SELECT pg_catalog.count(*), COALESCE(pg_catalog.max(b.last_stream_no), 0),"
+	" COALESCE(pg_catalog.sum(b.busy), 0)::pg_catalog.int8"
+	"  FROM mako.migration_batch b WHERE b.run_id OPERATOR(pg_catalog.=) r.run_id)"
+	" AS b (batches, last_stream_no, busy)"
+	" WHERE r.source_wf OPERATOR(pg_catalog.=) $1 AND r.kind OPERATOR(pg_catalog.=) 'batched'"
+	" AND r.finished_at IS NULL ORDER BY r.run_id",
 	1, {TEXTOID}
 };
 
 /* Of a batched run, unless it has come to its end after all. */
 static MakoStatement close_run = {
-	"UPDATE mako.migration_run SET finished_at = $2, closed_by = $3 WHERE run_id OPERATOR(pg_catalog.=) $1 AND finished_at IS NULL",
+	"UPDATE mako.migration_run SET finished_at = $2, closed_by = $3"
+	" WHERE run_id OPERATOR(pg_catalog.=) $1 AND finished_at IS NULL",
 	3, {INT8OID, TIMESTAMPTZOID, INT8OID}
 };
 
@@ -56,14 +63,16 @@ static MakoStatement resume_run = {
 };
 
 static MakoStatement count_run = {
-	"UPDATE mako.migration_run SET migrated = $2, failed = $3 WHERE run_id OPERATOR(pg_catalog.=) $1",
+	"UPDATE mako.migration_run SET migrated = $2, failed = $3"
+	" WHERE run_id OPERATOR(pg_catalog.=) $1",
 	3, {INT8OID, INT8OID, INT8OID}
 };
 
 static MakoStatement insert_batch = {
-	"INSERT INTO mako.migration_batch (run_id, batch_no, last_stream_no, migrated, failed, busy, started_at, finished_at,"
-	" effective_role) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-	9, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
+	"INSERT INTO mako.migration_batch (run_id, batch_no, last_stream_no, migrated, failed, busy,"
+	" started_at, finished_at, effective_role) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+	9,
+	{INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID}
 };
 
 /*
@@ -73,8 +82,8 @@ static MakoStatement insert_batch = {
 static MakoStatement select_population = {
 	"SELECT COALESCE(pg_catalog.max(s.stream_no), 0), pg_catalog.count(*),"
 	" pg_catalog.count(*) FILTER (WHERE s.stream_no OPERATOR(pg_catalog.>) $3)"
-	" FROM mako.stream s WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
-	" AND s.stream_no OPERATOR(pg_catalog.<=) $4",
+	" FROM mako.stream s WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL"
+	" OR s.tenant_id OPERATOR(pg_catalog.=) $2) AND s.stream_no OPERATOR(pg_catalog.<=) $4",
 	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
 };
 
@@ -104,15 +113,18 @@ max_errors_of(const MakoRequest *request)
 
 /* Opens a run; through_stream_no is that of a batched one. Returns its number. */
 int64
-mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_at, int64 through_stream_no)
+mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_at,
+				 int64 through_stream_no)
 {
 	bool		batched = request->batch_size > 0;
 	NullableDatum values[] = {
 		mako_text(request->source_wf), mako_text(request->target_wf), mako_plan_path(plan),
-		mako_uuid(request->tenant_id), mako_boolean(request->update_registry), mako_boolean(request->in_flight_only),
-		max_errors_of(request), mako_reference(PointerGetDatum(request->reason)), mako_text(plan->fingerprint),
-		mako_plan_definitions(plan), mako_text(mako_extension_version()), mako_timestamptz(started_at),
-		mako_text(batched ? "batched" : "single"), mako_unless(!batched, mako_integer(request->batch_size)),
+		mako_uuid(request->tenant_id), mako_boolean(request->update_registry),
+		mako_boolean(request->in_flight_only), max_errors_of(request),
+		mako_reference(PointerGetDatum(request->reason)), mako_text(plan->fingerprint),
+		mako_plan_definitions(plan), mako_text(mako_extension_version()),
+		mako_timestamptz(started_at), mako_text(batched ? "batched" : "single"),
+		mako_unless(!batched, mako_integer(request->batch_size)),
 		mako_unless(!batched, mako_bigint(through_stream_no)), caller_name()
 	};
 	MakoRows	rows = mako_store_query(&insert_run, values);
@@ -142,7 +154,8 @@ mako_audit_end(MakoReport *report)
 	report->finished_at = GetCurrentTimestamp();
 	{
 		NullableDatum values[] = {
-			mako_bigint(report->run_id), mako_timestamptz(report->finished_at), mako_bigint(report->migrated), mako_bigint(report->skipped), mako_bigint(report->failed)
+			mako_bigint(report->run_id), mako_timestamptz(report->finished_at),
+			mako_bigint(report->migrated), mako_bigint(report->skipped), mako_bigint(report->failed)
 		};
 
 		write_row(&finish_run, "migration_run", values);
@@ -157,11 +170,14 @@ mako_audit_end(MakoReport *report)
 void
 mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const char *why)
 {
-	NullableDatum values[] = {mako_bigint(run_id), mako_timestamptz(GetCurrentTimestamp()), mako_bigint(closed_by)};
+	NullableDatum values[] = {
+		mako_bigint(run_id), mako_timestamptz(GetCurrentTimestamp()), mako_bigint(closed_by)
+	};
 
 	if (mako_store_write(&close_run, values) > 0)
 		ereport(NOTICE,
-				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed", run_id, source_wf),
+				(errmsg("run " INT64_FORMAT " of \"%s\" was not finished and is closed",
+						run_id, source_wf),
 				 errdetail_internal("%s", why)));
 }
 
@@ -218,7 +234,9 @@ count_population(MakoBatchedRun *run)
 {
 	const MakoRequest *request = &run->request;
 	NullableDatum values[] = {
-		mako_text(request->source_wf), mako_uuid(request->tenant_id), mako_bigint(run->last_stream_no), mako_bigint(run->run_id > 0 ? run->through_stream_no : PG_INT64_MAX)
+		mako_text(request->source_wf), mako_uuid(request->tenant_id),
+		mako_bigint(run->last_stream_no),
+		mako_bigint(run->run_id > 0 ? run->through_stream_no : PG_INT64_MAX)
 	};
 	MakoRows	rows = mako_sql_query(&select_population, values);
 
@@ -264,7 +282,8 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 		const char *why = why_not(request, plan, &unfinished, row);
 
 		if (why != NULL)
-			mako_audit_close(mako_row_bigint(&unfinished, row, 1), request->source_wf, run->run_id, why);
+			mako_audit_close(mako_row_bigint(&unfinished, row, 1), request->source_wf,
+							 run->run_id, why);
 	}
 	mako_rows_free(&unfinished);
 	snprintf(run->fingerprint, sizeof(run->fingerprint), "%s", plan->fingerprint);
@@ -272,13 +291,18 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 
 /* Writes what a transaction of a batched run has done. */
 void
-mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no, int64 busy, TimestampTz started_at)
+mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no,
+						int64 busy, TimestampTz started_at)
 {
 	NullableDatum counts[] = {
 		mako_bigint(run->run_id), mako_bigint(report->migrated), mako_bigint(report->failed)
 	};
 	NullableDatum batch[] = {
-		mako_bigint(run->run_id), mako_bigint(run->batches + 1), mako_unless(last_stream_no == 0, mako_bigint(last_stream_no)), mako_bigint(report->migrated - run->migrated), mako_bigint(report->failed - run->failed), mako_bigint(busy), mako_timestamptz(started_at), mako_timestamptz(GetCurrentTimestamp()), caller_name()
+		mako_bigint(run->run_id), mako_bigint(run->batches + 1),
+		mako_unless(last_stream_no == 0, mako_bigint(last_stream_no)),
+		mako_bigint(report->migrated - run->migrated), mako_bigint(report->failed - run->failed),
+		mako_bigint(busy), mako_timestamptz(started_at), mako_timestamptz(GetCurrentTimestamp()),
+		caller_name()
 	};
 
 	write_row(&count_run, "migration_run", counts);

@@ -84,7 +84,8 @@ pause_batches(const Call *call)
 		CHECK_FOR_INTERRUPTS();
 		if (left <= 0)
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
+						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 	if (call->pause > 0)
@@ -115,7 +116,8 @@ migrate_busy(Call *call, MakoBatchedRun *run, const int64 *busy, int count)
 
 		pause_batches(call);
 		begin_transaction(call);
-		mako_run_batch(run, failed_in_all(call), &busy[i], 1, 0, call->lock_timeout, NULL, &busy_count);
+		mako_run_batch(run, failed_in_all(call), &busy[i], 1, 0, call->lock_timeout,
+					   NULL, &busy_count);
 		commit(call);
 	}
 }
@@ -138,11 +140,13 @@ migrate_in_batches(Call *call, MakoBatchedRun *run, bool again, int64 position)
 
 		begin_transaction(call);
 		count = request->batch_size;
-		stream_nos = mako_stream_next(request->source_wf, request->tenant_id, position, run->through_stream_no, run->run_id, again, &count);
+		stream_nos = mako_stream_next(request->source_wf, request->tenant_id, position,
+									  run->through_stream_no, run->run_id, again, &count);
 		if (count > 0)
 		{
 			position = stream_nos[count - 1];
-			mako_run_batch(run, failed_in_all(call), stream_nos, count, again ? 0 : position, -1, busy, &busy_count);
+			mako_run_batch(run, failed_in_all(call), stream_nos, count, again ? 0 : position, -1,
+						   busy, &busy_count);
 		}
 		commit(call);
 		if (again)
@@ -157,7 +161,8 @@ migrate_in_batches(Call *call, MakoBatchedRun *run, bool again, int64 position)
 static void
 migrate_run(Call *call, MakoBatchedRun *run)
 {
-	mako_progress_begin(&run->request, run->run_id, run->done, run->total, failed_in_all(call), run->started_at);
+	mako_progress_begin(&run->request, run->run_id, run->done, run->total, failed_in_all(call),
+						run->started_at);
 	migrate_in_batches(call, run, false, run->last_stream_no);
 	if (run->busy > 0)
 		migrate_in_batches(call, run, true, 0);
@@ -169,13 +174,16 @@ migrate_run(Call *call, MakoBatchedRun *run)
 static int64
 read_milliseconds(const Interval *interval, const char *name)
 {
-	double		milliseconds = interval->time / 1000.0 + ((double) interval->month * DAYS_PER_MONTH + interval->day) * SECS_PER_DAY * 1000.0;
+	double		milliseconds = interval->time / 1000.0 +
+		((double) interval->month * DAYS_PER_MONTH + interval->day) * SECS_PER_DAY * 1000.0;
 
 	if (milliseconds < 0 || milliseconds > INT_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be negative, or longer than 24 days", name),
-				 errdetail("It is %s.", DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(interval)))),
+				 errdetail("It is %s.",
+						   DatumGetCString(DirectFunctionCall1(interval_out,
+															   IntervalPGetDatum(interval)))),
 				 errhint("Give it as an interval, such as '500 ms' or '2 s'.")));
 	return (int64) milliseconds;
 }
@@ -191,7 +199,8 @@ check_may_commit(FunctionCallInfo fcinfo, const char *procedure)
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 				 errmsg("%s() cannot run inside a transaction block", procedure),
 				 errdetail("It commits after every batch."),
-				 errhint("Use CALL outside of BEGIN and COMMIT, and of functions and blocks with EXCEPTION.")));
+				 errhint("Use CALL outside of BEGIN and COMMIT, "
+						 "and of functions and blocks with EXCEPTION.")));
 }
 
 /*
@@ -199,10 +208,12 @@ check_may_commit(FunctionCallInfo fcinfo, const char *procedure)
  * memory context.
  */
 static MakoRequest
-read_batched_request(FunctionCallInfo fcinfo, Call *call, const char *source_name, const char *target_name)
+read_batched_request(FunctionCallInfo fcinfo, Call *call, const char *source_name,
+					 const char *target_name)
 {
 	const char *const names[] = {
-		source_name, target_name, "batch_size", NULL, "in_flight_only", NULL, "pause", "lock_timeout"
+		source_name, target_name, "batch_size", NULL, "in_flight_only", NULL,
+		"pause", "lock_timeout"
 	};
 	MakoRequest request = {0};
 
@@ -220,13 +231,15 @@ read_batched_request(FunctionCallInfo fcinfo, Call *call, const char *source_nam
 	request.expect = PG_ARGISNULL(8) ? NULL : TextDatumGetCString(PG_GETARG_DATUM(8));
 	request.reason = PG_ARGISNULL(9) ? NULL : PG_GETARG_TEXT_P_COPY(9);
 
-	mako_migrate_check_arguments(request.source_wf, request.target_wf, PG_ARGISNULL(5) ? NULL : &request.max_errors);
+	mako_migrate_check_arguments(request.source_wf, request.target_wf,
+								 PG_ARGISNULL(5) ? NULL : &request.max_errors);
 	if (request.batch_size < 1 || request.batch_size > MOST_AT_ONCE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("batch_size must be between 1 and %d", MOST_AT_ONCE),
 				 errdetail("It is %d.", request.batch_size),
-				 errhint("It is how many streams are locked at once, and migrated in one transaction; the default is 1000.")));
+				 errhint("It is how many streams are locked at once, "
+						 "and migrated in one transaction; the default is 1000.")));
 	return request;
 }
 
@@ -308,11 +321,15 @@ run_call(Call *call, const MakoRequest *request, bool whole_version, Oid report_
 
 /* The call of a procedure: returns its reports as an array, and the columns of its result. */
 static Datum
-call_procedure(FunctionCallInfo fcinfo, const char *procedure, bool whole_version, TupleDesc *columns)
+call_procedure(FunctionCallInfo fcinfo, const char *procedure, bool whole_version,
+			   TupleDesc *columns)
 {
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(old, "mako batched run", ALLOCSET_DEFAULT_SIZES);
-	Call		call = {.context = context,.batch_context = AllocSetContextCreate(context, "mako run", ALLOCSET_DEFAULT_SIZES)};
+	Call		call = {
+		.context = context,
+		.batch_context = AllocSetContextCreate(context, "mako run", ALLOCSET_DEFAULT_SIZES)
+	};
 	MakoRequest request;
 	Oid			type;
 	Datum		array = (Datum) 0;
@@ -321,11 +338,13 @@ call_procedure(FunctionCallInfo fcinfo, const char *procedure, bool whole_versio
 	check_may_commit(fcinfo, procedure);
 	*columns = mako_result_type(fcinfo);
 	type = TupleDescAttr(*columns, 0)->atttypid;
-	request = read_batched_request(fcinfo, &call, whole_version ? "source_fv" : "source_wf", whole_version ? "target_fv" : "target_wf");
+	request = read_batched_request(fcinfo, &call, whole_version ? "source_fv" : "source_wf",
+								   whole_version ? "target_fv" : "target_wf");
 	mako_call_enter();
 	PG_TRY();
 	{
-		array = run_call(&call, &request, whole_version, whole_version ? get_element_type(type) : type);
+		array = run_call(&call, &request, whole_version,
+						 whole_version ? get_element_type(type) : type);
 	}
 	PG_FINALLY();
 	{
@@ -348,7 +367,8 @@ mako_migrate_batched(PG_FUNCTION_ARGS)
 	int			first = 1;
 	NullableDatum report;
 
-	report.value = array_get_element(reports, 1, &first, -1, -1, false, TYPALIGN_DOUBLE, &report.isnull);
+	report.value = array_get_element(reports, 1, &first, -1, -1, false, TYPALIGN_DOUBLE,
+									 &report.isnull);
 	PG_RETURN_DATUM(mako_result_row(columns, &report));
 }
 
@@ -357,7 +377,8 @@ Datum
 mako_migrate_version_batched(PG_FUNCTION_ARGS)
 {
 	TupleDesc	columns;
-	NullableDatum reports = mako_datum(call_procedure(fcinfo, "mako_migrate_version_batched", true, &columns));
+	NullableDatum reports = mako_datum(call_procedure(fcinfo, "mako_migrate_version_batched",
+													  true, &columns));
 
 	PG_RETURN_DATUM(mako_result_row(columns, &reports));
 }

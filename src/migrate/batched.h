@@ -35,14 +35,14 @@ typedef struct MakoBatchedRun
 /* ---- audit.c -------------------------------------------------------------------------------- */
 
 extern void mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan);
-extern void mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report, int64 last_stream_no, int64 busy,
-									TimestampTz started_at);
+extern void mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report,
+									int64 last_stream_no, int64 busy, TimestampTz started_at);
 
 /* ---- run.c ---------------------------------------------------------------------------------- */
 
 extern void mako_run_begin_batched(MakoBatchedRun *runs, int count);
-extern void mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,
-						   int64 *busy, int *busy_count);
+extern void mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos,
+						   int count, int64 last_stream_no, int wait, int64 *busy, int *busy_count);
 extern List *mako_run_end_batched(MakoBatchedRun *runs, int count);
 
 #endif							/* MAKO_BATCHED_H */

@@ -45,7 +45,8 @@ mako_call_check(const char *function)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s cannot be called while a migration is under way in this session", name),
-				 errhint("Look for a call of it in a function that the migration runs, or in a trigger on a table that it writes.")));
+				 errhint("Look for a call of it in a function that the migration runs, "
+						 "or in a trigger on a table that it writes.")));
 }
 
 /*
@@ -62,10 +63,12 @@ mako_call_check_once(CommandId command, const char *function, const char *kind, 
 	{
 		const Call *call = lfirst(cell);
 
-		if (call->command == command && strcmp(call->function, function) == 0 && strcmp(call->subject, subject) == 0)
+		if (call->command == command && strcmp(call->function, function) == 0 &&
+			strcmp(call->subject, subject) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("%s() was called twice for the same %s in one statement", function, kind),
+					 errmsg("%s() was called twice for the same %s in one statement",
+							function, kind),
 					 errdetail("SELECT (%s(...)).* calls it once for every column.", function),
 					 errhint("Use SELECT * FROM %s(...).", function)));
 	}

@@ -17,9 +17,12 @@
 #include "utils/snapmgr.h"
 
 static MakoStatement select_workflows = {
-	"SELECT s.workflow_id, count(*), w.workflow_id IS NOT NULL AND w.in_flight IS NOT NULL, x.reason,"
-	"  ARRAY(SELECT m.target_wf::text FROM %s.mako_state_migration m WHERE m.source_wf = s.workflow_id ORDER BY 1),"
-	"  EXISTS (SELECT FROM %s.mako_state_migration m WHERE m.source_wf = s.workflow_id AND m.migrate IS NOT NULL)"
+	"SELECT s.workflow_id, count(*), w.workflow_id IS NOT NULL AND w.in_flight IS NOT NULL,"
+	" x.reason,"
+	"  ARRAY(SELECT m.target_wf::text FROM %s.mako_state_migration m"
+	" WHERE m.source_wf = s.workflow_id ORDER BY 1),"
+	"  EXISTS (SELECT FROM %s.mako_state_migration m"
+	" WHERE m.source_wf = s.workflow_id AND m.migrate IS NOT NULL)"
 	" FROM mako.stream s"
 	" LEFT JOIN %s.mako_workflow w ON w.workflow_id = s.workflow_id"
 	" LEFT JOIN %s.mako_exemption x ON x.workflow_id = s.workflow_id"
@@ -29,17 +32,20 @@ static MakoStatement select_workflows = {
 };
 
 static MakoStatement is_known = {
-	"SELECT EXISTS (SELECT FROM %s.mako_workflow w WHERE split_part(w.workflow_id::text, '@', 2) = $1)"
+	"SELECT EXISTS (SELECT FROM %s.mako_workflow w"
+	" WHERE split_part(w.workflow_id::text, '@', 2) = $1)"
 	" OR EXISTS (SELECT FROM mako.stream s WHERE split_part(s.workflow_id, '@', 2) = $1)"
 	" OR EXISTS (SELECT FROM mako.format_version f WHERE f.format_version = $1)",
 	1, {TEXTOID}, true
 };
 
 static MakoStatement set_status = {
-	"INSERT INTO mako.format_version AS f (format_version, status, messages_until, reason, changed_by)"
+	"INSERT INTO mako.format_version"
+	" AS f (format_version, status, messages_until, reason, changed_by)"
 	" VALUES ($1, $2, $3, $4, session_user)"
 	" ON CONFLICT (format_version) DO UPDATE"
-	" SET status = $2, messages_until = CASE WHEN f.status = $2 THEN COALESCE($3, f.messages_until) ELSE $3 END,"
+	" SET status = $2, messages_until = CASE WHEN f.status = $2 THEN COALESCE($3, f.messages_until)"
+	" ELSE $3 END,"
 	"  reason = $4, changed_by = session_user, changed_at = now()",
 	4, {TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}
 };
@@ -72,7 +78,8 @@ count_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 		mako_replay_stored(fold, stream);
 	else if (workflow->initial_state != NULL)
 		mako_fold_begin(fold, JsonbPGetDatum(workflow->initial_state), 0);
-	if ((stream->version > 0 || workflow->initial_state != NULL) && !mako_fold_is_in_flight(fold, &in_flight))
+	if ((stream->version > 0 || workflow->initial_state != NULL) &&
+		!mako_fold_is_in_flight(fold, &in_flight))
 		return false;
 	count->in_flight += in_flight;
 	return true;
@@ -80,7 +87,8 @@ count_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 
 /* Counts a stream whose state cannot be told. */
 static void
-count_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+count_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number,
+			  const ErrorData *error)
 {
 	((Count *) argument)->in_flight++;
 }
@@ -89,13 +97,17 @@ count_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 s
 int64
 mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako coverage", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako coverage",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	MakoReplay *replay = mako_replay_create();
 	MakoFold   *fold = mako_fold_create(mako_plan_create(workflow_id, workflow_id));
 	Count		count = {fold, replay};
-	MakoStreamsWalk walk = {.fold = fold,.replay = replay,.tenant_id = tenant_id,.sample = -1,.periodic_too = fold->apply == NULL,
-	.take = count_stream,.fail = count_failure,.argument = &count};
+	MakoStreamsWalk walk = {
+		.fold = fold,.replay = replay,.tenant_id = tenant_id,.sample = -1,
+		.periodic_too = fold->apply == NULL,.take = count_stream,.fail = count_failure,
+		.argument = &count
+	};
 
 	mako_streams_walk(&walk);
 	MemoryContextSwitchTo(old);
@@ -121,7 +133,8 @@ read_row(const MakoRows *rows, uint64 row, const char *target_fv)
 	if (coverage->reason != NULL)
 		coverage->decision = "exempt";
 	else if (target_fv != NULL ?
-			 !mako_plan_leads(coverage->workflow_id, mako_workflow_id_at(coverage->workflow_id, target_fv)) :
+			 !mako_plan_leads(coverage->workflow_id,
+							  mako_workflow_id_at(coverage->workflow_id, target_fv)) :
 			 ARR_NDIM(DatumGetArrayTypeP(coverage->targets)) == 0)
 		coverage->decision = "undecided";
 	else
@@ -147,7 +160,8 @@ mako_coverage_read(const char *format_version, const char *target_fv, bool count
 		MakoCoverage *coverage = read_row(&rows, row, target_fv);
 
 		coverage->in_flight = coverage->streams;
-		if (coverage->has_predicate && (!count_undecided_only || strcmp(coverage->decision, "undecided") == 0))
+		if (coverage->has_predicate &&
+			(!count_undecided_only || strcmp(coverage->decision, "undecided") == 0))
 			coverage->in_flight = mako_coverage_in_flight(coverage->workflow_id, NULL);
 		list = lappend(list, coverage);
 	}
@@ -169,8 +183,10 @@ mako_coverage_obstacles(List *list, bool undecided_only)
 		bool		undecided = strcmp(coverage->decision, "undecided") == 0;
 
 		if (coverage->in_flight > 0 && coverage->reason == NULL && (undecided || !undecided_only))
-			appendStringInfo(&text, "%s%s: " INT64_FORMAT " of " INT64_FORMAT " streams in flight, %s",
-							 text.len > 0 ? "\n" : "", coverage->workflow_id, coverage->in_flight, coverage->streams, coverage->decision);
+			appendStringInfo(&text,
+							 "%s%s: " INT64_FORMAT " of " INT64_FORMAT " streams in flight, %s",
+							 text.len > 0 ? "\n" : "", coverage->workflow_id, coverage->in_flight,
+							 coverage->streams, coverage->decision);
 	}
 	return text.len > 0 ? text.data : NULL;
 }
@@ -189,7 +205,8 @@ mako_coverage_require_version(const char *format_version)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("format version \"%s\" is not known", format_version),
 				 errdetail("No workflow is registered with it, and no stream runs under it."),
-				 errhint("The tables mako_workflow and mako.stream show which versions there are.")));
+				 errhint("The tables mako_workflow and mako.stream show "
+						 "which versions there are.")));
 	mako_rows_free(&rows);
 }
 
@@ -208,7 +225,9 @@ mako_coverage(PG_FUNCTION_ARGS)
 	{
 		const MakoCoverage *coverage = lfirst(cell);
 		NullableDatum values[] = {
-			mako_text(coverage->workflow_id), mako_bigint(coverage->streams), mako_bigint(coverage->in_flight), mako_text(coverage->decision), mako_datum(coverage->targets), mako_text(coverage->reason)
+			mako_text(coverage->workflow_id), mako_bigint(coverage->streams),
+			mako_bigint(coverage->in_flight), mako_text(coverage->decision),
+			mako_datum(coverage->targets), mako_text(coverage->reason)
 		};
 
 		mako_rowset_add(result, values);
@@ -238,7 +257,8 @@ static void
 write_status(FunctionCallInfo fcinfo, const char *status, int reason, int messages_until)
 {
 	NullableDatum values[] = {
-		fcinfo->args[0], mako_text(status), messages_until < 0 ? mako_null() : fcinfo->args[messages_until], fcinfo->args[reason]
+		fcinfo->args[0], mako_text(status),
+		messages_until < 0 ? mako_null() : fcinfo->args[messages_until], fcinfo->args[reason]
 	};
 
 	if (mako_store_write(&set_status, values) != 1)
@@ -288,8 +308,10 @@ note_exempt(List *list)
 
 		if (coverage->reason != NULL && coverage->in_flight > 0)
 			ereport(NOTICE,
-					(errmsg_plural("%ld stream of \"%s\" stays behind in flight", "%ld streams of \"%s\" stay behind in flight",
-								   (long) coverage->in_flight, (long) coverage->in_flight, coverage->workflow_id),
+					(errmsg_plural("%ld stream of \"%s\" stays behind in flight",
+								   "%ld streams of \"%s\" stay behind in flight",
+								   (long) coverage->in_flight, (long) coverage->in_flight,
+								   coverage->workflow_id),
 					 errdetail("The workflow is exempt: %s", coverage->reason)));
 	}
 }
@@ -313,7 +335,8 @@ mako_retire(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("format version \"%s\" cannot be retired", version),
 				 errdetail_internal("%s", obstacles),
-				 errhint("Migrate what is in flight, or exempt it with mako_exempt(). mako.migration_error tells what could not be migrated.")));
+				 errhint("Migrate what is in flight, or exempt it with mako_exempt(). "
+						 "mako.migration_error tells what could not be migrated.")));
 	note_exempt(coverage);
 	write_status(fcinfo, "retired", 1, 2);
 	mako_sql_disconnect(connection);

@@ -19,29 +19,36 @@
 #include "utils/rel.h"
 
 static MakoStatement select_dependents = {
-	"SELECT coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), d.relation), c.oid, d.process_column, d.workflow_column,"
-	"  d.tenant_column, d.owner, d.owner_identity, p.problem, p.sqlstate IN ('42P01', '42703'), p.process_type, c.relowner, d.process_type"
+	"SELECT coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), d.relation), c.oid,"
+	" d.process_column, d.workflow_column,"
+	"  d.tenant_column, d.owner, d.owner_identity, p.problem, p.sqlstate IN ('42P01', '42703'),"
+	" p.process_type, c.relowner, d.process_type"
 	" FROM mako.dependent d"
 	" LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace)"
 	"  ON c.oid = %s.mako_remembered_relation(d.relation, d.relation_identity)"
-	" CROSS JOIN LATERAL %s.mako_dependent_problem(c.oid, d.process_column, d.workflow_column, d.tenant_column)"
+	" CROSS JOIN LATERAL %s.mako_dependent_problem(c.oid, d.process_column, d.workflow_column,"
+	" d.tenant_column)"
 	"  AS p (sqlstate, problem, hint, process_type)"
 	" ORDER BY d.relation, d.process_column, d.workflow_column",
 	0, {0}
 };
 
 static MakoStatement select_problem = {
-	"SELECT p.sqlstate, p.problem, p.hint, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, p.process_type"
+	"SELECT p.sqlstate, p.problem, p.hint, quote_ident(n.nspname) || '.' || quote_ident(c.relname),"
+	" c.relowner, p.process_type"
 	" FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-	" CROSS JOIN LATERAL %s.mako_dependent_problem(c.oid, $2, $3, $4) AS p (sqlstate, problem, hint, process_type) WHERE c.oid = $1",
+	" CROSS JOIN LATERAL %s.mako_dependent_problem(c.oid, $2, $3, $4)"
+	" AS p (sqlstate, problem, hint, process_type) WHERE c.oid = $1",
 	4, {OIDOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static MakoStatement insert_dependent = {
-	"INSERT INTO mako.dependent (relation, relation_identity, process_column, workflow_column, tenant_column, owner, owner_identity,"
+	"INSERT INTO mako.dependent (relation, relation_identity, process_column, workflow_column,"
+	" tenant_column, owner, owner_identity,"
 	"  process_type) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 	" ON CONFLICT ON CONSTRAINT dependent_pkey"
-	" DO UPDATE SET relation_identity = $2, tenant_column = $5, owner = $6, owner_identity = $7, process_type = $8",
+	" DO UPDATE SET relation_identity = $2, tenant_column = $5, owner = $6, owner_identity = $7,"
+	" process_type = $8",
 	8, {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
@@ -91,10 +98,12 @@ read_dependent(const MakoRows *rows, uint64 row)
 
 		dependent->process_type = mako_row_oid(rows, row, 10);
 		if (strcmp(format_type_be(dependent->process_type), added_type) != 0)
-			dependent->problem = psprintf("Column \"%s\" has type %s; when it was added, it had type %s.", dependent->process_column,
+			dependent->problem = psprintf("Column \"%s\" has type %s; when it "
+										  "was added, it had type %s.", dependent->process_column,
 										  format_type_be(dependent->process_type), added_type);
 		if (!mako_role_is(now, owner, mako_row_text(rows, row, 7)))
-			dependent->problem = psprintf("It belongs to role \"%s\"; when it was added, it belonged to \"%s\".",
+			dependent->problem = psprintf("It belongs to role \"%s\"; "
+										  "when it was added, it belonged to \"%s\".",
 										  GetUserNameFromId(now, true), owner);
 	}
 	return dependent;
@@ -120,19 +129,24 @@ mako_dependent_read(void)
  * are those of write_dependents() in writer.c.
  */
 static MakoStatement *
-statement_of(const MakoDependent *dependent, const char *begins, const char *between, const char *ends)
+statement_of(const MakoDependent *dependent, const char *begins, const char *between,
+			 const char *ends)
 {
-	static const Oid argtypes[] = {INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
+	static const Oid argtypes[] = {
+		INT8ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID
+	};
 	MakoStatement *statement = palloc0(sizeof(MakoStatement));
 	StringInfoData text;
 
 	initStringInfo(&text);
 	appendStringInfo(&text,
 					 "%s%s AS d%s"
-					 " ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
-					 " pg_catalog.unnest($5), pg_catalog.unnest($6))"
+					 " ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
+					 " pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
+					 " pg_catalog.unnest($6))"
 					 " AS m (stream_no, stream_id, process_id, tenant_id, target_wf, source_wf)"
-					 " WHERE d.%s OPERATOR(pg_catalog.=) m.%s AND d.%s OPERATOR(pg_catalog.=) m.source_wf",
+					 " WHERE d.%s OPERATOR(pg_catalog.=) m.%s"
+					 " AND d.%s OPERATOR(pg_catalog.=) m.source_wf",
 					 begins,
 					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(dependent->relation)),
 												get_rel_name(dependent->relation)),
@@ -141,7 +155,8 @@ statement_of(const MakoDependent *dependent, const char *begins, const char *bet
 					 dependent->process_type == INT8OID ? "stream_no" : "stream_id",
 					 quote_identifier(dependent->workflow_column));
 	if (dependent->tenant_column != NULL)
-		appendStringInfo(&text, " AND d.%s OPERATOR(pg_catalog.=) m.tenant_id", quote_identifier(dependent->tenant_column));
+		appendStringInfo(&text, " AND d.%s OPERATOR(pg_catalog.=) m.tenant_id",
+						 quote_identifier(dependent->tenant_column));
 	appendStringInfoString(&text, ends);
 	statement->text = text.data;
 	statement->nargs = lengthof(argtypes);
@@ -168,10 +183,12 @@ may_swallow(Oid relation)
 		Relation	table = relation_open(lfirst_oid(cell), AccessShareLock);
 		const TriggerDesc *triggers = table->trigdesc;
 
-		may = may || table->rd_rel->relkind == RELKIND_VIEW || table->rd_rel->relkind == RELKIND_FOREIGN_TABLE || table->rd_rules != NULL;
+		may = may || table->rd_rel->relkind == RELKIND_VIEW ||
+			table->rd_rel->relkind == RELKIND_FOREIGN_TABLE || table->rd_rules != NULL;
 		/* A row that goes to another partition is deleted and inserted. */
 		may = may || (triggers != NULL &&
-					  (triggers->trig_update_before_row || triggers->trig_delete_before_row || triggers->trig_insert_before_row));
+					  (triggers->trig_update_before_row || triggers->trig_delete_before_row ||
+					   triggers->trig_insert_before_row));
 		relation_close(table, NoLock);
 	}
 	return may;
@@ -184,7 +201,10 @@ follower_of(const MakoDependent *dependent)
 	MakoFollower *follower = palloc0(sizeof(MakoFollower));
 
 	follower->name = dependent->name;
-	follower->update = statement_of(dependent, "UPDATE ", psprintf(" SET %s = m.target_wf FROM", quote_identifier(dependent->workflow_column)), "");
+	follower->update = statement_of(dependent, "UPDATE ",
+									psprintf(" SET %s = m.target_wf"
+											 " FROM", quote_identifier(dependent->workflow_column)),
+									"");
 	if (may_swallow(dependent->relation))
 		follower->select_left = statement_of(dependent, "SELECT FROM ", ",", " LIMIT 1");
 	return follower;
@@ -203,11 +223,14 @@ mako_dependent_followers(void)
 
 		if (dependent->problem != NULL)
 			ereport(ERROR,
-					(errcode(dependent->is_missing ? ERRCODE_UNDEFINED_OBJECT : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					(errcode(dependent->is_missing ? ERRCODE_UNDEFINED_OBJECT :
+							 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("dependent %s of the store cannot be followed", dependent->name),
 					 errdetail_internal("%s", dependent->problem),
-					 dependent->is_missing ? errhint("Restore it, or use mako_remove_dependent().") :
-					 errhint("Mend it and add it again with mako_add_dependent(), or use mako_remove_dependent().")));
+					 dependent->is_missing ?
+					 errhint("Restore it, or use mako_remove_dependent().") :
+					 errhint("Mend it and add it again with mako_add_dependent(), "
+							 "or use mako_remove_dependent().")));
 		followers = lappend(followers, follower_of(dependent));
 	}
 	return followers;
@@ -243,7 +266,8 @@ check_followed(const MakoFollower *follower, const NullableDatum *values)
 				(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
 				 errmsg("dependent %s did not take every row", follower->name),
 				 errdetail("A row of the stream has the same workflow id as before."),
-				 errhint("Look for a trigger or rule on it, or on what it is a view of, that suppresses or changes rows.")));
+				 errhint("Look for a trigger or rule on it, or on what it is a view of, "
+						 "that suppresses or changes rows.")));
 	mako_rows_free(&rows);
 }
 
@@ -279,14 +303,16 @@ mako_dependent_shared_process(void)
 	{
 		const MakoDependent *dependent = lfirst(cell);
 
-		if (dependent->problem == NULL && dependent->process_type == UUIDOID && dependent->tenant_column == NULL)
+		if (dependent->problem == NULL && dependent->process_type == UUIDOID &&
+			dependent->tenant_column == NULL)
 			ambiguous = dependent;
 	}
 	if (ambiguous == NULL)
 		return NULL;
 	rows = mako_sql_query(&select_shared_process, NULL);
 	if (rows.count > 0)
-		sentence = psprintf("Dependent %s has no tenant column, but process id %s belongs to several tenants.", ambiguous->name,
+		sentence = psprintf("Dependent %s has no tenant column, "
+							"but process id %s belongs to several tenants.", ambiguous->name,
 							mako_row_text(&rows, 0, 1));
 	mako_rows_free(&rows);
 	return sentence;
@@ -303,7 +329,8 @@ mako_dependent_check_scope(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("rows of a dependent do not tell whose process they follow"),
 				 errdetail_internal("%s", sentence),
-				 errhint("Add the dependent again with its tenant column, or with a column of stream ids or stream numbers.")));
+				 errhint("Add the dependent again with its tenant column, "
+						 "or with a column of stream ids or stream numbers.")));
 }
 
 /* ---- adding and removing -------------------------------------------------------------------- */
@@ -326,7 +353,8 @@ raise_problem(const MakoRows *rows)
 	const char *hint = mako_row_text(rows, 0, 3);
 
 	ereport(ERROR,
-			(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4])),
+			(errcode(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3],
+								   sqlstate[4])),
 			 errmsg("relation %s cannot be a dependent", mako_row_text(rows, 0, 4)),
 			 errdetail_internal("%s", mako_row_text(rows, 0, 2)),
 			 hint != NULL ? errhint("%s", hint) : 0));
@@ -336,13 +364,17 @@ raise_problem(const MakoRows *rows)
 Datum
 mako_add_dependent(PG_FUNCTION_ARGS)
 {
-	NullableDatum wanted[] = {fcinfo->args[0], name_argument(fcinfo, 1), name_argument(fcinfo, 2), name_argument(fcinfo, 3)};
+	NullableDatum wanted[] = {
+		fcinfo->args[0], name_argument(fcinfo, 1), name_argument(fcinfo, 2),
+		name_argument(fcinfo, 3)
+	};
 	MakoConnection connection;
 	MakoRows	rows;
 	Oid			owner;
 
 	mako_gate_require_change("mako_add_dependent()");
-	mako_require_value(!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(2), "relation, process_column and workflow_column");
+	mako_require_value(!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(2),
+					   "relation, process_column and workflow_column");
 	connection = mako_sql_connect();
 	mako_store_check();
 	rows = mako_sql_query(&select_problem, wanted);
@@ -357,13 +389,16 @@ mako_add_dependent(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for relation %s", mako_row_text(&rows, 0, 4)),
-				 errdetail("It will be updated as its owner \"%s\", so adding it needs that role's privileges.",
+				 errdetail("It will be updated as its owner \"%s\", "
+						   "so adding it needs that role's privileges.",
 						   GetUserNameFromId(owner, true))));
 	{
 		NullableDatum name = mako_text(mako_row_text(&rows, 0, 4));
 		NullableDatum older[] = {name, wanted[1], wanted[2]};
 		NullableDatum values[] = {
-			name, mako_text(mako_identity(PG_GETARG_OID(0))), wanted[1], wanted[2], wanted[3], mako_text(GetUserNameFromId(owner, false)), mako_text(mako_identity(owner)), mako_text(format_type_be(mako_row_oid(&rows, 0, 6)))
+			name, mako_text(mako_identity(PG_GETARG_OID(0))), wanted[1], wanted[2], wanted[3],
+			mako_text(GetUserNameFromId(owner, false)), mako_text(mako_identity(owner)),
+			mako_text(format_type_be(mako_row_oid(&rows, 0, 6)))
 		};
 
 		/* It may be there under the name that it had. */

@@ -18,13 +18,16 @@ static MakoStatement select_steps_from = {
 };
 
 static MakoStatement select_owner_of_exemption = {
-	"SELECT exempted_by, exempted_by_identity, '{}'::text[], '{}'::text[] FROM %s.mako_exemption WHERE workflow_id::text = $1",
+	"SELECT exempted_by, exempted_by_identity, '{}'::text[], '{}'::text[] FROM %s.mako_exemption"
+	" WHERE workflow_id::text = $1",
 	1, {TEXTOID}
 };
 
 static MakoStatement insert_exemption = {
-	"INSERT INTO %s.mako_exemption (workflow_id, reason, exempted_by, exempted_by_identity) VALUES ($1, $2, $3, $4)"
-	" ON CONFLICT (workflow_id) DO UPDATE SET reason = $2, exempted_by = $3, exempted_by_identity = $4, exempted_at = now()",
+	"INSERT INTO %s.mako_exemption (workflow_id, reason, exempted_by, exempted_by_identity)"
+	" VALUES ($1, $2, $3, $4)"
+	" ON CONFLICT (workflow_id) DO UPDATE"
+	" SET reason = $2, exempted_by = $3, exempted_by_identity = $4, exempted_at = now()",
 	4, {TEXTOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
@@ -42,7 +45,8 @@ require_rights_on_exemption(const char *workflow_id)
 	NullableDatum key = mako_text(workflow_id);
 
 	if (!mako_register_require_workflow(workflow_id))
-		(void) mako_register_require(&select_owner_of_exemption, &key, "the exemption of", workflow_id, "made");
+		(void) mako_register_require(&select_owner_of_exemption, &key, "the exemption of",
+									 workflow_id, "made");
 }
 
 MAKO_FUNCTION(mako_exempt);
@@ -76,7 +80,8 @@ mako_exempt(PG_FUNCTION_ARGS)
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
 				 errmsg("state migrations of \"%s\" are registered", workflow_id),
-				 errdetail("mako_migrate_version() leaves exempt workflows where they are, all of their streams."),
+				 errdetail("mako_migrate_version() leaves exempt workflows where they "
+						   "are, all of their streams."),
 				 errhint("To let them be migrated, use mako_unexempt().")));
 	mako_rows_free(&rows);
 	mako_actors_bind_caller(2, values);

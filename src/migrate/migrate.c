@@ -15,8 +15,10 @@
 
 /* The workflows of a format version that are to be migrated, if a way leads on. */
 static MakoStatement select_workflows = {
-	"SELECT w.workflow_id::text FROM %s.mako_workflow w WHERE %s.mako_workflow_version(w.workflow_id) = $1"
-	" AND NOT EXISTS (SELECT FROM %s.mako_exemption x WHERE x.workflow_id = w.workflow_id) ORDER BY w.workflow_id",
+	"SELECT w.workflow_id::text FROM %s.mako_workflow w"
+	" WHERE %s.mako_workflow_version(w.workflow_id) = $1"
+	" AND NOT EXISTS (SELECT FROM %s.mako_exemption x WHERE x.workflow_id = w.workflow_id)"
+	" ORDER BY w.workflow_id",
 	1, {TEXTOID}
 };
 
@@ -42,7 +44,9 @@ mako_migrate_check_arguments(const char *source, const char *target, const int64
 static MakoRequest
 read_request(FunctionCallInfo fcinfo, const char *source_name, const char *target_name)
 {
-	const char *const names[] = {source_name, target_name, NULL, "update_registry", "in_flight_only"};
+	const char *const names[] = {
+		source_name, target_name, NULL, "update_registry", "in_flight_only"
+	};
 	MakoRequest request = {0};
 
 	for (size_t i = 0; i < lengthof(names); i++)
@@ -55,7 +59,8 @@ read_request(FunctionCallInfo fcinfo, const char *source_name, const char *targe
 	request.max_errors = PG_ARGISNULL(5) ? -1 : PG_GETARG_INT64(5);
 	request.expect = PG_ARGISNULL(6) ? NULL : TextDatumGetCString(PG_GETARG_DATUM(6));
 	request.reason = PG_ARGISNULL(7) ? NULL : PG_GETARG_TEXT_PP(7);
-	mako_migrate_check_arguments(request.source_wf, request.target_wf, PG_ARGISNULL(5) ? NULL : &request.max_errors);
+	mako_migrate_check_arguments(request.source_wf, request.target_wf,
+								 PG_ARGISNULL(5) ? NULL : &request.max_errors);
 	return request;
 }
 
@@ -167,7 +172,10 @@ version_fingerprint(List *workflows, const char *target_fv)
 	{
 		const char *workflow_id = lfirst(cell);
 
-		appendStringInfo(&text, "%s\n", mako_plan_create(workflow_id, mako_workflow_id_at(workflow_id, target_fv))->fingerprint);
+		appendStringInfo(&text, "%s\n",
+						 mako_plan_create(workflow_id,
+										  mako_workflow_id_at(workflow_id,
+															  target_fv))->fingerprint);
 	}
 	return mako_fingerprint_digest(text.data);
 }
@@ -176,14 +184,16 @@ version_fingerprint(List *workflows, const char *target_fv)
 static void
 check_decisions(const char *source_fv, const char *target_fv)
 {
-	const char *undecided = mako_coverage_obstacles(mako_coverage_read(source_fv, target_fv, true), true);
+	const char *undecided = mako_coverage_obstacles(mako_coverage_read(source_fv, target_fv, true),
+													true);
 
 	if (undecided != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("workflows of format version \"%s\" in flight are undecided", source_fv),
 				 errdetail_internal("%s", undecided),
-				 errhint("Register a way to \"%s\" with mako_register_migration(), or exempt them with mako_exempt().", target_fv)));
+				 errhint("Register a way to \"%s\" with mako_register_migration(), "
+						 "or exempt them with mako_exempt().", target_fv)));
 }
 
 /* A request for each of these workflows of a format version, from one for the version. */
@@ -209,9 +219,11 @@ mako_migrate_requests(const MakoRequest *version, List *workflows)
 
 /* Migrates these workflows of a format version in one pass, one report a row. */
 static void
-migrate_workflows(const MakoRequest *version, List *workflows, CommandId command, MakoRowSet *result)
+migrate_workflows(const MakoRequest *version, List *workflows, CommandId command,
+				  MakoRowSet *result)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako run",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	ListCell   *cell;
 
@@ -241,7 +253,8 @@ mako_migrate_workflows(const MakoRequest *version)
 	check_decisions(version->source_wf, version->target_wf);
 	workflows = workflows_on_the_way(version->source_wf, version->target_wf);
 	if (version->expect != NULL)
-		mako_run_check_fingerprint(version_fingerprint(workflows, version->target_wf), version->expect, MAKO_UNEXPECTED_DEFINITIONS);
+		mako_run_check_fingerprint(version_fingerprint(workflows, version->target_wf),
+								   version->expect, MAKO_UNEXPECTED_DEFINITIONS);
 	return workflows;
 }
 
@@ -280,7 +293,8 @@ mako_version_fingerprint(PG_FUNCTION_ARGS)
 	if (workflows == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("no workflow has a way from format version \"%s\" to \"%s\"", source_fv, target_fv),
+				 errmsg("no workflow has a way from format version \"%s\" to \"%s\"",
+						source_fv, target_fv),
 				 errhint("Use mako_register_migration().")));
 	fingerprint = cstring_to_text(version_fingerprint(workflows, target_fv));
 	mako_sql_disconnect(connection);

@@ -73,11 +73,13 @@ typedef struct MakoReport
 	MemoryContext unsaved_context;	/* of the errors not yet saved */
 } MakoReport;
 
-extern MakoReport *mako_report_create(const char *source_wf, const char *target_wf, MakoTally *tally);
-extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
-							  int64 sequence_number, const ErrorData *error);
+extern MakoReport *mako_report_create(const char *source_wf, const char *target_wf,
+									  MakoTally *tally);
+extern void mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id,
+							  MakoPhase phase, int64 sequence_number, const ErrorData *error);
 extern void mako_report_save_errors(MakoReport *report);
-extern NullableDatum mako_report_error_value(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *error,
+extern NullableDatum mako_report_error_value(const char *stream_id, MakoPhase phase,
+											 int64 sequence_number, const ErrorData *error,
 											 TupleDesc tupdesc);
 extern void mako_report_load_errors(MakoReport *report);
 extern bool mako_report_has(const MakoTally *tally, int64 stream_no);
@@ -106,8 +108,8 @@ typedef struct MakoMove
 } MakoMove;
 
 extern MakoMover mako_mover(const MakoPlan *plan, bool in_flight_only);
-extern bool mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader,
-							MakoMove *move);
+extern bool mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay,
+							const MakoStream *stream, MakoReader *reader, MakoMove *move);
 
 /* ---- dependent.c: the tables that follow ---------------------------------------------------- */
 
@@ -194,8 +196,10 @@ typedef struct MakoWriter
 } MakoWriter;
 
 extern MakoDestination mako_writer_destination(MakoReport *report, const MakoWorkflow *target);
-extern MakoWriter *mako_writer_create(const MakoDestination *destinations, int count, bool update_registry);
-extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, Datum state, bool counts);
+extern MakoWriter *mako_writer_create(const MakoDestination *destinations, int count,
+									  bool update_registry);
+extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number,
+							Datum state, bool counts);
 extern void mako_writer_rehearse(const MakoWriter *writer);
 extern bool mako_writer_is_full(const MakoWriter *writer);
 extern void mako_writer_flush(MakoWriter *writer);
@@ -218,15 +222,16 @@ typedef struct MakoRequest
 	int			batch_size;		/* streams a transaction; 0: all in one */
 } MakoRequest;
 
-extern int64 mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_at, int64 through_stream_no);
+extern int64 mako_audit_begin(const MakoRequest *request, const MakoPlan *plan,
+							  TimestampTz started_at, int64 through_stream_no);
 extern void mako_audit_end(MakoReport *report);
 extern void mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const char *why);
 pg_noreturn extern void mako_audit_raise_unknown(int64 run_id);
 
 /* ---- progress.c: how far a migration has come ----------------------------------------------- */
 
-extern void mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total, int64 failed,
-								TimestampTz started_at);
+extern void mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 total,
+								int64 failed, TimestampTz started_at);
 extern void mako_progress_advance(int64 failed);
 extern void mako_progress_end(void);
 
@@ -235,15 +240,18 @@ extern void mako_progress_end(void);
 #define MAKO_UNEXPECTED_DEFINITIONS "the definitions are not those that were expected"
 #define MAKO_CHANGED_DEFINITIONS "the definitions have changed during the migration"
 
-extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected, const char *message);
-extern bool mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded, int count, const char **why);
+extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected,
+									   const char *message);
+extern bool mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded,
+									   int count, const char **why);
 extern List *mako_run(const MakoRequest *requests, int count);
 
 /* ---- call_guard.c: not twice, and not inside another one ------------------------------------ */
 
 extern void mako_call_init(void);
 extern void mako_call_check(const char *function);
-extern void mako_call_check_once(CommandId command, const char *function, const char *kind, const char *subject);
+extern void mako_call_check_once(CommandId command, const char *function, const char *kind,
+								 const char *subject);
 extern void mako_call_remember(CommandId command, const char *function, const char *subject);
 extern void mako_call_run(void (*work) (void *argument), void *argument);
 extern void mako_call_enter(void);
@@ -251,7 +259,8 @@ extern void mako_call_leave(void);
 
 /* ---- migrate.c: the call, and what batched.c has in common with it -------------------------- */
 
-extern void mako_migrate_check_arguments(const char *source, const char *target, const int64 *max_errors);
+extern void mako_migrate_check_arguments(const char *source, const char *target,
+										 const int64 *max_errors);
 extern MakoRequest *mako_migrate_requests(const MakoRequest *version, List *workflows);
 extern List *mako_migrate_workflows(const MakoRequest *version);
 
@@ -269,7 +278,8 @@ typedef struct MakoCoverage
 	char	   *reason;			/* of the exemption, or NULL */
 } MakoCoverage;
 
-extern List *mako_coverage_read(const char *format_version, const char *target_fv, bool count_undecided_only);
+extern List *mako_coverage_read(const char *format_version, const char *target_fv,
+								bool count_undecided_only);
 extern int64 mako_coverage_in_flight(const char *workflow_id, const pg_uuid_t *tenant_id);
 extern void mako_coverage_require_version(const char *format_version);
 extern const char *mako_coverage_obstacles(List *list, bool undecided_only);

@@ -12,7 +12,8 @@ mako_mover(const MakoPlan *plan, bool in_flight_only)
 	const MakoWorkflow *source = plan->workflows[0];
 	MakoMover	mover = {plan, in_flight_only};
 
-	mover.needs_state = source->apply != NULL || !plan->identity || (in_flight_only && source->in_flight != NULL);
+	mover.needs_state = source->apply != NULL || !plan->identity ||
+		(in_flight_only && source->in_flight != NULL);
 	mover.periodic_too = source->apply == NULL && mover.needs_state;
 	return mover;
 }
@@ -22,7 +23,8 @@ mako_mover(const MakoPlan *plan, bool in_flight_only)
  * no apply.
  */
 static bool
-fold_to_head(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader)
+fold_to_head(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const MakoStream *stream,
+			 MakoReader *reader)
 {
 	if (reader != NULL)
 		return mako_replay_stream(replay, fold, stream, reader);
@@ -35,7 +37,8 @@ fold_to_head(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const M
  * in the fold's memory and last until its next stream.
  */
 bool
-mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, const MakoStream *stream, MakoReader *reader, MakoMove *move)
+mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay,
+				const MakoStream *stream, MakoReader *reader, MakoMove *move)
 {
 	*move = (MakoMove) {.sequence_number = stream->version,.counts = true,.moves = true};
 	if (stream->version == 0)
@@ -57,7 +60,8 @@ mako_mover_take(const MakoMover *mover, MakoFold *fold, MakoReplay *replay, cons
 		 */
 		if (stream->start > 0)
 		{
-			mako_expect_schema_version(mover->plan->workflows[0], stream->start, stream->start_schema_version);
+			mako_expect_schema_version(mover->plan->workflows[0], stream->start,
+									   stream->start_schema_version);
 			move->sequence_number = stream->start;
 			move->old_state = move->new_state = stream->start_state;
 		}

@@ -50,14 +50,16 @@ report_progress(TimestampTz now)
 {
 	double		seconds = (now - progress.since) / (double) USECS_PER_SEC;
 	double		rate = seconds > 0 ? (progress.done - progress.done_before) / seconds : 0;
-	char	   *text = psprintf("%s: run " INT64_FORMAT ", " INT64_FORMAT " of " INT64_FORMAT " streams, " INT64_FORMAT
-								" failed, %.1f a second, since %s",
-								progress.what, progress.run_id, Min(progress.done, progress.total), progress.total, progress.failed, rate,
+	char	   *text = psprintf("%s: run " INT64_FORMAT ", " INT64_FORMAT " of " INT64_FORMAT
+								" streams, " INT64_FORMAT " failed, %.1f a second, since %s",
+								progress.what, progress.run_id, Min(progress.done, progress.total),
+								progress.total, progress.failed, rate,
 								timestamptz_to_str(progress.started_at));
 
 	MakoReportActivity(text);
 	progress.reported_at = now;
-	if (mako_progress_interval > 0 && TimestampDifferenceExceeds(progress.noticed_at, now, mako_progress_interval))
+	if (mako_progress_interval > 0 &&
+		TimestampDifferenceExceeds(progress.noticed_at, now, mako_progress_interval))
 	{
 		ereport(NOTICE, (errmsg_internal("%s", text)));
 		progress.noticed_at = now;
@@ -86,9 +88,12 @@ mako_progress_begin(const MakoRequest *request, int64 run_id, int64 done, int64 
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (progress.what != NULL)
 		pfree(progress.what);
-	progress.what = psprintf("%s %s -> %s", request->batch_size > 0 ? "mako_migrate_batched" : "mako_migrate",
-							 whole_version ? mako_workflow_id_version(request->source_wf) : request->source_wf,
-							 whole_version ? mako_workflow_id_version(request->target_wf) : request->target_wf);
+	progress.what = psprintf("%s %s -> %s",
+							 request->batch_size > 0 ? "mako_migrate_batched" : "mako_migrate",
+							 whole_version ? mako_workflow_id_version(request->source_wf) :
+							 request->source_wf,
+							 whole_version ? mako_workflow_id_version(request->target_wf) :
+							 request->target_wf);
 	MemoryContextSwitchTo(old);
 	progress.run_id = run_id;
 	progress.done = progress.done_before = done;
@@ -126,10 +131,12 @@ mako_progress_end(void)
 
 /* What sessions show, as far as the caller may see them. */
 static MakoStatement select_active = {
-	"SELECT t.m[4]::bigint, CASE WHEN t.m[1] IS NULL THEN 'single' ELSE 'batched' END, t.m[2], t.m[3], t.m[5]::bigint, t.m[6]::bigint,"
-	" t.m[7]::bigint, t.m[8]::double precision, t.m[9]::timestamptz,"
-	" clock_timestamp() + make_interval(secs => (t.m[6]::bigint - t.m[5]::bigint) / NULLIF(t.m[8]::double precision, 0)), t.pid"
-	" FROM (SELECT a.pid, regexp_match(a.query, '^mako_migrate(_batched)? (\\S+) -> (\\S+): run (\\d+), (\\d+) of (\\d+) streams,"
+	"SELECT t.m[4]::bigint, CASE WHEN t.m[1] IS NULL THEN 'single' ELSE 'batched' END, t.m[2],"
+	" t.m[3], t.m[5]::bigint, t.m[6]::bigint, t.m[7]::bigint, t.m[8]::double precision,"
+	" t.m[9]::timestamptz, clock_timestamp() + make_interval(secs => (t.m[6]::bigint -"
+	" t.m[5]::bigint) / NULLIF(t.m[8]::double precision, 0)), t.pid"
+	" FROM (SELECT a.pid, regexp_match(a.query,"
+	" '^mako_migrate(_batched)? (\\S+) -> (\\S+): run (\\d+), (\\d+) of (\\d+) streams,"
 	" (\\d+) failed, (\\d+\\.\\d) a second, since (\\S.*)$') AS m"
 	"  FROM pg_stat_activity a WHERE a.datname = current_database() AND a.state = 'active') t"
 	" WHERE t.m IS NOT NULL ORDER BY 1",
@@ -141,12 +148,14 @@ static MakoStatement select_active = {
  * their turn.
  */
 #define UNFINISHED(total) \
-	"SELECT r.run_id, r.kind, r.source_wf, r.target_wf, r.migrated + r.failed, " total ", r.failed, NULL::double precision," \
+	"SELECT r.run_id, r.kind, r.source_wf, r.target_wf," \
+	" r.migrated + r.failed, " total ", r.failed, NULL::double precision," \
 	" r.started_at, NULL::timestamptz," \
 	" (SELECT l.pid FROM pg_locks l CROSS JOIN %s.mako_source_lock(r.source_wf) AS k (key)" \
 	"  WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.granted" \
 	"  AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())" \
-	"  AND l.classid = (k.key >> 32 & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid LIMIT 1)" \
+	"  AND l.classid = (k.key >> 32 & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid" \
+	" LIMIT 1)" \
 	" FROM mako.migration_run r" \
 	" WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.run_id <> ALL ($1) ORDER BY r.run_id"
 
@@ -154,7 +163,8 @@ static MakoStatement select_unfinished = {UNFINISHED("NULL::bigint"), 1, {INT8AR
 
 static MakoStatement select_unfinished_counted = {
 	UNFINISHED("r.migrated + (SELECT count(*) FROM mako.stream s WHERE s.workflow_id = r.source_wf"
-			   " AND s.stream_no <= r.through_stream_no AND (r.tenant_id IS NULL OR s.tenant_id = r.tenant_id))"),
+			   " AND s.stream_no <= r.through_stream_no"
+			   " AND (r.tenant_id IS NULL OR s.tenant_id = r.tenant_id))"),
 	1, {INT8ARRAYOID}
 };
 
@@ -162,7 +172,8 @@ static MakoStatement select_unfinished_counted = {
 static bool
 may_look_at(const char *table)
 {
-	return mako_door_has_table(table) && mako_door_may_use() && mako_door_untrusted_owner() == NULL &&
+	return mako_door_has_table(table) && mako_door_may_use() &&
+		mako_door_untrusted_owner() == NULL &&
 		pg_class_aclcheck(mako_door_table(table), GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
@@ -183,7 +194,9 @@ mako_current_progress(PG_FUNCTION_ARGS)
 	shown = mako_bigint_array(run_ids, (int) active.count);
 	mako_rowset_add_rows(result, active);
 	if (may_look_at("migration_run"))
-		mako_rowset_add_rows(result, mako_sql_query(may_look_at("stream") ? &select_unfinished_counted : &select_unfinished, &shown));
+		mako_rowset_add_rows(result,
+							 mako_sql_query(may_look_at("stream") ? &select_unfinished_counted :
+											&select_unfinished, &shown));
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }

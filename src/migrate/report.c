@@ -17,27 +17,32 @@
 #include "utils/typcache.h"
 
 static MakoStatement insert_errors = {
-	"INSERT INTO mako.migration_error (run_id, error_no, stream_no, stream_id, phase, sequence_number, sqlstate,"
-	" message, detail, hint, context)"
-	" SELECT $1, $2 OPERATOR(pg_catalog.+) u.ordinality, u.stream_no, u.stream_id, u.phase, u.sequence_number, u.sqlstate,"
-	" u.message, u.detail, u.hint, u.context"
-	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
-	" pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11))"
-	" WITH ORDINALITY AS u (stream_no, stream_id, phase, sequence_number, sqlstate, message, detail, hint, context, ordinality)",
-	11, {INT8OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-	TEXTARRAYOID, TEXTARRAYOID}
+	"INSERT INTO mako.migration_error (run_id, error_no, stream_no, stream_id, phase,"
+	" sequence_number, sqlstate, message, detail, hint, context)"
+	" SELECT $1, $2 OPERATOR(pg_catalog.+) u.ordinality, u.stream_no, u.stream_id, u.phase,"
+	" u.sequence_number, u.sqlstate, u.message, u.detail, u.hint, u.context"
+	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
+	" pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),"
+	" pg_catalog.unnest($10), pg_catalog.unnest($11))"
+	" WITH ORDINALITY AS u (stream_no, stream_id, phase, sequence_number, sqlstate, message,"
+	" detail, hint, context, ordinality)",
+	11, {INT8OID, INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID,
+	TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
 };
 
 static MakoStatement select_error = {
-	"SELECT FROM mako.migration_error e WHERE e.run_id OPERATOR(pg_catalog.=) ANY ($1) AND e.stream_no OPERATOR(pg_catalog.=) $2 LIMIT 1",
+	"SELECT FROM mako.migration_error e WHERE e.run_id OPERATOR(pg_catalog.=) ANY ($1)"
+	" AND e.stream_no OPERATOR(pg_catalog.=) $2 LIMIT 1",
 	2, {INT8ARRAYOID, INT8OID}
 };
 
 /* The errors that a report shows, in its order: stands_before(). */
 static MakoStatement select_errors = {
-	"SELECT e.stream_no, e.stream_id, e.phase, COALESCE(e.sequence_number, 0), e.sqlstate, e.message, e.detail, e.hint, e.context"
+	"SELECT e.stream_no, e.stream_id, e.phase, COALESCE(e.sequence_number, 0), e.sqlstate,"
+	" e.message, e.detail, e.hint, e.context"
 	" FROM mako.migration_error e WHERE e.run_id OPERATOR(pg_catalog.=) $1"
-	" ORDER BY e.phase OPERATOR(pg_catalog.=) ANY (ARRAY['snapshot', 'registry']), e.stream_no LIMIT $2",
+	" ORDER BY e.phase OPERATOR(pg_catalog.=) ANY (ARRAY['snapshot', 'registry']), e.stream_no"
+	" LIMIT $2",
 	2, {INT8OID, INT4OID}
 };
 
@@ -65,7 +70,8 @@ enum
 MakoReport *
 mako_report_create(const char *source_wf, const char *target_wf, MakoTally *tally)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako report", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako report",
+												  ALLOCSET_DEFAULT_SIZES);
 	MakoReport *report = MemoryContextAllocZero(context, sizeof(MakoReport));
 
 	report->source_wf = source_wf;
@@ -73,7 +79,8 @@ mako_report_create(const char *source_wf, const char *target_wf, MakoTally *tall
 	report->tally = tally;
 	tally->reports = lappend(tally->reports, report);
 	report->context = context;
-	report->unsaved_context = AllocSetContextCreate(context, "mako unsaved errors", ALLOCSET_DEFAULT_SIZES);
+	report->unsaved_context = AllocSetContextCreate(context, "mako unsaved errors",
+													ALLOCSET_DEFAULT_SIZES);
 	report->started_at = GetCurrentTimestamp();
 	return report;
 }
@@ -109,7 +116,9 @@ copy_error(const MakoError *error, int limit)
 static void
 free_error(MakoError *error)
 {
-	char	   *const texts[] = {error->stream_id, error->message, error->detail, error->hint, error->context};
+	char	   *const texts[] = {
+		error->stream_id, error->message, error->detail, error->hint, error->context
+	};
 
 	for (size_t i = 0; i < lengthof(texts); i++)
 		if (texts[i] != NULL)
@@ -123,7 +132,8 @@ append_error(StringInfo json, const MakoError *error)
 {
 	appendStringInfoString(json, "{\"stream_id\": ");
 	escape_json(json, error->stream_id);
-	appendStringInfo(json, ", \"phase\": \"%s\", \"sequence_number\": ", mako_phase_name[error->phase]);
+	appendStringInfo(json, ", \"phase\": \"%s\", \"sequence_number\": ",
+					 mako_phase_name[error->phase]);
 	if (error->sequence_number > 0)
 		appendStringInfo(json, INT64_FORMAT, error->sequence_number);
 	else
@@ -161,9 +171,11 @@ raise_too_many_errors(const MakoTally *tally)
 		}
 	}
 	initStringInfo(&json);
-	appendStringInfo(&json, "{\"migrated\": " INT64_FORMAT ", \"failed\": " INT64_FORMAT, migrated, failed);
+	appendStringInfo(&json, "{\"migrated\": " INT64_FORMAT ", \"failed\": " INT64_FORMAT,
+					 migrated, failed);
 	if (tally->in_batches)
-		appendStringInfo(&json, ", \"committed\": {\"migrated\": " INT64_FORMAT ", \"failed\": " INT64_FORMAT "}",
+		appendStringInfo(&json, ", \"committed\": {\"migrated\": " INT64_FORMAT
+						 ", \"failed\": " INT64_FORMAT "}",
 						 tally->committed_migrated, tally->committed_failed);
 	appendStringInfo(&json, ", \"errors\": [%s]}", errors.data);
 	ereport(ERROR,
@@ -171,7 +183,8 @@ raise_too_many_errors(const MakoTally *tally)
 			 errmsg("more than " INT64_FORMAT " streams could not be migrated", tally->max_errors),
 			 errdetail_internal("%s", json.data),
 			 tally->in_batches ?
-			 errhint("What is committed stays. Correct the cause, or allow more with max_errors, and call it again to go on.") :
+			 errhint("What is committed stays. Correct the cause, or allow more with max_errors, "
+					 "and call it again to go on.") :
 			 errhint("Nothing was changed. Correct the cause, or allow more with max_errors.")));
 }
 
@@ -201,7 +214,8 @@ add_error(List *list, MakoError *error)
 
 /* An error that points into what it is made of. */
 static MakoError
-make_error(int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *data)
+make_error(int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number,
+		   const ErrorData *data)
 {
 	MakoError	error = {stream_no, unconstify(char *, stream_id), phase, sequence_number};
 
@@ -218,8 +232,8 @@ make_error(int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequen
  * takes that back first.
  */
 void
-mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase, int64 sequence_number,
-				  const ErrorData *data)
+mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, MakoPhase phase,
+				  int64 sequence_number, const ErrorData *data)
 {
 	MakoError	error = make_error(stream_no, stream_id, phase, sequence_number, data);
 	MemoryContext old;
@@ -227,7 +241,8 @@ mako_report_error(MakoReport *report, int64 stream_no, const char *stream_id, Ma
 	report->failed++;
 	report->tally->failed++;
 	old = MemoryContextSwitchTo(report->context);
-	if (list_length(report->errors) == MAKO_REPORT_ERRORS && stands_before(&error, llast(report->errors)))
+	if (list_length(report->errors) == MAKO_REPORT_ERRORS &&
+		stands_before(&error, llast(report->errors)))
 	{
 		free_error(llast(report->errors));
 		report->errors = list_truncate(report->errors, MAKO_REPORT_ERRORS - 1);
@@ -261,7 +276,8 @@ error_columns(const MakoError *error, NullableDatum *values)
 
 	for (int i = 0; i < ERROR_COLUMNS; i++)
 		values[i] = mako_text(texts[i]);
-	values[ERROR_SEQUENCE_NUMBER] = mako_unless(error->sequence_number == 0, mako_bigint(error->sequence_number));
+	values[ERROR_SEQUENCE_NUMBER] = mako_unless(error->sequence_number == 0,
+												mako_bigint(error->sequence_number));
 }
 
 /* Writes the errors that came since the last call into the audit trail. */
@@ -270,7 +286,9 @@ mako_report_save_errors(MakoReport *report)
 {
 	int			count = list_length(report->unsaved);
 	MemoryContext old;
-	NullableDatum parameters[3 + ERROR_COLUMNS] = {mako_bigint(report->run_id), mako_bigint(report->saved)};
+	NullableDatum parameters[3 + ERROR_COLUMNS] = {
+		mako_bigint(report->run_id), mako_bigint(report->saved)
+	};
 	NullableDatum *values[ERROR_COLUMNS];
 	int64	   *stream_nos;
 
@@ -316,11 +334,13 @@ mako_report_load_errors(MakoReport *report)
 		char	   *sqlstate = mako_row_text(&rows, row, 5);
 		MakoError	error = {
 			.stream_no = mako_row_bigint(&rows, row, 1),.stream_id = mako_row_text(&rows, row, 2),
-			.sequence_number = mako_row_bigint(&rows, row, 4),.message = mako_row_text(&rows, row, 6),
-			.detail = mako_row_text(&rows, row, 7),.hint = mako_row_text(&rows, row, 8),.context = mako_row_text(&rows, row, 9)
+			.sequence_number = mako_row_bigint(&rows, row, 4),
+			.message = mako_row_text(&rows, row, 6),.detail = mako_row_text(&rows, row, 7),
+			.hint = mako_row_text(&rows, row, 8),.context = mako_row_text(&rows, row, 9)
 		};
 
-		while (error.phase < MAKO_PHASE_REGISTRY && strcmp(mako_phase_name[error.phase], phase) != 0)
+		while (error.phase < MAKO_PHASE_REGISTRY &&
+			   strcmp(mako_phase_name[error.phase], phase) != 0)
 			error.phase++;
 		snprintf(error.sqlstate, sizeof(error.sqlstate), "%s", sqlstate);
 		report->errors = lappend(report->errors, copy_error(&error, MAKO_ERROR_TEXT));
@@ -360,7 +380,8 @@ mako_report_has(const MakoTally *tally, int64 stream_no)
 
 /* An error as a mako_migration_error, in full. */
 NullableDatum
-mako_report_error_value(const char *stream_id, MakoPhase phase, int64 sequence_number, const ErrorData *data, TupleDesc tupdesc)
+mako_report_error_value(const char *stream_id, MakoPhase phase, int64 sequence_number,
+						const ErrorData *data, TupleDesc tupdesc)
 {
 	MakoError	error = make_error(0, stream_id, phase, sequence_number, data);
 	NullableDatum values[ERROR_COLUMNS];
@@ -405,6 +426,7 @@ mako_report_columns(const MakoReport *report, TupleDesc tupdesc, NullableDatum *
 	values[FAILED] = mako_bigint(report->failed);
 	values[ERRORS] = errors_to_array(report, TupleDescAttr(tupdesc, ERRORS)->atttypid);
 	values[STARTED_AT] = mako_timestamptz(report->started_at);
-	values[DURATION] = mako_datum(DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(report->finished_at),
+	values[DURATION] = mako_datum(DirectFunctionCall2(timestamp_mi,
+													  TimestampTzGetDatum(report->finished_at),
 													  TimestampTzGetDatum(report->started_at)));
 }

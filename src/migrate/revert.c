@@ -29,10 +29,13 @@ static MakoStatement select_run = {
 };
 
 static MakoStatement insert_run = {
-	"INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, reverts, reason,"
-	" fingerprint, definitions, extension_version, started_at, effective_role)"
-	" SELECT 'revert', r.target_wf, r.source_wf, ARRAY(SELECT p.workflow_id FROM pg_catalog.unnest(r.path) WITH ORDINALITY"
-	"  AS p (workflow_id, ordinal) ORDER BY p.ordinal DESC), r.tenant_id, r.update_registry, false, r.run_id, $2,"
+	"INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, tenant_id, update_registry,"
+	" in_flight_only, reverts, reason, fingerprint, definitions, extension_version, started_at,"
+	" effective_role)"
+	" SELECT 'revert', r.target_wf, r.source_wf, ARRAY(SELECT p.workflow_id"
+	" FROM pg_catalog.unnest(r.path) WITH ORDINALITY"
+	"  AS p (workflow_id, ordinal) ORDER BY p.ordinal DESC), r.tenant_id, r.update_registry, false,"
+	" r.run_id, $2,"
 	"  r.fingerprint, '{}', $3, $4, $5"
 	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1 RETURNING run_id",
 	5, {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}
@@ -40,13 +43,17 @@ static MakoStatement insert_run = {
 
 /* Whether a workflow is registered, and its states can be folded. */
 static MakoStatement select_workflow = {
-	"SELECT w.apply IS NOT NULL FROM %s.mako_workflow w WHERE w.workflow_id::pg_catalog.text OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
+	"SELECT w.apply IS NOT NULL FROM %s.mako_workflow w"
+	" WHERE w.workflow_id::pg_catalog.text OPERATOR(pg_catalog.=) $1",
+	1, {TEXTOID}
 };
 
 /* Where a run left its streams: with a snapshot, without one of the last event, or both. */
 #define STREAMS_OF_RUN(more) \
-	"(SELECT n.stream_no, n.sequence_number FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1" more ") AS n" \
-	" FULL JOIN (SELECT p.stream_no, p.sequence_number FROM mako.repointed p WHERE p.run_id OPERATOR(pg_catalog.=) $1" more ") AS p" \
+	"(SELECT n.stream_no, n.sequence_number FROM mako.snapshot n" \
+	" WHERE n.run_id OPERATOR(pg_catalog.=) $1" more ") AS n" \
+	" FULL JOIN (SELECT p.stream_no, p.sequence_number FROM mako.repointed p" \
+	" WHERE p.run_id OPERATOR(pg_catalog.=) $1" more ") AS p" \
 	" ON p.stream_no OPERATOR(pg_catalog.=) n.stream_no"
 
 static MakoStatement count_streams = {
@@ -54,11 +61,14 @@ static MakoStatement count_streams = {
 };
 
 static MakoStatement lock_streams = {
-	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id, m.snapshot_at, m.moved_at"
-	" FROM (SELECT COALESCE(n.stream_no, p.stream_no) AS stream_no, COALESCE(n.sequence_number, 0) AS snapshot_at,"
+	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id,"
+	" m.snapshot_at, m.moved_at"
+	" FROM (SELECT COALESCE(n.stream_no, p.stream_no) AS stream_no,"
+	" COALESCE(n.sequence_number, 0) AS snapshot_at,"
 	"   GREATEST(n.sequence_number, p.sequence_number) AS moved_at"
 	"  FROM " STREAMS_OF_RUN(" AND reverted_by IS NULL") ") AS m"
-	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY s.stream_no FOR NO KEY UPDATE OF s",
+	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY s.stream_no"
+	" FOR NO KEY UPDATE OF s",
 	1, {INT8OID}, true
 };
 
@@ -71,16 +81,22 @@ static MakoStatement select_obstacles = {
 	"SELECT (SELECT pg_catalog.max(l.run_id) FROM ("
 	"  SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	"   AND n.run_id OPERATOR(pg_catalog.>) $3 AND n.reverted_by IS NULL"
-	"  UNION ALL SELECT p.run_id FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"  UNION ALL SELECT p.run_id FROM mako.repointed p"
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	"   AND p.run_id OPERATOR(pg_catalog.>) $3 AND p.reverted_by IS NULL) AS l),"
-	" $5 AND EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version AND n.workflow_id OPERATOR(pg_catalog.=) $4"
+	" $5 AND EXISTS (SELECT FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version"
+	" AND n.workflow_id OPERATOR(pg_catalog.=) $4"
 	"  AND n.run_id OPERATOR(pg_catalog.<>) $3 AND n.reverted_by IS NULL"
 	"  AND (n.run_id OPERATOR(pg_catalog.=) 0 OR EXISTS (SELECT FROM mako.migration_run r"
 	"   WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry))),"
-	" $5 AND EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version AND n.workflow_id OPERATOR(pg_catalog.=) $6 AND n.run_id OPERATOR(pg_catalog.=) 0)"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version) ORDER BY h.stream_no",
+	" $5 AND EXISTS (SELECT FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version"
+	" AND n.workflow_id OPERATOR(pg_catalog.=) $6 AND n.run_id OPERATOR(pg_catalog.=) 0)"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version)"
+	" ORDER BY h.stream_no",
 	6, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID, BOOLOID, TEXTOID}, true
 };
 
@@ -160,12 +176,14 @@ find_no_way(Revert *revert)
 		missing = revert->source_wf;
 	if (missing != NULL)
 		return refuse("a workflow of the run is not registered any more",
-					  psprintf("Workflow \"%s\" is missing; run " INT64_FORMAT " led from \"%s\" to \"%s\".", missing, revert->run_id,
+					  psprintf("Workflow \"%s\" is missing; run " INT64_FORMAT " led "
+							   "from \"%s\" to \"%s\".", missing, revert->run_id,
 							   revert->source_wf, revert->target_wf),
 					  "Register it again with mako_register_workflow(), and revert again.");
 	if (status != NULL && strcmp(status, "retired") == 0)
 		return refuse("the format version that the stream would go back to is retired",
-					  psprintf("Run " INT64_FORMAT " led from \"%s\", and \"%s\" is retired.", revert->run_id, revert->source_wf, version),
+					  psprintf("Run " INT64_FORMAT " led from \"%s\", and \"%s\" is retired.",
+							   revert->run_id, revert->source_wf, version),
 					  "Use mako_reactivate(), and revert again.");
 	return NULL;
 }
@@ -175,32 +193,41 @@ find_no_way(Revert *revert)
  * the target has saved a state there.
  */
 static ErrorData *
-find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run, bool has_state, bool replaced)
+find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run,
+			  bool has_state, bool replaced)
 {
 	const MakoStream *stream = &candidate->stream;
 
 	if (later_run > 0)
 		return refuse("the stream has been migrated again since",
-					  psprintf("Run " INT64_FORMAT " came after run " INT64_FORMAT "; the stream runs under \"%s\" now.", later_run,
+					  psprintf("Run " INT64_FORMAT " came after run " INT64_FORMAT "; the stream "
+							   "runs under \"%s\" now.", later_run,
 							   revert->run_id, candidate->workflow_id),
 					  psprintf("Revert run " INT64_FORMAT " first.", later_run));
 	if (strcmp(candidate->workflow_id, revert->target_wf) != 0)
 		return refuse("the stream does not run under the target of the run",
-					  psprintf("Run " INT64_FORMAT " led to \"%s\"; the stream runs under \"%s\" now.", revert->run_id,
+					  psprintf("Run " INT64_FORMAT " led to \"%s\"; "
+							   "the stream runs under \"%s\" now.", revert->run_id,
 							   revert->target_wf, candidate->workflow_id),
-					  "Look at the head of the stream in mako.stream: nothing but a migration may move it.");
+					  "Look at the head of the stream in mako.stream: "
+					  "nothing but a migration may move it.");
 	if (stream->version > candidate->moved_at)
 		return refuse("an event came after the migration",
-					  psprintf("Run " INT64_FORMAT " migrated the stream at sequence number " INT64_FORMAT "; it is at " INT64_FORMAT " now.",
+					  psprintf("Run " INT64_FORMAT " migrated the stream at sequence "
+							   "number " INT64_FORMAT "; it is at " INT64_FORMAT " now.",
 							   revert->run_id, candidate->moved_at, stream->version),
-					  "What was written under the new rules cannot be read under the old ones: go on from here.");
+					  "What was written under the new rules cannot be read under the old ones: "
+					  "go on from here.");
 	if (revert->no_way != NULL)
 		return revert->no_way;
-	if (!revert->source_folds && !has_state && (replaced || (candidate->snapshot_at > 0 && candidate->snapshot_at == stream->version)))
+	if (!revert->source_folds && !has_state &&
+		(replaced || (candidate->snapshot_at > 0 && candidate->snapshot_at == stream->version)))
 		return refuse("the state to go back to is lost",
-					  psprintf("Workflow \"%s\" has no apply, and its snapshot at sequence number " INT64_FORMAT " is not there any more.",
+					  psprintf("Workflow \"%s\" has no apply, and its snapshot at sequence "
+							   "number " INT64_FORMAT " is not there any more.",
 							   revert->source_wf, stream->version),
-					  "Let the application write it to mako.snapshot again, with run_id 0, and revert again.");
+					  "Let the application write it to mako.snapshot again, "
+					  "with run_id 0, and revert again.");
 	return NULL;
 }
 
@@ -258,7 +285,9 @@ select_obstacles_of(const Revert *revert, const Candidate *candidates, int count
 	}
 	{
 		NullableDatum values[] = {
-			mako_bigint_array(stream_nos, count), mako_bigint_array(versions, count), mako_bigint(revert->run_id), mako_text(revert->source_wf), mako_boolean(!revert->source_folds), mako_text(revert->target_wf)
+			mako_bigint_array(stream_nos, count), mako_bigint_array(versions, count),
+			mako_bigint(revert->run_id), mako_text(revert->source_wf),
+			mako_boolean(!revert->source_folds), mako_text(revert->target_wf)
 		};
 
 		return mako_sql_query(&select_obstacles, values);
@@ -290,10 +319,12 @@ take_back(Revert *revert, const Candidate *candidates, int count)
 								  mako_row_boolean(&obstacles, i, 3));
 		}
 		if (error != NULL)
-			mako_report_error(revert->report, candidate->stream.stream_no, candidate->stream.stream_id, MAKO_PHASE_REGISTRY,
+			mako_report_error(revert->report, candidate->stream.stream_no,
+							  candidate->stream.stream_id, MAKO_PHASE_REGISTRY,
 							  candidate->moved_at, error);
 		else
-			mako_writer_add(revert->writer, &candidate->stream, candidate->snapshot_at, (Datum) 0, candidate->moved_at > 0);
+			mako_writer_add(revert->writer, &candidate->stream, candidate->snapshot_at, (Datum) 0,
+							candidate->moved_at > 0);
 	}
 	if (revert->update_registry)
 		mako_rows_free(&obstacles);
@@ -369,7 +400,8 @@ read_run(Revert *revert)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("migration run " INT64_FORMAT " cannot be reverted", revert->run_id),
-				 errdetail("It has itself taken streams back from \"%s\" to \"%s\".", revert->source_wf, revert->target_wf),
+				 errdetail("It has itself taken streams back from \"%s\" to \"%s\".",
+						   revert->source_wf, revert->target_wf),
 				 errhint("Migrate them again with mako_migrate().")));
 	revert->finished = mako_row_boolean(&rows, 0, 5);
 	mako_rows_free(&rows);
@@ -380,7 +412,9 @@ static int64
 start_run(const Revert *revert)
 {
 	NullableDatum values[] = {
-		mako_bigint(revert->run_id), mako_reference(PointerGetDatum(revert->reason)), mako_text(mako_extension_version()), mako_timestamptz(revert->report->started_at), mako_text(GetUserNameFromId(GetUserId(), false))
+		mako_bigint(revert->run_id), mako_reference(PointerGetDatum(revert->reason)),
+		mako_text(mako_extension_version()), mako_timestamptz(revert->report->started_at),
+		mako_text(GetUserNameFromId(GetUserId(), false))
 	};
 	MakoRows	rows = mako_store_query(&insert_run, values);
 	int64		run_id;
@@ -426,7 +460,8 @@ revert_run(void *argument)
 	revert->no_way = find_no_way(revert);
 
 	revert->destination = (MakoDestination) {
-		.report = revert->report,.source_wf = CStringGetTextDatum(revert->target_wf),.target_wf = CStringGetTextDatum(revert->source_wf)
+		.report = revert->report,.source_wf = CStringGetTextDatum(revert->target_wf),
+		.target_wf = CStringGetTextDatum(revert->source_wf)
 		};
 	revert->writer = mako_writer_create(&revert->destination, 1, revert->update_registry);
 	if (revert->update_registry)
@@ -434,9 +469,11 @@ revert_run(void *argument)
 	revert->writer->undoes = revert->run_id;
 	revert->report->run_id = start_run(revert);
 	if (!revert->finished)
-		mako_audit_close(revert->run_id, revert->source_wf, revert->report->run_id, "It is reverted.");
+		mako_audit_close(revert->run_id, revert->source_wf, revert->report->run_id,
+						 "It is reverted.");
 	mako_writer_rehearse(revert->writer);
-	revert->batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
+	revert->batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch",
+												  ALLOCSET_DEFAULT_SIZES);
 	take_all_back(revert);
 	revert->report->skipped = count_all(revert) - revert->report->migrated - revert->report->failed;
 	mako_audit_end(revert->report);

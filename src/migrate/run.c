@@ -76,7 +76,8 @@ migrate_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	const Run  *run = &pass->runs[stream->source];
 	MakoMove	move;
 
-	if (!mako_mover_take(&run->mover, pass->folds[stream->source], pass->replays[stream->source], stream, reader, &move))
+	if (!mako_mover_take(&run->mover, pass->folds[stream->source], pass->replays[stream->source],
+						 stream, reader, &move))
 		return false;
 	if (move.moves)
 		mako_writer_add(pass->writer, stream, move.sequence_number, move.new_state, move.counts);
@@ -105,13 +106,15 @@ write_results(void *argument)
 
 /* Reports a stream that failed. */
 static void
-record_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number, const ErrorData *error)
+record_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number,
+			   const ErrorData *error)
 {
 	Pass	   *pass = argument;
 
 	if (pass->heap_order != NULL)
 		mako_heap_order_forget(pass->heap_order, stream->stream_no);
-	mako_report_error(pass->runs[stream->source].report, stream->stream_no, mako_stream_id(stream->stream_no), phase, sequence_number, error);
+	mako_report_error(pass->runs[stream->source].report, stream->stream_no,
+					  mako_stream_id(stream->stream_no), phase, sequence_number, error);
 	mako_progress_advance(pass->tally.failed);
 }
 
@@ -120,8 +123,10 @@ static void
 take_batch(Pass *pass, MakoStream *streams, int count, bool gathered)
 {
 	MakoBatch	batch = {
-		.streams = streams,.count = count,.gathered = gathered,.folds = pass->folds,.replays = pass->replays,.sources = pass->count,
-		.take = migrate_stream,.wants_pause = wants_to_write,.pause = write_results,.fail = record_failure,.argument = pass
+		.streams = streams,.count = count,.gathered = gathered,.folds = pass->folds,
+		.replays = pass->replays,.sources = pass->count,
+		.take = migrate_stream,.wants_pause = wants_to_write,.pause = write_results,
+		.fail = record_failure,.argument = pass
 	};
 
 	CommandCounterIncrement();
@@ -154,7 +159,8 @@ fetch_batch(Pass *pass)
 	{
 		old = MemoryContextSwitchTo(pass->batch_context);
 		pass->streams = palloc(sizeof(MakoStream) * mako_batch_size);
-		pass->stream_count = mako_stream_fetch_heads(pass->heads, pass->sources, pass->count, pass->streams, mako_batch_size);
+		pass->stream_count = mako_stream_fetch_heads(pass->heads, pass->sources, pass->count,
+													 pass->streams, mako_batch_size);
 		pass->heads_ended = pass->stream_count < mako_batch_size;
 		MemoryContextSwitchTo(old);
 		for (int i = 0; i < pass->stream_count; i++)
@@ -201,7 +207,8 @@ migrate_left(Pass *pass, const int64 *stream_nos, int count)
 		CommandCounterIncrement();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		pass->streams = palloc(sizeof(MakoStream) * some);
-		pass->stream_count = mako_stream_fetch_heads_again(&stream_nos[first], some, pass->sources, pass->count, pass->streams);
+		pass->stream_count = mako_stream_fetch_heads_again(&stream_nos[first], some, pass->sources,
+														   pass->count, pass->streams);
 		PopActiveSnapshot();
 		MemoryContextSwitchTo(old);
 		if (pass->stream_count > 0)
@@ -215,8 +222,8 @@ migrate_left(Pass *pass, const int64 *stream_nos, int count)
 static void
 open_heads(Pass *pass, const int64 *found, int found_count)
 {
-	pass->heads = mako_stream_open_locking(pass->sources, pass->count, pass->tenant_id, found, found_count,
-										   pass->writer->dependents != NIL);
+	pass->heads = mako_stream_open_locking(pass->sources, pass->count, pass->tenant_id, found,
+										   found_count, pass->writer->dependents != NIL);
 	pass->heads_ended = false;
 }
 
@@ -260,7 +267,8 @@ may_have_left_some(const Pass *pass)
 {
 	if (pass->found != NULL)
 		return mako_seen_count(pass->seen) < pass->found_count;
-	return mako_seen_count(pass->seen) < count_matching(pass) || mako_store_advances() != pass->advances;
+	return mako_seen_count(pass->seen) < count_matching(pass) ||
+		mako_store_advances() != pass->advances;
 }
 
 /*
@@ -293,7 +301,8 @@ find_left(Pass *pass, int *count)
 		MemoryContextReset(pass->batch_context);
 		old = MemoryContextSwitchTo(pass->batch_context);
 		streams = palloc(sizeof(MakoStream) * mako_batch_size);
-		fetched = mako_stream_fetch_heads(matching, pass->sources, pass->count, streams, mako_batch_size);
+		fetched = mako_stream_fetch_heads(matching, pass->sources, pass->count, streams,
+										  mako_batch_size);
 		MemoryContextSwitchTo(old);
 		if (*count + fetched > capacity)
 		{
@@ -373,7 +382,8 @@ withdraw_doubtful(Pass *pass)
 	stream_nos = mako_heap_order_doubtful(pass->heap_order, &count);
 	PopActiveSnapshot();
 	for (int i = 0; i < count; i++)
-		if (mako_writer_withdraw(pass->writer, stream_nos[i]) || !mako_report_has(&pass->tally, stream_nos[i]))
+		if (mako_writer_withdraw(pass->writer, stream_nos[i]) ||
+			!mako_report_has(&pass->tally, stream_nos[i]))
 			mako_heap_order_leave(pass->heap_order, stream_nos[i]);
 }
 
@@ -413,7 +423,8 @@ migrate_in_heap_order(Pass *pass)
  * apply. Says why.
  */
 bool
-mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded, int count, const char **why)
+mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded, int count,
+						   const char **why)
 {
 	double		all = mako_matches_all(matches);
 	int64		matching = 0;
@@ -432,7 +443,8 @@ mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded
 	}
 	for (int i = 0; i < count; i++)
 		matching += mako_matches_under(matches, folded[i]);
-	*why = psprintf(INT64_FORMAT " of %.0f streams match, from %.0f on all events are read", matching, all, all * HEAP_ORDER_SHARE);
+	*why = psprintf(INT64_FORMAT " of %.0f streams match, from %.0f on all events are read",
+					matching, all, all * HEAP_ORDER_SHARE);
 	return matching >= all * HEAP_ORDER_SHARE;
 }
 
@@ -449,7 +461,8 @@ choose_heap_order(const Pass *pass)
 		if (pass->has_apply[i])
 			folded[count++] = pass->sources[i];
 	heap = mako_run_choose_heap_order(pass->matches, folded, count, &why);
-	ereport(DEBUG1, (errmsg_internal("reading events in %s order: %s", heap ? "heap" : "key", why)));
+	ereport(DEBUG1,
+			(errmsg_internal("reading events in %s order: %s", heap ? "heap" : "key", why)));
 	return heap;
 }
 
@@ -485,7 +498,8 @@ mako_run_check_fingerprint(const char *fingerprint, const char *expected, const 
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg_internal("%s", message),
 				 errdetail("Expected fingerprint %s, found %s.", expected, fingerprint),
-				 errhint("Review the definitions again; mako_fingerprint() and mako_version_fingerprint() show the fingerprints.")));
+				 errhint("Review the definitions again; mako_fingerprint() "
+						 "and mako_version_fingerprint() show the fingerprints.")));
 }
 
 /*
@@ -502,7 +516,8 @@ count_skipped(const Pass *pass)
 	{
 		MakoReport *report = pass->runs[i].report;
 
-		report->skipped = mako_matches_scope(matches, by_name ? report->source_wf : NULL) - report->migrated - report->failed;
+		report->skipped = mako_matches_scope(matches, by_name ? report->source_wf : NULL) -
+			report->migrated - report->failed;
 	}
 }
 
@@ -516,12 +531,14 @@ prepare_run(Pass *pass, int i, const MakoRequest *request)
 	run->report = mako_report_create(request->source_wf, request->target_wf, &pass->tally);
 	mako_fence_lock_source(request->source_wf);
 	run->plan = mako_plan_create(request->source_wf, request->target_wf);
-	mako_run_check_fingerprint(run->plan->fingerprint, request->expect, MAKO_UNEXPECTED_DEFINITIONS);
+	mako_run_check_fingerprint(run->plan->fingerprint, request->expect,
+							   MAKO_UNEXPECTED_DEFINITIONS);
 	mako_fence_lock(request->source_wf);
 	mako_fence_pass(request->target_wf, MAKO_FENCE_ENTER);
 
 	run->mover = mako_mover(run->plan, request->in_flight_only);
-	pass->destinations[i] = mako_writer_destination(run->report, run->plan->workflows[run->plan->steps]);
+	pass->destinations[i] = mako_writer_destination(run->report,
+													run->plan->workflows[run->plan->steps]);
 	pass->sources[i] = request->source_wf;
 }
 
@@ -535,7 +552,8 @@ compile_folds(Pass *pass)
 		pass->has_apply[i] = pass->folds[i]->workflow->apply != NULL;
 		pass->replays[i] = mako_replay_create();
 	}
-	pass->batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch", ALLOCSET_DEFAULT_SIZES);
+	pass->batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch",
+												ALLOCSET_DEFAULT_SIZES);
 }
 
 /* What is refused to the caller ends the call here, instead of failing every stream. */
@@ -581,7 +599,8 @@ check_definitions(const Pass *pass)
 	{
 		const Run  *run = &pass->runs[i];
 
-		mako_run_check_fingerprint(mako_plan_create(run->request->source_wf, run->request->target_wf)->fingerprint,
+		mako_run_check_fingerprint(mako_plan_create(run->request->source_wf,
+													run->request->target_wf)->fingerprint,
 								   run->plan->fingerprint, MAKO_CHANGED_DEFINITIONS);
 	}
 }
@@ -611,7 +630,8 @@ mako_run(const MakoRequest *requests, int count)
 	found = mako_matches_found(pass->matches, &found_count);
 	begin_heads(pass, found, found_count);
 	for (int i = 0; i < count; i++)
-		pass->runs[i].report->run_id = mako_audit_begin(pass->runs[i].request, pass->runs[i].plan, pass->runs[i].report->started_at, 0);
+		pass->runs[i].report->run_id = mako_audit_begin(pass->runs[i].request, pass->runs[i].plan,
+														pass->runs[i].report->started_at, 0);
 	compile_folds(pass);
 	rehearse(pass);
 	mako_progress_begin(&requests[0], pass->runs[0].report->run_id, 0, count_matching(pass), 0,
@@ -659,7 +679,8 @@ open_batch(const MakoBatchedRun *run, int64 failed_in_all)
 	Pass	   *pass = open_pass(&run->request, 1);
 	MakoReport *report = pass->runs[0].report;
 
-	mako_run_check_fingerprint(pass->runs[0].plan->fingerprint, run->fingerprint, MAKO_CHANGED_DEFINITIONS);
+	mako_run_check_fingerprint(pass->runs[0].plan->fingerprint, run->fingerprint,
+							   MAKO_CHANGED_DEFINITIONS);
 	report->run_id = run->run_id;
 	report->started_at = run->started_at;
 	report->migrated = run->migrated;
@@ -686,7 +707,8 @@ wait_for_head(void *argument)
 {
 	Wait	   *wait = argument;
 
-	(void) mako_stream_lock_some(&wait->stream_no, 1, wait->source_wf, wait->milliseconds, &wait->locked);
+	(void) mako_stream_lock_some(&wait->stream_no, 1, wait->source_wf, wait->milliseconds,
+								 &wait->locked);
 }
 
 /*
@@ -719,8 +741,8 @@ lock_busy(Pass *pass, int64 stream_no, int milliseconds)
  * right once the transaction is committed; an error ends the call.
  */
 void
-mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count, int64 last_stream_no, int wait,
-			   int64 *busy, int *busy_count)
+mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos, int count,
+			   int64 last_stream_no, int wait, int64 *busy, int *busy_count)
 {
 	TimestampTz started_at = GetCurrentTimestamp();
 	Pass	   *pass = open_batch(run, failed_in_all);
@@ -762,7 +784,8 @@ mako_run_end_batched(MakoBatchedRun *runs, int count)
 	for (int i = 0; i < count; i++)
 	{
 		const MakoBatchedRun *run = &runs[i];
-		MakoReport *report = mako_report_create(run->request.source_wf, run->request.target_wf, &pass->tally);
+		MakoReport *report = mako_report_create(run->request.source_wf, run->request.target_wf,
+												&pass->tally);
 
 		pass->runs[i].request = &run->request;
 		pass->runs[i].report = report;

@@ -20,24 +20,28 @@
 #include "utils/memutils.h"
 
 static MakoStatement insert_snapshots = {
-	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state, taken_at)"
+	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id,"
+	" state_schema_version, state, taken_at)"
 	" SELECT u.*, pg_catalog.now()"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
-	" pg_catalog.unnest($5), pg_catalog.unnest($6)) AS u",
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
+	" pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6)) AS u",
 	6, {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBARRAYOID}
 };
 
 static MakoStatement insert_repointed = {
 	"INSERT INTO mako.repointed (run_id, stream_no, sequence_number)"
-	" SELECT u.* FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u",
+	" SELECT u.* FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
+	" pg_catalog.unnest($3)) AS u",
 	3, {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
 };
 
 /* What undoes a run: its snapshots and repointings stay, but do not count any more. */
 static MakoStatement mark_snapshots = {
 	"UPDATE mako.snapshot AS n SET reverted_by = $2"
-	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4)) AS u (stream_no, sequence_number)"
-	" WHERE n.stream_no OPERATOR(pg_catalog.=) u.stream_no AND n.sequence_number OPERATOR(pg_catalog.=) u.sequence_number"
+	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4))"
+	" AS u (stream_no, sequence_number)"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) u.stream_no"
+	" AND n.sequence_number OPERATOR(pg_catalog.=) u.sequence_number"
 	" AND n.run_id OPERATOR(pg_catalog.=) $1"
 	" AND n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6",
 	6, {INT8OID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
@@ -54,26 +58,31 @@ static MakoStatement mark_repointed = {
 /* Only where a head is as it was folded: a trigger may have appended an event meanwhile. */
 static MakoStatement update_heads = {
 	"UPDATE mako.stream AS s SET workflow_id = h.target_wf"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS h (stream_no, target_wf, version)"
-	" WHERE s.stream_no OPERATOR(pg_catalog.=) h.stream_no AND s.version OPERATOR(pg_catalog.=) h.version"
-	" AND s.stream_no OPERATOR(pg_catalog.>=) $4 AND s.stream_no OPERATOR(pg_catalog.<=) $5",
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3))"
+	" AS h (stream_no, target_wf, version)"
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	" AND s.version OPERATOR(pg_catalog.=) h.version AND s.stream_no OPERATOR(pg_catalog.>=) $4"
+	" AND s.stream_no OPERATOR(pg_catalog.<=) $5",
 	5, {INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
 };
 
 static MakoStatement select_moved_heads = {
 	"SELECT FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version)"
-	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) h.stream_no AND s.version OPERATOR(pg_catalog.<>) h.version LIMIT 1",
+	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	" AND s.version OPERATOR(pg_catalog.<>) h.version LIMIT 1",
 	2, {INT8ARRAYOID, INT8ARRAYOID}
 };
 
 /* What undoes the writing of one stream. */
 static MakoStatement delete_snapshot = {
-	"DELETE FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.run_id OPERATOR(pg_catalog.=) ANY ($2) RETURNING n.run_id",
+	"DELETE FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1"
+	" AND n.run_id OPERATOR(pg_catalog.=) ANY ($2) RETURNING n.run_id",
 	2, {INT8OID, INT8ARRAYOID}
 };
 
 static MakoStatement delete_repointed = {
-	"DELETE FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) $1 AND p.run_id OPERATOR(pg_catalog.=) ANY ($2) RETURNING p.run_id",
+	"DELETE FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) $1"
+	" AND p.run_id OPERATOR(pg_catalog.=) ANY ($2) RETURNING p.run_id",
 	2, {INT8OID, INT8ARRAYOID}
 };
 
@@ -89,7 +98,8 @@ static MakoTableWrite *
 open_snapshots(void)
 {
 	static const char *const columns[] = {
-		"stream_no", "sequence_number", "run_id", "workflow_id", "state_schema_version", "state", "taken_at"
+		"stream_no", "sequence_number", "run_id", "workflow_id", "state_schema_version",
+		"state", "taken_at"
 	};
 
 	return mako_table_write_open("snapshot", CMD_INSERT, columns, lengthof(columns));
@@ -113,7 +123,8 @@ MakoDestination
 mako_writer_destination(MakoReport *report, const MakoWorkflow *target)
 {
 	MakoDestination destination = {
-		report, CStringGetTextDatum(report->source_wf), CStringGetTextDatum(report->target_wf), target->state_schema_version
+		report, CStringGetTextDatum(report->source_wf), CStringGetTextDatum(report->target_wf),
+		target->state_schema_version
 	};
 
 	return destination;
@@ -133,7 +144,8 @@ mako_writer_create(const MakoDestination *destinations, int count, bool update_r
 	writer->update_registry = update_registry;
 	writer->is_direct = is_direct(open_snapshots());
 	writer->in_order = true;
-	writer->context = AllocSetContextCreate(CurrentMemoryContext, "mako results", ALLOCSET_DEFAULT_SIZES);
+	writer->context = AllocSetContextCreate(CurrentMemoryContext, "mako results",
+											ALLOCSET_DEFAULT_SIZES);
 	if (update_registry)
 		writer->dependents = mako_dependent_followers();
 	return writer;
@@ -163,7 +175,8 @@ copy_name(const MakoStream *stream)
  * whether it counts as migrated.
  */
 void
-mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number, Datum state, bool counts)
+mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number,
+				Datum state, bool counts)
 {
 	MemoryContext old = MemoryContextSwitchTo(writer->context);
 	MakoResult *result;
@@ -185,7 +198,8 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 	result->tid = stream->tid;
 	result->repointed = false;
 	result->counts = counts;
-	writer->in_order = writer->in_order && (writer->count == 0 || result[-1].stream_no < result->stream_no);
+	writer->in_order = writer->in_order &&
+		(writer->count == 0 || result[-1].stream_no < result->stream_no);
 	writer->count++;
 	writer->destinations[stream->source].report->migrated += counts;
 	MemoryContextSwitchTo(old);
@@ -199,7 +213,8 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 bool
 mako_writer_is_full(const MakoWriter *writer)
 {
-	return MemoryContextMemAllocated(writer->context, false) > (Size) mako_max_memory * 1024 / (writer->is_direct ? 8 : 24);
+	return MemoryContextMemAllocated(writer->context, false) >
+		(Size) mako_max_memory * 1024 / (writer->is_direct ? 8 : 24);
 }
 
 /* Where a result goes. */
@@ -305,8 +320,8 @@ column_array(const Part *part, Which which, Column column, int *count)
 {
 	static const Oid types[] = {
 		[STREAM_NO] = INT8OID,[STREAM_ID] = TEXTOID,[TENANT_ID] = UUIDOID,[PROCESS_ID] = UUIDOID,
-		[SEQUENCE_NUMBER] = INT8OID,[VERSION] = INT8OID,[RUN_ID] = INT8OID,[SOURCE_WF] = TEXTOID,[TARGET_WF] = TEXTOID,
-		[STATE_SCHEMA_VERSION] = INT4OID,[STATE] = JSONBOID,
+		[SEQUENCE_NUMBER] = INT8OID,[VERSION] = INT8OID,[RUN_ID] = INT8OID,[SOURCE_WF] = TEXTOID,
+		[TARGET_WF] = TEXTOID,[STATE_SCHEMA_VERSION] = INT4OID,[STATE] = JSONBOID,
 	};
 	NullableDatum *values = palloc(part->count * sizeof(NullableDatum));
 	int			rows = 0;
@@ -318,7 +333,8 @@ column_array(const Part *part, Which which, Column column, int *count)
 		if (!wants(which, result))
 			continue;
 		values[rows].value = column_value(result, destination_of(part->writer, result), column);
-		values[rows].isnull = (column == TENANT_ID || column == PROCESS_ID) && values[rows].value == (Datum) 0;
+		values[rows].isnull = (column == TENANT_ID || column == PROCESS_ID) &&
+			values[rows].value == (Datum) 0;
 		rows++;
 	}
 	*count = rows;
@@ -337,7 +353,9 @@ write_rows(MakoStatement *statement, const NullableDatum *values, int count, con
  * What of a result is in its snapshot, in the order of open_snapshots() and of insert_snapshots;
  * taken_at comes last.
  */
-static const Column snapshot_columns[] = {STREAM_NO, SEQUENCE_NUMBER, RUN_ID, TARGET_WF, STATE_SCHEMA_VERSION, STATE};
+static const Column snapshot_columns[] = {
+	STREAM_NO, SEQUENCE_NUMBER, RUN_ID, TARGET_WF, STATE_SCHEMA_VERSION, STATE
+};
 
 #define SNAPSHOT_COLUMNS lengthof(snapshot_columns)
 
@@ -355,7 +373,8 @@ insert_directly(const Part *part, MakoTableWrite *snapshots)
 		if (result->state == NULL)
 			continue;
 		for (size_t column = 0; column < SNAPSHOT_COLUMNS; column++)
-			values[column] = column_value(result, destination_of(writer, result), snapshot_columns[column]);
+			values[column] = column_value(result, destination_of(writer, result),
+										  snapshot_columns[column]);
 		values[SNAPSHOT_COLUMNS] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 		mako_table_write_insert(snapshots, values);
 	}
@@ -395,7 +414,9 @@ write_repointed(const Part *part)
 {
 	int			count;
 	NullableDatum values[] = {
-		column_array(part, REPOINTED, RUN_ID, &count), column_array(part, REPOINTED, STREAM_NO, &count), column_array(part, REPOINTED, VERSION, &count)
+		column_array(part, REPOINTED, RUN_ID, &count),
+		column_array(part, REPOINTED, STREAM_NO, &count),
+		column_array(part, REPOINTED, VERSION, &count)
 	};
 
 	write_rows(&insert_repointed, values, count, "repointed");
@@ -420,7 +441,9 @@ mark_undone(const Part *part)
 	write_rows(&mark_snapshots, snapshots, count, "snapshot");
 	if (writer->update_registry)
 	{
-		NullableDatum repointed[] = {undone, by, column_array(part, MARKED_REPOINTED, STREAM_NO, &count), first, last};
+		NullableDatum repointed[] = {
+			undone, by, column_array(part, MARKED_REPOINTED, STREAM_NO, &count), first, last
+		};
 
 		write_rows(&mark_repointed, repointed, count, "repointed");
 	}
@@ -438,7 +461,8 @@ repoint_directly(const Part *part)
 		ItemPointerData tid = result->tid;
 
 		CHECK_FOR_INTERRUPTS();
-		result->repointed = heads != NULL && mako_table_write_update(heads, &tid, destination_of(part->writer, result)->target_wf);
+		result->repointed = heads != NULL &&
+			mako_table_write_update(heads, &tid, destination_of(part->writer, result)->target_wf);
 	}
 	if (heads != NULL)
 		mako_table_write_close(heads);
@@ -459,7 +483,8 @@ raise_heads_left(NullableDatum stream_nos, NullableDatum versions, int count)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("an event was appended to the stream while it was moved"),
 			 errdetail("Its state was computed without that event."),
-			 errhint("Look for a trigger on a table of the store or on a dependent that appends events.")));
+			 errhint("Look for a trigger on a table of the store or on "
+					 "a dependent that appends events.")));
 }
 
 /* Repoints the heads of a part, and with them every routing key. */
@@ -472,7 +497,9 @@ write_heads(const Part *part)
 	repoint_directly(part);
 	{
 		NullableDatum values[] = {
-			column_array(part, LEFT, STREAM_NO, &count), column_array(part, LEFT, TARGET_WF, &count), column_array(part, LEFT, VERSION, &count), mako_bigint(results[0].stream_no), mako_bigint(results[part->count - 1].stream_no)
+			column_array(part, LEFT, STREAM_NO, &count),
+			column_array(part, LEFT, TARGET_WF, &count), column_array(part, LEFT, VERSION, &count),
+			mako_bigint(results[0].stream_no), mako_bigint(results[part->count - 1].stream_no)
 		};
 
 		if (count > 0 && mako_store_write(&update_heads, values) != (uint64) count)
@@ -486,7 +513,9 @@ write_dependents(const Part *part)
 {
 	int			count;
 	NullableDatum values[] = {
-		column_array(part, ALL, STREAM_NO, &count), column_array(part, ALL, STREAM_ID, &count), column_array(part, ALL, PROCESS_ID, &count), column_array(part, ALL, TENANT_ID, &count), column_array(part, ALL, TARGET_WF, &count), column_array(part, ALL, SOURCE_WF, &count)
+		column_array(part, ALL, STREAM_NO, &count), column_array(part, ALL, STREAM_ID, &count),
+		column_array(part, ALL, PROCESS_ID, &count), column_array(part, ALL, TENANT_ID, &count),
+		column_array(part, ALL, TARGET_WF, &count), column_array(part, ALL, SOURCE_WF, &count)
 	};
 
 	mako_dependent_follow(part->writer->dependents, values);
@@ -497,7 +526,8 @@ static void
 write_part(void *argument)
 {
 	Part	   *part = argument;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako write", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako write",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	part->phase = MAKO_PHASE_SNAPSHOT;
@@ -527,12 +557,14 @@ mako_writer_rehearse(const MakoWriter *writer)
 	else
 	{
 		mako_sql_check(&insert_snapshots);
-		ereport(DEBUG1, (errmsg_internal("snapshots are written by %s", writer->is_direct ? "bulk insert" : "statements")));
+		ereport(DEBUG1, (errmsg_internal("snapshots are written by %s",
+										 writer->is_direct ? "bulk insert" : "statements")));
 	}
 	if (!writer->update_registry)
 		return;
 	if (writer->undoes == 0)
-		ereport(DEBUG1, (errmsg_internal("heads are written by %s", is_direct(mako_head_open()) ? "row" : "statements")));
+		ereport(DEBUG1, (errmsg_internal("heads are written by %s",
+										 is_direct(mako_head_open()) ? "row" : "statements")));
 	mako_sql_check(writer->undoes > 0 ? &mark_repointed : &insert_repointed);
 	mako_sql_check(&update_heads);
 	mako_dependent_rehearse(writer->dependents);
@@ -556,7 +588,8 @@ flush_part(MakoWriter *writer, int first, int count)
 		MakoReport *report = destination_of(writer, result)->report;
 
 		report->migrated -= result->counts;
-		mako_report_error(report, result->stream_no, mako_stream_id(result->stream_no), part.phase, result->sequence_number, error);
+		mako_report_error(report, result->stream_no, mako_stream_id(result->stream_no), part.phase,
+						  result->sequence_number, error);
 	}
 	else
 	{
@@ -598,9 +631,12 @@ mako_writer_flush(MakoWriter *writer)
 
 /* Lets the dependents of one stream, whose head was put back, follow it back. */
 static void
-put_dependents_back(const MakoWriter *writer, const MakoDestination *destination, MakoResult *result)
+put_dependents_back(const MakoWriter *writer, const MakoDestination *destination,
+					MakoResult *result)
 {
-	MakoDestination back = {.source_wf = destination->target_wf,.target_wf = destination->source_wf};
+	MakoDestination back = {
+		.source_wf = destination->target_wf,.target_wf = destination->source_wf
+	};
 	MakoWriter	alone = *writer;
 	Part		part = {&alone, 0, 1, MAKO_PHASE_REGISTRY};
 
@@ -614,7 +650,10 @@ put_dependents_back(const MakoWriter *writer, const MakoDestination *destination
 static bool
 put_back(const MakoWriter *writer, const MakoDestination *destination, int64 stream_no)
 {
-	NullableDatum values[] = {mako_bigint(stream_no), mako_datum(destination->target_wf), mako_datum(destination->source_wf)};
+	NullableDatum values[] = {
+		mako_bigint(stream_no), mako_datum(destination->target_wf),
+		mako_datum(destination->source_wf)
+	};
 	MakoRows	rows = mako_store_query(&put_head_back, values);
 	MakoStreamName name;
 	MakoResult	result = {.stream_no = stream_no,.name = &name};
@@ -647,7 +686,8 @@ run_ids(const MakoWriter *writer)
  * went, or NULL when there is nothing.
  */
 static const MakoDestination *
-delete_written(const MakoWriter *writer, const char *table, MakoStatement *statement, int64 stream_no)
+delete_written(const MakoWriter *writer, const char *table, MakoStatement *statement,
+			   int64 stream_no)
 {
 	NullableDatum values[] = {mako_bigint(stream_no), run_ids(writer)};
 	const MakoDestination *found = NULL;
@@ -669,12 +709,14 @@ delete_written(const MakoWriter *writer, const char *table, MakoStatement *state
 static bool
 withdraw_written(const MakoWriter *writer, int64 stream_no)
 {
-	const MakoDestination *destination = delete_written(writer, "mako.snapshot", &delete_snapshot, stream_no);
+	const MakoDestination *destination = delete_written(writer, "mako.snapshot",
+														&delete_snapshot, stream_no);
 	bool		counts = destination != NULL;
 
 	if (writer->update_registry)
 	{
-		const MakoDestination *repointed = delete_written(writer, "mako.repointed", &delete_repointed, stream_no);
+		const MakoDestination *repointed = delete_written(writer, "mako.repointed",
+														  &delete_repointed, stream_no);
 
 		if (destination == NULL)
 			destination = repointed;
@@ -700,7 +742,8 @@ mako_writer_withdraw(MakoWriter *writer, int64 stream_no)
 			continue;
 		destination_of(writer, &writer->results[i])->report->migrated -= writer->results[i].counts;
 		writer->count--;
-		memmove(&writer->results[i], &writer->results[i + 1], sizeof(MakoResult) * (writer->count - i));
+		memmove(&writer->results[i], &writer->results[i + 1],
+				sizeof(MakoResult) * (writer->count - i));
 		return true;
 	}
 	return withdraw_written(writer, stream_no);

@@ -22,7 +22,8 @@
 #include "utils/uuid.h"
 
 static MakoStatement insert_stream = {
-	"INSERT INTO mako.stream (stream_id, tenant_id, process_id, workflow_id) VALUES ($1, $2, $3, $4)"
+	"INSERT INTO mako.stream (stream_id, tenant_id, process_id, workflow_id)"
+	" VALUES ($1, $2, $3, $4)"
 	" ON CONFLICT ON CONSTRAINT stream_stream_id_key DO NOTHING RETURNING stream_no",
 	4, {TEXTOID, UUIDOID, UUIDOID, TEXTOID},.may_defer = true
 };
@@ -32,7 +33,8 @@ static MakoStatement select_stream = {
 };
 
 static MakoStatement insert_key = {
-	"INSERT INTO mako.registry (tenant_id, key, stream_no) VALUES ($1, $2, $3)", 3, {UUIDOID, TEXTOID, INT8OID},.may_defer = true
+	"INSERT INTO mako.registry (tenant_id, key, stream_no) VALUES ($1, $2, $3)",
+	3, {UUIDOID, TEXTOID, INT8OID},.may_defer = true
 };
 
 /* What an event consists of, in the order of mako_new_event and of the INSERT. */
@@ -54,31 +56,38 @@ static const Oid event_column_type[] = {
 };
 
 #define INSERT_EVENTS \
-	"INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload, schema_version, event_id," \
+	"INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload," \
+	" schema_version, event_id," \
 	" correlation_id, causation_id, conversation_id) "
 
 static MakoStatement insert_event = {
 	INSERT_EVENTS
-	"VALUES ($1, $2, $3, $4, $5, COALESCE($6, 1), COALESCE($7, pg_catalog.gen_random_uuid()), $8, $9, $10)",
-	10, {INT8OID, INT8OID, TEXTOID, TEXTOID, JSONBOID, INT4OID, UUIDOID, UUIDOID, UUIDOID, UUIDOID},.may_defer = true
+	"VALUES ($1, $2, $3, $4, $5, COALESCE($6, 1), COALESCE($7, pg_catalog.gen_random_uuid()),"
+	" $8, $9, $10)",
+	10, {INT8OID, INT8OID, TEXTOID, TEXTOID, JSONBOID, INT4OID, UUIDOID, UUIDOID, UUIDOID, UUIDOID},
+	.may_defer = true
 };
 
 static MakoStatement insert_events = {
 	INSERT_EVENTS
-	"SELECT $1, $2 OPERATOR(pg_catalog.+) u.ordinality OPERATOR(pg_catalog.-) 1, $3, u.event_type, u.payload,"
-	" COALESCE(u.schema_version, 1), COALESCE(u.event_id, pg_catalog.gen_random_uuid()), u.correlation_id, u.causation_id,"
-	" u.conversation_id"
-	" FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7),"
-	" pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10)) WITH ORDINALITY"
-	" AS u (event_type, payload, schema_version, event_id, correlation_id, causation_id, conversation_id, ordinality)",
-	10, {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID, JSONBARRAYOID, INT4ARRAYOID, UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID,
-	UUIDARRAYOID},.may_defer = true
+	"SELECT $1, $2 OPERATOR(pg_catalog.+) u.ordinality OPERATOR(pg_catalog.-) 1, $3, u.event_type,"
+	" u.payload, COALESCE(u.schema_version, 1), COALESCE(u.event_id, pg_catalog.gen_random_uuid()),"
+	" u.correlation_id, u.causation_id, u.conversation_id"
+	" FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
+	" pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),"
+	" pg_catalog.unnest($10)) WITH ORDINALITY"
+	" AS u (event_type, payload, schema_version, event_id, correlation_id, causation_id,"
+	" conversation_id, ordinality)",
+	10, {INT8OID, INT8OID, TEXTOID, TEXTARRAYOID, JSONBARRAYOID, INT4ARRAYOID, UUIDARRAYOID,
+	UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID},.may_defer = true
 };
 
 static MakoStatement select_event = {
-	"SELECT e.sequence_number, e.event_type OPERATOR(pg_catalog.=) $3 AND e.payload OPERATOR(pg_catalog.=) $4"
+	"SELECT e.sequence_number, e.event_type OPERATOR(pg_catalog.=) $3"
+	" AND e.payload OPERATOR(pg_catalog.=) $4"
 	" AND e.schema_version OPERATOR(pg_catalog.=) COALESCE($5, 1)"
-	" FROM mako.event e WHERE e.stream_no OPERATOR(pg_catalog.=) $1 AND e.event_id OPERATOR(pg_catalog.=) $2",
+	" FROM mako.event e WHERE e.stream_no OPERATOR(pg_catalog.=) $1"
+	" AND e.event_id OPERATOR(pg_catalog.=) $2",
 	5, {INT8OID, UUIDOID, TEXTOID, JSONBOID, INT4OID}
 };
 
@@ -136,13 +145,18 @@ mako_spawn(PG_FUNCTION_ARGS)
 	for (size_t i = 0; i < lengthof(names); i++)
 		mako_require_value(!PG_ARGISNULL(i), names[i]);
 	process_id = DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(2)));
-	stream_id = CStringGetTextDatum(psprintf("process/%s/%s", DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(1))),
-											 process_id));
+	stream_id =
+		CStringGetTextDatum(psprintf("process/%s/%s",
+									 DatumGetCString(DirectFunctionCall1(uuid_out,
+																		 PG_GETARG_DATUM(1))),
+									 process_id));
 	(void) mako_door_table("stream");
 	connection = mako_sql_connect_own();
 	mako_definition_require(TextDatumGetCString(PG_GETARG_DATUM(0)));
 	{
-		NullableDatum stream[] = {mako_datum(stream_id), fcinfo->args[1], fcinfo->args[2], fcinfo->args[0]};
+		NullableDatum stream[] = {
+			mako_datum(stream_id), fcinfo->args[1], fcinfo->args[2], fcinfo->args[0]
+		};
 		NullableDatum key[] = {fcinfo->args[1], mako_text(process_id), mako_null()};
 
 		rows = mako_sql_query(&insert_stream, stream);
@@ -169,7 +183,8 @@ read_append(FunctionCallInfo fcinfo, int expected_version)
 	mako_require_value(!PG_ARGISNULL(1), "workflow_id");
 	request.stream_id = PG_GETARG_DATUM(0);
 	request.workflow_id = TextDatumGetCString(PG_GETARG_DATUM(1));
-	request.expected_version = PG_ARGISNULL(expected_version) ? -1 : PG_GETARG_INT64(expected_version);
+	request.expected_version = PG_ARGISNULL(expected_version) ? -1 :
+		PG_GETARG_INT64(expected_version);
 	if (!PG_ARGISNULL(expected_version) && request.expected_version < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -204,8 +219,11 @@ find_event(const MakoStream *head, const NewEvent *event)
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("event id %s is another event of stream \"%s\"",
-							DatumGetCString(DirectFunctionCall1(uuid_out, event->values[EVENT_ID].value)), head->stream_id),
-					 errdetail("Event " INT64_FORMAT " has this id, and another type, schema version or payload.", sequence_number),
+							DatumGetCString(DirectFunctionCall1(uuid_out,
+																event->values[EVENT_ID].value)),
+							head->stream_id),
+					 errdetail("Event " INT64_FORMAT " has this id, and another type, "
+							   "schema version or payload.", sequence_number),
 					 errhint("Give every event an id of its own.")));
 	}
 	mako_rows_free(&rows);
@@ -249,7 +267,8 @@ check_head(const MakoStream *head, const Request *request)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("stream \"%s\" has another version than expected", head->stream_id),
-				 errdetail("Expected version " INT64_FORMAT ", found " INT64_FORMAT ".", request->expected_version, head->version),
+				 errdetail("Expected version " INT64_FORMAT ", found " INT64_FORMAT ".",
+						   request->expected_version, head->version),
 				 errhint("Load the process again and retry.")));
 }
 
@@ -271,7 +290,9 @@ column_parameter(const Request *request, int column)
 static void
 insert(const MakoStream *stream, const Request *request)
 {
-	MakoHead	head = {stream->stream_no, stream->stream_id, stream->workflow_id, stream->version, stream->tid};
+	MakoHead	head = {
+		stream->stream_no, stream->stream_id, stream->workflow_id, stream->version, stream->tid
+	};
 	NullableDatum values[3 + EVENT_COLUMNS] = {
 		mako_bigint(head.stream_no), mako_bigint(head.version + 1), mako_text(request->workflow_id)
 	};
@@ -334,8 +355,8 @@ mako_append(PG_FUNCTION_ARGS)
 {
 	/* Where the columns of an event are among the arguments. */
 	static const int argument[] = {
-		[EVENT_TYPE] = 2,[PAYLOAD] = 3,[SCHEMA_VERSION] = 5,[EVENT_ID] = 6,[CORRELATION_ID] = 7,[CAUSATION_ID] = 8,
-		[CONVERSATION_ID] = 9,
+		[EVENT_TYPE] = 2,[PAYLOAD] = 3,[SCHEMA_VERSION] = 5,[EVENT_ID] = 6,[CORRELATION_ID] = 7,
+		[CAUSATION_ID] = 8,[CONVERSATION_ID] = 9,
 	};
 	Request		request = read_append(fcinfo, 4);
 	NewEvent	event;
@@ -356,7 +377,8 @@ read_event(HeapTupleHeader row, int number)
 	NewEvent	event;
 	Datum		values[EVENT_COLUMNS];
 	bool		nulls[EVENT_COLUMNS];
-	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
+	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row),
+												 HeapTupleHeaderGetTypMod(row));
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
 
 	if (tupdesc->natts != EVENT_COLUMNS)
@@ -368,7 +390,8 @@ read_event(HeapTupleHeader row, int number)
 	for (int column = 0; column < EVENT_COLUMNS; column++)
 		event.values[column] = (NullableDatum) {values[column], nulls[column]};
 	ReleaseTupleDesc(tupdesc);
-	mako_require_value(!event.values[EVENT_TYPE].isnull, psprintf("event_type of event %d", number));
+	mako_require_value(!event.values[EVENT_TYPE].isnull,
+					   psprintf("event_type of event %d", number));
 	mako_require_value(!event.values[PAYLOAD].isnull, psprintf("payload of event %d", number));
 	return event;
 }
@@ -385,7 +408,8 @@ mako_append_batch(PG_FUNCTION_ARGS)
 
 	mako_require_value(!PG_ARGISNULL(2), "events");
 	array = PG_GETARG_ARRAYTYPE_P(2);
-	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_DOUBLE, &elements, &nulls, &request.count);
+	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_DOUBLE, &elements, &nulls,
+					  &request.count);
 	events = palloc(sizeof(NewEvent) * (request.count + 1));
 	for (int i = 0; i < request.count; i++)
 	{

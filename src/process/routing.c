@@ -21,7 +21,8 @@ static MakoStatement select_stream = {
 	" FROM mako.registry r JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) r.stream_no"
 	" AND s.tenant_id OPERATOR(pg_catalog.=) r.tenant_id"
 	" WHERE r.tenant_id OPERATOR(pg_catalog.=) $1 AND r.key OPERATOR(pg_catalog.=) $2"
-	" AND (r.expires_at IS NULL OR r.expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp())",
+	" AND (r.expires_at IS NULL"
+	" OR r.expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp())",
 	2, {UUIDOID, TEXTOID}
 };
 
@@ -30,40 +31,50 @@ static MakoStatement select_stream = {
  * version $2.
  */
 static MakoStatement select_policy = {
-	"SELECT w.dispatch, CASE w.dispatch WHEN 'forward_compatible' THEN 'messages of the process''s version and later ones'"
+	"SELECT w.dispatch, CASE w.dispatch WHEN 'forward_compatible'"
+	" THEN 'messages of the process''s version and later ones'"
 	"   WHEN 'pinned' THEN 'messages of the process''s own version'"
 	"   ELSE 'messages of ' || array_to_string(w.dispatch_versions, ', ') END,"
-	"  CASE w.dispatch WHEN 'any' THEN true WHEN 'pinned' THEN $3 = $2 WHEN 'forward_compatible' THEN $3 COLLATE \"C\" >= $2"
+	"  CASE w.dispatch WHEN 'any' THEN true WHEN 'pinned' THEN $3 = $2 WHEN 'forward_compatible'"
+	" THEN $3 COLLATE \"C\" >= $2"
 	"   ELSE $3 = ANY (w.dispatch_versions) END"
 	" FROM %s.mako_workflow w WHERE w.workflow_id::text = $1",
 	3, {TEXTOID, TEXTOID, TEXTOID}
 };
 
 static MakoStatement select_number = {
-	"SELECT s.stream_no FROM mako.stream s WHERE s.stream_id OPERATOR(pg_catalog.=) $2 AND s.tenant_id OPERATOR(pg_catalog.=) $1",
+	"SELECT s.stream_no FROM mako.stream s WHERE s.stream_id OPERATOR(pg_catalog.=) $2"
+	" AND s.tenant_id OPERATOR(pg_catalog.=) $1",
 	2, {UUIDOID, TEXTOID}
 };
 
 /* The same again renews a key; one that has expired is free. */
 static MakoStatement upsert_key = {
 	"INSERT INTO mako.registry AS r (tenant_id, key, stream_no, expires_at) VALUES ($1, $2, $3, $4)"
-	" ON CONFLICT ON CONSTRAINT registry_pkey DO UPDATE SET stream_no = EXCLUDED.stream_no, expires_at = EXCLUDED.expires_at"
-	" WHERE r.stream_no OPERATOR(pg_catalog.=) EXCLUDED.stream_no OR r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
+	" ON CONFLICT ON CONSTRAINT registry_pkey DO UPDATE"
+	" SET stream_no = EXCLUDED.stream_no, expires_at = EXCLUDED.expires_at"
+	" WHERE r.stream_no OPERATOR(pg_catalog.=) EXCLUDED.stream_no"
+	" OR r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
 	4, {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID},.may_defer = true
 };
 
 static MakoStatement select_key = {
-	"SELECT s.stream_id FROM mako.registry r JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) r.stream_no"
+	"SELECT s.stream_id FROM mako.registry r"
+	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) r.stream_no"
 	" WHERE r.tenant_id OPERATOR(pg_catalog.=) $1 AND r.key OPERATOR(pg_catalog.=) $2",
 	2, {UUIDOID, TEXTOID}
 };
 
 static MakoStatement delete_key = {
-	"DELETE FROM mako.registry r WHERE r.tenant_id OPERATOR(pg_catalog.=) $1 AND r.key OPERATOR(pg_catalog.=) $2", 2, {UUIDOID, TEXTOID},.may_defer = true
+	"DELETE FROM mako.registry r WHERE r.tenant_id OPERATOR(pg_catalog.=) $1"
+	" AND r.key OPERATOR(pg_catalog.=) $2",
+	2, {UUIDOID, TEXTOID},.may_defer = true
 };
 
 static MakoStatement delete_expired = {
-	"DELETE FROM mako.registry r WHERE r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()", 0, {0},.may_defer = true
+	"DELETE FROM mako.registry r"
+	" WHERE r.expires_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
+	0, {0},.may_defer = true
 };
 
 static MakoStatement insert_tag = {
@@ -74,8 +85,10 @@ static MakoStatement insert_tag = {
 
 static MakoStatement select_tagged = {
 	"SELECT s.stream_id, s.process_id, s.workflow_id, s.version FROM mako.correlation c"
-	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) c.stream_no AND s.tenant_id OPERATOR(pg_catalog.=) c.tenant_id"
-	" WHERE c.tenant_id OPERATOR(pg_catalog.=) $1 AND c.tag OPERATOR(pg_catalog.=) $2 ORDER BY s.stream_no",
+	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) c.stream_no"
+	" AND s.tenant_id OPERATOR(pg_catalog.=) c.tenant_id"
+	" WHERE c.tenant_id OPERATOR(pg_catalog.=) $1 AND c.tag OPERATOR(pg_catalog.=) $2"
+	" ORDER BY s.stream_no",
 	2, {UUIDOID, TEXTOID}
 };
 
@@ -103,23 +116,27 @@ check_dispatch(const char *stream_id, const char *workflow_id, const char *messa
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("process \"%s\" takes no messages", stream_id),
-				 errdetail("It runs under \"%s\", whose format version is retired. The message is of version \"%s\".",
+				 errdetail("It runs under \"%s\", whose format version is retired. "
+						   "The message is of version \"%s\".",
 						   workflow_id, message),
-				 errhint("The process was left behind. mako_migrate() takes it away from the retired version.")));
+				 errhint("The process was left behind. "
+						 "mako_migrate() takes it away from the retired version.")));
 	if (closed != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("messages of format version \"%s\" are not accepted any more", message),
-				 errdetail("They were until %s. Process \"%s\" runs under \"%s\".", closed, stream_id, workflow_id),
+				 errdetail("They were until %s. Process \"%s\" runs under \"%s\".",
+						   closed, stream_id, workflow_id),
 				 errhint("Ask the sender for the message in the current format.")));
 
 	rows = mako_sql_query_snapshot(&select_policy, values);
 	if (rows.count > 0 && !mako_row_boolean(&rows, 0, 3))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("process \"%s\" does not take messages of format version \"%s\"", stream_id, message),
-				 errdetail("It runs under \"%s\", whose dispatch policy \"%s\" allows %s.", workflow_id,
-						   mako_row_text(&rows, 0, 1), mako_row_text(&rows, 0, 2)),
+				 errmsg("process \"%s\" does not take messages of format version \"%s\"",
+						stream_id, message),
+				 errdetail("It runs under \"%s\", whose dispatch policy \"%s\" allows %s.",
+						   workflow_id, mako_row_text(&rows, 0, 1), mako_row_text(&rows, 0, 2)),
 				 errhint("The policy is set with mako_set_dispatch().")));
 	mako_rows_free(&rows);
 }
@@ -142,7 +159,8 @@ mako_lookup(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect_visible();
 	rows = mako_sql_query_snapshot(&select_stream, key);
 	if (rows.count > 0 && !PG_ARGISNULL(2))
-		check_dispatch(mako_row_text(&rows, 0, 1), mako_row_text(&rows, 0, 3), TextDatumGetCString(PG_GETARG_DATUM(2)));
+		check_dispatch(mako_row_text(&rows, 0, 1), mako_row_text(&rows, 0, 3),
+					   TextDatumGetCString(PG_GETARG_DATUM(2)));
 	mako_rowset_add_rows(result, rows);
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
@@ -183,7 +201,8 @@ stream_argument(FunctionCallInfo fcinfo, int tenant, int stream)
 	if (rows.count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("tenant %s has no stream \"%s\"", DatumGetCString(DirectFunctionCall1(uuid_out, values[0].value)),
+				 errmsg("tenant %s has no stream \"%s\"",
+						DatumGetCString(DirectFunctionCall1(uuid_out, values[0].value)),
 						TextDatumGetCString(values[1].value)),
 				 errhint("Keys and tags lead to streams of their own tenant only.")));
 	stream_no = mako_row_bigint(&rows, 0, 1);
@@ -195,11 +214,13 @@ stream_argument(FunctionCallInfo fcinfo, int tenant, int stream)
 static void
 check_key(FunctionCallInfo fcinfo, int argument, const char *what)
 {
-	Size		bytes = PG_ARGISNULL(argument) ? 0 : toast_raw_datum_size(PG_GETARG_DATUM(argument)) - VARHDRSZ;
+	Size		bytes = PG_ARGISNULL(argument) ? 0 :
+		toast_raw_datum_size(PG_GETARG_DATUM(argument)) - VARHDRSZ;
 
 	if (bytes < 1 || bytes > MOST_KEY_BYTES)
 		ereport(ERROR,
-				(errcode(PG_ARGISNULL(argument) ? ERRCODE_NULL_VALUE_NOT_ALLOWED : ERRCODE_INVALID_PARAMETER_VALUE),
+				(errcode(PG_ARGISNULL(argument) ? ERRCODE_NULL_VALUE_NOT_ALLOWED :
+						 ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a %s must have 1 to %d bytes", what, MOST_KEY_BYTES)));
 }
 
@@ -209,7 +230,8 @@ mako_register_key(PG_FUNCTION_ARGS)
 {
 	MakoConnection connection = connect_to_route("mako_register_key()");
 	NullableDatum values[] = {
-		fcinfo->args[0], fcinfo->args[1], mako_bigint(stream_argument(fcinfo, 0, 2)), fcinfo->args[3]
+		fcinfo->args[0], fcinfo->args[1], mako_bigint(stream_argument(fcinfo, 0, 2)),
+		fcinfo->args[3]
 	};
 
 	check_key(fcinfo, 1, "routing key");
@@ -219,7 +241,8 @@ mako_register_key(PG_FUNCTION_ARGS)
 
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("routing key \"%s\" leads to another stream", TextDatumGetCString(values[1].value)),
+				 errmsg("routing key \"%s\" leads to another stream",
+						TextDatumGetCString(values[1].value)),
 				 rows.count > 0 ? errdetail("It leads to \"%s\".", mako_row_text(&rows, 0, 1)) : 0,
 				 errhint("Unregister it first.")));
 	}
@@ -265,7 +288,9 @@ Datum
 mako_add_tag(PG_FUNCTION_ARGS)
 {
 	MakoConnection connection = connect_to_route("mako_add_tag()");
-	NullableDatum values[] = {fcinfo->args[0], fcinfo->args[1], mako_bigint(stream_argument(fcinfo, 0, 2))};
+	NullableDatum values[] = {
+		fcinfo->args[0], fcinfo->args[1], mako_bigint(stream_argument(fcinfo, 0, 2))
+	};
 	uint64		added;
 
 	check_key(fcinfo, 1, "tag");

@@ -27,8 +27,9 @@
 static MakoStatement select_periodic = {
 	"SELECT n.sequence_number, n.state_schema_version, n.state FROM mako.snapshot n"
 	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.run_id OPERATOR(pg_catalog.=) 0"
-	" AND n.sequence_number OPERATOR(pg_catalog.>) $2 AND n.sequence_number OPERATOR(pg_catalog.<=) $3"
-	" AND n.workflow_id OPERATOR(pg_catalog.=) $4 AND ($5 IS NULL OR n.state_schema_version OPERATOR(pg_catalog.=) $5)"
+	" AND n.sequence_number OPERATOR(pg_catalog.>) $2"
+	" AND n.sequence_number OPERATOR(pg_catalog.<=) $3 AND n.workflow_id OPERATOR(pg_catalog.=) $4"
+	" AND ($5 IS NULL OR n.state_schema_version OPERATOR(pg_catalog.=) $5)"
 	" ORDER BY n.sequence_number DESC LIMIT 1",
 	5, {INT8OID, INT8OID, INT8OID, TEXTOID, INT4OID}
 };
@@ -36,23 +37,27 @@ static MakoStatement select_periodic = {
 #define EVENT_COLUMNS_OF_LOAD 10
 
 static MakoStatement select_events = {
-	"SELECT e.sequence_number, e.event_id, e.recorded_at, e.workflow_id, e.event_type, e.schema_version, e.payload,"
-	" e.correlation_id, e.causation_id, e.conversation_id"
+	"SELECT e.sequence_number, e.event_id, e.recorded_at, e.workflow_id, e.event_type,"
+	" e.schema_version, e.payload, e.correlation_id, e.causation_id, e.conversation_id"
 	" FROM mako.event e"
-	" WHERE e.stream_no OPERATOR(pg_catalog.=) $1 AND e.sequence_number OPERATOR(pg_catalog.>) $2 ORDER BY e.sequence_number",
+	" WHERE e.stream_no OPERATOR(pg_catalog.=) $1 AND e.sequence_number OPERATOR(pg_catalog.>) $2"
+	" ORDER BY e.sequence_number",
 	2, {INT8OID, INT8OID}
 };
 
 static MakoStatement save_snapshot = {
-	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state)"
+	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id,"
+	" state_schema_version, state)"
 	" VALUES ($1, $2, 0, $3, $4, $5)"
 	" ON CONFLICT (stream_no, sequence_number, run_id) DO UPDATE"
-	" SET workflow_id = $3, state_schema_version = $4, state = $5, taken_at = pg_catalog.now(), reverted_by = NULL",
+	" SET workflow_id = $3, state_schema_version = $4, state = $5, taken_at = pg_catalog.now(),"
+	" reverted_by = NULL",
 	5, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID},.may_defer = true
 };
 
 static MakoStatement select_older = {
-	"SELECT EXISTS (SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.sequence_number OPERATOR(pg_catalog.=) $2"
+	"SELECT EXISTS (SELECT FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.sequence_number OPERATOR(pg_catalog.=) $2"
 	" AND n.run_id OPERATOR(pg_catalog.=) 0 AND n.workflow_id OPERATOR(pg_catalog.<>) $3)",
 	3, {INT8OID, INT8OID, TEXTOID}
 };
@@ -113,7 +118,9 @@ find_stored_state(MakoStream *stream, MakoFold *fold)
 	for (;;)
 	{
 		NullableDatum values[] = {
-			mako_bigint(stream->stream_no), mako_bigint(stream->start), mako_bigint(newest), mako_text(stream->workflow_id), workflow == NULL ? mako_null() : mako_integer(workflow->state_schema_version)
+			mako_bigint(stream->stream_no), mako_bigint(stream->start),
+			mako_bigint(newest), mako_text(stream->workflow_id),
+			workflow == NULL ? mako_null() : mako_integer(workflow->state_schema_version)
 		};
 		MakoRows	rows = mako_sql_query_snapshot(&select_periodic, values);
 		bool		valid;
@@ -155,7 +162,8 @@ read_state(Reading *reading, Datum stream_id)
 	reading->replay = mako_replay_create();
 	reading->fold = mako_fold_borrow(stream->workflow_id);
 	workflow = reading->fold->workflow;
-	reading->context = (ErrorContextCallback) {error_context_stack, mako_fold_context, reading->fold};
+	reading->context = (ErrorContextCallback) {error_context_stack, mako_fold_context,
+		reading->fold};
 	error_context_stack = &reading->context;
 	reading->fold->phase = MAKO_PHASE_LOAD;
 	reading->fold->sequence_number = 0;
@@ -217,7 +225,8 @@ mako_state(PG_FUNCTION_ARGS)
 
 	mako_require_value(!PG_ARGISNULL(0), "stream_id");
 	read_state(&reading, PG_GETARG_DATUM(0));
-	values[0] = reading.known ? mako_datum(JsonbPGetDatum(DatumGetJsonbPCopy(reading.fold->state))) : mako_null();
+	values[0] = reading.known ?
+		mako_datum(JsonbPGetDatum(DatumGetJsonbPCopy(reading.fold->state))) : mako_null();
 	values[1] = mako_bigint(reading.stream.version);
 	values[2] = mako_text(reading.stream.workflow_id);
 	values[3] = mako_integer(reading.fold->workflow->state_schema_version);
@@ -248,7 +257,9 @@ add_events(MakoRowSet *result, const MakoStream *stream, int64 after, const int 
 		for (uint64 row = 0; row < rows.count; row++)
 		{
 			for (int i = 0; i < EVENT_COLUMNS_OF_LOAD; i++)
-				values[column[i]] = mako_row_value(&rows, row, i + 1, TupleDescAttr(mako_rowset_type(result), column[i])->atttypid);
+				values[column[i]] =
+					mako_row_value(&rows, row, i + 1,
+								   TupleDescAttr(mako_rowset_type(result), column[i])->atttypid);
 			mako_rowset_add(result, values);
 		}
 		mako_rows_free(&rows);
@@ -336,7 +347,8 @@ static void
 add_moment(void *argument, const MakoMoment *moment)
 {
 	NullableDatum values[] = {
-		mako_bigint(moment->sequence_number), mako_reference(moment->event_type), mako_text(moment->workflow_id),
+		mako_bigint(moment->sequence_number),
+		mako_reference(moment->event_type), mako_text(moment->workflow_id),
 		mako_unless(moment->run_id == 0, mako_bigint(moment->run_id)), mako_reference(moment->state)
 	};
 
@@ -363,10 +375,12 @@ mako_trace(PG_FUNCTION_ARGS)
 
 /* Stores a periodic snapshot. */
 static void
-save(const MakoStream *stream, int64 sequence_number, const char *workflow_id, int state_schema_version, Datum state)
+save(const MakoStream *stream, int64 sequence_number, const char *workflow_id,
+	 int state_schema_version, Datum state)
 {
 	NullableDatum values[] = {
-		mako_bigint(stream->stream_no), mako_bigint(sequence_number), mako_text(workflow_id), mako_integer(state_schema_version), mako_datum(state)
+		mako_bigint(stream->stream_no), mako_bigint(sequence_number), mako_text(workflow_id),
+		mako_integer(state_schema_version), mako_datum(state)
 	};
 
 	if (mako_sql_execute(&save_snapshot, values) != 1)
@@ -410,16 +424,16 @@ mako_take_snapshot(PG_FUNCTION_ARGS)
 				 errdetail("A snapshot is the state after an event.")));
 	mako_fold_require_apply(reading.fold);
 	if (!has_older(stream))
-		save(stream, stream->version, stream->workflow_id, reading.fold->workflow->state_schema_version,
-			 reading.fold->state);
+		save(stream, stream->version, stream->workflow_id,
+			 reading.fold->workflow->state_schema_version, reading.fold->state);
 	end_reading(&reading);
 	PG_RETURN_INT64(stream->version);
 }
 
 /* Raises unless a state can be stored as what a stream was at a sequence number. */
 static void
-check_saved_state(const MakoStream *stream, int64 sequence_number, const char *workflow_id, int state_schema_version,
-				  Datum state)
+check_saved_state(const MakoStream *stream, int64 sequence_number, const char *workflow_id,
+				  int state_schema_version, Datum state)
 {
 	MakoFold   *fold;
 	const MakoWorkflow *workflow;
@@ -430,9 +444,11 @@ check_saved_state(const MakoStream *stream, int64 sequence_number, const char *w
 	if (sequence_number < 1 || sequence_number < stream->start || sequence_number > stream->version)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("sequence number " INT64_FORMAT " cannot have a snapshot of stream \"%s\"", sequence_number, stream->stream_id),
+				 errmsg("sequence number " INT64_FORMAT " cannot have a snapshot of stream \"%s\"",
+						sequence_number, stream->stream_id),
 				 stream->start > 0 ?
-				 errdetail("The stream is at version " INT64_FORMAT ", its migration snapshot at sequence number " INT64_FORMAT ".",
+				 errdetail("The stream is at version " INT64_FORMAT ", its migration snapshot "
+						   "at sequence number " INT64_FORMAT ".",
 						   stream->version, stream->start) :
 				 errdetail("The stream is at version " INT64_FORMAT ".", stream->version),
 				 errhint("Give the number of the last event that the state contains.")));
@@ -444,11 +460,14 @@ check_saved_state(const MakoStream *stream, int64 sequence_number, const char *w
 	if (workflow->state_schema_version != state_schema_version)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("state schema version %d is not that of workflow \"%s\"", state_schema_version, workflow_id),
-				 errdetail("The workflow is registered with state schema version %d.", workflow->state_schema_version),
+				 errmsg("state schema version %d is not that of workflow \"%s\"",
+						state_schema_version, workflow_id),
+				 errdetail("The workflow is registered with state schema version %d.",
+						   workflow->state_schema_version),
 				 errhint("Save the state in the layout that is registered.")));
 	if (workflow->state_type != NULL)
-		mako_type_definition_require_state(workflow->state_type, workflow_id, DatumGetJsonbP(state));
+		mako_type_definition_require_state(workflow->state_type, workflow_id,
+										   DatumGetJsonbP(state));
 	mako_fold_begin(fold, state, sequence_number);
 	mako_fold_check_domain(fold);
 	mako_fold_return(fold);
@@ -458,7 +477,9 @@ check_saved_state(const MakoStream *stream, int64 sequence_number, const char *w
 Datum
 mako_save_snapshot(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {"stream_id", "sequence_number", "workflow_id", "state_schema_version", "state"};
+	static const char *const names[] = {
+		"stream_id", "sequence_number", "workflow_id", "state_schema_version", "state"
+	};
 	MakoConnection connection;
 	MakoStream	stream;
 	char	   *workflow_id;
@@ -470,7 +491,8 @@ mako_save_snapshot(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect_visible();
 	mako_stream_find(PG_GETARG_DATUM(0), &stream);
 	mako_stream_load_states(&stream, 1);
-	check_saved_state(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
+	check_saved_state(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3),
+					  PG_GETARG_DATUM(4));
 	save(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
@@ -484,11 +506,14 @@ mako_save_snapshot(PG_FUNCTION_ARGS)
  */
 static MakoStatement prune = {
 	"DELETE FROM mako.snapshot n"
-	" USING (SELECT p.stream_no, p.sequence_number, CASE WHEN w.apply IS NULL THEN 1 ELSE 0 END AS least,"
-	"   row_number() OVER (PARTITION BY p.stream_no ORDER BY p.workflow_id = s.workflow_id DESC, p.sequence_number DESC) AS rank"
+	" USING (SELECT p.stream_no, p.sequence_number,"
+	" CASE WHEN w.apply IS NULL THEN 1 ELSE 0 END AS least,"
+	"   row_number() OVER (PARTITION BY p.stream_no"
+	" ORDER BY p.workflow_id = s.workflow_id DESC, p.sequence_number DESC) AS rank"
 	"  FROM mako.snapshot p JOIN mako.stream s ON s.stream_no = p.stream_no"
 	"  LEFT JOIN %s.mako_workflow w ON w.workflow_id::text = s.workflow_id WHERE p.run_id = 0) AS r"
-	" WHERE n.stream_no = r.stream_no AND n.sequence_number = r.sequence_number AND n.run_id = 0 AND r.rank > GREATEST($1, r.least)",
+	" WHERE n.stream_no = r.stream_no AND n.sequence_number = r.sequence_number AND n.run_id = 0"
+	" AND r.rank > GREATEST($1, r.least)",
 	1, {INT4OID}, true
 };
 
@@ -519,7 +544,8 @@ mako_prune_snapshots(PG_FUNCTION_ARGS)
 /* Every table of the store that the story is told from. */
 static MakoStatement select_history = {
 	.text = "SELECT * FROM %s.mako_history_rows($1)",.nargs = 1,.argtypes = {TEXTOID},
-	.needs = "mako.stream mako.event mako.snapshot mako.repointed mako.migration_run mako.migration_error mako.migration_batch"
+	.needs = "mako.stream mako.event mako.snapshot mako.repointed mako.migration_run "
+	"mako.migration_error mako.migration_batch"
 };
 
 MAKO_FUNCTION(mako_history);

@@ -42,11 +42,12 @@ is_by_number(Relation index, const AttrNumber *attributes)
 {
 	Form_pg_index form = index->rd_index;
 
-	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indcheckxmin || form->indnkeyatts < 2 ||
-		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+	if (index->rd_rel->relam != BTREE_AM_OID || !form->indisvalid || form->indcheckxmin ||
+		form->indnkeyatts < 2 || !heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
 		return false;
 	for (int i = 0; i < 2; i++)
-		if (form->indkey.values[i] != attributes[i] || index->rd_indoption[i] != 0 || index->rd_opfamily[i] != INTEGER_BTREE_FAM_OID)
+		if (form->indkey.values[i] != attributes[i] || index->rd_indoption[i] != 0 ||
+			index->rd_opfamily[i] != INTEGER_BTREE_FAM_OID)
 			return false;
 	return true;
 }

@@ -25,7 +25,8 @@ const char *const mako_event_columns[MAKO_EVENT_COLUMNS] = {
 };
 
 /* The same for statements, and their types there. */
-#define EVENT_COLUMNS "v.stream_no, v.sequence_number, v.workflow_id, v.event_type, v.schema_version, v.payload"
+#define EVENT_COLUMNS \
+	"v.stream_no, v.sequence_number, v.workflow_id, v.event_type, v.schema_version, v.payload"
 
 static const Oid event_types[MAKO_EVENT_COLUMNS] = {
 	INT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID, JSONBOID
@@ -33,7 +34,8 @@ static const Oid event_types[MAKO_EVENT_COLUMNS] = {
 
 static MakoStatement select_events_of_one = {
 	"SELECT " EVENT_COLUMNS " FROM mako.event v"
-	" WHERE v.stream_no OPERATOR(pg_catalog.=) $1 AND v.sequence_number OPERATOR(pg_catalog.>) $2 ORDER BY v.sequence_number",
+	" WHERE v.stream_no OPERATOR(pg_catalog.=) $1 AND v.sequence_number OPERATOR(pg_catalog.>) $2"
+	" ORDER BY v.sequence_number",
 	2, {INT8OID, INT8OID}
 };
 
@@ -47,7 +49,8 @@ static MakoStatement select_events = {
 	" CROSS JOIN LATERAL ("
 	"  SELECT " EVENT_COLUMNS
 	"  FROM mako.event v"
-	"  WHERE v.stream_no OPERATOR(pg_catalog.=) h.stream_no AND v.sequence_number OPERATOR(pg_catalog.>) h.start"
+	"  WHERE v.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	" AND v.sequence_number OPERATOR(pg_catalog.>) h.start"
 	"  ORDER BY v.sequence_number) v",
 	2, {INT8ARRAYOID, INT8ARRAYOID}, true
 };
@@ -55,9 +58,11 @@ static MakoStatement select_events = {
 /* Streams with events beyond their heads, in a range of numbers. */
 static MakoStatement select_beyond = {
 	"SELECT s.stream_no FROM mako.stream s"
-	" WHERE s.stream_no OPERATOR(pg_catalog.>=) $1 AND s.stream_no OPERATOR(pg_catalog.<=) $2 AND EXISTS ("
+	" WHERE s.stream_no OPERATOR(pg_catalog.>=) $1 AND s.stream_no OPERATOR(pg_catalog.<=) $2"
+	" AND EXISTS ("
 	"  SELECT FROM mako.event v"
-	"  WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no AND v.sequence_number OPERATOR(pg_catalog.>) s.version)",
+	"  WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no"
+	" AND v.sequence_number OPERATOR(pg_catalog.>) s.version)",
 	2, {INT8OID, INT8OID}, true
 };
 
@@ -65,7 +70,8 @@ static MakoStatement select_beyond = {
 static MakoStatement select_repointed = {
 	"SELECT p.stream_no, p.sequence_number, r.source_wf, r.target_wf"
 	" FROM mako.repointed p JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) p.run_id"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL ORDER BY p.stream_no, p.run_id",
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL"
+	" ORDER BY p.stream_no, p.run_id",
 	1, {INT8ARRAYOID}, true
 };
 
@@ -366,7 +372,8 @@ mako_stream_folding_workflow(MakoReader *reader)
 	{
 		const Repointing *repointing = &reader->repointings[i];
 
-		if (repointing->sequence_number >= event->sequence_number && strcmp(repointing->source_wf, workflow_id) == 0)
+		if (repointing->sequence_number >= event->sequence_number &&
+			strcmp(repointing->source_wf, workflow_id) == 0)
 			workflow_id = repointing->target_wf;
 	}
 	return workflow_id;

@@ -51,8 +51,10 @@ static MakoStatement lock_whole = {HEAD(NAMES, TID) OF_WORKFLOWS LOCKED, OF_WORK
 /* Some of them, the same for the same seed. */
 static MakoStatement select_sample = {
 	"SELECT * FROM (" HEAD(NAMES, NO_TID)
-	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
-	" ORDER BY pg_catalog.hashint8extended(s.stream_no, $3), s.stream_no LIMIT $4) AS h ORDER BY h.stream_no",
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1"
+	" AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
+	" ORDER BY pg_catalog.hashint8extended(s.stream_no, $3), s.stream_no LIMIT $4) AS h"
+	" ORDER BY h.stream_no",
 	4, {TEXTOID, UUIDOID, INT8OID, INT8OID}, true
 };
 
@@ -63,9 +65,11 @@ static MakoStatement select_sample = {
  */
 #define LATER_RUNS \
 	"SELECT r.run_id FROM mako.migration_run r" \
-	" WHERE r.run_id OPERATOR(pg_catalog.>) $6 AND r.target_wf OPERATOR(pg_catalog.=) $1 AND r.update_registry"
+	" WHERE r.run_id OPERATOR(pg_catalog.>) $6 AND r.target_wf OPERATOR(pg_catalog.=) $1" \
+	" AND r.update_registry"
 #define IS_OF_LATER_RUN(row) \
-	row ".stream_no OPERATOR(pg_catalog.=) s.stream_no AND (" row ".run_id OPERATOR(pg_catalog.=) ANY (" LATER_RUNS ")" \
+	row ".stream_no OPERATOR(pg_catalog.=) s.stream_no" \
+	" AND (" row ".run_id OPERATOR(pg_catalog.=) ANY (" LATER_RUNS ")" \
 	" OR " row ".reverted_by OPERATOR(pg_catalog.=) ANY (" LATER_RUNS "))"
 
 static MakoStatement select_next = {
@@ -85,7 +89,8 @@ static MakoStatement select_next = {
 /* Those of some streams that no other transaction has locked, or all of them. */
 #define LOCK_SOME \
 	"SELECT s.stream_no FROM mako.stream s" \
-	" WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND s.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY s.stream_no FOR NO KEY UPDATE"
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1)" \
+	" AND s.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY s.stream_no FOR NO KEY UPDATE"
 
 static MakoStatement lock_some = {LOCK_SOME, 2, {INT8ARRAYOID, TEXTOID}, true};
 static MakoStatement lock_free = {LOCK_SOME " SKIP LOCKED", 2, {INT8ARRAYOID, TEXTOID}, true};
@@ -97,7 +102,8 @@ static MakoStatement select_heads_again = {
 };
 
 static MakoStatement select_stream_id = {
-	"SELECT s.stream_id FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 1, {INT8OID}
+	"SELECT s.stream_id FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1",
+	1, {INT8OID}
 };
 
 /*
@@ -105,7 +111,8 @@ static MakoStatement select_stream_id = {
  * names, they tell those of their streams.
  */
 MakoCursor *
-mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names)
+mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id,
+					   bool with_names)
 {
 	NullableDatum values[] = {
 		mako_text_array(workflow_ids, count), mako_uuid(tenant_id), mako_null()
@@ -118,7 +125,9 @@ mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid
 MakoCursor *
 mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed)
 {
-	NullableDatum values[] = {mako_text(workflow_id), mako_uuid(tenant_id), mako_bigint(seed), mako_bigint(size)};
+	NullableDatum values[] = {
+		mako_text(workflow_id), mako_uuid(tenant_id), mako_bigint(seed), mako_bigint(size)
+	};
 
 	return mako_cursor_open(&select_sample, values, false);
 }
@@ -142,11 +151,12 @@ read_numbers(MakoRows rows, int *count)
  * but_not_failed without those that the run failed on.
  */
 int64 *
-mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 run_id, bool but_not_failed,
-				 int *count)
+mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through,
+				 int64 run_id, bool but_not_failed, int *count)
 {
 	NullableDatum values[] = {
-		mako_text(workflow_id), mako_uuid(tenant_id), mako_bigint(after), mako_bigint(through), mako_integer(*count), mako_bigint(run_id), mako_boolean(but_not_failed)
+		mako_text(workflow_id), mako_uuid(tenant_id), mako_bigint(after), mako_bigint(through),
+		mako_integer(*count), mako_bigint(run_id), mako_boolean(but_not_failed)
 	};
 
 	return read_numbers(mako_sql_query(&select_next, values), count);
@@ -158,13 +168,15 @@ mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 afte
  * left out, where that is negative.
  */
 int64 *
-mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count)
+mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait,
+					  int *locked_count)
 {
 	NullableDatum values[] = {
 		mako_bigint_array(stream_nos, count), mako_text(workflow_id)
 	};
 
-	return read_numbers(wait < 0 ? mako_sql_query(&lock_free, values) : mako_sql_query_waiting(&lock_some, values, wait),
+	return read_numbers(wait < 0 ? mako_sql_query(&lock_free, values) :
+						mako_sql_query_waiting(&lock_some, values, wait),
 						locked_count);
 }
 
@@ -173,15 +185,16 @@ mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_i
  * it is fetched. Where it is known which ones match (found is not NULL), they are looked up.
  */
 MakoCursor *
-mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found, int found_count,
-						 bool with_names)
+mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id,
+						 const int64 *found, int found_count, bool with_names)
 {
 	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
 	bool		has_tid = mako_door_read_obstacle(relation) == NULL;
 	MakoStatement *statement = has_tid ? (with_names ? &lock_whole : &lock_placed) :
 		(with_names ? &lock_named : &lock_bare);
 	NullableDatum values[] = {
-		mako_text_array(sources, count), mako_uuid(tenant_id), found == NULL ? mako_null() : mako_bigint_array(found, found_count)
+		mako_text_array(sources, count), mako_uuid(tenant_id),
+		found == NULL ? mako_null() : mako_bigint_array(found, found_count)
 	};
 
 	table_close(relation, NoLock);
@@ -234,7 +247,8 @@ raise_no_stream(Datum stream_id)
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("stream \"%s\" does not exist", TextDatumGetCString(stream_id)),
-			 errhint("The stream of a process is process/<tenant id>/<process id>; mako_spawn() starts one.")));
+			 errhint("The stream of a process is process/<tenant id>/<process id>; "
+					 "mako_spawn() starts one.")));
 }
 
 /* Reads the one head of a result. */
@@ -288,7 +302,8 @@ mako_stream_lock(Datum stream_id, MakoStream *stream)
 static int
 find_source(const MakoRows *rows, uint64 row, int column, const char *const *sources, int count)
 {
-	const text *workflow_id = (const text *) DatumGetTextPP(mako_row_value(rows, row, column, TEXTOID).value);
+	const text *workflow_id = (const text *) DatumGetTextPP(mako_row_value(rows, row, column,
+																		   TEXTOID).value);
 	int			length = VARSIZE_ANY_EXHDR(workflow_id);
 	int			low = 0;
 	int			high = count - 1;
@@ -333,16 +348,19 @@ read_heads(MakoRows rows, const char *const *sources, int source_count, MakoStre
  * at the end.
  */
 int
-mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams, int capacity)
+mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count,
+						MakoStream *streams, int capacity)
 {
 	return read_heads(mako_cursor_fetch(cursor, capacity), sources, source_count, streams);
 }
 
 /* Reads heads that are locked already once more, with the active snapshot. */
 int
-mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count, MakoStream *streams)
+mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources,
+							  int source_count, MakoStream *streams)
 {
 	NullableDatum parameter = mako_bigint_array(stream_nos, count);
 
-	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter), sources, source_count, streams);
+	return read_heads(mako_sql_query_snapshot(&select_heads_again, &parameter), sources,
+					  source_count, streams);
 }

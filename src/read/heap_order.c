@@ -146,7 +146,8 @@ used_memory(const MakoHeapOrder *heap_order)
 static bool
 is_full(const MakoHeapOrder *heap_order)
 {
-	return used_memory(heap_order) > GATHER_LIMIT || heap_order->chunks.blocks > GATHER_LIMIT / 4 * 5;
+	return used_memory(heap_order) > GATHER_LIMIT ||
+		heap_order->chunks.blocks > GATHER_LIMIT / 4 * 5;
 }
 
 /* ---- can it be done ------------------------------------------------------------------------- */
@@ -175,7 +176,8 @@ add_number(MakoHeapOrder *heap_order, Numbers *list, int64 stream_no)
 	{
 		heap_order->sets += sizeof(int64) * (Max(list->capacity * 2, 128) - list->capacity);
 		list->capacity = Max(list->capacity * 2, 128);
-		list->numbers = list->numbers == NULL ? MemoryContextAlloc(heap_order->context, sizeof(int64) * list->capacity) :
+		list->numbers = list->numbers == NULL ?
+			MemoryContextAlloc(heap_order->context, sizeof(int64) * list->capacity) :
 			repalloc_huge(list->numbers, sizeof(int64) * list->capacity);
 	}
 	list->numbers[list->count++] = stream_no;
@@ -235,7 +237,9 @@ add_ready(MakoHeapOrder *heap_order, OpenStream *open)
 	if (heap_order->ready_count == heap_order->ready_capacity)
 	{
 		heap_order->ready_capacity = Max(heap_order->ready_capacity * 2, 1024);
-		heap_order->ready = heap_order->ready == NULL ? MemoryContextAlloc(heap_order->context, sizeof(OpenStream *) * heap_order->ready_capacity) :
+		heap_order->ready = heap_order->ready == NULL ?
+			MemoryContextAlloc(heap_order->context,
+							   sizeof(OpenStream *) * heap_order->ready_capacity) :
 			repalloc(heap_order->ready, sizeof(OpenStream *) * heap_order->ready_capacity);
 	}
 	heap_order->ready[heap_order->ready_count++] = open;
@@ -259,7 +263,8 @@ copy_stream(MakoHeapOrder *heap_order, const MakoStream *stream)
 	struct varlena *state = (struct varlena *) DatumGetPointer(stream->start_state);
 	Size		id_size = stream->stream_id == NULL ? 0 : strlen(stream->stream_id) + 1;
 	Size		state_size = state == NULL ? 0 : VARSIZE_ANY(state);
-	Size		size = MAXALIGN(sizeof(OpenStream)) + MAXALIGN(state_size) + 2 * MAXALIGN(sizeof(pg_uuid_t)) + MAXALIGN(id_size);
+	Size		size = MAXALIGN(sizeof(OpenStream)) + MAXALIGN(state_size) +
+		2 * MAXALIGN(sizeof(pg_uuid_t)) + MAXALIGN(id_size);
 	OpenStream *open = mako_chunk_allocate(&heap_order->chunks, size);
 	char	   *place;
 
@@ -314,7 +319,8 @@ compare_needs(const void *a, const void *b)
 static void
 make_room(MakoHeapOrder *heap_order)
 {
-	Need	   *needs = MemoryContextAllocHuge(heap_order->context, sizeof(Need) * (heap_order->open->members + 1));
+	Need	   *needs = MemoryContextAllocHuge(heap_order->context,
+											   sizeof(Need) * (heap_order->open->members + 1));
 	open_table_iterator iterator;
 	OpenEntry  *entry;
 	int			count = 0;
@@ -329,7 +335,8 @@ make_room(MakoHeapOrder *heap_order)
 	if (heap_order->left.count > heap_order->heads / 2 || is_full(heap_order))
 	{
 		ereport(DEBUG1,
-				(errmsg_internal("stopped reading events in heap order: %d of " INT64_FORMAT " streams had no room",
+				(errmsg_internal("stopped reading events in heap order: "
+								 "%d of " INT64_FORMAT " streams had no room",
 								 heap_order->left.count, heap_order->heads)));
 		heap_order->ended = heap_order->early = true;
 	}
@@ -341,7 +348,8 @@ make_room(MakoHeapOrder *heap_order)
  * What waits for no event is complete at once.
  */
 void
-mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int count, const bool *has_apply)
+mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int count,
+					   const bool *has_apply)
 {
 	for (int i = 0; i < count; i++)
 	{
@@ -350,7 +358,8 @@ mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int
 		OpenEntry  *entry;
 		bool		found;
 
-		if (!has_apply[stream->source] || stream->boundary_missing || stream->start > stream->version)
+		if (!has_apply[stream->source] || stream->boundary_missing ||
+			stream->start > stream->version)
 			add_ready(heap_order, open);
 		else if (stream->start == stream->version)
 		{
@@ -429,7 +438,9 @@ add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 	{
 		int			column = variable[i];
 
-		values[column] = (struct varlena *) DatumGetPointer(slot->tts_values[heap_order->attributes[column] - 1]);
+		values[column] =
+			(struct varlena *) DatumGetPointer(slot->tts_values[heap_order->attributes[column] -
+																1]);
 		if (column == MAKO_EVENT_WORKFLOW_ID)
 			kept[column] = share_workflow(heap_order, values[column], VARSIZE_ANY(values[column]));
 		else if (column == MAKO_EVENT_TYPE)
@@ -464,7 +475,8 @@ add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 static int
 compare_events(const void *a, const void *b)
 {
-	return compare_numbers(&(*(MakoGathered *const *) a)->event.sequence_number, &(*(MakoGathered *const *) b)->event.sequence_number);
+	return compare_numbers(&(*(MakoGathered *const *) a)->event.sequence_number,
+						   &(*(MakoGathered *const *) b)->event.sequence_number);
 }
 
 /* The events of a stream in the order of their numbers. */
@@ -563,13 +575,16 @@ gather_event(MakoHeapOrder *heap_order)
 MakoHeapOrder *
 mako_heap_order_open(int sources)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako gather", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako gather",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	ResourceOwner outer = CurrentResourceOwner;
 	MakoHeapOrder *heap_order = palloc0(sizeof(MakoHeapOrder));
 
 	heap_order->context = heap_order->chunks.context = context;
-	heap_order->take_streams = Max(TAKE_STREAMS, Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
+	heap_order->take_streams =
+		Max(TAKE_STREAMS,
+			Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
 	heap_order->open = open_table_create(context, 1024, NULL);
 	heap_order->complete = mako_complete_create(context, &heap_order->sets);
 	heap_order->covered = PG_INT64_MIN;
@@ -580,7 +595,8 @@ mako_heap_order_open(int sources)
 												   MAKO_EVENT_COLUMNS, heap_order->attributes);
 	heap_order->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	/* A synchronized scan could start in the middle of the table. */
-	heap_order->scan = table_beginscan_strat(heap_order->relation, heap_order->snapshot, 0, NULL, true, false);
+	heap_order->scan = table_beginscan_strat(heap_order->relation, heap_order->snapshot, 0,
+											 NULL, true, false);
 	heap_order->slot = table_slot_create(heap_order->relation, NULL);
 	CurrentResourceOwner = outer;
 	MemoryContextSwitchTo(old);
@@ -599,7 +615,8 @@ scan(void *argument)
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!heap_order->pending && !table_scan_getnextslot(heap_order->scan, ForwardScanDirection, heap_order->slot))
+		if (!heap_order->pending &&
+			!table_scan_getnextslot(heap_order->scan, ForwardScanDirection, heap_order->slot))
 		{
 			heap_order->ended = true;
 			heap_order->need = MAKO_HEAP_ORDER_END;
@@ -637,7 +654,8 @@ mako_heap_order_advance(MakoHeapOrder *heap_order)
 
 		if (error != NULL)
 		{
-			ereport(DEBUG1, (errmsg_internal("stopped reading events in heap order: %s", error->message)));
+			ereport(DEBUG1,
+					(errmsg_internal("stopped reading events in heap order: %s", error->message)));
 			FreeErrorData(error);
 			heap_order->ended = heap_order->early = heap_order->broken = true;
 			heap_order->need = MAKO_HEAP_ORDER_END;
@@ -655,7 +673,8 @@ compare_streams(const void *a, const void *b)
 	const MakoStream *x = &(*(OpenStream *const *) a)->stream;
 	const MakoStream *y = &(*(OpenStream *const *) b)->stream;
 
-	return x->source != y->source ? x->source - y->source : compare_numbers(&x->stream_no, &y->stream_no);
+	return x->source != y->source ? x->source - y->source :
+		compare_numbers(&x->stream_no, &y->stream_no);
 }
 
 /*
@@ -707,7 +726,8 @@ mako_heap_order_take(MakoHeapOrder *heap_order, int *count)
 {
 	turn_events(heap_order);
 	qsort(heap_order->ready, heap_order->ready_count, sizeof(OpenStream *), compare_streams);
-	heap_order->taken = MemoryContextAlloc(heap_order->context, sizeof(MakoStream) * (heap_order->ready_count + 1));
+	heap_order->taken = MemoryContextAlloc(heap_order->context,
+										   sizeof(MakoStream) * (heap_order->ready_count + 1));
 	for (int i = 0; i < heap_order->ready_count; i++)
 	{
 		heap_order->taken[i] = heap_order->ready[i]->stream;
@@ -780,9 +800,11 @@ end_scan(MakoHeapOrder *heap_order)
 		table_close(heap_order->relation, NoLock);
 		CurrentResourceOwner = outer;
 	}
-	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_BEFORE_LOCKS, !heap_order->broken, false);
+	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_BEFORE_LOCKS,
+						 !heap_order->broken, false);
 	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_LOCKS, !heap_order->broken, false);
-	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_AFTER_LOCKS, !heap_order->broken, false);
+	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_AFTER_LOCKS,
+						 !heap_order->broken, false);
 	CurrentResourceOwner = outer;
 	ResourceOwnerDelete(heap_order->owner);
 }
@@ -802,8 +824,10 @@ mako_heap_order_close(MakoHeapOrder *heap_order, int *count)
 	while ((entry = open_table_iterate(heap_order->open, &iterator)) != NULL)
 		add_number(heap_order, &heap_order->left, entry->stream_no);
 	ereport(DEBUG1,
-			(errmsg_internal("read events of " INT64_FORMAT " streams in heap order, %d of them are read again in key order; %zu kB of chunks",
-							 heap_order->heads, heap_order->left.count, heap_order->chunks.blocks / 1024)));
+			(errmsg_internal("read events of " INT64_FORMAT " streams in heap order, %d of them "
+							 "are read again in key order; %zu kB of chunks",
+							 heap_order->heads, heap_order->left.count,
+							 heap_order->chunks.blocks / 1024)));
 	*count = heap_order->left.count;
 	left = palloc_extended(sizeof(int64) * (heap_order->left.count + 1), MCXT_ALLOC_HUGE);
 	/* Where nothing is left, there is no list of it. */

@@ -34,7 +34,8 @@
 #define MOST_FEW 100000
 
 static MakoStatement count_heads = {
-	"SELECT s.workflow_id, pg_catalog.count(*) FROM mako.stream s WHERE $1 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $1"
+	"SELECT s.workflow_id, pg_catalog.count(*) FROM mako.stream s"
+	" WHERE $1 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $1"
 	" GROUP BY s.workflow_id",
 	1, {UUIDOID}, true
 };
@@ -62,7 +63,8 @@ typedef struct Workflow
 #define SH_KEY_TYPE Id
 #define SH_KEY id
 #define SH_HASH_KEY(table, key) hash_bytes((const unsigned char *) (key).data, (key).length)
-#define SH_EQUAL(table, a, b) ((a).length == (b).length && memcmp((a).data, (b).data, (a).length) == 0)
+#define SH_EQUAL(table, a, b) \
+	((a).length == (b).length && memcmp((a).data, (b).data, (a).length) == 0)
 #define SH_SCOPE static inline
 #define SH_DEFINE
 #define SH_DECLARE
@@ -153,7 +155,8 @@ scan_heads(MakoMatches *matches, Relation relation, bool by_workflow)
 		id.data = VARDATA_ANY(text_value);
 		id.length = VARSIZE_ANY_EXHDR(text_value);
 		/* Most heads run under the workflow of the one before. */
-		if (workflow == NULL || workflow->id.length != id.length || memcmp(workflow->id.data, id.data, id.length) != 0)
+		if (workflow == NULL || workflow->id.length != id.length ||
+			memcmp(workflow->id.data, id.data, id.length) != 0)
 			workflow = workflow_entry(matches, id);
 		if (text_value != (text *) DatumGetPointer(value))
 			pfree(text_value);
@@ -180,10 +183,12 @@ query_heads(MakoMatches *matches, const pg_uuid_t *tenant_id)
 
 		matches->in_scope += streams;
 		if (workflow_id != NULL)
-			workflow_entry(matches, (Id) {workflow_id, (int) strlen(workflow_id)})->streams = streams;
+			workflow_entry(matches,
+						   (Id) {workflow_id, (int) strlen(workflow_id)})->streams = streams;
 	}
 	mako_rows_free(&rows);
-	matches->all = tenant_id == NULL ? (double) matches->in_scope : mako_sql_estimate(&select_all_heads, NULL);
+	matches->all = tenant_id == NULL ? (double) matches->in_scope :
+		mako_sql_estimate(&select_all_heads, NULL);
 }
 
 /* Counts with a new snapshot. */
@@ -246,7 +251,8 @@ mako_matches_all(const MakoMatches *matches)
 int64
 mako_matches_under(const MakoMatches *matches, const char *workflow_id)
 {
-	const Workflow *workflow = workflow_table_lookup(matches->workflows, (Id) {workflow_id, (int) strlen(workflow_id)});
+	const Workflow *workflow = workflow_table_lookup(matches->workflows,
+													 (Id) {workflow_id, (int) strlen(workflow_id)});
 
 	return workflow == NULL ? 0 : workflow->streams;
 }

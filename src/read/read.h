@@ -26,7 +26,8 @@
 
 typedef struct MakoMatches MakoMatches;
 
-extern MakoMatches *mako_matches_take(const char *const *sources, int source_count, const pg_uuid_t *tenant_id);
+extern MakoMatches *mako_matches_take(const char *const *sources, int source_count,
+									  const pg_uuid_t *tenant_id);
 extern MakoMatches *mako_matches_repeat(const pg_uuid_t *tenant_id, bool by_workflow);
 extern double mako_matches_all(const MakoMatches *matches);
 extern int64 mako_matches_under(const MakoMatches *matches, const char *workflow_id);
@@ -95,23 +96,29 @@ mako_event_written_under(const MakoEvent *event, const char *workflow_id)
 	const text *actual = DatumGetTextPP(event->workflow_id);
 	size_t		length = strlen(workflow_id);
 
-	return VARSIZE_ANY_EXHDR(actual) == length && memcmp(VARDATA_ANY(actual), workflow_id, length) == 0;
+	return VARSIZE_ANY_EXHDR(actual) == length &&
+		memcmp(VARDATA_ANY(actual), workflow_id, length) == 0;
 }
 
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
-extern MakoCursor *mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id, bool with_names);
-extern MakoCursor *mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id, int64 size, int64 seed);
-extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id, const int64 *found,
+extern MakoCursor *mako_stream_open_heads(const char *const *workflow_ids, int count,
+										  const pg_uuid_t *tenant_id, bool with_names);
+extern MakoCursor *mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id,
+										   int64 size, int64 seed);
+extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count,
+											const pg_uuid_t *tenant_id, const int64 *found,
 											int found_count, bool with_names);
-extern int64 *mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after, int64 through, int64 run_id,
-							   bool but_not_failed, int *count);
-extern int64 *mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id, int wait, int *locked_count);
+extern int64 *mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_id, int64 after,
+							   int64 through, int64 run_id, bool but_not_failed, int *count);
+extern int64 *mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id,
+									int wait, int *locked_count);
 extern char *mako_stream_id(int64 stream_no);
 extern NullableDatum mako_stream_numbers(const MakoStream *streams, int count);
-extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources, int source_count, MakoStream *streams,
-									int capacity);
-extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count, const char *const *sources, int source_count,
+extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources,
+									int source_count, MakoStream *streams, int capacity);
+extern int	mako_stream_fetch_heads_again(const int64 *stream_nos, int count,
+										  const char *const *sources, int source_count,
 										  MakoStream *streams);
 
 /* ---- states.c: the states that streams start from ------------------------------------------- */
@@ -124,7 +131,8 @@ typedef struct MakoReader MakoReader;
 
 extern MakoRows mako_stream_find_beyond(int64 first, int64 last);
 extern void mako_stream_rehearse(void);
-extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count, const bool *has_apply);
+extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count,
+										   const bool *has_apply);
 extern MakoReader *mako_stream_open_gathered(const MakoStream *streams, int count);
 extern const MakoEvent *mako_stream_next_event(MakoReader *reader, int64 stream_no);
 extern const char *mako_stream_folding_workflow(MakoReader *reader);
@@ -146,7 +154,8 @@ typedef enum MakoHeapOrderNeed
 extern bool mako_heap_order_is_possible(const char **why_not);
 extern MakoHeapOrder *mako_heap_order_open(int sources);
 extern MakoHeapOrderNeed mako_heap_order_advance(MakoHeapOrder *heap_order);
-extern void mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int count, const bool *has_apply);
+extern void mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int count,
+								   const bool *has_apply);
 extern MakoStream *mako_heap_order_take(MakoHeapOrder *heap_order, int *count);
 extern void mako_heap_order_release(MakoHeapOrder *heap_order);
 extern void mako_heap_order_forget(MakoHeapOrder *heap_order, int64 stream_no);

@@ -15,28 +15,37 @@
  * for one can be kept.
  */
 #define STATE_COLUMNS(workflow_id) \
-	"n.stream_no, n.sequence_number, n.state, n.state_schema_version, n.workflow_id OPERATOR(pg_catalog.<>) " workflow_id
+	"n.stream_no, n.sequence_number, n.state, n.state_schema_version," \
+	" n.workflow_id OPERATOR(pg_catalog.<>) " workflow_id
 #define IS_STATE(version, workflow_id, periodic_too, moved) \
 	"n.reverted_by IS NULL" \
-	" AND CASE n.run_id WHEN 0 THEN " periodic_too " AND n.sequence_number OPERATOR(pg_catalog.<=) " version \
+	" AND CASE n.run_id WHEN 0" \
+	" THEN " periodic_too " AND n.sequence_number OPERATOR(pg_catalog.<=) " version \
 	" AND n.workflow_id OPERATOR(pg_catalog.=) " workflow_id \
 	" ELSE " moved " END"
 
 static MakoStatement select_state = {
-	"SELECT " STATE_COLUMNS("$3") " FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND " IS_STATE("$2", "$3", "$4",
-																													"EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry)")
+	"SELECT " STATE_COLUMNS("$3") " FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND " IS_STATE("$2", "$3", "$4",
+																 "EXISTS"
+																 " (SELECT"
+																 " FROM mako.migration_run r WHERE"
+																 " r.run_id OPERATOR(pg_catalog.=)"
+																 " n.run_id AND r.update_registry)")
 	" ORDER BY n.sequence_number DESC, n.run_id DESC LIMIT 1",
 	4, {INT8OID, INT8OID, TEXTOID, BOOLOID}
 };
 
 static MakoStatement select_states = {
 	"SELECT DISTINCT ON (n.stream_no) " STATE_COLUMNS("h.workflow_id")
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
+	" pg_catalog.unnest($4))"
 	" AS h (stream_no, version, workflow_id, periodic_too)"
 	" JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6 AND "
 	IS_STATE("h.version", "h.workflow_id", "h.periodic_too",
-			 "n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r WHERE r.update_registry)")
+			 "n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r"
+			 " WHERE r.update_registry)")
 	" ORDER BY n.stream_no, n.sequence_number DESC, n.run_id DESC",
 	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, INT8OID, INT8OID}, true
 };

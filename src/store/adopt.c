@@ -18,7 +18,8 @@
 static MakoStatement lock_events = {"LOCK TABLE mako.event IN SHARE ROW EXCLUSIVE MODE", 0, {0}};
 
 static MakoStatement check_ids = {
-	"SELECT count(*) FROM (SELECT DISTINCT e.workflow_id FROM mako.event e) e WHERE NOT %s.mako_assert_workflow_id(e.workflow_id)",
+	"SELECT count(*) FROM (SELECT DISTINCT e.workflow_id FROM mako.event e) e"
+	" WHERE NOT %s.mako_assert_workflow_id(e.workflow_id)",
 	0, {0}, true
 };
 
@@ -27,11 +28,14 @@ static MakoStatement check_ids = {
  * many of them span several workflows, and the first streams with the problem.
  */
 static MakoStatement select_histories = {
-	"SELECT p.problem, count(*), sum(p.last - p.version), count(*) FILTER (WHERE p.first_workflow <> p.last_workflow),"
+	"SELECT p.problem, count(*), sum(p.last - p.version),"
+	" count(*) FILTER (WHERE p.first_workflow <> p.last_workflow),"
 	"  array_to_string((array_agg(CASE p.problem"
 	"    WHEN 1 THEN 'stream number ' || p.stream_no"
-	"    WHEN 2 THEN '\"' || p.stream_id || '\" has ' || p.events || ' events, numbered ' || p.first || ' to ' || p.last"
-	"    WHEN 3 THEN '\"' || p.stream_id || '\" is at version ' || p.version || ' and has events up to ' || COALESCE(p.last, 0)"
+	"    WHEN 2 THEN '\"' || p.stream_id || '\" has ' || p.events || ' events, numbered '"
+	" || p.first || ' to ' || p.last"
+	"    WHEN 3 THEN '\"' || p.stream_id || '\" is at version ' || p.version"
+	" || ' and has events up to ' || COALESCE(p.last, 0)"
 	"    WHEN 4 THEN '\"' || p.stream_id || '\" runs under \"' || p.workflow_id || '\"' END"
 	"   ORDER BY p.stream_no) FILTER (WHERE p.problem > 0))[1:10], ', ')"
 	" FROM ("
@@ -40,11 +44,14 @@ static MakoStatement select_histories = {
 	"    WHEN h.stream_no IS NULL AND s.version > 0 THEN 3"
 	"    WHEN h.first <> 1 OR h.last <> h.events THEN 2"
 	"    WHEN h.last < s.version THEN 3"
-	"    WHEN s.version > 0 AND h.last > s.version AND EXISTS (SELECT FROM mako.event n WHERE n.stream_no = s.stream_no"
+	"    WHEN s.version > 0 AND h.last > s.version AND EXISTS (SELECT FROM mako.event n"
+	" WHERE n.stream_no = s.stream_no"
 	"     AND n.sequence_number > s.version AND n.workflow_id <> s.workflow_id) THEN 4"
 	"    ELSE 0 END AS problem"
-	"  FROM (SELECT e.stream_no, count(*) AS events, min(e.sequence_number) AS first, max(e.sequence_number) AS last,"
-	"    min(e.workflow_id) AS first_workflow, max(e.workflow_id) AS last_workflow FROM mako.event e GROUP BY e.stream_no) h"
+	"  FROM (SELECT e.stream_no, count(*) AS events, min(e.sequence_number) AS first,"
+	" max(e.sequence_number) AS last,"
+	"    min(e.workflow_id) AS first_workflow, max(e.workflow_id) AS last_workflow"
+	" FROM mako.event e GROUP BY e.stream_no) h"
 	"  FULL JOIN mako.stream s ON s.stream_no = h.stream_no) p"
 	" WHERE p.problem > 0 OR p.last > p.version"
 	" GROUP BY p.problem ORDER BY p.problem DESC",
@@ -53,9 +60,12 @@ static MakoStatement select_histories = {
 
 static MakoStatement set_heads = {
 	"WITH adopted AS ("
-	"  UPDATE mako.stream s SET version = h.last, workflow_id = CASE WHEN s.version > 0 THEN s.workflow_id ELSE"
-	"    (SELECT e.workflow_id FROM mako.event e WHERE e.stream_no = h.stream_no AND e.sequence_number = h.last) END"
-	"  FROM (SELECT e.stream_no, max(e.sequence_number) AS last FROM mako.event e GROUP BY e.stream_no) h"
+	"  UPDATE mako.stream s SET version = h.last,"
+	" workflow_id = CASE WHEN s.version > 0 THEN s.workflow_id ELSE"
+	"    (SELECT e.workflow_id FROM mako.event e"
+	" WHERE e.stream_no = h.stream_no AND e.sequence_number = h.last) END"
+	"  FROM (SELECT e.stream_no, max(e.sequence_number) AS last FROM mako.event e"
+	" GROUP BY e.stream_no) h"
 	"  WHERE s.stream_no = h.stream_no AND s.version < h.last RETURNING s.workflow_id)"
 	" SELECT a.workflow_id, count(*) FROM adopted a GROUP BY a.workflow_id ORDER BY a.workflow_id",
 	0, {0}, true
@@ -71,11 +81,23 @@ typedef struct Problem
 
 static const Problem problems[] = {
 	{0},
-	{ERRCODE_UNDEFINED_OBJECT, "there are events of streams that do not exist", "Insert the streams' heads into mako.stream first."},
-	{ERRCODE_DATA_CORRUPTED, "there are streams whose events are not numbered 1, 2, 3 ...", "Number the events of every stream without gap."},
-	{ERRCODE_DATA_CORRUPTED, "there are streams whose last events are missing", "Load every event of a stream."},
-	{MAKO_ERRCODE_STREAM_MOVED, "there are streams with new events of a workflow that they do not run under",
-	"Only a stream without events can be given a history of another workflow."},
+	{
+		ERRCODE_UNDEFINED_OBJECT, "there are events of streams that do not exist",
+		"Insert the streams' heads into mako.stream first."
+	},
+	{
+		ERRCODE_DATA_CORRUPTED, "there are streams whose events are not numbered 1, 2, 3 ...",
+		"Number the events of every stream without gap."
+	},
+	{
+		ERRCODE_DATA_CORRUPTED, "there are streams whose last events are missing",
+		"Load every event of a stream."
+	},
+	{
+		MAKO_ERRCODE_STREAM_MOVED,
+		"there are streams with new events of a workflow that they do not run under",
+		"Only a stream without events can be given a history of another workflow."
+	},
 };
 
 MAKO_FUNCTION(mako_adopt_events);
@@ -110,11 +132,12 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 			ereport(ERROR,
 					(errcode(problems[number].sqlerrcode),
 					 errmsg_internal("%s", problems[number].message),
-					 errdetail(INT64_FORMAT " streams, among them: %s.", mako_row_bigint(&rows, 0, 2),
-							   mako_row_text(&rows, 0, 5)),
+					 errdetail(INT64_FORMAT " streams, among them: %s.",
+							   mako_row_bigint(&rows, 0, 2), mako_row_text(&rows, 0, 5)),
 					 errhint("%s", problems[number].hint)));
 		values[0] = mako_bigint(mako_row_bigint(&rows, 0, 2));
-		values[1].value = DirectFunctionCall1(numeric_int8, mako_row_value(&rows, 0, 3, NUMERICOID).value);
+		values[1].value = DirectFunctionCall1(numeric_int8,
+											  mako_row_value(&rows, 0, 3, NUMERICOID).value);
 		values[2] = mako_bigint(mako_row_bigint(&rows, 0, 4));
 	}
 	mako_rows_free(&rows);

@@ -20,20 +20,23 @@
 #include "utils/snapmgr.h"
 
 static MakoStatement select_status = {
-	"SELECT f.status FROM mako.format_version f WHERE f.format_version OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
+	"SELECT f.status FROM mako.format_version f WHERE f.format_version OPERATOR(pg_catalog.=) $1",
+	1, {TEXTOID}
 };
 
 static MakoStatement select_closed = {
 	"SELECT f.messages_until::pg_catalog.text FROM mako.format_version f"
-	" WHERE f.format_version OPERATOR(pg_catalog.=) $1 AND f.messages_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
+	" WHERE f.format_version OPERATOR(pg_catalog.=) $1"
+	" AND f.messages_until OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp()",
 	1, {TEXTOID}
 };
 
 /* Whether another session, or a prepared transaction, holds a lock exclusively. */
 static MakoStatement select_holder = {
 	"SELECT FROM pg_catalog.pg_locks l WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory'"
-	" AND l.database OPERATOR(pg_catalog.=) $1 AND l.classid OPERATOR(pg_catalog.=) $2 AND l.objid OPERATOR(pg_catalog.=) $3"
-	" AND l.objsubid OPERATOR(pg_catalog.=) 3 AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted"
+	" AND l.database OPERATOR(pg_catalog.=) $1 AND l.classid OPERATOR(pg_catalog.=) $2"
+	" AND l.objid OPERATOR(pg_catalog.=) $3 AND l.objsubid OPERATOR(pg_catalog.=) 3"
+	" AND l.mode OPERATOR(pg_catalog.=) 'ExclusiveLock' AND l.granted"
 	" AND (l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()) IS NOT FALSE",
 	3, {OIDOID, OIDOID, OIDOID}
 };
@@ -46,7 +49,8 @@ static uint64
 key_of(const char *kind, const char *name)
 {
 	char	   *text = psprintf("mako_migration %s %s", kind, name);
-	uint64		key = DatumGetUInt64(hash_any_extended((const unsigned char *) text, strlen(text), 0));
+	uint64		key = DatumGetUInt64(hash_any_extended((const unsigned char *) text,
+													   strlen(text), 0));
 
 	pfree(text);
 	return key;
@@ -176,7 +180,9 @@ bool
 mako_fence_source_is_locked(const char *workflow_id)
 {
 	uint64		key = key_of("source", workflow_id);
-	NullableDatum values[] = {mako_oid(MyDatabaseId), mako_oid((uint32) (key >> 32)), mako_oid((uint32) key)};
+	NullableDatum values[] = {
+		mako_oid(MyDatabaseId), mako_oid((uint32) (key >> 32)), mako_oid((uint32) key)
+	};
 	MakoRows	rows = mako_sql_query(&select_holder, values);
 	bool		is_locked = rows.count > 0;
 

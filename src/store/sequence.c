@@ -119,7 +119,8 @@ leaves_room(Oid sequence, int64 number)
 static char *
 name_of(Oid sequence)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(sequence)), get_rel_name(sequence));
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(sequence)),
+									  get_rel_name(sequence));
 }
 
 /*
@@ -136,7 +137,8 @@ advance(Oid sequence, int64 number)
 		ereport(ERROR,
 				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
 				 errmsg("number " INT64_FORMAT " leaves no room for new ones", number),
-				 errdetail("The numbers of sequence %s end at " INT64_FORMAT ".", name_of(sequence), end_of(sequence, &increment)),
+				 errdetail("The numbers of sequence %s end at " INT64_FORMAT ".",
+						   name_of(sequence), end_of(sequence, &increment)),
 				 errhint("Choose a smaller number, at least %d before that.", ROOM)));
 	LockRelationOid(sequence, ShareUpdateExclusiveLock);
 	if (last_number(sequence) < number)
@@ -150,7 +152,8 @@ has_default(Relation relation, const char *column)
 {
 	AttrNumber	attribute = get_attnum(RelationGetRelid(relation), column);
 
-	return attribute == InvalidAttrNumber || TupleDescAttr(RelationGetDescr(relation), attribute - 1)->atthasdef;
+	return attribute == InvalidAttrNumber ||
+		TupleDescAttr(RelationGetDescr(relation), attribute - 1)->atthasdef;
 }
 
 /*
@@ -220,9 +223,11 @@ describe(const Numbered *column, const Lag *lag)
 		case DESCENDING:
 			return psprintf("of column mako.%s.%s counts backwards", column->table, column->column);
 		case USED_UP:
-			return psprintf("of column mako.%s.%s leaves no room for new numbers", column->table, column->column);
+			return psprintf("of column mako.%s.%s leaves no room for new numbers",
+							column->table, column->column);
 		case BEHIND_WITHOUT_ROOM:
-			return psprintf("is behind column mako.%s.%s, whose highest number leaves no room for new ones", column->table, column->column);
+			return psprintf("is behind column mako.%s.%s, whose highest number "
+							"leaves no room for new ones", column->table, column->column);
 		default:
 			return psprintf("is behind column mako.%s.%s", column->table, column->column);
 	}
@@ -240,7 +245,8 @@ mako_sequence_problems(void)
 		Lag			lag;
 
 		if (is_in_trouble(&numbered[i], &lag))
-			appendStringInfo(&list, "%s%s %s", list.len > 0 ? ", " : "", sequence_subject(&numbered[i], &lag), describe(&numbered[i], &lag));
+			appendStringInfo(&list, "%s%s %s", list.len > 0 ? ", " : "",
+							 sequence_subject(&numbered[i], &lag), describe(&numbered[i], &lag));
 	}
 	return list.len > 0 ? list.data : NULL;
 }
@@ -258,7 +264,8 @@ mako_sequence_catch_up(void)
 		MakoGate	gate;
 
 		(void) mako_door_table(numbered[i].table);	/* raises where the door does not open it */
-		if (!is_in_trouble(&numbered[i], &lag) || (lag.trouble != BEHIND && lag.trouble != BEHIND_WITHOUT_ROOM))
+		if (!is_in_trouble(&numbered[i], &lag) ||
+			(lag.trouble != BEHIND && lag.trouble != BEHIND_WITHOUT_ROOM))
 			continue;
 		if (!has_privs_of_role(GetUserId(), lag.owner))
 			aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, numbered[i].table);
@@ -284,7 +291,8 @@ mako_sequence_pass(Relation stream, int64 highest, Oid role)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to choose the number of a stream"),
-				 errdetail("Number " INT64_FORMAT " is beyond those that sequence %s has given.", highest, name_of(sequence)),
+				 errdetail("Number " INT64_FORMAT " is beyond those that sequence %s has given.",
+						   highest, name_of(sequence)),
 				 errhint("Insert the head without a number, or as the owner of its table, \"%s\".",
 						 GetUserNameFromId(stream->rd_rel->relowner, false))));
 	advance(sequence, highest);
@@ -307,8 +315,8 @@ mako_sequence_problem(PG_FUNCTION_ARGS)
 		if (is_in_trouble(&numbered[i], &lag))
 		{
 			NullableDatum values[] = {
-				mako_text(sequence_subject(&numbered[i], &lag)), mako_text(describe(&numbered[i], &lag)),
-				mako_boolean(lag.trouble == BEHIND)
+				mako_text(sequence_subject(&numbered[i], &lag)),
+				mako_text(describe(&numbered[i], &lag)), mako_boolean(lag.trouble == BEHIND)
 			};
 
 			mako_rowset_add(result, values);

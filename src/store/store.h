@@ -53,7 +53,8 @@ extern const char *mako_fence_closed(const char *format_version);
 
 typedef struct MakoTableWrite MakoTableWrite;
 
-extern MakoTableWrite *mako_table_write_open(const char *table, CmdType command, const char *const *columns, int count);
+extern MakoTableWrite *mako_table_write_open(const char *table, CmdType command,
+											 const char *const *columns, int count);
 extern void mako_table_write_insert(MakoTableWrite *target, const Datum *values);
 extern bool mako_table_write_update(MakoTableWrite *target, ItemPointer tid, Datum value);
 extern void mako_table_write_close(MakoTableWrite *target);
@@ -84,8 +85,9 @@ extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
 extern MakoRows mako_store_query(MakoStatement *statement, const NullableDatum *values);
 extern uint64 mako_store_write(MakoStatement *statement, const NullableDatum *values);
 extern uint64 mako_store_advances(void);
-extern uint64 mako_store_append(MakoStatement *statement, const NullableDatum *values, const MakoHead *head);
-pg_noreturn extern void mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
-											   const char *detail);
+extern uint64 mako_store_append(MakoStatement *statement, const NullableDatum *values,
+								const MakoHead *head);
+pg_noreturn extern void mako_store_raise_moved(int64 stream_no, const char *stream_id,
+											   const char *workflow_id, const char *detail);
 
 #endif							/* MAKO_STORE_H */

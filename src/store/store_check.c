@@ -76,8 +76,10 @@ has_trigger(Oid relation, const char *name, const char *definition)
 	HeapTuple	tuple;
 	bool		found = false;
 
-	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation));
-	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(name));
+	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relation));
+	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(name));
 	scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, NULL, 2, keys);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
@@ -85,7 +87,8 @@ has_trigger(Oid relation, const char *name, const char *definition)
 		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
 		Datum		actual = DirectFunctionCall1(pg_get_triggerdef, ObjectIdGetDatum(form->oid));
 
-		found = (form->tgenabled == TRIGGER_FIRES_ON_ORIGIN || form->tgenabled == TRIGGER_FIRES_ALWAYS) &&
+		found = (form->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
+				 form->tgenabled == TRIGGER_FIRES_ALWAYS) &&
 			strcmp(TextDatumGetCString(actual), with_plain_spaces(definition)) == 0;
 	}
 	systable_endscan(scan);
@@ -102,7 +105,8 @@ has_constraint(Oid relation, const char *name, const char *definition)
 	const char *expected = strstr(with_plain_spaces(definition), added);
 
 	return OidIsValid(constraint) && expected != NULL &&
-		strcmp(TextDatumGetCString(DirectFunctionCall1(pg_get_constraintdef, ObjectIdGetDatum(constraint))),
+		strcmp(TextDatumGetCString(DirectFunctionCall1(pg_get_constraintdef,
+													   ObjectIdGetDatum(constraint))),
 			   expected + strlen(added)) == 0;
 }
 
@@ -216,7 +220,8 @@ require_no_problems(const char *problems)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the store is damaged"),
 			 errdetail_internal("%s.", problems),
-			 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".", GetUserNameFromId(owner, false))));
+			 errhint("Repair it with SELECT mako_create_store(), as its owner \"%s\".",
+					 GetUserNameFromId(owner, false))));
 }
 
 /* Raises unless there is a store that the current role trusts, and all that belongs to it. */
@@ -267,7 +272,8 @@ mako_open_schema(PG_FUNCTION_ARGS)
 
 static MakoStatement may_create_store = {
 	"SELECT has_function_privilege($1, p.oid, 'EXECUTE')"
-	" FROM pg_proc p JOIN pg_extension e ON e.extnamespace = p.pronamespace AND e.extname = 'mako_migration'"
+	" FROM pg_proc p JOIN pg_extension e ON e.extnamespace = p.pronamespace"
+	" AND e.extname = 'mako_migration'"
 	" WHERE p.proname = 'mako_create_store' AND p.pronargs = 0",
 	1, {OIDOID}
 };
@@ -288,8 +294,9 @@ mako_grant_triggers(PG_FUNCTION_ARGS)
 
 	if (mako_row_boolean(&rows, 0, 1) && !superuser())
 	{
-		grant.text = psprintf("GRANT EXECUTE ON FUNCTION %s.mako_stream_inserted(), %s.mako_event_inserted(),"
-							  " %s.mako_snapshot_saved(), %s.mako_guard() TO %s", schema, schema, schema, schema,
+		grant.text = psprintf("GRANT EXECUTE ON FUNCTION %s.mako_stream_inserted(),"
+							  " %s.mako_event_inserted(), %s.mako_snapshot_saved(),"
+							  " %s.mako_guard() TO %s", schema, schema, schema, schema,
 							  quote_identifier(GetUserNameFromId(GetUserId(), false)));
 		gate = mako_gate_enter(mako_extension_owner());
 		(void) mako_sql_execute(&grant, NULL);

@@ -93,8 +93,9 @@ static bool
 has_own_checks_only(const TupleConstr *constraints)
 {
 	static const char *const own[] = {
-		"stream_stream_id_check", "stream_process_id_check", "stream_tenant_id_check", "stream_version_check",
-		"stream_workflow_id_check", "stream_stream_no_check", "snapshot_sequence_number_check", "snapshot_state_schema_version_check",
+		"stream_stream_id_check", "stream_process_id_check", "stream_tenant_id_check",
+		"stream_version_check", "stream_workflow_id_check", "stream_stream_no_check",
+		"snapshot_sequence_number_check", "snapshot_state_schema_version_check",
 	};
 
 	for (int i = 0; constraints != NULL && i < constraints->num_check; i++)
@@ -115,13 +116,15 @@ has_own_triggers_only(const TriggerDesc *triggers, CmdType command)
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
-		bool		fires = command == CMD_INSERT ? TRIGGER_FOR_INSERT(trigger->tgtype) : TRIGGER_FOR_UPDATE(trigger->tgtype);
+		bool		fires = command == CMD_INSERT ? TRIGGER_FOR_INSERT(trigger->tgtype) :
+			TRIGGER_FOR_UPDATE(trigger->tgtype);
 
 		/*
 		 * Rows of other tables refer to the keys of these, which stay. What they refer to would
 		 * have to be checked.
 		 */
-		if (fires && RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_PK && !is_among(trigger->tgname, own, lengthof(own)))
+		if (fires && RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_PK &&
+			!is_among(trigger->tgname, own, lengthof(own)))
 			return false;
 	}
 	return true;
@@ -155,11 +158,13 @@ is_plain(const MakoTableWrite *target, CmdType command)
 	Relation	relation = target->relation;
 	const TupleConstr *constraints = RelationGetDescr(relation)->constr;
 
-	return relation->rd_rel->relkind == RELKIND_RELATION && relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
-		relation->rd_rules == NULL && !relation->rd_rel->relhassubclass && !relation->rd_rel->relispartition &&
-		(constraints == NULL || !MakoHasGenerated(constraints)) && has_own_checks_only(constraints) &&
-		has_own_triggers_only(relation->trigdesc, command) && is_permitted(target, command) &&
-		mako_store_is_whole();
+	return relation->rd_rel->relkind == RELKIND_RELATION &&
+		relation->rd_rel->relam == HEAP_TABLE_AM_OID &&
+		relation->rd_rules == NULL && !relation->rd_rel->relhassubclass &&
+		!relation->rd_rel->relispartition &&
+		(constraints == NULL || !MakoHasGenerated(constraints)) &&
+		has_own_checks_only(constraints) && has_own_triggers_only(relation->trigdesc, command) &&
+		is_permitted(target, command) && mako_store_is_whole();
 }
 
 /* ---- indexes -------------------------------------------------------------------------------- */
@@ -172,7 +177,8 @@ static bool
 is_plain_index(Relation index)
 {
 	return heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL) &&
-		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) && !index->rd_index->indisexclusion;
+		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) &&
+		!index->rd_index->indisexclusion;
 }
 
 /* Opens the indexes that take entries; false when a statement must make them. */
@@ -196,14 +202,16 @@ open_indexes(MakoTableWrite *target)
 			return false;
 		}
 		else
-			target->indexes[target->index_count++] = (TableIndex) {relation, BuildIndexInfo(relation)};
+			target->indexes[target->index_count++] = (TableIndex) {relation,
+				BuildIndexInfo(relation)};
 	}
 	return true;
 }
 
 /* Adds the index entries of a row; is_update: it is the new version of one with the same keys. */
 static void
-insert_index_entries(MakoTableWrite *target, TupleTableSlot *slot, bool is_update, bool only_summarizing)
+insert_index_entries(MakoTableWrite *target, TupleTableSlot *slot, bool is_update,
+					 bool only_summarizing)
 {
 	for (int i = 0; i < target->index_count; i++)
 	{
@@ -215,7 +223,8 @@ insert_index_entries(MakoTableWrite *target, TupleTableSlot *slot, bool is_updat
 			continue;
 		FormIndexDatum(index->info, slot, NULL, values, nulls);
 		(void) MakoIndexInsert(index->relation, values, nulls, &slot->tts_tid, target->relation,
-							   index->info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, is_update, index->info);
+							   index->info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+							   is_update, index->info);
 	}
 }
 
@@ -255,7 +264,8 @@ insert_rows(MakoTableWrite *target)
 	MakoGate	gate = mako_gate_enter(target->relation->rd_rel->relowner);
 
 	CHECK_FOR_INTERRUPTS();
-	table_multi_insert(target->relation, target->rows, target->row_count, GetCurrentCommandId(true), 0, NULL);
+	table_multi_insert(target->relation, target->rows, target->row_count,
+					   GetCurrentCommandId(true), 0, NULL);
 	for (int i = 0; i < target->row_count; i++)
 	{
 		insert_index_entries(target, target->rows[i], false, false);
@@ -283,7 +293,8 @@ mako_table_write_insert(MakoTableWrite *target, const Datum *values)
 	tuple = heap_form_tuple(RelationGetDescr(target->relation), target->values, target->nulls);
 	MemoryContextSwitchTo(old);
 	if (target->row_count == target->slot_count)
-		target->rows[target->slot_count++] = MakeSingleTupleTableSlot(RelationGetDescr(target->relation), &TTSOpsHeapTuple);
+		target->rows[target->slot_count++] =
+			MakeSingleTupleTableSlot(RelationGetDescr(target->relation), &TTSOpsHeapTuple);
 	ExecStoreHeapTuple(tuple, target->rows[target->row_count++], true);
 	target->bytes += tuple->t_len;
 	if (target->row_count == ROWS_AT_ONCE || target->bytes > BYTES_AT_ONCE)
@@ -307,10 +318,11 @@ mako_table_write_update(MakoTableWrite *target, ItemPointer tid, Datum value)
 	bool		only_summarizing;
 	HeapTuple	tuple;
 
-	if (!ItemPointerIsValid(tid) || !table_tuple_fetch_row_version(relation, tid, SnapshotSelf, slot))
+	if (!ItemPointerIsValid(tid) ||
+		!table_tuple_fetch_row_version(relation, tid, SnapshotSelf, slot))
 		return false;
-	tuple = heap_modify_tuple_by_cols(ExecFetchSlotHeapTuple(slot, false, NULL), RelationGetDescr(relation), 1, &column, &value,
-									  &isnull);
+	tuple = heap_modify_tuple_by_cols(ExecFetchSlotHeapTuple(slot, false, NULL),
+									  RelationGetDescr(relation), 1, &column, &value, &isnull);
 	if (MakoHeapUpdate(relation, tid, tuple, &only_summarizing))
 	{
 		MakoGate	gate = mako_gate_enter(relation->rd_rel->relowner);
@@ -339,7 +351,8 @@ is_indexed(const MakoTableWrite *target)
 	bool		found = false;
 
 	for (int i = 0; i < target->count; i++)
-		found = found || bms_is_member(target->attributes[i] - FirstLowInvalidHeapAttributeNumber, indexed);
+		found = found ||
+			bms_is_member(target->attributes[i] - FirstLowInvalidHeapAttributeNumber, indexed);
 	bms_free(indexed);
 	return found;
 }
@@ -370,7 +383,8 @@ mako_table_write_open(const char *table, CmdType command, const char *const *col
 	if (command == CMD_INSERT)
 	{
 		target->rows = palloc(sizeof(TupleTableSlot *) * ROWS_AT_ONCE);
-		target->row_context = AllocSetContextCreate(CurrentMemoryContext, "mako rows", ALLOCSET_DEFAULT_SIZES);
+		target->row_context = AllocSetContextCreate(CurrentMemoryContext, "mako rows",
+													ALLOCSET_DEFAULT_SIZES);
 	}
 	else
 		target->slot = table_slot_create(target->relation, NULL);

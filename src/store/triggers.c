@@ -56,14 +56,16 @@ static MakoStatement lock_head = {
 
 static MakoStatement lock_heads = {
 	"SELECT s.stream_no, s.stream_id, s.workflow_id, s.version"
-	" FROM pg_catalog.unnest($1) AS u (stream_no) JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) u.stream_no"
+	" FROM pg_catalog.unnest($1) AS u (stream_no)"
+	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) u.stream_no"
 	" WHERE s.stream_no OPERATOR(pg_catalog.>=) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4"
 	" ORDER BY s.stream_no FOR NO KEY UPDATE OF s",
 	4, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
 };
 
 static MakoStatement advance_head = {
-	"UPDATE mako.stream AS s SET version = $2 WHERE s.stream_no OPERATOR(pg_catalog.=) $1", 2, {INT8OID, INT8OID},
+	"UPDATE mako.stream AS s SET version = $2 WHERE s.stream_no OPERATOR(pg_catalog.=) $1",
+	2, {INT8OID, INT8OID},
 	.may_defer = true
 };
 
@@ -78,8 +80,10 @@ static MakoStatement advance_heads = {
 /* The run that brought a stream to the workflow that it runs under. */
 static MakoStatement select_last_run = {
 	"SELECT pg_catalog.max(m.run_id)"
-	" FROM (SELECT COALESCE(n.reverted_by, n.run_id) FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1"
-	"  UNION ALL SELECT COALESCE(p.reverted_by, p.run_id) FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) $1) m (run_id)"
+	" FROM (SELECT COALESCE(n.reverted_by, n.run_id) FROM mako.snapshot n"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1"
+	"  UNION ALL SELECT COALESCE(p.reverted_by, p.run_id) FROM mako.repointed p"
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) $1) m (run_id)"
 	" JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) m.run_id"
 	" WHERE r.update_registry AND r.target_wf OPERATOR(pg_catalog.=) $2",
 	2, {INT8OID, TEXTOID}
@@ -187,8 +191,8 @@ insert_trigger(FunctionCallInfo fcinfo, const char *function, const char *table)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || !TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
-		trigger->tg_newtable == NULL ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) || trigger->tg_newtable == NULL ||
 		!mako_door_is_table(trigger->tg_relation, table))
 		raise_no_trigger(function);
 	mako_gate_forbid(psprintf("table \"mako.%s\"", table));
@@ -227,7 +231,8 @@ mako_guard(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
 		return PointerGetDatum(NULL);
-	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple);
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple :
+						   trigger->tg_trigtuple);
 }
 
 /* ---- new rows ------------------------------------------------------------------------------- */
@@ -252,8 +257,10 @@ read_new_rows(TriggerData *trigger, const char *number_column, int64 *count)
 	int			stream_no = mako_door_column(relation, "stream_no");
 	int			number = mako_door_column(relation, number_column);
 	int			workflow_id = mako_door_column(relation, "workflow_id");
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsMinimalTuple);
-	NewRow	   *rows = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(NewRow) * (tuplestore_tuple_count(store) + 1));
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(relation),
+													&TTSOpsMinimalTuple);
+	NewRow	   *rows = MemoryContextAllocHuge(CurrentMemoryContext,
+											  sizeof(NewRow) * (tuplestore_tuple_count(store) + 1));
 	NewRow	   *row = rows;
 	const char *last = NULL;
 
@@ -268,7 +275,8 @@ read_new_rows(TriggerData *trigger, const char *number_column, int64 *count)
 		row->stream_no = DatumGetInt64(slot_getattr(slot, stream_no, &isnull));
 		row->number = DatumGetInt64(slot_getattr(slot, number, &isnull));
 		workflow = DatumGetTextPP(slot_getattr(slot, workflow_id, &isnull));
-		if (last == NULL || strncmp(last, VARDATA_ANY(workflow), VARSIZE_ANY_EXHDR(workflow)) != 0 ||
+		if (last == NULL ||
+			strncmp(last, VARDATA_ANY(workflow), VARSIZE_ANY_EXHDR(workflow)) != 0 ||
 			last[VARSIZE_ANY_EXHDR(workflow)] != '\0')
 		{
 			(void) DirectFunctionCall1(mako_assert_workflow_id, PointerGetDatum(workflow));
@@ -295,7 +303,8 @@ versions_of(const NewRow *rows, int64 count)
 		ListCell   *cell;
 
 		foreach(cell, versions)
-			known = known || strcmp(mako_workflow_id_version(lfirst(cell)), mako_workflow_id_version(workflow_id)) == 0;
+			known = known || strcmp(mako_workflow_id_version(lfirst(cell)),
+									mako_workflow_id_version(workflow_id)) == 0;
 		if (!known)
 			versions = lappend(versions, unconstify(char *, workflow_id));
 	}
@@ -310,7 +319,8 @@ Datum
 mako_stream_inserted(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = insert_trigger(fcinfo, "mako_stream_inserted", "stream");
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako new streams", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako new streams",
+												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	int64		count;
 	NewRow	   *rows = read_new_rows(trigger, "version", &count);
@@ -376,7 +386,8 @@ owner_of_heads(void)
  * what that one is.
  */
 void
-mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id, const char *detail)
+mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workflow_id,
+					   const char *detail)
 {
 	NullableDatum values[] = {mako_bigint(stream_no), mako_text(workflow_id)};
 	MakoRows	rows;
@@ -390,7 +401,8 @@ mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workf
 			 errmsg("stream \"%s\" runs under workflow \"%s\"", stream_id, workflow_id),
 			 run_id == 0 ? errdetail_internal("%s", detail) :
 			 errdetail("%s Migration run " INT64_FORMAT " moved the stream.", detail, run_id),
-			 errhint("Load the process again and continue under the workflow that it runs under now.")));
+			 errhint("Load the process again and continue under the workflow "
+					 "that it runs under now.")));
 }
 
 /*
@@ -406,14 +418,16 @@ may_know_heads(Oid role)
 	if (!OidIsValid(role))
 		return true;
 	heads = mako_door_table("stream");
-	return pg_class_aclcheck(heads, role, ACL_SELECT) == ACLCHECK_OK && check_enable_rls(heads, role, true) != RLS_ENABLED;
+	return pg_class_aclcheck(heads, role, ACL_SELECT) == ACLCHECK_OK &&
+		check_enable_rls(heads, role, true) != RLS_ENABLED;
 }
 
 /* Raises that an event was written under another workflow than its stream runs under. */
 pg_noreturn static void
 raise_event_moved(const NewRow *row, const char *stream_id, const char *workflow_id, Oid role)
 {
-	char	   *detail = psprintf("Event " INT64_FORMAT " was written under \"%s\".", row->number, row->workflow_id);
+	char	   *detail = psprintf("Event " INT64_FORMAT " was written under \"%s\".",
+								  row->number, row->workflow_id);
 
 	if (may_know_heads(role))
 		mako_store_raise_moved(row->stream_no, stream_id, workflow_id, detail);
@@ -421,7 +435,8 @@ raise_event_moved(const NewRow *row, const char *stream_id, const char *workflow
 			(errcode(MAKO_ERRCODE_STREAM_MOVED),
 			 errmsg("stream number " INT64_FORMAT " runs under another workflow", row->stream_no),
 			 errdetail_internal("%s", detail),
-			 errhint("Load the process again and continue under the workflow that it runs under now.")));
+			 errhint("Load the process again and continue under the workflow "
+					 "that it runs under now.")));
 }
 
 /* Raises that an event does not come next in its stream. */
@@ -434,7 +449,8 @@ raise_not_next(const NewRow *row, const char *stream_id, int64 expected, Oid rol
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 known ? errmsg("events of stream \"%s\" do not continue it", stream_id) :
 			 errmsg("events of stream number " INT64_FORMAT " do not continue it", row->stream_no),
-			 known ? errdetail("Expected sequence number " INT64_FORMAT ", found " INT64_FORMAT ".", expected, row->number) :
+			 known ? errdetail("Expected sequence number " INT64_FORMAT ", found " INT64_FORMAT ".",
+							   expected, row->number) :
 			 errdetail("Found sequence number " INT64_FORMAT ".", row->number),
 			 errhint("Sequence numbers are 1, 2, 3 ... in every stream, without gap.")));
 }
@@ -444,7 +460,8 @@ raise_not_next(const NewRow *row, const char *stream_id, int64 expected, Oid rol
  * is the one that inserts them.
  */
 static void
-check_new_events(const NewEvents *events, const char *stream_id, const char *workflow_id, int64 version, Oid role)
+check_new_events(const NewEvents *events, const char *stream_id, const char *workflow_id,
+				 int64 version, Oid role)
 {
 	for (int64 i = 0; i < events->count; i++)
 	{
@@ -477,7 +494,8 @@ bigint_parameter(const NewEvents *events, int count, bool last_number)
  * head is.
  */
 static void
-check_heads(const NewEvents *events, int count, const NullableDatum *values, ItemPointer tid, Oid role)
+check_heads(const NewEvents *events, int count, const NullableDatum *values,
+			ItemPointer tid, Oid role)
 {
 	MakoRows	heads = mako_sql_query(count == 1 ? &lock_head : &lock_heads, values);
 	uint64		head = 0;
@@ -487,7 +505,8 @@ check_heads(const NewEvents *events, int count, const NullableDatum *values, Ite
 		if (head == heads.count || mako_row_bigint(&heads, head, 1) != events[i].rows[0].stream_no)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("stream number " INT64_FORMAT " does not exist", events[i].rows[0].stream_no),
+					 errmsg("stream number " INT64_FORMAT " does not exist",
+							events[i].rows[0].stream_no),
 					 errhint("Insert the stream's head into mako.stream first.")));
 		check_new_events(&events[i], mako_row_text(&heads, head, 2), mako_row_text(&heads, head, 3),
 						 mako_row_bigint(&heads, head, 4), role);
@@ -525,8 +544,10 @@ Datum
 mako_event_inserted(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = insert_trigger(fcinfo, "mako_event_inserted", "event");
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako new events", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext chunk_context = AllocSetContextCreate(context, "mako heads", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako new events",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext chunk_context = AllocSetContextCreate(context, "mako heads",
+														ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	int64		count;
 	NewRow	   *rows = read_new_rows(trigger, "sequence_number", &count);
@@ -559,7 +580,8 @@ mako_event_inserted(PG_FUNCTION_ARGS)
 				NewEvents  *events = &streams[filled];
 
 				events->rows = &rows[next];
-				for (events->count = 0; next < count && rows[next].stream_no == events->rows->stream_no; next++)
+				for (events->count = 0;
+					 next < count && rows[next].stream_no == events->rows->stream_no; next++)
 					events->count++;
 			}
 			advance_heads_of(streams, filled, role);
@@ -591,11 +613,14 @@ mako_snapshot_saved(PG_FUNCTION_ARGS)
 	Datum		value;
 	bool		isnull;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		!mako_door_is_table(trigger->tg_relation, "snapshot"))
 		raise_no_trigger("mako_snapshot_saved");
-	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
-	value = heap_getattr(tuple, mako_door_column(trigger->tg_relation, "workflow_id"), RelationGetDescr(trigger->tg_relation), &isnull);
+	tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple :
+		trigger->tg_trigtuple;
+	value = heap_getattr(tuple, mako_door_column(trigger->tg_relation, "workflow_id"),
+						 RelationGetDescr(trigger->tg_relation), &isnull);
 	if (isnull)
 		return PointerGetDatum(tuple);	/* which the column refuses */
 	workflow_id = TextDatumGetCString(value);

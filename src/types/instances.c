@@ -168,14 +168,16 @@ smallest_size(Generator *generator, const Schema *schema)
 		case FORM_PROPERTIES:
 			for (int i = 0; i < schema->count; i++)
 				if (schema->members[i].required)
-					size = Min(size + key_size(&schema->members[i]) + known_about(generator, schema->members[i].schema)->size, NO_VALUE);
+					size = Min(size + key_size(&schema->members[i]) +
+							   known_about(generator, schema->members[i].schema)->size, NO_VALUE);
 			return size;
 		case FORM_DISCRIMINATOR:
 			{
 				const Member *variant = smallest_variant(generator, schema);
 
 				return variant == NULL ? NO_VALUE :
-					Min(known_about(generator, variant->schema)->size + key_size(&schema->name) + text_size(variant->length), NO_VALUE);
+					Min(known_about(generator, variant->schema)->size + key_size(&schema->name) +
+						text_size(variant->length), NO_VALUE);
 			}
 		default:
 			return 1;
@@ -225,7 +227,8 @@ number_value(const char *digits)
 {
 	JsonbValue	value = {.type = jbvNumeric};
 
-	value.val.numeric = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(digits), ObjectIdGetDatum(InvalidOid),
+	value.val.numeric = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(digits),
+															ObjectIdGetDatum(InvalidOid),
 															Int32GetDatum(-1)));
 	return value;
 }
@@ -288,7 +291,8 @@ add_key(JsonbValue *object, const char *name, int length, const JsonbValue *valu
 	int			at = object->val.object.nPairs++;
 	JsonbPair  *pairs = object->val.object.pairs;
 
-	for (; at > 0 && compare_names(pairs[at - 1].key.val.string.val, pairs[at - 1].key.val.string.len, name, length) > 0; at--)
+	for (; at > 0 && compare_names(pairs[at - 1].key.val.string.val,
+								   pairs[at - 1].key.val.string.len, name, length) > 0; at--)
 		pairs[at] = pairs[at - 1];
 	pairs[at].key = string_value(name, length);
 	pairs[at].value = *value;
@@ -392,7 +396,8 @@ static List *
 add_strings(List *samples, const char *const *texts, int count)
 {
 	for (int i = 0; i < count; i++)
-		samples = add_sample(samples, string_value(texts[i], strlen(texts[i])), text_size(strlen(texts[i])));
+		samples = add_sample(samples, string_value(texts[i], strlen(texts[i])),
+							 text_size(strlen(texts[i])));
 	return samples;
 }
 
@@ -402,7 +407,8 @@ scalar_samples(const Schema *schema)
 {
 	static const char *const texts[] = {"text", ""};
 	static const char *const timestamps[] = {
-		"2025-10-01T00:00:00Z", "2025-03-30T02:30:00.5+01:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
+		"2025-10-01T00:00:00Z", "2025-03-30T02:30:00.5+01:00", "0001-01-01T00:00:00Z",
+		"9999-12-31T23:59:59Z"
 	};
 	List	   *samples = NIL;
 
@@ -455,7 +461,8 @@ grow_container(Generator *generator, Known *known)
 	bool		is_map = known->schema->form == FORM_VALUES;
 	JsonbValue	value = is_map ? object_value(1) : array_value(NULL);
 	int			number = known->at++;
-	const Sample *child = number == 1 ? NULL : sample_at(generator, known->schema->child, Max(number - 1, 0));
+	const Sample *child = number == 1 ? NULL :
+		sample_at(generator, known->schema->child, Max(number - 1, 0));
 	int			size = 1;
 
 	if (child == NULL && number > 1)
@@ -483,7 +490,8 @@ add_object(Generator *generator, Known *known, Sample *const *properties, const 
 	for (int i = 0; i < schema->count; i++)
 		if (properties[i] != NULL)
 		{
-			add_key(&value, schema->members[i].name, schema->members[i].length, &properties[i]->value);
+			add_key(&value, schema->members[i].name, schema->members[i].length,
+					&properties[i]->value);
 			size += key_size(&schema->members[i]) + properties[i]->size;
 		}
 	if (additional != NULL)
@@ -525,12 +533,14 @@ choose_ordinary(Generator *generator, Known *known)
 		known->ordinary[i] = sample_at(generator, schema->members[i].schema, 0);
 		if (known->ordinary[i] == NULL && schema->members[i].required)
 			return false;
-		size += known->ordinary[i] == NULL ? 0 : key_size(&schema->members[i]) + known->ordinary[i]->size;
+		size += known->ordinary[i] == NULL ? 0 :
+			key_size(&schema->members[i]) + known->ordinary[i]->size;
 	}
 	known->turn = size > SIZE_LIMIT ? 0 : 1;
 	if (size > SIZE_LIMIT)
 		for (int i = 0; i < schema->count; i++)
-			known->ordinary[i] = schema->members[i].required ? smallest_sample(generator, schema->members[i].schema) : NULL;
+			known->ordinary[i] = schema->members[i].required ?
+				smallest_sample(generator, schema->members[i].schema) : NULL;
 	return true;
 }
 
@@ -568,7 +578,8 @@ add_other(Generator *generator, Known *known)
 	{
 		for (; known->at < schema->count; known->at++)
 		{
-			Sample	   *sample = sample_at(generator, schema->members[known->at].schema, known->turn);
+			Sample	   *sample = sample_at(generator, schema->members[known->at].schema,
+										   known->turn);
 
 			if (sample == NULL)
 				continue;
@@ -617,7 +628,8 @@ grow_object(Generator *generator, Known *known)
 		case STAGE_ADDITIONAL:
 			known->stage = STAGE_OTHER;
 			known->at = 0;
-			if (schema->additional && find_member(schema->members, schema->count, "additional", strlen("additional")) == NULL)
+			if (schema->additional && find_member(schema->members, schema->count, "additional",
+												  strlen("additional")) == NULL)
 				add_object(generator, known, known->ordinary, "additional");
 			return true;
 		case STAGE_OTHER:
@@ -656,7 +668,8 @@ grow_variants(Generator *generator, Known *known)
 		add_key(&value, schema->name.name, schema->name.length, &tag);
 		generator->work -= count;
 		known->samples = add_sample(known->samples, value,
-									Min(fields->size + key_size(&schema->name) + text_size(variant->length), NO_VALUE));
+									Min(fields->size + key_size(&schema->name) +
+										text_size(variant->length), NO_VALUE));
 	}
 	return true;
 }
@@ -684,7 +697,9 @@ grow_candidates(Generator *generator, Known *known)
 		case FORM_ENUM:
 			if (known->at == schema->count)
 				return false;
-			known->samples = add_sample(known->samples, string_value(schema->members[known->at].name, schema->members[known->at].length),
+			known->samples = add_sample(known->samples,
+										string_value(schema->members[known->at].name,
+													 schema->members[known->at].length),
 										text_size(schema->members[known->at].length));
 			known->at++;
 			return true;
@@ -716,7 +731,8 @@ sample_at(Generator *generator, const Schema *schema, int number)
 	{
 		known->growing = true;
 		generator->work--;
-		known->done = !grow_candidates(generator, known) || list_length(known->samples) >= generator->limit - schema->nullable ||
+		known->done = !grow_candidates(generator, known) ||
+			list_length(known->samples) >= generator->limit - schema->nullable ||
 			(generator->work <= 0 && known->samples != NIL);
 		known->growing = false;
 		if (known->done && schema->nullable)
@@ -739,13 +755,16 @@ name_variant(const Schema *schema, const JsonbValue *value, MakoInstance *instan
 	{
 		const JsonbPair *pair = &value->val.object.pairs[i];
 
-		if (compare_names(pair->key.val.string.val, pair->key.val.string.len, schema->name.name, schema->name.length) == 0)
+		if (compare_names(pair->key.val.string.val, pair->key.val.string.len, schema->name.name,
+						  schema->name.length) == 0)
 		{
-			const Member *variant = find_member(schema->members, schema->count, pair->value.val.string.val,
+			const Member *variant = find_member(schema->members, schema->count,
+												pair->value.val.string.val,
 												pair->value.val.string.len);
 
 			instance->variant = pnstrdup(variant->name, variant->length);
-			instance->event_type = variant->schema->event_type != NULL ? variant->schema->event_type :
+			instance->event_type = variant->schema->event_type != NULL ?
+				variant->schema->event_type :
 				cstring_to_text_with_len(variant->name, variant->length);
 		}
 	}
@@ -758,16 +777,20 @@ name_variant(const Schema *schema, const JsonbValue *value, MakoInstance *instan
 List *
 mako_instances_generate(const MakoTypeDefinition *definition, int limit)
 {
-	HASHCTL		control = {.keysize = sizeof(const Schema *),.entrysize = sizeof(Known),.hcxt = CurrentMemoryContext};
+	HASHCTL		control = {
+		.keysize = sizeof(const Schema *),.entrysize = sizeof(Known),.hcxt = CurrentMemoryContext
+	};
 	Generator	generator = {.limit = limit,.work = WORK_LIMIT};
 	List	   *instances = NIL;
 	Sample	   *sample;
 	int			size = 0;
 
-	generator.known = hash_create("mako schemas", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	generator.known = hash_create("mako schemas", 64, &control,
+								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	note_schema(&generator, definition->root);
 	find_smallest(&generator);
-	while (size < SIZE_LIMIT_OF_ALL && (sample = sample_at(&generator, definition->root, list_length(instances))) != NULL)
+	while (size < SIZE_LIMIT_OF_ALL &&
+		   (sample = sample_at(&generator, definition->root, list_length(instances))) != NULL)
 	{
 		MakoInstance *instance = palloc0(sizeof(MakoInstance));
 
@@ -789,10 +812,13 @@ mako_instances(PG_FUNCTION_ARGS)
 	MakoRowSet *rows = mako_rowset_begin(fcinfo);
 	ListCell   *cell;
 
-	foreach(cell, mako_instances_generate(mako_type_definition_compile(PG_GETARG_JSONB_P(0)), MAKO_INSTANCES))
+	foreach(cell, mako_instances_generate(mako_type_definition_compile(PG_GETARG_JSONB_P(0)),
+										  MAKO_INSTANCES))
 	{
 		const MakoInstance *instance = lfirst(cell);
-		NullableDatum values[] = {mako_text(instance->variant), mako_datum(JsonbPGetDatum(instance->value))};
+		NullableDatum values[] = {
+			mako_text(instance->variant), mako_datum(JsonbPGetDatum(instance->value))
+		};
 
 		mako_rowset_add(rows, values);
 	}

@@ -25,7 +25,8 @@ typedef struct Check
  * wanted.
  */
 static bool
-report_error(Check *check, const MakoPath *instance_path, const MakoPath *schema_path, const char *keyword)
+report_error(Check *check, const MakoPath *instance_path, const MakoPath *schema_path,
+			 const char *keyword)
 {
 	MakoPath	at = {schema_path, keyword, keyword == NULL ? 0 : strlen(keyword)};
 
@@ -103,8 +104,9 @@ is_timestamp(const char *text, int length)
 	int			second = pass(&text, end, ':', ':') ? read_digits(&text, end, 2) : -1;
 	int			offset = 0;
 
-	if (year < 0 || month < 1 || month > MONTHS_PER_YEAR || day < 1 || day > day_tab[isleap(year)][month - 1] ||
-		hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60)
+	if (year < 0 || month < 1 || month > MONTHS_PER_YEAR || day < 1 ||
+		day > day_tab[isleap(year)][month - 1] || hour < 0 || hour > 23 || minute < 0 ||
+		minute > 59 || second < 0 || second > 60)
 		return false;
 	if (pass(&text, end, '.', '.'))
 	{
@@ -139,7 +141,8 @@ scalar_fits(const Schema *schema, const JsonbValue *value)
 		case SCALAR_STRING:
 			return value->type == jbvString;
 		case SCALAR_TIMESTAMP:
-			return value->type == jbvString && is_timestamp(value->val.string.val, value->val.string.len);
+			return value->type == jbvString &&
+				is_timestamp(value->val.string.val, value->val.string.len);
 		case SCALAR_FLOAT:
 			return value->type == jbvNumeric;
 		case SCALAR_INTEGER:
@@ -148,8 +151,8 @@ scalar_fits(const Schema *schema, const JsonbValue *value)
 	return false;
 }
 
-static bool check_value(Check *check, const Schema *schema, const JsonbValue *value, const MakoPath *instance_path,
-						const MakoPath *schema_path);
+static bool check_value(Check *check, const Schema *schema, const JsonbValue *value,
+						const MakoPath *instance_path, const MakoPath *schema_path);
 
 /*
  * Checks an object against the properties form; a tag is a key that belongs to the discriminator
@@ -215,7 +218,8 @@ check_variant(Check *check, const Schema *schema, const Member *variant, JsonbCo
 	MakoPath	mapping_at = {schema_path, "mapping", strlen("mapping")};
 	MakoPath	schema_at = {&mapping_at, variant->name, variant->length};
 
-	return check_properties(check, variant->schema, object, &schema->name, instance_path, &schema_at);
+	return check_properties(check, variant->schema, object, &schema->name,
+							instance_path, &schema_at);
 }
 
 /*
@@ -223,8 +227,8 @@ check_variant(Check *check, const Schema *schema, const Member *variant, JsonbCo
  * none.
  */
 static const Member *
-find_variant(Check *check, const Schema *schema, const JsonbValue *value, const MakoPath *instance_path,
-			 const MakoPath *schema_path)
+find_variant(Check *check, const Schema *schema, const JsonbValue *value,
+			 const MakoPath *instance_path, const MakoPath *schema_path)
 {
 	const Member *tag = &schema->name;
 	const Member *variant = NULL;
@@ -238,7 +242,8 @@ find_variant(Check *check, const Schema *schema, const JsonbValue *value, const 
 		(void) report_error(check, &instance_at, schema_path, "discriminator");
 	else
 	{
-		variant = find_member(schema->members, schema->count, name.val.string.val, name.val.string.len);
+		variant = find_member(schema->members, schema->count, name.val.string.val,
+							  name.val.string.len);
 		if (variant == NULL)
 			(void) report_error(check, &instance_at, schema_path, "mapping");
 	}
@@ -247,20 +252,21 @@ find_variant(Check *check, const Schema *schema, const JsonbValue *value, const 
 
 /* Checks an object against the variant that its tag names. */
 static bool
-check_discriminator(Check *check, const Schema *schema, const JsonbValue *value, const MakoPath *instance_path,
-					const MakoPath *schema_path)
+check_discriminator(Check *check, const Schema *schema, const JsonbValue *value,
+					const MakoPath *instance_path, const MakoPath *schema_path)
 {
 	const Member *variant = find_variant(check, schema, value, instance_path, schema_path);
 
 	if (variant == NULL)
 		return check->report != NULL;
-	return check_variant(check, schema, variant, value->val.binary.data, instance_path, schema_path);
+	return check_variant(check, schema, variant, value->val.binary.data,
+						 instance_path, schema_path);
 }
 
 /* Checks each child of an array or object. */
 static bool
-check_children(Check *check, const Schema *schema, JsonbContainer *container, const MakoPath *instance_path,
-			   const MakoPath *schema_path)
+check_children(Check *check, const Schema *schema, JsonbContainer *container,
+			   const MakoPath *instance_path, const MakoPath *schema_path)
 {
 	bool		object = JsonContainerIsObject(container);
 	Children	keys = first_children(container);
@@ -286,8 +292,8 @@ check_children(Check *check, const Schema *schema, JsonbContainer *container, co
 
 /* Checks a value against a schema; false when checking is to stop. */
 static bool
-check_value(Check *check, const Schema *schema, const JsonbValue *value, const MakoPath *instance_path,
-			const MakoPath *schema_path)
+check_value(Check *check, const Schema *schema, const JsonbValue *value,
+			const MakoPath *instance_path, const MakoPath *schema_path)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (schema->nullable && value->type == jbvNull)
@@ -305,17 +311,20 @@ check_value(Check *check, const Schema *schema, const JsonbValue *value, const M
 				return check_value(check, schema->child, value, instance_path, &at);
 			}
 		case FORM_TYPE:
-			return scalar_fits(schema, value) || report_error(check, instance_path, schema_path, "type");
+			return scalar_fits(schema, value) ||
+				report_error(check, instance_path, schema_path, "type");
 		case FORM_ENUM:
 			return (value->type == jbvString &&
-					find_member(schema->members, schema->count, value->val.string.val, value->val.string.len) != NULL) ||
+					find_member(schema->members, schema->count, value->val.string.val,
+								value->val.string.len) != NULL) ||
 				report_error(check, instance_path, schema_path, "enum");
 		case FORM_PROPERTIES:
 			check_stack_depth();
 			if (!is_object(value))
 				return report_error(check, instance_path, schema_path,
 									schema->has_required ? "properties" : "optionalProperties");
-			return check_properties(check, schema, value->val.binary.data, NULL, instance_path, schema_path);
+			return check_properties(check, schema, value->val.binary.data, NULL,
+									instance_path, schema_path);
 		case FORM_DISCRIMINATOR:
 			check_stack_depth();
 			return check_discriminator(check, schema, value, instance_path, schema_path);
@@ -328,7 +337,8 @@ check_value(Check *check, const Schema *schema, const JsonbValue *value, const M
 				check_stack_depth();
 				if (schema->form == FORM_ELEMENTS ? !is_array(value) : !is_object(value))
 					return report_error(check, instance_path, &at, NULL);
-				return check_children(check, schema->child, value->val.binary.data, instance_path, &at);
+				return check_children(check, schema->child, value->val.binary.data,
+									  instance_path, &at);
 			}
 	}
 	return true;
@@ -338,8 +348,8 @@ check_value(Check *check, const Schema *schema, const JsonbValue *value, const M
  * Checks a value; with a callback, which is told every error, otherwise only until the first one.
  */
 bool
-mako_type_definition_check(const MakoTypeDefinition *definition, const Jsonb *document, MakoTypeErrorCallback report,
-						   void *argument)
+mako_type_definition_check(const MakoTypeDefinition *definition, const Jsonb *document,
+						   MakoTypeErrorCallback report, void *argument)
 {
 	Check		check = {report, argument, true};
 	JsonbValue	value = root_value(document);
@@ -358,7 +368,8 @@ variant_has_event_type(const Member *variant, const text *event_type)
 	const text *own = variant->schema->event_type;
 
 	if (own == NULL)
-		return compare_names(variant->name, variant->length, VARDATA_ANY(event_type), VARSIZE_ANY_EXHDR(event_type)) == 0;
+		return compare_names(variant->name, variant->length, VARDATA_ANY(event_type),
+							 VARSIZE_ANY_EXHDR(event_type)) == 0;
 	return compare_names(VARDATA_ANY(own), VARSIZE_ANY_EXHDR(own),
 						 VARDATA_ANY(event_type), VARSIZE_ANY_EXHDR(event_type)) == 0;
 }
@@ -369,7 +380,8 @@ variant_has_event_type(const Member *variant, const text *event_type)
  * takes its place.
  */
 static void
-check_event(Check *check, const MakoTypeDefinition *definition, const text *event_type, const Jsonb *payload)
+check_event(Check *check, const MakoTypeDefinition *definition, const text *event_type,
+			const Jsonb *payload)
 {
 	JsonbValue	value = root_value(payload);
 	JsonbValue	tag;
@@ -391,7 +403,8 @@ check_event(Check *check, const MakoTypeDefinition *definition, const text *even
 		return;
 	}
 
-	if (getKeyJsonValueFromContainer(value.val.binary.data, schema->name.name, schema->name.length, &tag) == NULL)
+	if (getKeyJsonValueFromContainer(value.val.binary.data, schema->name.name, schema->name.length,
+									 &tag) == NULL)
 	{
 		for (int i = 0; i < schema->count && variant == NULL; i++)
 			if (variant_has_event_type(&schema->members[i], event_type))
@@ -402,7 +415,8 @@ check_event(Check *check, const MakoTypeDefinition *definition, const text *even
 	else
 	{
 		variant = find_variant(check, schema, &value, NULL, schema_path);
-		if (variant != NULL && variant->schema->event_type != NULL && !variant_has_event_type(variant, event_type))
+		if (variant != NULL && variant->schema->event_type != NULL &&
+			!variant_has_event_type(variant, event_type))
 		{
 			MakoPath	instance_at = {NULL, schema->name.name, schema->name.length};
 			MakoPath	mapping_at = {schema_path, "mapping", strlen("mapping")};
@@ -432,7 +446,8 @@ note_mismatch(void *argument, const MakoPath *instance_path, const MakoPath *sch
 
 	if (mismatch->count++ == 0)
 		mismatch->first = psprintf("At %s, against %s of the type definition.",
-								   mako_path_describe(instance_path), mako_path_describe(schema_path));
+								   mako_path_describe(instance_path),
+								   mako_path_describe(schema_path));
 }
 
 /* Raises what a check found; subject says what was checked. */
@@ -449,7 +464,8 @@ raise_mismatch(const Mismatch *mismatch, const char *subject)
 
 /* Raises MK004 unless the payload of an event matches. */
 void
-mako_type_definition_require_event(const MakoTypeDefinition *definition, const text *event_type, const Jsonb *payload)
+mako_type_definition_require_event(const MakoTypeDefinition *definition, const text *event_type,
+								   const Jsonb *payload)
 {
 	Mismatch	mismatch = {0};
 	Check		quick = {NULL, NULL, true};
@@ -459,12 +475,14 @@ mako_type_definition_require_event(const MakoTypeDefinition *definition, const t
 	if (quick.valid)
 		return;
 	check_event(&thorough, definition, event_type, payload);
-	raise_mismatch(&mismatch, psprintf("the payload of event type \"%s\"", text_to_cstring(event_type)));
+	raise_mismatch(&mismatch,
+				   psprintf("the payload of event type \"%s\"", text_to_cstring(event_type)));
 }
 
 /* Raises MK004 unless the state of a workflow matches. */
 void
-mako_type_definition_require_state(const MakoTypeDefinition *definition, const char *workflow_id, const Jsonb *state)
+mako_type_definition_require_state(const MakoTypeDefinition *definition, const char *workflow_id,
+								   const Jsonb *state)
 {
 	Mismatch	mismatch = {0};
 

@@ -73,8 +73,8 @@ make_member(const char *name, int length)
  * with room for them.
  */
 static int
-compile_members(Compiler *compiler, const JsonbValue *source, const char *keyword, const MakoPath *path, bool required,
-				Member **members, int count)
+compile_members(Compiler *compiler, const JsonbValue *source, const char *keyword,
+				const MakoPath *path, bool required, Member **members, int count)
 {
 	MakoPath	at = {path, keyword, strlen(keyword)};
 	Children	keys;
@@ -133,8 +133,10 @@ compile_type(Schema *schema, const JsonbValue *source, const MakoPath *path)
 			schema->type = &scalar_types[i];
 	if (schema->type == NULL)
 		raise_malformed(path, "type", "It is not one of the types that the standard knows.");
-	schema->minimum = DatumGetNumeric(DirectFunctionCall1(int8_numeric, Int64GetDatum(schema->type->minimum)));
-	schema->maximum = DatumGetNumeric(DirectFunctionCall1(int8_numeric, Int64GetDatum(schema->type->maximum)));
+	schema->minimum = DatumGetNumeric(DirectFunctionCall1(int8_numeric,
+														  Int64GetDatum(schema->type->minimum)));
+	schema->maximum = DatumGetNumeric(DirectFunctionCall1(int8_numeric,
+														  Int64GetDatum(schema->type->maximum)));
 }
 
 /* Sorts the properties, and refuses one that is both required and optional. */
@@ -162,7 +164,8 @@ finish_mapping(Schema *schema, const MakoPath *path)
 			raise_malformed(&at, NULL, "It is not of the properties form.");
 		if (variant->schema->nullable)
 			raise_malformed(&at, "nullable", "A variant cannot be nullable.");
-		if (find_member(variant->schema->members, variant->schema->count, schema->name.name, schema->name.length) != NULL)
+		if (find_member(variant->schema->members, variant->schema->count, schema->name.name,
+						schema->name.length) != NULL)
 			raise_malformed(&at, NULL, "It has the discriminator as a property.");
 	}
 }
@@ -190,11 +193,13 @@ static const struct
 	const char *name;
 	int			bit;
 }			keywords[] = {
-	{"ref", KEYWORD_REF}, {"type", KEYWORD_TYPE}, {"enum", KEYWORD_ENUM}, {"elements", KEYWORD_ELEMENTS},
-	{"properties", KEYWORD_PROPERTIES}, {"optionalProperties", KEYWORD_OPTIONAL_PROPERTIES},
+	{"ref", KEYWORD_REF}, {"type", KEYWORD_TYPE}, {"enum", KEYWORD_ENUM},
+	{"elements", KEYWORD_ELEMENTS}, {"properties", KEYWORD_PROPERTIES},
+	{"optionalProperties", KEYWORD_OPTIONAL_PROPERTIES},
 	{"additionalProperties", KEYWORD_ADDITIONAL_PROPERTIES}, {"values", KEYWORD_VALUES},
-	{"discriminator", KEYWORD_DISCRIMINATOR}, {"mapping", KEYWORD_MAPPING}, {"definitions", KEYWORD_DEFINITIONS},
-	{"nullable", KEYWORD_NULLABLE}, {"metadata", KEYWORD_METADATA},
+	{"discriminator", KEYWORD_DISCRIMINATOR}, {"mapping", KEYWORD_MAPPING},
+	{"definitions", KEYWORD_DEFINITIONS}, {"nullable", KEYWORD_NULLABLE},
+	{"metadata", KEYWORD_METADATA},
 };
 
 /* The form that a set of keywords makes, or -1. */
@@ -246,7 +251,8 @@ compile_metadata(Schema *schema, const JsonbValue *source, const MakoPath *path)
 
 	if (!is_object(source))
 		raise_malformed(path, "metadata", "It is not an object.");
-	if (getKeyJsonValueFromContainer(source->val.binary.data, "event_type", strlen("event_type"), &value) == NULL)
+	if (getKeyJsonValueFromContainer(source->val.binary.data, "event_type", strlen("event_type"),
+									 &value) == NULL)
 		return;
 
 	/*
@@ -258,8 +264,8 @@ compile_metadata(Schema *schema, const JsonbValue *source, const MakoPath *path)
 
 /* Compiles one keyword of a schema. */
 static void
-compile_keyword(Compiler *compiler, Schema *schema, int keyword, const char *name, const JsonbValue *value,
-				const MakoPath *path)
+compile_keyword(Compiler *compiler, Schema *schema, int keyword, const char *name,
+				const JsonbValue *value, const MakoPath *path)
 {
 	MakoPath	at = {path, name, strlen(name)};
 
@@ -268,7 +274,8 @@ compile_keyword(Compiler *compiler, Schema *schema, int keyword, const char *nam
 		case KEYWORD_REF:
 			{
 				const Member *definition = value->type != jbvString ? NULL :
-					find_member(compiler->definitions, compiler->count, value->val.string.val, value->val.string.len);
+					find_member(compiler->definitions, compiler->count, value->val.string.val,
+								value->val.string.len);
 
 				if (definition == NULL)
 					raise_malformed(path, name, "It does not name one of the definitions.");
@@ -289,8 +296,9 @@ compile_keyword(Compiler *compiler, Schema *schema, int keyword, const char *nam
 		case KEYWORD_PROPERTIES:
 		case KEYWORD_OPTIONAL_PROPERTIES:
 			schema->has_required |= keyword == KEYWORD_PROPERTIES;
-			schema->count = compile_members(compiler, value, name, path, keyword == KEYWORD_PROPERTIES,
-											&schema->members, schema->count);
+			schema->count = compile_members(compiler, value, name, path,
+											keyword == KEYWORD_PROPERTIES, &schema->members,
+											schema->count);
 			break;
 		case KEYWORD_ADDITIONAL_PROPERTIES:
 			schema->additional = compile_boolean(value, name, path);
@@ -301,7 +309,8 @@ compile_keyword(Compiler *compiler, Schema *schema, int keyword, const char *nam
 			schema->name = make_member(value->val.string.val, value->val.string.len);
 			break;
 		case KEYWORD_MAPPING:
-			schema->count = compile_members(compiler, value, name, path, false, &schema->members, 0);
+			schema->count = compile_members(compiler, value, name, path, false,
+											&schema->members, 0);
 			break;
 		case KEYWORD_NULLABLE:
 			schema->nullable = compile_boolean(value, name, path);
@@ -338,7 +347,8 @@ compile_into(Compiler *compiler, Schema *schema, const JsonbValue *source, const
 		const char *keyword_name = NULL;
 
 		for (size_t i = 0; i < lengthof(keywords); i++)
-			if (compare_names(keywords[i].name, strlen(keywords[i].name), key.text, key.length) == 0)
+			if (compare_names(keywords[i].name, strlen(keywords[i].name), key.text,
+							  key.length) == 0)
 			{
 				keyword = keywords[i].bit;
 				keyword_name = keywords[i].name;
@@ -414,7 +424,9 @@ compile_definitions(Compiler *compiler, const JsonbValue *source)
 			target->visit = i + 1;
 		if (target->form == FORM_REF && target->visit == i + 1)
 		{
-			MakoPath	at = {&path, compiler->definitions[i].name, compiler->definitions[i].length};
+			MakoPath	at = {
+				&path, compiler->definitions[i].name, compiler->definitions[i].length
+			};
 
 			raise_malformed(&at, "ref", "It leads back to itself.");
 		}
@@ -434,7 +446,8 @@ mako_type_definition_compile(const Jsonb *source)
 	JsonbValue	definitions;
 
 	if (is_object(&root) &&
-		getKeyJsonValueFromContainer(root.val.binary.data, "definitions", strlen("definitions"), &definitions) != NULL)
+		getKeyJsonValueFromContainer(root.val.binary.data, "definitions", strlen("definitions"),
+									 &definitions) != NULL)
 		compile_definitions(&compiler, &definitions);
 	definition->root = compile_schema(&compiler, &root, NULL);
 	return definition;

@@ -223,7 +223,8 @@ find_member(const Member *members, int count, const char *name, int length)
 	while (low < count)
 	{
 		int			middle = low + (count - low) / 2;
-		int			order = compare_names(members[middle].name, members[middle].length, name, length);
+		int			order = compare_names(members[middle].name, members[middle].length,
+										  name, length);
 
 		if (order == 0)
 			return &members[middle];

@@ -26,16 +26,17 @@ typedef struct MakoPath
 } MakoPath;
 
 typedef struct MakoTypeDefinition MakoTypeDefinition;
-typedef void (*MakoTypeErrorCallback) (void *argument, const MakoPath *instance_path, const MakoPath *schema_path);
+typedef void (*MakoTypeErrorCallback) (void *argument, const MakoPath *instance_path,
+									   const MakoPath *schema_path);
 
 extern MakoTypeDefinition *mako_type_definition_compile(const Jsonb *source);
 
 extern bool mako_type_definition_check(const MakoTypeDefinition *definition, const Jsonb *document,
 									   MakoTypeErrorCallback report, void *argument);
-extern void mako_type_definition_require_state(const MakoTypeDefinition *definition, const char *workflow_id,
-											   const Jsonb *state);
-extern void mako_type_definition_require_event(const MakoTypeDefinition *definition, const text *event_type,
-											   const Jsonb *payload);
+extern void mako_type_definition_require_state(const MakoTypeDefinition *definition,
+											   const char *workflow_id, const Jsonb *state);
+extern void mako_type_definition_require_event(const MakoTypeDefinition *definition,
+											   const text *event_type, const Jsonb *payload);
 extern char *mako_path_to_text(const MakoPath *path);
 extern char *mako_path_describe(const MakoPath *path);
 

@@ -22,14 +22,16 @@ compile_definition(FunctionCallInfo fcinfo, Jsonb *source)
 	Compiled   *compiled = fcinfo->flinfo->fn_extra;
 	MemoryContext old;
 
-	if (compiled != NULL && compiled->definition != NULL && VARSIZE(source) == VARSIZE(compiled->source) &&
+	if (compiled != NULL && compiled->definition != NULL &&
+		VARSIZE(source) == VARSIZE(compiled->source) &&
 		memcmp(source, compiled->source, VARSIZE(source)) == 0)
 		return compiled->definition;
 
 	if (compiled == NULL)
 	{
 		compiled = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(Compiled));
-		compiled->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "mako type definition", ALLOCSET_SMALL_SIZES);
+		compiled->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "mako type definition",
+												  ALLOCSET_SMALL_SIZES);
 		fcinfo->flinfo->fn_extra = compiled;
 	}
 	MemoryContextReset(compiled->context);
@@ -83,6 +85,7 @@ mako_validate(PG_FUNCTION_ARGS)
 	ErrorRows	errors = {mako_rowset_begin(fcinfo)};
 
 	errors.context = AllocSetContextCreate(CurrentMemoryContext, "mako row", ALLOCSET_SMALL_SIZES);
-	(void) mako_type_definition_check(compile_definition(fcinfo, PG_GETARG_JSONB_P(0)), PG_GETARG_JSONB_P(1), add_error, &errors);
+	(void) mako_type_definition_check(compile_definition(fcinfo, PG_GETARG_JSONB_P(0)),
+									  PG_GETARG_JSONB_P(1), add_error, &errors);
 	PG_RETURN_NULL();
 }

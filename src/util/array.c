@@ -28,8 +28,8 @@ mako_array(const NullableDatum *values, int count, Oid type)
 		nulls[i] = values[i].isnull;
 	}
 	get_typlenbyvalalign(type, &length, &by_value, &align);
-	return mako_datum(PointerGetDatum(construct_md_array(elements, nulls, 1, &count, &lower_bound, type, length,
-														 by_value, align)));
+	return mako_datum(PointerGetDatum(construct_md_array(elements, nulls, 1, &count, &lower_bound,
+														 type, length, by_value, align)));
 }
 
 /* A bigint[] of these numbers. */

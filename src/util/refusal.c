@@ -114,7 +114,8 @@ required(FunctionCallInfo fcinfo, MakoRefusal *refusal)
 			PG_RETURN_DATUM(value);
 	}
 	mako_refuse(refusal, MAKO_ERRCODE_REQUIRED,
-				psprintf("required path \"%s\" is missing", path_to_text(PG_GETARG_ARRAYTYPE_P(1))), NULL);
+				psprintf("required path \"%s\" is missing", path_to_text(PG_GETARG_ARRAYTYPE_P(1))),
+				NULL);
 	PG_RETURN_NULL();
 }
 

@@ -74,17 +74,20 @@ mako_rowset_begin(FunctionCallInfo fcinfo)
 	MakoRowSet *rows = palloc(sizeof(MakoRowSet));
 	MemoryContext old;
 
-	if (result == NULL || !IsA(result, ReturnSetInfo) || (result->allowedModes & SFRM_Materialize) == 0)
+	if (result == NULL || !IsA(result, ReturnSetInfo) ||
+		(result->allowedModes & SFRM_Materialize) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s() was called where no rows can be returned", get_func_name(fcinfo->flinfo->fn_oid)),
+				 errmsg("%s() was called where no rows can be returned",
+						get_func_name(fcinfo->flinfo->fn_oid)),
 				 errhint("Call it in FROM.")));
 
 	old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
 	rows->tupdesc = mako_result_type(fcinfo);
 	rows->values = palloc(sizeof(Datum) * rows->tupdesc->natts);
 	rows->nulls = palloc(sizeof(bool) * rows->tupdesc->natts);
-	rows->store = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
+	rows->store = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0,
+										false, work_mem);
 	MemoryContextSwitchTo(old);
 	result->returnMode = SFRM_Materialize;
 	result->setResult = rows->store;

@@ -30,7 +30,8 @@ mako_settings_init(void)
 	 * looked up one by one; a state larger than this is still migrated.
 	 */
 	DefineCustomIntVariable("mako_migration.max_memory",
-							"Memory that a migration may use for events that wait for others and states that wait to be written.",
+							"Memory that a migration may use for events that wait for others "
+							"and states that wait to be written.",
 							NULL,
 							&mako_max_memory,
 							64 * 1024, 1024, MAX_KILOBYTES,
@@ -53,7 +54,8 @@ mako_settings_init(void)
 	 * may be errors. To be switched off if a result is ever in doubt.
 	 */
 	DefineCustomBoolVariable("mako_migration.native_evaluation",
-							 "Evaluates plain SQL functions without calling them, on expanded JSON values.",
+							 "Evaluates plain SQL functions without calling them, "
+							 "on expanded JSON values.",
 							 NULL,
 							 &mako_native_evaluation,
 							 true,
@@ -66,7 +68,8 @@ mako_settings_init(void)
 	 */
 	DefineCustomEnumVariable("mako_migration.scan_order",
 							 "Order in which a migration reads events.",
-							 "\"heap\" is the order in which they lie, wherever that is possible; \"key\" looks up every stream.",
+							 "\"heap\" is the order in which they lie, wherever that is possible; "
+							 "\"key\" looks up every stream.",
 							 &mako_scan_order,
 							 MAKO_SCAN_AUTO, scan_orders,
 							 PGC_USERSET, GUC_NOT_IN_SAMPLE,

@@ -49,7 +49,9 @@ is_about_run(int sqlerrcode)
 static bool
 is_of_server(const ErrorData *error)
 {
-	static const char *const others[] = {"exec_stmt_raise", "PLy_elog_impl", "pgfdw_report", "dblink_res_error"};
+	static const char *const others[] = {
+		"exec_stmt_raise", "PLy_elog_impl", "pgfdw_report", "dblink_res_error"
+	};
 
 	if (error->domain == NULL || strcmp(error->domain, PG_TEXTDOMAIN("postgres")) != 0)
 		return false;
@@ -105,7 +107,8 @@ fatal_code(const ErrorData *error, const Watch *watch)
 {
 	if (is_of_server(error))
 		return is_about_run(error->sqlerrcode) ? error->sqlerrcode : 0;
-	if (watch->raised != NULL && error->message != NULL && strstr(error->message, watch->raised->message) != NULL)
+	if (watch->raised != NULL && error->message != NULL &&
+		strstr(error->message, watch->raised->message) != NULL)
 		return watch->raised->sqlerrcode;
 	return 0;
 }

@@ -10,7 +10,8 @@
 #include "utils/datetime.h"
 
 #define FORMAT_VERSION_HINT "A format version is FV and a calendar date, for example FV2025-10-01."
-#define WORKFLOW_ID_HINT "A workflow id is a name and a format version, for example gpke-supplier-change@FV2025-10-01."
+#define WORKFLOW_ID_HINT \
+	"A workflow id is a name and a format version, for example gpke-supplier-change@FV2025-10-01."
 
 /* Says what is wrong with a format version, or returns NULL. */
 static const char *
@@ -153,7 +154,8 @@ mako_workflow_id_version(const char *workflow_id)
 char *
 mako_workflow_id_at(const char *workflow_id, const char *format_version)
 {
-	return psprintf("%.*s@%s", (int) (strchr(workflow_id, '@') - workflow_id), workflow_id, format_version);
+	return psprintf("%.*s@%s",
+					(int) (strchr(workflow_id, '@') - workflow_id), workflow_id, format_version);
 }
 
 /* Returns true if two workflow ids name two versions of one workflow. */
