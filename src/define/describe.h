@@ -47,7 +47,7 @@ typedef struct MakoItem
 								 * it is not seen through */
 	bool		is_unseen;		/* what it calls is not described by itself */
 	bool		has_unseen_call;	/* nor, with a call, for one of its calls */
-	bool		is_other;		/* a helper that runs as another role than the registered function */
+	bool		is_other;		/* a helper that runs as another role than the function */
 	StringInfoData text;		/* each property a line, indented by a tab */
 } MakoItem;
 
@@ -55,7 +55,7 @@ typedef struct MakoItem
 typedef struct MakoDescription
 {
 	List	   *items;			/* of MakoItem, in the order in which they were found */
-	List	   *server_types;	/* (OIDs) that were found, and how their values are compared noted */
+	List	   *server_types;	/* (OIDs) that were found; how their values compare is noted */
 	Oid			owner;			/* of the registered function: runs it */
 	bool		is_quiet;		/* what is noted now cannot be called by an expression */
 } MakoDescription;

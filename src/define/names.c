@@ -398,8 +398,12 @@ mako_names_arguments(Node *call)
 		case T_RangeTblFunction:
 			return mako_names_arguments(((RangeTblFunction *) call)->funcexpr);
 		case T_ScalarArrayOpExpr:
-			return list_make2_oid(exprType(linitial(((ScalarArrayOpExpr *) call)->args)),
-								  get_element_type(getBaseType(exprType(lsecond(((ScalarArrayOpExpr *) call)->args)))));
+			{
+				const List *args = ((ScalarArrayOpExpr *) call)->args;
+				Oid			array_type = getBaseType(exprType(lsecond(args)));
+
+				return list_make2_oid(exprType(linitial(args)), get_element_type(array_type));
+			}
 		default:
 			return NIL;
 	}

@@ -215,7 +215,7 @@ typedef struct MakoBatch
 	MakoStream *streams;		/* with the states that they start from */
 	int			count;
 	bool		gathered;		/* with their events */
-	MakoFold  **folds;			/* by the source of a stream: from the workflow that it runs under */
+	MakoFold  **folds;			/* by the source of a stream: from the workflow it runs under */
 	MakoReplay **replays;		/* the same */
 	int			sources;
 

@@ -318,7 +318,7 @@ typedef struct Needs
 {
 	bool		row_security;	/* a policy concerns the current role */
 	bool		hides_rows;		/* the role may write to a table, but not select all of it */
-	List	   *written;		/* relations that are written, if they have deferrable constraints */
+	List	   *written;		/* written relations, if they have deferrable constraints */
 } Needs;
 
 /* Checks the privileges of the current role on what a query names. */

@@ -24,8 +24,11 @@ mako_json_to_text(const MakoJsonValue *value)
 		case MAKO_JSON_TRUE:
 			return cstring_to_text("true");
 		case MAKO_JSON_NUMBER:
-			return cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out,
-																	   NumericGetDatum(value->at.number))));
+			{
+				Datum		number = NumericGetDatum(value->at.number);
+
+				return cstring_to_text(DatumGetCString(DirectFunctionCall1(numeric_out, number)));
+			}
 		case MAKO_JSON_STRING:
 			return cstring_to_text_with_len(value->at.string, value->length);
 		case MAKO_JSON_STORED:

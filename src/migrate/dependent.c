@@ -137,6 +137,7 @@ statement_of(const MakoDependent *dependent, const char *begins, const char *bet
 	};
 	MakoStatement *statement = palloc0(sizeof(MakoStatement));
 	StringInfoData text;
+	const char *schema = get_namespace_name(get_rel_namespace(dependent->relation));
 
 	initStringInfo(&text);
 	appendStringInfo(&text,
@@ -148,8 +149,7 @@ statement_of(const MakoDependent *dependent, const char *begins, const char *bet
 					 " WHERE d.%s OPERATOR(pg_catalog.=) m.%s"
 					 " AND d.%s OPERATOR(pg_catalog.=) m.source_wf",
 					 begins,
-					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(dependent->relation)),
-												get_rel_name(dependent->relation)),
+					 quote_qualified_identifier(schema, get_rel_name(dependent->relation)),
 					 between, quote_identifier(dependent->process_column),
 					 dependent->process_type == UUIDOID ? "process_id" :
 					 dependent->process_type == INT8OID ? "stream_no" : "stream_id",

@@ -97,7 +97,7 @@ struct MakoReader
 	Repointing *repointings;	/* of all streams; NULL until they are asked for */
 	int			repointing_count;
 	MemoryContext context;
-	MakoEventIndex *lookup;		/* NULL where events are gathered, or where a statement reads them */
+	MakoEventIndex *lookup;		/* NULL where events are gathered or a statement reads them */
 	bool		looking_up;		/* the events of event.stream_no */
 	MakoCursor *cursor;			/* of that statement, or NULL */
 	MakoRows	rows;
