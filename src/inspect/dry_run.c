@@ -161,21 +161,16 @@ MAKO_FUNCTION(mako_dry_run);
 Datum
 mako_dry_run(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {
-		"source_wf", "target_wf", NULL, "in_flight_only", NULL, "seed"
-	};
 	MakoRowSet *rows = mako_rowset_begin(fcinfo);
 	MakoStreamsWalk walk = {.with_names = true};
-	const char *source_wf;
-	const char *target_wf;
+	const char *source_wf = mako_argument_text(fcinfo, 0, "source_wf");
+	const char *target_wf = mako_argument_text(fcinfo, 1, "target_wf");
 	MemoryContext context;
 	MemoryContext old;
 	MakoConnection connection;
 
-	for (size_t i = 0; i < lengthof(names); i++)
-		mako_require_value(names[i] == NULL || !PG_ARGISNULL(i), names[i]);
-	source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
-	target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
+	mako_require_value(!PG_ARGISNULL(3), "in_flight_only");
+	mako_require_value(!PG_ARGISNULL(5), "seed");
 	mako_plan_require_pair(source_wf, target_wf);
 	walk.tenant_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
 	walk.sample = sample_argument(fcinfo, 4);

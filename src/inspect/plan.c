@@ -409,11 +409,9 @@ mako_plan(PG_FUNCTION_ARGS)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	MakoConnection connection;
 
-	mako_require_value(!PG_ARGISNULL(0), "source_wf");
-	mako_require_value(!PG_ARGISNULL(1), "target_wf");
+	preview.source_wf = mako_argument_text(fcinfo, 0, "source_wf");
+	preview.target_wf = mako_argument_text(fcinfo, 1, "target_wf");
 	mako_require_value(!PG_ARGISNULL(3), "in_flight_only");
-	preview.source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
-	preview.target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
 	preview.tenant_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
 	preview.in_flight_only = PG_GETARG_BOOL(3);
 	mako_plan_require_pair(preview.source_wf, preview.target_wf);

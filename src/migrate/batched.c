@@ -211,16 +211,14 @@ static MakoRequest
 read_batched_request(FunctionCallInfo fcinfo, Call *call, const char *source_name,
 					 const char *target_name)
 {
-	const char *const names[] = {
-		source_name, target_name, "batch_size", NULL, "in_flight_only", NULL,
-		"pause", "lock_timeout"
-	};
 	MakoRequest request = {0};
 
-	for (size_t i = 0; i < lengthof(names); i++)
-		mako_require_value(names[i] == NULL || !PG_ARGISNULL(i), names[i]);
-	request.source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
-	request.target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
+	request.source_wf = mako_argument_text(fcinfo, 0, source_name);
+	request.target_wf = mako_argument_text(fcinfo, 1, target_name);
+	mako_require_value(!PG_ARGISNULL(2), "batch_size");
+	mako_require_value(!PG_ARGISNULL(4), "in_flight_only");
+	mako_require_value(!PG_ARGISNULL(6), "pause");
+	mako_require_value(!PG_ARGISNULL(7), "lock_timeout");
 	request.batch_size = PG_GETARG_INT32(2);
 	request.tenant_id = PG_ARGISNULL(3) ? NULL : PG_GETARG_UUID_P(3);
 	request.update_registry = true;

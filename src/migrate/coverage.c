@@ -265,14 +265,6 @@ write_status(FunctionCallInfo fcinfo, const char *status, int reason, int messag
 		mako_sql_raise_swallowed("format_version", 1);
 }
 
-/* The format version that a call is about. */
-static char *
-version_argument(FunctionCallInfo fcinfo)
-{
-	mako_require_value(!PG_ARGISNULL(0), "format_version");
-	return TextDatumGetCString(PG_GETARG_DATUM(0));
-}
-
 MAKO_FUNCTION(mako_drain);
 MAKO_FUNCTION(mako_retire);
 MAKO_FUNCTION(mako_reactivate);
@@ -281,7 +273,7 @@ MAKO_FUNCTION(mako_reactivate);
 Datum
 mako_drain(PG_FUNCTION_ARGS)
 {
-	const char *version = version_argument(fcinfo);
+	const char *version = mako_argument_text(fcinfo, 0, "format_version");
 	MakoConnection connection = close_version(version, "mako_drain()");
 	const char *status = mako_fence_status(version);
 
@@ -320,7 +312,7 @@ note_exempt(List *list)
 Datum
 mako_retire(PG_FUNCTION_ARGS)
 {
-	const char *version = version_argument(fcinfo);
+	const char *version = mako_argument_text(fcinfo, 0, "format_version");
 	MakoConnection connection = close_version(version, "mako_retire()");
 	const char *obstacles;
 	List	   *coverage;
@@ -347,7 +339,7 @@ mako_retire(PG_FUNCTION_ARGS)
 Datum
 mako_reactivate(PG_FUNCTION_ARGS)
 {
-	const char *version = version_argument(fcinfo);
+	const char *version = mako_argument_text(fcinfo, 0, "format_version");
 	MakoConnection connection = close_version(version, "mako_reactivate()");
 
 	if (mako_fence_status(version) == NULL)

@@ -44,15 +44,12 @@ mako_migrate_check_arguments(const char *source, const char *target, const int64
 static MakoRequest
 read_request(FunctionCallInfo fcinfo, const char *source_name, const char *target_name)
 {
-	const char *const names[] = {
-		source_name, target_name, NULL, "update_registry", "in_flight_only"
-	};
 	MakoRequest request = {0};
 
-	for (size_t i = 0; i < lengthof(names); i++)
-		mako_require_value(names[i] == NULL || !PG_ARGISNULL(i), names[i]);
-	request.source_wf = TextDatumGetCString(PG_GETARG_DATUM(0));
-	request.target_wf = TextDatumGetCString(PG_GETARG_DATUM(1));
+	request.source_wf = mako_argument_text(fcinfo, 0, source_name);
+	request.target_wf = mako_argument_text(fcinfo, 1, target_name);
+	mako_require_value(!PG_ARGISNULL(3), "update_registry");
+	mako_require_value(!PG_ARGISNULL(4), "in_flight_only");
 	request.tenant_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
 	request.update_registry = PG_GETARG_BOOL(3);
 	request.in_flight_only = PG_GETARG_BOOL(4);

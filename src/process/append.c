@@ -180,9 +180,8 @@ read_append(FunctionCallInfo fcinfo, int expected_version)
 	Request		request = {0};
 
 	mako_require_value(!PG_ARGISNULL(0), "stream_id");
-	mako_require_value(!PG_ARGISNULL(1), "workflow_id");
 	request.stream_id = PG_GETARG_DATUM(0);
-	request.workflow_id = TextDatumGetCString(PG_GETARG_DATUM(1));
+	request.workflow_id = mako_argument_text(fcinfo, 1, "workflow_id");
 	request.expected_version = PG_ARGISNULL(expected_version) ? -1 :
 		PG_GETARG_INT64(expected_version);
 	if (!PG_ARGISNULL(expected_version) && request.expected_version < 0)

@@ -147,14 +147,13 @@ MAKO_FUNCTION(mako_lookup);
 Datum
 mako_lookup(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {"tenant_id", "key"};
 	MakoRowSet *result = mako_rowset_begin(fcinfo);
 	NullableDatum key[] = {fcinfo->args[0], fcinfo->args[1]};
 	MakoConnection connection;
 	MakoRows	rows;
 
-	for (size_t i = 0; i < lengthof(names); i++)
-		mako_require_value(!PG_ARGISNULL(i), names[i]);
+	mako_require_value(!PG_ARGISNULL(0), "tenant_id");
+	mako_require_value(!PG_ARGISNULL(1), "key");
 	(void) mako_door_table("registry");
 	connection = mako_sql_connect_visible();
 	rows = mako_sql_query_snapshot(&select_stream, key);

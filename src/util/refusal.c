@@ -53,8 +53,7 @@ mako_refusal_to_error(const MakoRefusal *refusal)
 static void
 reject(FunctionCallInfo fcinfo, MakoRefusal *refusal)
 {
-	mako_require_value(!PG_ARGISNULL(0), "reason");
-	mako_refuse(refusal, MAKO_ERRCODE_REJECTED, TextDatumGetCString(PG_GETARG_DATUM(0)), NULL);
+	mako_refuse(refusal, MAKO_ERRCODE_REJECTED, mako_argument_text(fcinfo, 0, "reason"), NULL);
 }
 
 /* See the install script. */
