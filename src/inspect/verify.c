@@ -19,10 +19,10 @@
 /* The streams that a run moved, with their heads. */
 static MakoStatement select_moved = {
 	"SELECT m.stream_no, s.stream_id, s.workflow_id, s.version, 1 FROM ("
-	"  SELECT n.stream_no FROM mako.snapshot n"
-	" WHERE n.run_id OPERATOR(pg_catalog.=) $1 AND n.reverted_by IS NULL"
-	"  UNION SELECT p.stream_no FROM mako.repointed p"
-	" WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.reverted_by IS NULL) m"
+	"   SELECT n.stream_no FROM mako.snapshot n"
+	"   WHERE n.run_id OPERATOR(pg_catalog.=) $1 AND n.reverted_by IS NULL"
+	"   UNION SELECT p.stream_no FROM mako.repointed p"
+	"   WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.reverted_by IS NULL) m"
 	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no"
 	" ORDER BY m.stream_no",
 	1, {INT8OID}, true
@@ -31,18 +31,18 @@ static MakoStatement select_moved = {
 /* How many of them count as migrated, those of which the move was undone too. */
 static MakoStatement count_moved = {
 	"SELECT count(*) FROM (SELECT n.stream_no FROM mako.snapshot n"
-	" WHERE n.run_id OPERATOR(pg_catalog.=) $1"
-	" UNION SELECT p.stream_no FROM mako.repointed p"
-	"  WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.sequence_number OPERATOR(pg_catalog.>) 0) m",
+	"   WHERE n.run_id OPERATOR(pg_catalog.=) $1"
+	"   UNION SELECT p.stream_no FROM mako.repointed p"
+	"   WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.sequence_number OPERATOR(pg_catalog.>) 0) m",
 	1, {INT8OID}, true
 };
 
 /* The streams of which an application has saved states under a workflow, with their heads. */
 static MakoStatement select_saved_streams = {
 	"SELECT m.stream_no, s.stream_id, s.workflow_id, s.version, m.snapshots FROM ("
-	"  SELECT n.stream_no, CAST(pg_catalog.count(*) AS integer) AS snapshots FROM mako.snapshot n"
-	"  WHERE n.run_id OPERATOR(pg_catalog.=) 0 AND n.workflow_id OPERATOR(pg_catalog.=) $1"
-	" GROUP BY n.stream_no) m"
+	"   SELECT n.stream_no, CAST(pg_catalog.count(*) AS integer) AS snapshots FROM mako.snapshot n"
+	"   WHERE n.run_id OPERATOR(pg_catalog.=) 0 AND n.workflow_id OPERATOR(pg_catalog.=) $1"
+	"   GROUP BY n.stream_no) m"
 	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no"
 	" ORDER BY m.stream_no",
 	1, {TEXTOID}, true
@@ -54,10 +54,10 @@ static MakoStatement select_saved_streams = {
 static MakoStatement select_saved = {
 	"SELECT n.stream_no, n.sequence_number, n.state_schema_version, n.state,"
 	" EXISTS (SELECT FROM mako.snapshot u"
-	"  WHERE u.stream_no OPERATOR(pg_catalog.=) n.stream_no"
-	" AND u.sequence_number OPERATOR(pg_catalog.=) n.sequence_number"
-	"  AND u.reverted_by IS NOT NULL AND u.workflow_id OPERATOR(pg_catalog.=) n.workflow_id"
-	"  AND u.run_id OPERATOR(pg_catalog.>) 0 AND u.state OPERATOR(pg_catalog.=) n.state)"
+	"   WHERE u.stream_no OPERATOR(pg_catalog.=) n.stream_no"
+	"   AND u.sequence_number OPERATOR(pg_catalog.=) n.sequence_number"
+	"   AND u.reverted_by IS NOT NULL AND u.workflow_id OPERATOR(pg_catalog.=) n.workflow_id"
+	"   AND u.run_id OPERATOR(pg_catalog.>) 0 AND u.state OPERATOR(pg_catalog.=) n.state)"
 	" FROM mako.snapshot n"
 	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.=) 0"
 	" AND n.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY n.stream_no, n.sequence_number",

@@ -21,14 +21,14 @@
 static MakoStatement select_dependents = {
 	"SELECT coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), d.relation), c.oid,"
 	" d.process_column, d.workflow_column,"
-	"  d.tenant_column, d.owner, d.owner_identity, p.problem, p.sqlstate IN ('42P01', '42703'),"
+	" d.tenant_column, d.owner, d.owner_identity, p.problem, p.sqlstate IN ('42P01', '42703'),"
 	" p.process_type, c.relowner, d.process_type"
 	" FROM mako.dependent d"
 	" LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace)"
-	"  ON c.oid = %s.mako_remembered_relation(d.relation, d.relation_identity)"
+	" ON c.oid = %s.mako_remembered_relation(d.relation, d.relation_identity)"
 	" CROSS JOIN LATERAL %s.mako_dependent_problem(c.oid, d.process_column, d.workflow_column,"
-	" d.tenant_column)"
-	"  AS p (sqlstate, problem, hint, process_type)"
+	"   d.tenant_column)"
+	" AS p (sqlstate, problem, hint, process_type)"
 	" ORDER BY d.relation, d.process_column, d.workflow_column",
 	0, {0}
 };
@@ -44,8 +44,8 @@ static MakoStatement select_problem = {
 
 static MakoStatement insert_dependent = {
 	"INSERT INTO mako.dependent (relation, relation_identity, process_column, workflow_column,"
-	" tenant_column, owner, owner_identity,"
-	"  process_type) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
+	"   tenant_column, owner, owner_identity,"
+	"   process_type) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
 	" ON CONFLICT ON CONSTRAINT dependent_pkey"
 	" DO UPDATE SET relation_identity = $2, tenant_column = $5, owner = $6, owner_identity = $7,"
 	" process_type = $8",

@@ -134,11 +134,11 @@ static MakoStatement select_active = {
 	"SELECT t.m[4]::bigint, CASE WHEN t.m[1] IS NULL THEN 'single' ELSE 'batched' END, t.m[2],"
 	" t.m[3], t.m[5]::bigint, t.m[6]::bigint, t.m[7]::bigint, t.m[8]::double precision,"
 	" t.m[9]::timestamptz, clock_timestamp() + make_interval(secs => (t.m[6]::bigint -"
-	" t.m[5]::bigint) / NULLIF(t.m[8]::double precision, 0)), t.pid"
+	"     t.m[5]::bigint) / NULLIF(t.m[8]::double precision, 0)), t.pid"
 	" FROM (SELECT a.pid, regexp_match(a.query,"
-	" '^mako_migrate(_batched)? (\\S+) -> (\\S+): run (\\d+), (\\d+) of (\\d+) streams,"
+	"     '^mako_migrate(_batched)? (\\S+) -> (\\S+): run (\\d+), (\\d+) of (\\d+) streams,"
 	" (\\d+) failed, (\\d+\\.\\d) a second, since (\\S.*)$') AS m"
-	"  FROM pg_stat_activity a WHERE a.datname = current_database() AND a.state = 'active') t"
+	"   FROM pg_stat_activity a WHERE a.datname = current_database() AND a.state = 'active') t"
 	" WHERE t.m IS NOT NULL ORDER BY 1",
 	0, {0}
 };
@@ -152,10 +152,10 @@ static MakoStatement select_active = {
 	" r.migrated + r.failed, " total ", r.failed, NULL::double precision," \
 	" r.started_at, NULL::timestamptz," \
 	" (SELECT l.pid FROM pg_locks l CROSS JOIN %s.mako_source_lock(r.source_wf) AS k (key)" \
-	"  WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.granted" \
-	"  AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())" \
-	"  AND l.classid = (k.key >> 32 & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid" \
-	" LIMIT 1)" \
+	"   WHERE l.locktype = 'advisory' AND l.objsubid = 3 AND l.granted" \
+	"   AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())" \
+	"   AND l.classid = (k.key >> 32 & 4294967295)::oid AND l.objid = (k.key & 4294967295)::oid" \
+	"   LIMIT 1)" \
 	" FROM mako.migration_run r" \
 	" WHERE r.kind = 'batched' AND r.finished_at IS NULL AND r.run_id <> ALL ($1) ORDER BY r.run_id"
 

@@ -30,13 +30,12 @@ static MakoStatement select_run = {
 
 static MakoStatement insert_run = {
 	"INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, tenant_id, update_registry,"
-	" in_flight_only, reverts, reason, fingerprint, definitions, extension_version, started_at,"
-	" effective_role)"
-	" SELECT 'revert', r.target_wf, r.source_wf, ARRAY(SELECT p.workflow_id"
-	" FROM pg_catalog.unnest(r.path) WITH ORDINALITY"
-	"  AS p (workflow_id, ordinal) ORDER BY p.ordinal DESC), r.tenant_id, r.update_registry, false,"
-	" r.run_id, $2,"
-	"  r.fingerprint, '{}', $3, $4, $5"
+	"   in_flight_only, reverts, reason, fingerprint, definitions, extension_version, started_at,"
+	"   effective_role)"
+	" SELECT 'revert', r.target_wf, r.source_wf,"
+	"   ARRAY(SELECT p.workflow_id FROM pg_catalog.unnest(r.path) WITH ORDINALITY"
+	"     AS p (workflow_id, ordinal) ORDER BY p.ordinal DESC),"
+	"   r.tenant_id, r.update_registry, false, r.run_id, $2, r.fingerprint, '{}', $3, $4, $5"
 	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1 RETURNING run_id",
 	5, {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}
 };
@@ -64,9 +63,9 @@ static MakoStatement lock_streams = {
 	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id,"
 	" m.snapshot_at, m.moved_at"
 	" FROM (SELECT COALESCE(n.stream_no, p.stream_no) AS stream_no,"
-	" COALESCE(n.sequence_number, 0) AS snapshot_at,"
+	"   COALESCE(n.sequence_number, 0) AS snapshot_at,"
 	"   GREATEST(n.sequence_number, p.sequence_number) AS moved_at"
-	"  FROM " STREAMS_OF_RUN(" AND reverted_by IS NULL") ") AS m"
+	"   FROM " STREAMS_OF_RUN(" AND reverted_by IS NULL") ") AS m"
 	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY s.stream_no"
 	" FOR NO KEY UPDATE OF s",
 	1, {INT8OID}, true
@@ -79,22 +78,22 @@ static MakoStatement lock_streams = {
  */
 static MakoStatement select_obstacles = {
 	"SELECT (SELECT pg_catalog.max(l.run_id) FROM ("
-	"  SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	"   AND n.run_id OPERATOR(pg_catalog.>) $3 AND n.reverted_by IS NULL"
-	"  UNION ALL SELECT p.run_id FROM mako.repointed p"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	"   AND p.run_id OPERATOR(pg_catalog.>) $3 AND p.reverted_by IS NULL) AS l),"
+	"     SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"     AND n.run_id OPERATOR(pg_catalog.>) $3 AND n.reverted_by IS NULL"
+	"     UNION ALL SELECT p.run_id FROM mako.repointed p"
+	"     WHERE p.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"     AND p.run_id OPERATOR(pg_catalog.>) $3 AND p.reverted_by IS NULL) AS l),"
 	" $5 AND EXISTS (SELECT FROM mako.snapshot n"
-	" WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version"
-	" AND n.workflow_id OPERATOR(pg_catalog.=) $4"
-	"  AND n.run_id OPERATOR(pg_catalog.<>) $3 AND n.reverted_by IS NULL"
-	"  AND (n.run_id OPERATOR(pg_catalog.=) 0 OR EXISTS (SELECT FROM mako.migration_run r"
-	"   WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry))),"
+	"   WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"   AND n.sequence_number OPERATOR(pg_catalog.=) h.version"
+	"   AND n.workflow_id OPERATOR(pg_catalog.=) $4"
+	"   AND n.run_id OPERATOR(pg_catalog.<>) $3 AND n.reverted_by IS NULL"
+	"   AND (n.run_id OPERATOR(pg_catalog.=) 0 OR EXISTS (SELECT FROM mako.migration_run r"
+	"       WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry))),"
 	" $5 AND EXISTS (SELECT FROM mako.snapshot n"
-	" WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	"  AND n.sequence_number OPERATOR(pg_catalog.=) h.version"
-	" AND n.workflow_id OPERATOR(pg_catalog.=) $6 AND n.run_id OPERATOR(pg_catalog.=) 0)"
+	"   WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"   AND n.sequence_number OPERATOR(pg_catalog.=) h.version"
+	"   AND n.workflow_id OPERATOR(pg_catalog.=) $6 AND n.run_id OPERATOR(pg_catalog.=) 0)"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, version)"
 	" ORDER BY h.stream_no",
 	6, {INT8ARRAYOID, INT8ARRAYOID, INT8OID, TEXTOID, BOOLOID, TEXTOID}, true

@@ -507,11 +507,12 @@ mako_save_snapshot(PG_FUNCTION_ARGS)
 static MakoStatement prune = {
 	"DELETE FROM mako.snapshot n"
 	" USING (SELECT p.stream_no, p.sequence_number,"
-	" CASE WHEN w.apply IS NULL THEN 1 ELSE 0 END AS least,"
+	"   CASE WHEN w.apply IS NULL THEN 1 ELSE 0 END AS least,"
 	"   row_number() OVER (PARTITION BY p.stream_no"
-	" ORDER BY p.workflow_id = s.workflow_id DESC, p.sequence_number DESC) AS rank"
-	"  FROM mako.snapshot p JOIN mako.stream s ON s.stream_no = p.stream_no"
-	"  LEFT JOIN %s.mako_workflow w ON w.workflow_id::text = s.workflow_id WHERE p.run_id = 0) AS r"
+	"     ORDER BY p.workflow_id = s.workflow_id DESC, p.sequence_number DESC) AS rank"
+	"   FROM mako.snapshot p JOIN mako.stream s ON s.stream_no = p.stream_no"
+	"   LEFT JOIN %s.mako_workflow w ON w.workflow_id::text = s.workflow_id"
+	"   WHERE p.run_id = 0) AS r"
 	" WHERE n.stream_no = r.stream_no AND n.sequence_number = r.sequence_number AND n.run_id = 0"
 	" AND r.rank > GREATEST($1, r.least)",
 	1, {INT4OID}, true

@@ -47,11 +47,11 @@ static MakoStatement select_events = {
 	"SELECT v.*"
 	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, start)"
 	" CROSS JOIN LATERAL ("
-	"  SELECT " EVENT_COLUMNS
-	"  FROM mako.event v"
-	"  WHERE v.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	" AND v.sequence_number OPERATOR(pg_catalog.>) h.start"
-	"  ORDER BY v.sequence_number) v",
+	"   SELECT " EVENT_COLUMNS
+	"   FROM mako.event v"
+	"   WHERE v.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+	"   AND v.sequence_number OPERATOR(pg_catalog.>) h.start"
+	"   ORDER BY v.sequence_number) v",
 	2, {INT8ARRAYOID, INT8ARRAYOID}, true
 };
 
@@ -60,9 +60,9 @@ static MakoStatement select_beyond = {
 	"SELECT s.stream_no FROM mako.stream s"
 	" WHERE s.stream_no OPERATOR(pg_catalog.>=) $1 AND s.stream_no OPERATOR(pg_catalog.<=) $2"
 	" AND EXISTS ("
-	"  SELECT FROM mako.event v"
-	"  WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no"
-	" AND v.sequence_number OPERATOR(pg_catalog.>) s.version)",
+	"   SELECT FROM mako.event v"
+	"   WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no"
+	"   AND v.sequence_number OPERATOR(pg_catalog.>) s.version)",
 	2, {INT8OID, INT8OID}, true
 };
 

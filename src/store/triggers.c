@@ -81,9 +81,9 @@ static MakoStatement advance_heads = {
 static MakoStatement select_last_run = {
 	"SELECT pg_catalog.max(m.run_id)"
 	" FROM (SELECT COALESCE(n.reverted_by, n.run_id) FROM mako.snapshot n"
-	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1"
-	"  UNION ALL SELECT COALESCE(p.reverted_by, p.run_id) FROM mako.repointed p"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) $1) m (run_id)"
+	"   WHERE n.stream_no OPERATOR(pg_catalog.=) $1"
+	"   UNION ALL SELECT COALESCE(p.reverted_by, p.run_id) FROM mako.repointed p"
+	"   WHERE p.stream_no OPERATOR(pg_catalog.=) $1) m (run_id)"
 	" JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) m.run_id"
 	" WHERE r.update_registry AND r.target_wf OPERATOR(pg_catalog.=) $2",
 	2, {INT8OID, TEXTOID}
