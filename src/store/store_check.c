@@ -96,18 +96,25 @@ has_trigger(Oid relation, const char *name, const char *definition)
 	return found;
 }
 
-/* Returns true if a table has this constraint. */
+/*
+ * Returns true if a table has this constraint. The server shows no constraint that is younger than
+ * the snapshot of a transaction: such a one is not known to be this one.
+ */
 static bool
 has_constraint(Oid relation, const char *name, const char *definition)
 {
+	LOCAL_FCINFO(call, 1);
 	Oid			constraint = get_relation_constraint_oid(relation, name, true);
 	char	   *added = psprintf("ADD CONSTRAINT %s ", name);
 	const char *expected = strstr(with_plain_spaces(definition), added);
+	Datum		actual;
 
-	return OidIsValid(constraint) && expected != NULL &&
-		strcmp(TextDatumGetCString(DirectFunctionCall1(pg_get_constraintdef,
-													   ObjectIdGetDatum(constraint))),
-			   expected + strlen(added)) == 0;
+	if (!OidIsValid(constraint) || expected == NULL)
+		return false;
+	InitFunctionCallInfoData(*call, NULL, 1, InvalidOid, NULL, NULL);
+	call->args[0] = mako_oid(constraint);
+	actual = pg_get_constraintdef(call);
+	return !call->isnull && strcmp(TextDatumGetCString(actual), expected + strlen(added)) == 0;
 }
 
 /* Returns true if the layout version can be read. */
