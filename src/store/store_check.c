@@ -157,9 +157,10 @@ is_good_object(const MakoRows *objects, uint64 row)
 }
 
 /*
- * Returns true if the store is as it should be. Asks the same as mako_store_problem(), which can
- * tell what is wrong, but takes a third of a short run to be planned. Found once, it holds until
- * something changes.
+ * Returns true if the store is as it should be. mako_store_problem() asks the same and can tell
+ * what is wrong, but takes a third of a short run to be planned; and as a statement it sees the
+ * catalogs as they were when a REPEATABLE READ transaction began, where a trigger of the same name
+ * may be another one by now. Found once, it holds until something changes.
  */
 bool
 mako_store_is_whole(void)
