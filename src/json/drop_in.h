@@ -20,29 +20,29 @@
 #define RETURN_JSON(value) PG_RETURN_DATUM(mako_json_datum(value))
 
 /* One element of a path: a key, or the number of an element where the value is an array. */
-typedef struct Step
+typedef struct MakoJsonStep
 {
 	const char *key;
 	uint32		length;
 	bool		is_number;
 	int			number;
-} Step;
+} MakoJsonStep;
 
 /* A path without nulls. */
-typedef struct Path
+typedef struct MakoJsonPath
 {
 	bool		valid;			/* false: the server is to see to it */
 	int			count;
-	Step	   *steps;
-} Path;
+	MakoJsonStep *steps;
+} MakoJsonPath;
 
 /* What following a path ends with. */
-typedef enum Found
+typedef enum MakoJsonFound
 {
 	FOUND,
 	NOTHING,
 	ASK_SERVER,					/* an unusual number */
-} Found;
+} MakoJsonFound;
 
 /*
  * The number of the element that a whole number means in an array of this size, where negative
@@ -58,9 +58,10 @@ mako_json_element_number(int number, uint32 count)
 
 extern List *mako_json_call_arguments(FunctionCallInfo fcinfo);
 extern const char *mako_json_argument_text(FunctionCallInfo fcinfo, int argument, uint32 *length);
-extern const Path *mako_json_argument_path(FunctionCallInfo fcinfo, int argument);
-extern Found mako_json_take_step(const MakoJsonValue *value, const Step *step, MakoJsonValue *next);
-extern Found mako_json_follow_path(MakoJsonValue *value, const Path *path);
+extern const MakoJsonPath *mako_json_argument_path(FunctionCallInfo fcinfo, int argument);
+extern MakoJsonFound mako_json_take_step(const MakoJsonValue *value, const MakoJsonStep *step,
+										 MakoJsonValue *next);
+extern MakoJsonFound mako_json_follow_path(MakoJsonValue *value, const MakoJsonPath *path);
 extern bool mako_json_has_key(const MakoJsonValue *value, const char *key, uint32 length);
 
 /* json_read.c */

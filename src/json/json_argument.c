@@ -65,7 +65,7 @@ mako_json_argument_text(FunctionCallInfo fcinfo, int argument, uint32 *length)
  * the server's.
  */
 static bool
-read_number(const Step *step, int *number)
+read_number(const MakoJsonStep *step, int *number)
 {
 	uint32		sign = step->length > 0 && step->key[0] == '-' ? 1 : 0;
 	int			value = 0;
@@ -83,20 +83,20 @@ read_number(const Step *step, int *number)
 }
 
 /* Reads a path from a text array. */
-static Path
+static MakoJsonPath
 read_path(Datum array)
 {
 	ArrayType  *keys = DatumGetArrayTypeP(array);
-	Path		path = {ARR_NDIM(keys) <= 1 && !ARR_HASNULL(keys)};
+	MakoJsonPath path = {ARR_NDIM(keys) <= 1 && !ARR_HASNULL(keys)};
 	Datum	   *elements;
 
 	if (!path.valid)
 		return path;
 	deconstruct_array(keys, TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &path.count);
-	path.steps = palloc(sizeof(Step) * (path.count + 1));
+	path.steps = palloc(sizeof(MakoJsonStep) * (path.count + 1));
 	for (int i = 0; i < path.count; i++)
 	{
-		Step	   *step = &path.steps[i];
+		MakoJsonStep *step = &path.steps[i];
 		text	   *key = DatumGetTextPP(elements[i]);
 
 		step->key = VARDATA_ANY(key);
@@ -107,23 +107,23 @@ read_path(Datum array)
 }
 
 /* The path in an argument, which is read only once where it is a constant. */
-const Path *
+const MakoJsonPath *
 mako_json_argument_path(FunctionCallInfo fcinfo, int argument)
 {
 	FmgrInfo   *function = fcinfo->flinfo;
 	MemoryContext old;
-	Path	   *path;
+	MakoJsonPath *path;
 
 	if (function->fn_extra != NULL)
 		return function->fn_extra;
 	if (!is_constant(fcinfo, argument))
 	{
-		path = palloc(sizeof(Path));
+		path = palloc(sizeof(MakoJsonPath));
 		*path = read_path(PG_GETARG_DATUM(argument));
 		return path;
 	}
 	old = MemoryContextSwitchTo(function->fn_mcxt);
-	path = palloc(sizeof(Path));
+	path = palloc(sizeof(MakoJsonPath));
 	*path = read_path(PG_GETARG_DATUM(argument));
 	MemoryContextSwitchTo(old);
 	function->fn_extra = path;
@@ -131,8 +131,8 @@ mako_json_argument_path(FunctionCallInfo fcinfo, int argument)
 }
 
 /* One step into a value. */
-Found
-mako_json_take_step(const MakoJsonValue *value, const Step *step, MakoJsonValue *next)
+MakoJsonFound
+mako_json_take_step(const MakoJsonValue *value, const MakoJsonStep *step, MakoJsonValue *next)
 {
 	int64		index;
 
@@ -150,14 +150,14 @@ mako_json_take_step(const MakoJsonValue *value, const Step *step, MakoJsonValue 
 }
 
 /* Follows a path from a value to a value. */
-Found
-mako_json_follow_path(MakoJsonValue *value, const Path *path)
+MakoJsonFound
+mako_json_follow_path(MakoJsonValue *value, const MakoJsonPath *path)
 {
 	if (!path->valid)
 		return ASK_SERVER;
 	for (int i = 0; i < path->count; i++)
 	{
-		Found		found = mako_json_take_step(value, &path->steps[i], value);
+		MakoJsonFound found = mako_json_take_step(value, &path->steps[i], value);
 
 		if (found != FOUND)
 			return found;

@@ -100,7 +100,7 @@ copy_without(const MakoJsonValue *object, uint32 index)
  * that cannot be.
  */
 static bool
-remove_keys(MakoJsonValue *value, const Step *keys, int count)
+remove_keys(MakoJsonValue *value, const MakoJsonStep *keys, int count)
 {
 	MakoJson   *tree = NULL;
 
@@ -149,7 +149,7 @@ Datum
 native_jsonb_delete(PG_FUNCTION_ARGS)
 {
 	MakoJsonValue value = ARGUMENT_JSON(0);
-	Step		key = {NULL};
+	MakoJsonStep key = {NULL};
 
 	key.key = mako_json_argument_text(fcinfo, 1, &key.length);
 	if (!remove_keys(&value, &key, 1))
@@ -162,7 +162,7 @@ Datum
 native_jsonb_delete_array(PG_FUNCTION_ARGS)
 {
 	MakoJsonValue value = ARGUMENT_JSON(0);
-	const Path *keys = mako_json_argument_path(fcinfo, 1);
+	const MakoJsonPath *keys = mako_json_argument_path(fcinfo, 1);
 
 	if (!keys->valid || !remove_keys(&value, keys->steps, keys->count))
 		return jsonb_delete_array(fcinfo);
@@ -202,7 +202,8 @@ typedef enum Edit
  * it.
  */
 static bool
-edit_object(MakoJsonValue *value, const Step *step, Edit edit, const MakoJsonValue *new_value)
+edit_object(MakoJsonValue *value, const MakoJsonStep *step, Edit edit,
+			const MakoJsonValue *new_value)
 {
 	MakoJsonValue field;
 	bool		exists = mako_json_field(value, step->key, step->length, &field);
@@ -224,7 +225,8 @@ edit_object(MakoJsonValue *value, const Step *step, Edit edit, const MakoJsonVal
 
 /* The same in a copy of the array, for an element that is there. */
 static bool
-edit_array(MakoJsonValue *value, const Step *step, Edit edit, const MakoJsonValue *new_value)
+edit_array(MakoJsonValue *value, const MakoJsonStep *step, Edit edit,
+		   const MakoJsonValue *new_value)
 {
 	int64		index = step->is_number ?
 		mako_json_element_number(step->number, mako_json_count(value)) : -1;
@@ -257,7 +259,7 @@ edit_array(MakoJsonValue *value, const Step *step, Edit edit, const MakoJsonValu
  * to it.
  */
 static bool
-edit_path(MakoJsonValue *value, const Step *steps, int count, Edit edit,
+edit_path(MakoJsonValue *value, const MakoJsonStep *steps, int count, Edit edit,
 		  const MakoJsonValue *new_value)
 {
 	MakoJsonValue next;
@@ -286,7 +288,7 @@ static bool
 edit_argument(FunctionCallInfo fcinfo, MakoJsonValue *value, Edit edit,
 			  const MakoJsonValue *new_value)
 {
-	const Path *path = mako_json_argument_path(fcinfo, 1);
+	const MakoJsonPath *path = mako_json_argument_path(fcinfo, 1);
 
 	*value = ARGUMENT_JSON(0);
 	return path->valid && path->count > 0 &&

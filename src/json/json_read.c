@@ -242,7 +242,7 @@ Datum
 native_jsonb_exists_any(PG_FUNCTION_ARGS)
 {
 	MakoJsonValue value = ARGUMENT_JSON(0);
-	const Path *keys = mako_json_argument_path(fcinfo, 1);
+	const MakoJsonPath *keys = mako_json_argument_path(fcinfo, 1);
 
 	if (!keys->valid)
 		return jsonb_exists_any(fcinfo);
@@ -257,7 +257,7 @@ Datum
 native_jsonb_exists_all(PG_FUNCTION_ARGS)
 {
 	MakoJsonValue value = ARGUMENT_JSON(0);
-	const Path *keys = mako_json_argument_path(fcinfo, 1);
+	const MakoJsonPath *keys = mako_json_argument_path(fcinfo, 1);
 
 	if (!keys->valid)
 		return jsonb_exists_all(fcinfo);

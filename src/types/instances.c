@@ -124,7 +124,7 @@ text_size(int length)
 
 /* What a key adds to the size of its object. */
 static int
-key_size(const Member *member)
+key_size(const MakoTypeMember *member)
 {
 	return text_size(member->length) - 1;
 }
@@ -132,15 +132,15 @@ key_size(const Member *member)
 /* ---- the smallest value --------------------------------------------------------------------- */
 
 /* The variant with the smallest value; NULL where none has one. */
-static const Member *
+static const MakoTypeMember *
 smallest_variant(Generator *generator, const Schema *schema)
 {
-	const Member *smallest = NULL;
+	const MakoTypeMember *smallest = NULL;
 	int			size = NO_VALUE;
 
 	for (int i = 0; i < schema->count; i++)
 	{
-		const Member *variant = &schema->members[i];
+		const MakoTypeMember *variant = &schema->members[i];
 
 		if (known_about(generator, variant->schema)->size < size)
 		{
@@ -173,7 +173,7 @@ smallest_size(Generator *generator, const Schema *schema)
 			return size;
 		case FORM_DISCRIMINATOR:
 			{
-				const Member *variant = smallest_variant(generator, schema);
+				const MakoTypeMember *variant = smallest_variant(generator, schema);
 
 				return variant == NULL ? NO_VALUE :
 					Min(known_about(generator, variant->schema)->size + key_size(&schema->name) +
@@ -291,8 +291,8 @@ add_key(JsonbValue *object, const char *name, int length, const JsonbValue *valu
 	int			at = object->val.object.nPairs++;
 	JsonbPair  *pairs = object->val.object.pairs;
 
-	for (; at > 0 && compare_names(pairs[at - 1].key.val.string.val,
-								   pairs[at - 1].key.val.string.len, name, length) > 0; at--)
+	for (; at > 0 && compare_by_length(pairs[at - 1].key.val.string.val,
+									   pairs[at - 1].key.val.string.len, name, length) > 0; at--)
 		pairs[at] = pairs[at - 1];
 	pairs[at].key = string_value(name, length);
 	pairs[at].value = *value;
@@ -342,7 +342,7 @@ smallest_value(Generator *generator, const Schema *schema)
 			return value;
 		case FORM_DISCRIMINATOR:
 			{
-				const Member *variant = smallest_variant(generator, schema);
+				const MakoTypeMember *variant = smallest_variant(generator, schema);
 				JsonbValue	tag = string_value(variant->name, variant->length);
 
 				/* A variant has properties of its own, or none, and room for the tag. */
@@ -644,7 +644,7 @@ grow_variants(Generator *generator, Known *known)
 {
 	const Schema *schema = known->schema;
 	int			share = Max(generator->limit / Max(schema->count, 1), 1);
-	const Member *variant;
+	const MakoTypeMember *variant;
 	const Sample *fields;
 
 	if (known->at == schema->count)
@@ -755,12 +755,12 @@ name_variant(const Schema *schema, const JsonbValue *value, MakoInstance *instan
 	{
 		const JsonbPair *pair = &value->val.object.pairs[i];
 
-		if (compare_names(pair->key.val.string.val, pair->key.val.string.len, schema->name.name,
-						  schema->name.length) == 0)
+		if (compare_by_length(pair->key.val.string.val, pair->key.val.string.len, schema->name.name,
+							  schema->name.length) == 0)
 		{
-			const Member *variant = find_member(schema->members, schema->count,
-												pair->value.val.string.val,
-												pair->value.val.string.len);
+			const MakoTypeMember *variant = find_member(schema->members, schema->count,
+														pair->value.val.string.val,
+														pair->value.val.string.len);
 
 			instance->variant = pnstrdup(variant->name, variant->length);
 			instance->event_type = variant->schema->event_type != NULL ?

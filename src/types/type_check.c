@@ -159,14 +159,15 @@ static bool check_value(Check *check, const Schema *schema, const JsonbValue *va
  * above.
  */
 static bool
-check_properties(Check *check, const Schema *schema, JsonbContainer *object, const Member *tag,
-				 const MakoPath *instance_path, const MakoPath *schema_path)
+check_properties(Check *check, const Schema *schema, JsonbContainer *object,
+				 const MakoTypeMember *tag, const MakoPath *instance_path,
+				 const MakoPath *schema_path)
 {
-	Children	keys = first_children(object);
-	Children	values = object_values(object);
-	const Member *member = schema->members;
-	const Member *end = schema->members + schema->count;
-	Key			key;
+	MakoTypeChildren keys = first_children(object);
+	MakoTypeChildren values = object_values(object);
+	const MakoTypeMember *member = schema->members;
+	const MakoTypeMember *end = schema->members + schema->count;
+	MakoTypeKey key;
 	JsonbValue	value;
 	bool		more = next_key(&keys, &key);
 
@@ -174,7 +175,7 @@ check_properties(Check *check, const Schema *schema, JsonbContainer *object, con
 	while (more || member < end)
 	{
 		int			order = !more ? 1 : member == end ? -1 :
-			compare_names(key.text, key.length, member->name, member->length);
+			compare_by_length(key.text, key.length, member->name, member->length);
 
 		if (order > 0)
 		{
@@ -198,7 +199,8 @@ check_properties(Check *check, const Schema *schema, JsonbContainer *object, con
 			member++;
 		}
 		else if (!schema->additional &&
-				 (tag == NULL || compare_names(key.text, key.length, tag->name, tag->length) != 0))
+				 (tag == NULL ||
+				  compare_by_length(key.text, key.length, tag->name, tag->length) != 0))
 		{
 			MakoPath	instance_at = {instance_path, key.text, key.length};
 
@@ -212,8 +214,8 @@ check_properties(Check *check, const Schema *schema, JsonbContainer *object, con
 
 /* Checks an object against a variant of a discriminator. */
 static bool
-check_variant(Check *check, const Schema *schema, const Member *variant, JsonbContainer *object,
-			  const MakoPath *instance_path, const MakoPath *schema_path)
+check_variant(Check *check, const Schema *schema, const MakoTypeMember *variant,
+			  JsonbContainer *object, const MakoPath *instance_path, const MakoPath *schema_path)
 {
 	MakoPath	mapping_at = {schema_path, "mapping", strlen("mapping")};
 	MakoPath	schema_at = {&mapping_at, variant->name, variant->length};
@@ -226,12 +228,12 @@ check_variant(Check *check, const Schema *schema, const Member *variant, JsonbCo
  * Finds the variant that an object's tag names; reports an error and returns NULL when there is
  * none.
  */
-static const Member *
+static const MakoTypeMember *
 find_variant(Check *check, const Schema *schema, const JsonbValue *value,
 			 const MakoPath *instance_path, const MakoPath *schema_path)
 {
-	const Member *tag = &schema->name;
-	const Member *variant = NULL;
+	const MakoTypeMember *tag = &schema->name;
+	const MakoTypeMember *variant = NULL;
 	MakoPath	instance_at = {instance_path, tag->name, tag->length};
 	JsonbValue	name;
 
@@ -255,7 +257,7 @@ static bool
 check_discriminator(Check *check, const Schema *schema, const JsonbValue *value,
 					const MakoPath *instance_path, const MakoPath *schema_path)
 {
-	const Member *variant = find_variant(check, schema, value, instance_path, schema_path);
+	const MakoTypeMember *variant = find_variant(check, schema, value, instance_path, schema_path);
 
 	if (variant == NULL)
 		return check->report != NULL;
@@ -269,9 +271,9 @@ check_children(Check *check, const Schema *schema, JsonbContainer *container,
 			   const MakoPath *instance_path, const MakoPath *schema_path)
 {
 	bool		object = JsonContainerIsObject(container);
-	Children	keys = first_children(container);
-	Children	values = object ? object_values(container) : first_children(container);
-	Key			key;
+	MakoTypeChildren keys = first_children(container);
+	MakoTypeChildren values = object ? object_values(container) : first_children(container);
+	MakoTypeKey key;
 	JsonbValue	value;
 
 	for (int i = 0; next_child(&values, &value); i++)
@@ -363,15 +365,15 @@ mako_type_definition_check(const MakoTypeDefinition *definition, const Jsonb *do
  * none.
  */
 static bool
-variant_has_event_type(const Member *variant, const text *event_type)
+variant_has_event_type(const MakoTypeMember *variant, const text *event_type)
 {
 	const text *own = variant->schema->event_type;
 
 	if (own == NULL)
-		return compare_names(variant->name, variant->length, VARDATA_ANY(event_type),
-							 VARSIZE_ANY_EXHDR(event_type)) == 0;
-	return compare_names(VARDATA_ANY(own), VARSIZE_ANY_EXHDR(own),
-						 VARDATA_ANY(event_type), VARSIZE_ANY_EXHDR(event_type)) == 0;
+		return compare_by_length(variant->name, variant->length, VARDATA_ANY(event_type),
+								 VARSIZE_ANY_EXHDR(event_type)) == 0;
+	return compare_by_length(VARDATA_ANY(own), VARSIZE_ANY_EXHDR(own),
+							 VARDATA_ANY(event_type), VARSIZE_ANY_EXHDR(event_type)) == 0;
 }
 
 /*
@@ -389,7 +391,7 @@ check_event(Check *check, const MakoTypeDefinition *definition, const text *even
 	MakoPath	definitions = {NULL, "definitions", strlen("definitions")};
 	MakoPath	definition_at = {&definitions, NULL, 0};
 	const MakoPath *schema_path = NULL;
-	const Member *variant = NULL;
+	const MakoTypeMember *variant = NULL;
 
 	for (; schema->form == FORM_REF && !schema->nullable; schema = schema->child)
 	{

@@ -13,7 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
-static const ScalarType scalar_types[] = {
+static const MakoScalarType scalar_types[] = {
 	{"boolean", SCALAR_BOOLEAN},
 	{"string", SCALAR_STRING},
 	{"timestamp", SCALAR_TIMESTAMP},
@@ -30,7 +30,7 @@ static const ScalarType scalar_types[] = {
 /* A definition being compiled. */
 typedef struct Compiler
 {
-	Member	   *definitions;	/* sorted */
+	MakoTypeMember *definitions;	/* sorted */
 	int			count;
 } Compiler;
 
@@ -53,17 +53,17 @@ static Schema *compile_schema(Compiler *compiler, const JsonbValue *source, cons
 static int
 compare_members(const void *a, const void *b)
 {
-	const Member *x = a;
-	const Member *y = b;
+	const MakoTypeMember *x = a;
+	const MakoTypeMember *y = b;
 
-	return compare_names(x->name, x->length, y->name, y->length);
+	return compare_by_length(x->name, x->length, y->name, y->length);
 }
 
 /* A member of this name, copied, because it must outlive the source. */
-static Member
+static MakoTypeMember
 make_member(const char *name, int length)
 {
-	Member		member = {pnstrdup(name, length), length};
+	MakoTypeMember member = {pnstrdup(name, length), length};
 
 	return member;
 }
@@ -74,24 +74,24 @@ make_member(const char *name, int length)
  */
 static int
 compile_members(Compiler *compiler, const JsonbValue *source, const char *keyword,
-				const MakoPath *path, bool required, Member **members, int count)
+				const MakoPath *path, bool required, MakoTypeMember **members, int count)
 {
 	MakoPath	at = {path, keyword, strlen(keyword)};
-	Children	keys;
-	Children	schemas;
-	Key			key;
+	MakoTypeChildren keys;
+	MakoTypeChildren schemas;
+	MakoTypeKey key;
 	JsonbValue	schema;
 
 	if (!is_object(source))
 		raise_malformed(&at, NULL, "It is not an object.");
 	keys = first_children(source->val.binary.data);
 	schemas = object_values(source->val.binary.data);
-	*members = *members == NULL ? palloc(sizeof(Member) * (keys.end + 1)) :
-		repalloc(*members, sizeof(Member) * (count + keys.end + 1));
+	*members = *members == NULL ? palloc(sizeof(MakoTypeMember) * (keys.end + 1)) :
+		repalloc(*members, sizeof(MakoTypeMember) * (count + keys.end + 1));
 	while (next_key(&keys, &key) && next_child(&schemas, &schema))
 	{
 		MakoPath	member_path = {&at, key.text, key.length};
-		Member	   *member = &(*members)[count++];
+		MakoTypeMember *member = &(*members)[count++];
 
 		*member = make_member(key.text, key.length);
 		member->required = required;
@@ -104,20 +104,20 @@ compile_members(Compiler *compiler, const JsonbValue *source, const char *keywor
 static void
 compile_enum(Schema *schema, const JsonbValue *source, const MakoPath *path)
 {
-	Children	values;
+	MakoTypeChildren values;
 	JsonbValue	value;
 
 	if (!is_array(source) || JsonContainerSize(source->val.binary.data) == 0)
 		raise_malformed(path, "enum", "It is not an array with at least one string.");
 	values = first_children(source->val.binary.data);
-	schema->members = palloc(sizeof(Member) * values.end);
+	schema->members = palloc(sizeof(MakoTypeMember) * values.end);
 	while (next_child(&values, &value))
 	{
 		if (value.type != jbvString)
 			raise_malformed(path, "enum", "It is not an array of strings.");
 		schema->members[schema->count++] = make_member(value.val.string.val, value.val.string.len);
 	}
-	qsort(schema->members, schema->count, sizeof(Member), compare_members);
+	qsort(schema->members, schema->count, sizeof(MakoTypeMember), compare_members);
 	for (int i = 1; i < schema->count; i++)
 		if (compare_members(&schema->members[i - 1], &schema->members[i]) == 0)
 			raise_malformed(path, "enum", "It has the same string twice.");
@@ -128,8 +128,8 @@ static void
 compile_type(Schema *schema, const JsonbValue *source, const MakoPath *path)
 {
 	for (size_t i = 0; source->type == jbvString && i < lengthof(scalar_types); i++)
-		if (compare_names(scalar_types[i].name, strlen(scalar_types[i].name),
-						  source->val.string.val, source->val.string.len) == 0)
+		if (compare_by_length(scalar_types[i].name, strlen(scalar_types[i].name),
+							  source->val.string.val, source->val.string.len) == 0)
 			schema->type = &scalar_types[i];
 	if (schema->type == NULL)
 		raise_malformed(path, "type", "It is not one of the types that the standard knows.");
@@ -143,7 +143,7 @@ compile_type(Schema *schema, const JsonbValue *source, const MakoPath *path)
 static void
 finish_properties(Schema *schema, const MakoPath *path)
 {
-	qsort(schema->members, schema->count, sizeof(Member), compare_members);
+	qsort(schema->members, schema->count, sizeof(MakoTypeMember), compare_members);
 	for (int i = 1; i < schema->count; i++)
 		if (compare_members(&schema->members[i - 1], &schema->members[i]) == 0)
 			raise_malformed(path, "optionalProperties", "A property stands in \"properties\" too.");
@@ -157,7 +157,7 @@ finish_mapping(Schema *schema, const MakoPath *path)
 
 	for (int i = 0; i < schema->count; i++)
 	{
-		const Member *variant = &schema->members[i];
+		const MakoTypeMember *variant = &schema->members[i];
 		MakoPath	at = {&mapping, variant->name, variant->length};
 
 		if (variant->schema->form != FORM_PROPERTIES)
@@ -273,7 +273,7 @@ compile_keyword(Compiler *compiler, Schema *schema, int keyword, const char *nam
 	{
 		case KEYWORD_REF:
 			{
-				const Member *definition = value->type != jbvString ? NULL :
+				const MakoTypeMember *definition = value->type != jbvString ? NULL :
 					find_member(compiler->definitions, compiler->count, value->val.string.val,
 								value->val.string.len);
 
@@ -330,9 +330,9 @@ compile_into(Compiler *compiler, Schema *schema, const JsonbValue *source, const
 {
 	int			set = 0;
 	int			form;
-	Children	keys;
-	Children	values;
-	Key			key;
+	MakoTypeChildren keys;
+	MakoTypeChildren values;
+	MakoTypeKey key;
 	JsonbValue	value;
 
 	check_stack_depth();
@@ -347,8 +347,8 @@ compile_into(Compiler *compiler, Schema *schema, const JsonbValue *source, const
 		const char *keyword_name = NULL;
 
 		for (size_t i = 0; i < lengthof(keywords); i++)
-			if (compare_names(keywords[i].name, strlen(keywords[i].name), key.text,
-							  key.length) == 0)
+			if (compare_by_length(keywords[i].name, strlen(keywords[i].name), key.text,
+								  key.length) == 0)
 			{
 				keyword = keywords[i].bit;
 				keyword_name = keywords[i].name;
@@ -367,7 +367,7 @@ compile_into(Compiler *compiler, Schema *schema, const JsonbValue *source, const
 	form = form_of(set);
 	if (form < 0)
 		raise_malformed(path, NULL, "Its keywords do not make one of the forms of the standard.");
-	schema->form = (Form) form;
+	schema->form = (MakoTypeForm) form;
 	if (form == FORM_PROPERTIES)
 		finish_properties(schema, path);
 	if (form == FORM_DISCRIMINATOR)
@@ -389,16 +389,16 @@ static void
 compile_definitions(Compiler *compiler, const JsonbValue *source)
 {
 	MakoPath	path = {NULL, "definitions", strlen("definitions")};
-	Children	keys;
-	Children	schemas;
-	Key			key;
+	MakoTypeChildren keys;
+	MakoTypeChildren schemas;
+	MakoTypeKey key;
 	JsonbValue	schema;
 
 	if (!is_object(source))
 		raise_malformed(&path, NULL, "It is not an object.");
 	keys = first_children(source->val.binary.data);
 	schemas = object_values(source->val.binary.data);
-	compiler->definitions = palloc(sizeof(Member) * (keys.end + 1));
+	compiler->definitions = palloc(sizeof(MakoTypeMember) * (keys.end + 1));
 	for (; next_key(&keys, &key); compiler->count++)
 	{
 		compiler->definitions[compiler->count] = make_member(key.text, key.length);

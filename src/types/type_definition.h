@@ -10,7 +10,7 @@
 #include "utils/numeric.h"
 
 /* The eight forms of a schema. */
-typedef enum Form
+typedef enum MakoTypeForm
 {
 	FORM_EMPTY,
 	FORM_REF,
@@ -20,50 +20,50 @@ typedef enum Form
 	FORM_PROPERTIES,
 	FORM_VALUES,
 	FORM_DISCRIMINATOR,
-} Form;
+} MakoTypeForm;
 
-typedef enum ScalarKind
+typedef enum MakoScalarKind
 {
 	SCALAR_BOOLEAN,
 	SCALAR_STRING,
 	SCALAR_TIMESTAMP,
 	SCALAR_FLOAT,
 	SCALAR_INTEGER,
-} ScalarKind;
+} MakoScalarKind;
 
 /* What the type form allows. */
-typedef struct ScalarType
+typedef struct MakoScalarType
 {
 	const char *name;
-	ScalarKind	kind;
+	MakoScalarKind kind;
 	int64		minimum;		/* of integers */
 	int64		maximum;
-} ScalarType;
+} MakoScalarType;
 
 typedef struct Schema Schema;
 
 /* A property, a value of an enum, a variant of a mapping or a shared definition. */
-typedef struct Member
+typedef struct MakoTypeMember
 {
 	const char *name;
 	int			length;
 	bool		required;		/* a property that must be there */
 	Schema	   *schema;			/* NULL for a value of an enum */
-} Member;
+} MakoTypeMember;
 
 struct Schema
 {
-	Form		form;
+	MakoTypeForm form;
 	bool		nullable;
-	const ScalarType *type;		/* FORM_TYPE */
+	const MakoScalarType *type; /* FORM_TYPE */
 	Numeric		minimum;		/* of SCALAR_INTEGER */
 	Numeric		maximum;
 	Schema	   *child;			/* elements, values, or what a ref refers to */
-	Member	   *members;		/* properties, enum or mapping; in the order of jsonb keys */
+	MakoTypeMember *members;	/* properties, enum or mapping; in the order of jsonb keys */
 	int			count;
 	bool		additional;		/* FORM_PROPERTIES: other keys are allowed */
 	bool		has_required;	/* FORM_PROPERTIES: keyword "properties" is there */
-	Member		name;			/* what a ref refers to; the tag of a discriminator */
+	MakoTypeMember name;		/* what a ref refers to; the tag of a discriminator */
 	text	   *event_type;		/* metadata.event_type of a variant, or NULL */
 	int			visit;			/* while compiling: the last walk along refs that came by */
 };
@@ -76,31 +76,31 @@ struct MakoTypeDefinition
 /* ---- walking jsonb, whose keys are sorted by length and then by bytes ----------------------- */
 
 /* A walk over consecutive children of a container. */
-typedef struct Children
+typedef struct MakoTypeChildren
 {
 	JsonbContainer *container;
 	char	   *base;			/* of their data */
 	int			next;
 	int			end;
 	uint32		offset;
-} Children;
+} MakoTypeChildren;
 
 /* The keys of an object, or the elements of an array. */
-static inline Children
+static inline MakoTypeChildren
 first_children(JsonbContainer *container)
 {
 	int			count = JsonContainerSize(container);
 	int			entries = JsonContainerIsObject(container) ? 2 * count : count;
-	Children	children = {container, (char *) &container->children[entries], 0, count, 0};
+	MakoTypeChildren children = {container, (char *) &container->children[entries], 0, count, 0};
 
 	return children;
 }
 
 /* The values of an object. */
-static inline Children
+static inline MakoTypeChildren
 object_values(JsonbContainer *container)
 {
-	Children	children = first_children(container);
+	MakoTypeChildren children = first_children(container);
 
 	children.next = children.end;
 	children.end *= 2;
@@ -109,15 +109,15 @@ object_values(JsonbContainer *container)
 }
 
 /* A key of an object. */
-typedef struct Key
+typedef struct MakoTypeKey
 {
 	const char *text;
 	int			length;
-} Key;
+} MakoTypeKey;
 
 /* The next key, or false at the end. */
 static inline bool
-next_key(Children *keys, Key *key)
+next_key(MakoTypeChildren *keys, MakoTypeKey *key)
 {
 	uint32		start = keys->offset;
 
@@ -133,7 +133,7 @@ next_key(Children *keys, Key *key)
 
 /* The next child, or false at the end. A container becomes jbvBinary. */
 static inline bool
-next_child(Children *children, JsonbValue *value)
+next_child(MakoTypeChildren *children, JsonbValue *value)
 {
 	JEntry		entry;
 	uint32		start = children->offset;
@@ -180,7 +180,7 @@ root_value(const Jsonb *document)
 
 	if (JsonContainerIsScalar(root))
 	{
-		Children	children = first_children(root);
+		MakoTypeChildren children = first_children(root);
 
 		(void) next_child(&children, &value);
 	}
@@ -207,7 +207,7 @@ is_array(const JsonbValue *value)
 
 /* The order of jsonb keys: by length, then by bytes. */
 static inline int
-compare_names(const char *a, int a_length, const char *b, int b_length)
+compare_by_length(const char *a, int a_length, const char *b, int b_length)
 {
 	if (a_length != b_length)
 		return a_length < b_length ? -1 : 1;
@@ -215,16 +215,16 @@ compare_names(const char *a, int a_length, const char *b, int b_length)
 }
 
 /* Finds a member by name in a sorted array. */
-static inline const Member *
-find_member(const Member *members, int count, const char *name, int length)
+static inline const MakoTypeMember *
+find_member(const MakoTypeMember *members, int count, const char *name, int length)
 {
 	int			low = 0;
 
 	while (low < count)
 	{
 		int			middle = low + (count - low) / 2;
-		int			order = compare_names(members[middle].name, members[middle].length,
-										  name, length);
+		int			order = compare_by_length(members[middle].name, members[middle].length,
+											  name, length);
 
 		if (order == 0)
 			return &members[middle];
