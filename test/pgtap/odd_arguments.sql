@@ -75,7 +75,7 @@ FROM (VALUES
      'ROW(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)',
      'ROW(1, NULL, NULL, 9223372036854775807, 1, 1, NULL, NULL, NULL)',
      $$ROW(-1, 'plain@FV2024-10-01', 'plain@FV2025-10-01', -1, -1, -1,
-           ARRAY[NULL]::mako_stream_error[], '-infinity', '-178000000 years')$$]),
+           ARRAY[NULL]::mako_migration_error[], '-infinity', '-178000000 years')$$]),
   ('mako_migration_report[]', ARRAY[$$'{NULL}'$$]),
   ('mako_new_event[]', ARRAY[$$'{}'$$, $$'{NULL}'$$,
      $$ARRAY[[ROW('Noted', '{}', 1, NULL, NULL, NULL, NULL)],
