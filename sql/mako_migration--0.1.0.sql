@@ -238,7 +238,8 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'undefined_object',
       MESSAGE = 'some of the workflows are not registered',
       DETAIL = format('Not registered: %s.', missing),
-      HINT = 'Use mako_register_workflow().';
+      HINT = 'The table mako_workflow shows what is registered; '
+        'mako_register_workflow() adds to it.';
   END IF;
   PERFORM @extschema@.mako_register_migration(
     (n.name || '@' || source_fv)::@extschema@.mako_workflow_id,
@@ -1816,8 +1817,8 @@ $$
   UNION ALL
   SELECT 'error', 'target_retired', format('%s -> %s', s.source, s.target),
          format('it leads to version %s, which is retired', t.version),
-         'Register a step to a version that is not, '
-         'and forget this one with mako_unregister_migration().'
+         format('If no stream is left under version %s, retire it, too. '
+                'Otherwise, register a step to a version that is not retired.', w.version)
   FROM step s JOIN workflow w ON w.id = s.source JOIN workflow t ON t.id = s.target
   WHERE t.version = ANY (retired) AND w.version <> ALL (retired)
   UNION ALL

@@ -117,7 +117,8 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'undefined_object',
       MESSAGE = 'some of the workflows are not registered',
       DETAIL = format('Not registered: %s.', missing),
-      HINT = 'Use mako_register_workflow().';
+      HINT = 'The table mako_workflow shows what is registered; '
+        'mako_register_workflow() adds to it.';
   END IF;
   PERFORM @extschema@.mako_register_migration(
     (n.name || '@' || source_fv)::@extschema@.mako_workflow_id,

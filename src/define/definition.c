@@ -181,7 +181,8 @@ mako_definition_raise_unknown(const char *workflow_id)
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("workflow \"%s\" is not registered", workflow_id),
-			 errhint("Use mako_register_workflow().")));
+			 errhint("The table mako_workflow shows what is registered; "
+					 "mako_register_workflow() adds to it.")));
 }
 
 /* The registered workflow, verified; an error when there is none. */

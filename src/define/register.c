@@ -194,7 +194,7 @@ require_replace(MakoRegistered registered, bool replace, const char *kind, const
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("%s \"%s\" is already registered with another definition", kind, name),
-				 errhint("Use replace => true to replace it.")));
+				 errhint("Register it with replace => true to replace it.")));
 }
 
 /* Warns if something in the store was made with the definition that is replaced. */

@@ -195,8 +195,8 @@ $$
   UNION ALL
   SELECT 'error', 'target_retired', format('%s -> %s', s.source, s.target),
          format('it leads to version %s, which is retired', t.version),
-         'Register a step to a version that is not, '
-         'and forget this one with mako_unregister_migration().'
+         format('If no stream is left under version %s, retire it, too. '
+                'Otherwise, register a step to a version that is not retired.', w.version)
   FROM step s JOIN workflow w ON w.id = s.source JOIN workflow t ON t.id = s.target
   WHERE t.version = ANY (retired) AND w.version <> ALL (retired)
   UNION ALL

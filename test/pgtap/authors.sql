@@ -85,7 +85,7 @@ SELECT matches(pg_temp.error(format('SELECT mako_fold(''gpke-supplier-change@FV2
                '^(22003|22023)\|', 'of 32 bits');
 SELECT isnt(pg_temp.context(format('SELECT mako_fold(''gpke-supplier-change@FV2024-10-01'', %L)', jsonb_build_array(:'initiated'::jsonb, 2))),
             'event 1, phase apply', 'an element that is no event is not blamed on the one before it');
-SELECT is(pg_temp.error($$ SELECT mako_fold('nobody@FV2024-10-01', '[]') $$), '42704|workflow "nobody@FV2024-10-01" is not registered|Use mako_register_workflow().', 'an unknown workflow');
+SELECT is(pg_temp.error($$ SELECT mako_fold('nobody@FV2024-10-01', '[]') $$), '42704|workflow "nobody@FV2024-10-01" is not registered|The table mako_workflow shows what is registered; mako_register_workflow() adds to it.', 'an unknown workflow');
 SELECT throws_ok($$ SELECT mako_fold('nobody', '[]') $$, '22P02', NULL, 'a malformed one');
 SELECT is(pg_temp.error($$ SELECT mako_migrate_state('gpke-supplier-change@FV2026-10-01', 'gpke-supplier-change@FV2024-10-01', '{}') $$),
           '42704|no state migration leads from "gpke-supplier-change@FV2026-10-01" to "gpke-supplier-change@FV2024-10-01"|No step is registered from it.|Use mako_register_migration().',
@@ -370,7 +370,7 @@ FROM (VALUES
 -- A definition that is there already.
 SELECT lives_ok(replace(:'again', ', replace => true', ''), 'the same registration twice is a no-op');
 SELECT is(pg_temp.error($$ SELECT mako_register_workflow('helped@FV2024-10-01', 'app.apply_sql', initial_state => '{"n": 0}') $$),
-          '42710|workflow "helped@FV2024-10-01" is already registered with another definition|Use replace => true to replace it.', 'another one needs replace => true');
+          '42710|workflow "helped@FV2024-10-01" is already registered with another definition|Register it with replace => true to replace it.', 'another one needs replace => true');
 
 -- Parallel workers may test, too: the functions are PARALLEL SAFE.
 SELECT set_config(CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'debug_parallel_query' ELSE 'force_parallel_mode' END, 'on', false) AS parallel_mode \gset

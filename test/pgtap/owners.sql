@@ -64,7 +64,7 @@ FROM change, (VALUES ('owners_author'), ('owners_member')) r (role) ORDER BY r.r
 SELECT is(pg_temp.error(statement), NULL, 'superuser: ' || what) FROM change ORDER BY n;
 SELECT matches(pg_temp.error_as('owners_other', $$SELECT mako_unregister_workflow('a@FV2026-10-01')$$), '^42501\|permission denied for workflow', 'nor a workflow by itself');
 SELECT is(pg_temp.error_as('owners_other', $$SELECT mako_register_workflow('a@FV2024-10-01', 'lib.forged', initial_state => '{}')$$),
-          '42710|workflow "a@FV2024-10-01" is already registered with another definition|Use replace => true to replace it.', 'first, it is there already');
+          '42710|workflow "a@FV2024-10-01" is already registered with another definition|Register it with replace => true to replace it.', 'first, it is there already');
 SELECT is(pg_temp.error_as('owners_other', $$SELECT mako_register_workflow('a@FV2025-10-01')$$), NULL, 'the same again is nothing');
 SELECT is(registered_by, 'owners_author', 'nor a change of owner') FROM mako_workflow WHERE workflow_id = 'a@FV2025-10-01';
 SELECT is(pg_temp.error_as('owners_other', $$SELECT mako_register_workflow('a@FV2027-10-01')$$), NULL, 'a new version is no change');
@@ -125,7 +125,7 @@ SELECT is(pg_temp.error($$SELECT mako_fold('a@FV2024-10-01', '[]')$$),
           'also as the owner of functions');
 SELECT is((SELECT string_agg(code || ' ' || subject, ', ') FROM mako_check() WHERE severity = 'error' AND code <> 'workflow_not_registered'), 'owner_changed a@FV2024-10-01', 'which mako_check() knows, too');
 SELECT is(pg_temp.error($$SELECT mako_register_workflow('a@FV2024-10-01', 'lib.apply', 'lib.upcast', initial_state => '{}')$$),
-          '42710|workflow "a@FV2024-10-01" is already registered with another definition|Use replace => true to replace it.', 'the same function of another owner is another definition');
+          '42710|workflow "a@FV2024-10-01" is already registered with another definition|Register it with replace => true to replace it.', 'the same function of another owner is another definition');
 SELECT lives_ok($$ SELECT mako_register_workflow('a@FV2024-10-01', 'lib.apply', 'lib.upcast', initial_state => '{}', replace => true) $$, 'that can be registered');
 SELECT is(mako_fold('a@FV2024-10-01', '[{"event_type": "E", "payload": {"a": 1}}]'), '{"a": 1}', 'and is used then');
 ALTER FUNCTION lib.apply OWNER TO owners_renamed;

@@ -712,8 +712,8 @@ FROM (VALUES
   ($$NULL, 't@FV2025-10-01'$$, '22004|source_wf must not be null'),
   ($$'t@FV2024-10-01', 't@FV2025-10-01', update_registry => NULL$$, '22004|update_registry must not be null'),
   ($$'t@FV2024-10-01', 't@FV2024-10-01'$$, '22023|source and target must differ|Both are "t@FV2024-10-01".'),
-  ($$'t@FV2024-10-01', 't@FV2030-10-01'$$, '42704|workflow "t@FV2030-10-01" is not registered|Use mako_register_workflow().'),
-  ($$'t@FV2030-10-01', 't@FV2024-10-01'$$, '42704|workflow "t@FV2030-10-01" is not registered|Use mako_register_workflow().'),
+  ($$'t@FV2024-10-01', 't@FV2030-10-01'$$, '42704|workflow "t@FV2030-10-01" is not registered|The table mako_workflow shows what is registered; mako_register_workflow() adds to it.'),
+  ($$'t@FV2030-10-01', 't@FV2024-10-01'$$, '42704|workflow "t@FV2030-10-01" is not registered|The table mako_workflow shows what is registered; mako_register_workflow() adds to it.'),
   ($$'t@FV2026-10-01', 't@FV2024-10-01'$$, '42704|no state migration leads from "t@FV2026-10-01" to "t@FV2024-10-01"|No step is registered from it.|Use mako_register_migration().'),
   ($$'t@FV2025-10-01', 't@FV2024-10-01'$$, '42704|no state migration leads from "t@FV2025-10-01" to "t@FV2024-10-01"|Registered steps from it lead to "t@FV2026-10-01".|Use mako_register_migration().')
 ) x (arguments, error);

@@ -56,9 +56,9 @@ SELECT mako_register_migrations(:'fv1', 'FV2025-04-01', '{w68}'), mako_register_
 
 SELECT is(pg_temp.error($$ SELECT mako_register_migrations('FV2024-10-01', 'FV2025-10-01', '{w03,nobody,w01,wo1}') $$),
           '42704|some of the workflows are not registered|Not registered: "nobody@FV2024-10-01", "nobody@FV2025-10-01", "wo1@FV2024-10-01", "wo1@FV2025-10-01".'
-          '|Use mako_register_workflow().', 'names that are not registered are refused, all in one message');
+          '|The table mako_workflow shows what is registered; mako_register_workflow() adds to it.', 'names that are not registered are refused, all in one message');
 SELECT is(pg_temp.error($$ SELECT mako_register_migrations('FV2024-10-01', 'FV2025-04-01', '{w68,w67}') $$),
-          '42704|some of the workflows are not registered|Not registered: "w67@FV2025-04-01".|Use mako_register_workflow().', 'with the version that is not');
+          '42704|some of the workflows are not registered|Not registered: "w67@FV2025-04-01".|The table mako_workflow shows what is registered; mako_register_workflow() adds to it.', 'with the version that is not');
 SELECT matches(pg_temp.error($$ SELECT mako_register_migrations('FV2024-10-01', 'FV2025-10-01', '{w01,NULL}') $$), '^22004\|', 'null is no name');
 SELECT matches(pg_temp.error($$ SELECT mako_register_migrations('FV2024-10-01', 'FV2024-10-01', '{w01}') $$), '^22023\|', 'no workflow leads to itself');
 SELECT matches(pg_temp.error($$ SELECT mako_register_migrations('FV2024-10-01', 'FV2025-10-01', '{w03,w10}') $$), '^42710\|',
