@@ -472,7 +472,8 @@ CREATE TABLE mako.migration_run (
   finished_at        timestamptz,
   migrated           bigint,
   skipped            bigint,
-  failed             bigint
+  failed             bigint,
+  sinks              integer[] NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE mako.migration_run IS
 'audit trail: one row a run, with its role, times, reason and result; final once finished';
@@ -490,7 +491,9 @@ COMMENT ON COLUMN mako.migration_run.fingerprint IS
 COMMENT ON COLUMN mako.migration_run.definitions IS
 'the definitions that ran: workflow, step, workflow ... '
 'on the path, with the source text of functions and helpers';
-COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end; null until then' $$),
+COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end; null until then';
+COMMENT ON COLUMN mako.migration_run.sinks IS
+'the sinks that the run wrote to, by their numbers in mako_sink' $$),
     (11, 'table', 'migration_error', 'migration_error', $$
 CREATE TABLE mako.migration_error (
   run_id           bigint NOT NULL,
@@ -1334,6 +1337,45 @@ COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
 'so that a dropped one can be removed, the one in mako.dependent; false when it was not there';
 
 -- -------------------------------------------------------------------------------------------------
+-- Sinks: statements of users that take what a run has moved
+
+CREATE TABLE mako_sink (
+  sink_no         integer PRIMARY KEY,
+  statement       text NOT NULL,
+  undo            text,
+  lock            text,
+  search_path     text[] NOT NULL,
+  owner           text NOT NULL,
+  owner_identity  text NOT NULL,
+  added_at        timestamptz NOT NULL DEFAULT now(),
+  removed_at      timestamptz
+);
+COMMENT ON TABLE mako_sink IS
+'statements that take what runs have moved; '
+'written by mako_add_sink() and mako_remove_sink() only';
+COMMENT ON COLUMN mako_sink.search_path IS
+'the schemas on the path of the session that added it, on which its names are looked up';
+COMMENT ON COLUMN mako_sink.owner IS 'the role that added it; it runs as this role';
+COMMENT ON COLUMN mako_sink.owner_identity IS
+'<oid>@<system identifier> of owner, by which a renamed role is known';
+COMMENT ON COLUMN mako_sink.removed_at IS
+'since when new runs do not write to it; runs that did can be undone still';
+
+GRANT SELECT ON mako_sink TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('mako_sink', '');
+
+CREATE FUNCTION mako_add_sink(statement text, undo text DEFAULT NULL, lock text DEFAULT NULL)
+RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_add_sink(text, text, text) IS
+'lets every run execute a statement about what it has moved, the relation moved; '
+'undo takes back what that wrote, lock runs before streams are locked';
+
+CREATE FUNCTION mako_remove_sink(sink_no integer) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_remove_sink(integer) IS
+'lets new runs leave a sink out; false when it was not there';
+
+-- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.
 
 REVOKE EXECUTE ON FUNCTION
@@ -1347,7 +1389,9 @@ REVOKE EXECUTE ON FUNCTION
   mako_retire(mako_format_version, text, timestamptz),
   mako_reactivate(mako_format_version, text),
   mako_add_dependent(regclass, name, name, name),
-  mako_remove_dependent(text, name, name)
+  mako_remove_dependent(text, name, name),
+  mako_add_sink(text, text, text),
+  mako_remove_sink(integer)
 FROM PUBLIC;
 
 REVOKE EXECUTE ON PROCEDURE
@@ -2088,7 +2132,29 @@ BEGIN
   WHERE NOT EXISTS (SELECT FROM pg_index i
                     WHERE i.indrelid = p.attrelid AND i.indisvalid AND i.indpred IS NULL
                       AND (i.indkey[0] = p.attnum
-                           OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)));
+                           OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)))
+  UNION ALL
+  -- Owners of schemas and roles that may create in them; the role of a sink does no harm to itself.
+  SELECT 'warning', 'sink_path_open', format('sink %s', k.sink_no),
+         format('role "%s" may create in schema "%s", which is on its path',
+                coalesce(min(r.rolname COLLATE "C"), 'public'), n.nspname),
+         'REVOKE CREATE on it, or add the sink again with that schema off the path: '
+         'a better match for what the sink calls would run as its role.'
+  FROM @extschema@.mako_sink k
+  CROSS JOIN LATERAL unnest(k.search_path) AS p (name)
+  JOIN pg_namespace n ON n.nspname = p.name AND n.nspname <> 'pg_catalog'
+  CROSS JOIN LATERAL (
+    SELECT n.nspowner UNION ALL
+    SELECT a.grantee FROM aclexplode(n.nspacl) a WHERE a.privilege_type = 'CREATE') AS c (creator)
+  LEFT JOIN pg_roles r
+    ON r.oid = (SELECT coalesce(d.datdba, c.creator) FROM (VALUES (1)) AS one (row)
+                LEFT JOIN pg_database d ON d.datname = current_database()
+                                           AND c.creator::regrole::text = 'pg_database_owner')
+  WHERE k.removed_at IS NULL
+    AND (r.oid IS NULL
+         OR NOT (r.rolsuper OR r.rolname = k.owner
+                 OR r.oid::text = split_part(k.owner_identity, '@', 1)))
+  GROUP BY k.sink_no, n.nspname;
 END
 $$;
 COMMENT ON FUNCTION mako_store_finding_rows() IS

@@ -77,7 +77,7 @@ mako_drop_in_rewrite(Expr *expression)
  * their call.
  */
 void
-mako_drop_in_replace(ExprState *state, MakoRefusalSink *sink)
+mako_drop_in_replace(ExprState *state, MakoRefusals *sink)
 {
 	for (int i = 0; i < state->steps_len; i++)
 	{

@@ -92,7 +92,7 @@ typedef struct MakoProgram
 	uint64		evaluation;		/* number of the current one */
 	struct MakoOperand *operand;	/* the expression with choices in it, which is evaluated */
 	ExprContext *context;
-	MakoRefusalSink sink;		/* of the current evaluation */
+	MakoRefusals sink;			/* of the current evaluation */
 	Oid			owner;			/* evaluates it, in a security-restricted operation */
 	bool		plain;			/* calls nothing that could change a setting */
 } MakoProgram;

@@ -43,6 +43,6 @@ extern void mako_share_lookups(Expr **expression, List **bindings);
 /* ---- drop_in.c ------------------------------------------------------------------------------ */
 
 extern Expr *mako_drop_in_rewrite(Expr *expression);
-extern void mako_drop_in_replace(ExprState *state, MakoRefusalSink *sink);
+extern void mako_drop_in_replace(ExprState *state, MakoRefusals *sink);
 
 #endif							/* MAKO_INLINE_H */

@@ -258,7 +258,7 @@ prepare(const MakoProgram *program, Expr *expression, ParamListInfo parameters)
 	ExprState  *state = mako_gate_prepare(expression, parameters);
 
 	if (mako_native_evaluation)
-		mako_drop_in_replace(state, unconstify(MakoRefusalSink *, &program->sink));
+		mako_drop_in_replace(state, unconstify(MakoRefusals *, &program->sink));
 	return state;
 }
 

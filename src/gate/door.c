@@ -128,6 +128,7 @@ static const Column columns[] = {
 	{NULL, "migrated", INT8OID, false},
 	{NULL, "skipped", INT8OID, false},
 	{NULL, "failed", INT8OID, false},
+	{NULL, "sinks", INT4ARRAYOID, true},
 	{"migration_error", "run_id", INT8OID, true},
 	{NULL, "error_no", INT8OID, true},
 	{NULL, "stream_no", INT8OID, true},
@@ -654,12 +655,16 @@ mako_door_require_select(const char *text)
 	(void) mako_door_open_tables(set);
 	for (int i = 0; i < table_count; i++)
 	{
+		Oid			oid;
+
 		if ((set & ((uint32) 1 << i)) == 0)
 			continue;
-		if (pg_class_aclcheck(tables[i].oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		/* Opening the next one may hear of a change, and forget this one. */
+		open_table(&tables[i]);
+		oid = tables[i].oid;
+		if (pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, tables[i].name);
-		has_policy = has_policy ||
-			check_enable_rls(tables[i].oid, InvalidOid, false) == RLS_ENABLED;
+		has_policy = has_policy || check_enable_rls(oid, InvalidOid, false) == RLS_ENABLED;
 	}
 	return has_policy;
 }

@@ -14,6 +14,7 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
@@ -271,6 +272,22 @@ mako_extension_function_path(void)
 {
 	require_schema();
 	return extension_schema.function_path;
+}
+
+/*
+ * The names of the schemas on the session's path (char *), without temporary ones: for a statement
+ * that will run on the path of the session in which it was written.
+ */
+List *
+mako_extension_current_path(void)
+{
+	List	   *names = NIL;
+	ListCell   *cell;
+
+	foreach(cell, fetch_search_path(false))
+		if (!isAnyTempNamespace(lfirst_oid(cell)))
+			names = lappend(names, get_namespace_name(lfirst_oid(cell)));
+	return names;
 }
 
 /*

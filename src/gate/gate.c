@@ -137,8 +137,8 @@ is_evaluating(void)
  * because reading a state, or looking at a function, would do so each time. The end of the
  * (sub)transaction puts that back, too.
  */
-static MakoComputation
-begin_computation(void)
+MakoComputation
+mako_gate_begin_computation(void)
 {
 	MakoComputation computation = {!is_evaluating(), XactReadOnly};
 
@@ -149,8 +149,8 @@ begin_computation(void)
 }
 
 /* Ends what the last one began. */
-static void
-end_computation(const MakoComputation *computation)
+void
+mako_gate_end_computation(const MakoComputation *computation)
 {
 	if (computation->is_outermost)
 		evaluating = InvalidSubTransactionId;
@@ -170,7 +170,7 @@ mako_gate_begin_evaluation(Oid owner)
 	evaluation.gate.guc_level = NewGUCNestLevel();
 	GetUserIdAndSecContext(&evaluation.gate.user, &evaluation.gate.security);
 	SetUserIdAndSecContext(owner, evaluation.gate.security | SECURITY_RESTRICTED_OPERATION);
-	evaluation.computation = begin_computation();
+	evaluation.computation = mako_gate_begin_computation();
 	if (row_security)
 		(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 								 true, 0, false);
@@ -181,7 +181,7 @@ mako_gate_begin_evaluation(Oid owner)
 void
 mako_gate_end_evaluation(const MakoEvaluation *evaluation)
 {
-	end_computation(&evaluation->computation);
+	mako_gate_end_computation(&evaluation->computation);
 	mako_gate_leave(&evaluation->gate);
 }
 
@@ -392,7 +392,7 @@ parse_source(HeapTuple function, FuncExpr *call, bool single)
 																   call == NULL ?
 																   DEFAULT_COLLATION_OID :
 																   call->inputcollid);
-	MakoComputation computation = begin_computation();
+	MakoComputation computation = mako_gate_begin_computation();
 	int			guc_level = NewGUCNestLevel();
 	List	   *statements;
 	List	   *queries = NIL;
@@ -406,7 +406,7 @@ parse_source(HeapTuple function, FuncExpr *call, bool single)
 		foreach(cell, statements)
 			queries = lappend(queries, analyze(lfirst_node(RawStmt, cell), source, parse_info));
 	AtEOXact_GUC(false, guc_level);
-	end_computation(&computation);
+	mako_gate_end_computation(&computation);
 	error_context_stack = context.previous;
 	return queries;
 }
@@ -459,9 +459,9 @@ mako_gate_coerce_result(HeapTuple function, List *queries, Oid type, TupleDesc r
 
 	require_gate();
 	error_context_stack = &context;
-	computation = begin_computation();
+	computation = mako_gate_begin_computation();
 	(void) MakoCheckSqlReturn(queries, type, rowtype);
-	end_computation(&computation);
+	mako_gate_end_computation(&computation);
 	error_context_stack = context.previous;
 }
 
@@ -473,9 +473,9 @@ mako_gate_plan(Node *expression)
 	Expr	   *planned;
 
 	require_gate();
-	computation = begin_computation();
+	computation = mako_gate_begin_computation();
 	planned = expression_planner((Expr *) expression);
-	end_computation(&computation);
+	mako_gate_end_computation(&computation);
 	return planned;
 }
 
@@ -487,9 +487,9 @@ mako_gate_simplify(Node *expression)
 	Node	   *simplified;
 
 	require_gate();
-	computation = begin_computation();
+	computation = mako_gate_begin_computation();
 	simplified = eval_const_expressions(NULL, expression);
-	end_computation(&computation);
+	mako_gate_end_computation(&computation);
 	return simplified;
 }
 
@@ -501,9 +501,9 @@ mako_gate_prepare(Expr *expression, ParamListInfo parameters)
 	ExprState  *state;
 
 	require_gate();
-	computation = begin_computation();	/* checks of domains are planned here */
+	computation = mako_gate_begin_computation();	/* checks of domains are planned here */
 	state = ExecInitExprWithParams(expression, parameters);
-	end_computation(&computation);
+	mako_gate_end_computation(&computation);
 	return state;
 }
 
@@ -524,9 +524,9 @@ mako_gate_output(Oid output_function, Datum value)
 	char	   *text;
 
 	require_gate();
-	computation = begin_computation();
+	computation = mako_gate_begin_computation();
 	text = OidOutputFunctionCall(output_function, value);
-	end_computation(&computation);
+	mako_gate_end_computation(&computation);
 	return text;
 }
 

@@ -9,6 +9,7 @@
  *	  temporary.c  temporary objects of the session that code of another role could take for its own
  *	  door.c       the door: opens tables of schema mako
  *	  sql.c        statements, connections, rows, cursors; the only file with SPI
+ *	  constraint.c deferrable constraints
  *	  role.c       roles that are remembered in tables
  *
  * A plan and what is known of a table live for the session, until something changes. Rows live
@@ -20,9 +21,11 @@
 
 #include "util/util.h"
 
+#include "access/tupdesc.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
 /* ---- extension.c ---------------------------------------------------------------------------- */
@@ -33,6 +36,7 @@ extern Oid	mako_extension_owner(void);
 extern const char *mako_extension_version(void);
 extern const char *mako_extension_own_path(void);
 extern const char *mako_extension_function_path(void);
+extern List *mako_extension_current_path(void);
 extern const char *mako_extension_schema_is_open(bool *may_create);
 
 /* ---- sql.c: statements, connections, rows, cursors ------------------------------------------ */
@@ -45,9 +49,9 @@ typedef struct MakoStatement
 {
 	const char *text;
 	int			nargs;
-	Oid			argtypes[16];
+	Oid			argtypes[17];
 	bool		plan_each_time; /* the best plan depends on the sizes of arguments and tables */
-	bool		transient;
+	MemoryContext transient;	/* in which it lives, for such a one; NULL for a static one */
 	bool		may_defer;		/* constraints of what it writes may be checked when the
 								 * transaction ends */
 	bool		verbatim;		/* the text has names of others: %s and mako. in it stand for
@@ -55,6 +59,11 @@ typedef struct MakoStatement
 	const char *needs;			/* "mako.x mako.y": tables that functions in it read for the
 								 * caller; or NULL */
 	Oid			relation;		/* a relation of another owner that it is about; InvalidOid: ours */
+	Oid			role;			/* whose statement it is, with what that role may do; InvalidOid:
+								 * ours */
+	const char *path;			/* on which names in it are looked up; for one of a role, like the
+								 * next */
+	bool		may_lock;		/* LOCK TABLE is allowed, too */
 	/* Private to sql.c, as is the plan. */
 	bool		is_known;		/* what it names: the next two */
 	bool		names_schema;
@@ -90,6 +99,9 @@ typedef struct MakoConnection
 
 typedef struct MakoCursor MakoCursor;
 
+/* Rows that statements see as a relation, while the connection lasts. */
+typedef struct MakoNamedRows MakoNamedRows;
+
 extern MakoConnection mako_sql_connect(void);
 extern MakoConnection mako_sql_connect_visible(void);
 extern MakoConnection mako_sql_connect_own(void);
@@ -98,10 +110,10 @@ extern void mako_sql_disconnect(MakoConnection connection);
 extern void mako_sql_connect_procedure(void);
 extern void mako_sql_disconnect_procedure(void);
 extern void mako_sql_commit(void);
-extern void mako_sql_check_deferred(void);
-extern void mako_sql_defer_again(void);
 extern void mako_sql_check(MakoStatement *statement);
 pg_noreturn extern void mako_sql_raise_swallowed(const char *table, uint64 expected);
+extern MakoNamedRows *mako_sql_name_rows(const char *name, TupleDesc type);
+extern void mako_named_rows_set(MakoNamedRows *named, Tuplestorestate *rows, double expected);
 extern uint64 mako_sql_execute(MakoStatement *statement, const NullableDatum *values);
 extern void mako_sql_execute_together(const List *statements, const NullableDatum *values);
 extern MakoRows mako_sql_query(MakoStatement *statement, const NullableDatum *values);
@@ -125,6 +137,13 @@ extern MakoCursor *mako_cursor_open(MakoStatement *statement, const NullableDatu
 									bool own_snapshot);
 extern MakoRows mako_cursor_fetch(MakoCursor *cursor, long count);
 extern void mako_cursor_close(MakoCursor *cursor);
+
+/* ---- constraint.c: deferrable constraints --------------------------------------------------- */
+
+extern List *mako_constraints_deferrable(List *names, Oid parent);
+extern void mako_constraints_make_immediate(const List *written);
+extern void mako_constraints_check_deferred(void);
+extern void mako_constraints_defer_again(void);
 
 /* ---- role.c: roles that are remembered in tables -------------------------------------------- */
 
@@ -183,6 +202,8 @@ extern void mako_gate_restrict_caller(const MakoGate *gate);
 extern void mako_gate_leave(const MakoGate *gate);
 extern MakoEvaluation mako_gate_begin_evaluation(Oid owner);
 extern void mako_gate_end_evaluation(const MakoEvaluation *evaluation);
+extern MakoComputation mako_gate_begin_computation(void);
+extern void mako_gate_end_computation(const MakoComputation *computation);
 extern void mako_gate_forbid(const char *function);
 extern void mako_gate_require_change(const char *function);
 extern uint64 mako_gate_transaction(void);

@@ -36,12 +36,14 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
+#include "utils/queryenvironment.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
@@ -51,6 +53,11 @@ struct MakoCursor
 {
 	Portal		portal;
 	Oid			owner;			/* executes it; InvalidOid: the caller */
+};
+
+struct MakoNamedRows
+{
+	EphemeralNamedRelationData relation;
 };
 
 /* Changes a setting while a connection lasts. */
@@ -156,6 +163,36 @@ mako_sql_commit(void)
 							 GUC_ACTION_LOCAL, true, 0, false);
 }
 
+/*
+ * Lets statements of the current connection see rows of this type as a relation, under a name that
+ * goes before those of tables; there are none until they are set. The current memory context must
+ * last as long as the connection.
+ */
+MakoNamedRows *
+mako_sql_name_rows(const char *name, TupleDesc type)
+{
+	MakoNamedRows *named = palloc0(sizeof(MakoNamedRows));
+	EphemeralNamedRelation relation = &named->relation;
+
+	relation->md.name = pstrdup(name);
+	relation->md.tupdesc = type;
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "SPI_register_relation failed");	/* cannot happen */
+	return named;
+}
+
+/*
+ * Sets the rows, and how many of them a statement is planned for. They are the caller's, and must
+ * last while statements that name them are executed.
+ */
+void
+mako_named_rows_set(MakoNamedRows *named, Tuplestorestate *rows, double expected)
+{
+	named->relation.reldata = rows;
+	named->relation.md.enrtuples = expected;
+}
+
 /* ---- statements ----------------------------------------------------------------------------- */
 
 /* The text of a statement with the extension's schema in the place of %s. */
@@ -230,6 +267,65 @@ is_executing(const MakoStatement *statement)
 }
 
 /*
+ * Raises unless a plan is of one statement that only reads and writes rows, or locks tables where
+ * that is allowed: what else there is would change the session or the transaction.
+ */
+static void
+check_one_statement(SPIPlanPtr plan, bool may_lock)
+{
+	List	   *sources = SPI_plan_get_plan_sources(plan);
+	ListCell   *cell;
+
+	if (list_length(sources) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("exactly one statement is expected"),
+				 errdetail("There are %d.", list_length(sources)),
+				 errhint("Put what belongs together into WITH, or into a function.")));
+	/* A rule may have made other queries of it, or none. */
+	foreach(cell, ((CachedPlanSource *) linitial(sources))->query_list)
+	{
+		const Query *query = lfirst_node(Query, cell);
+
+		if (query->commandType != CMD_UTILITY || (may_lock && IsA(query->utilityStmt, LockStmt)))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s cannot be used here", CreateCommandName(query->utilityStmt)),
+				 may_lock ?
+				 errdetail("Allowed are SELECT, INSERT, UPDATE, DELETE, MERGE and LOCK.") :
+				 errdetail("Allowed are SELECT, INSERT, UPDATE, DELETE and MERGE.")));
+	}
+}
+
+/*
+ * Parses and analyzes a statement. One of a user is looked at, too: while code of his runs because
+ * of that, nothing can be written.
+ */
+static SPIPlanPtr
+prepare(MakoStatement *statement, Oid schema)
+{
+	MakoComputation computation;
+	SPIPlanPtr	plan;
+
+	if (OidIsValid(statement->role))
+		computation = mako_gate_begin_computation();
+	plan = SPI_prepare_cursor(statement->names_schema ? text_for_schema(statement->text, schema) :
+							  statement->text,
+							  statement->nargs, statement->argtypes,
+							  statement->plan_each_time ? CURSOR_OPT_CUSTOM_PLAN : 0);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s",
+			 SPI_result_code_string(SPI_result));	/* cannot happen */
+	if (OidIsValid(statement->role))
+	{
+		mako_gate_end_computation(&computation);
+		check_one_statement(plan, statement->may_lock);
+	}
+	return plan;
+}
+
+/*
  * The statement's plan, made at its first use and again when the extension has come back in
  * another schema, or when what the statement names has changed: its privileges are checked on what
  * it names now.
@@ -249,17 +345,9 @@ plan_of(MakoStatement *statement)
 	if (statement->plan == NULL)
 	{
 		MemoryContext context = CurrentMemoryContext;
-		SPIPlanPtr	plan = SPI_prepare_cursor(statement->names_schema ?
-											  text_for_schema(statement->text, schema) :
-											  statement->text,
-											  statement->nargs, statement->argtypes,
-											  statement->plan_each_time ?
-											  CURSOR_OPT_CUSTOM_PLAN : 0);
+		SPIPlanPtr	plan = prepare(statement, schema);
 
-		if (plan == NULL)
-			elog(ERROR, "SPI_prepare failed: %s",
-				 SPI_result_code_string(SPI_result));	/* cannot happen */
-		if (!statement->transient && SPI_keepplan(plan) != 0)
+		if (statement->transient == NULL && SPI_keepplan(plan) != 0)
 			elog(ERROR, "SPI_keepplan failed"); /* cannot happen */
 		statement->plan = plan;
 		statement->schema = schema;
@@ -271,53 +359,12 @@ plan_of(MakoStatement *statement)
 
 /* ---- privileges ----------------------------------------------------------------------------- */
 
-/*
- * Adds the name of a constraint (RangeVar), which is in the schema of the table that it stands on:
- * a foreign key has triggers on the other table, too. The server finds a name only for a role that
- * may use its schema; for other roles a constraint stays deferred, and fails what would have to be
- * checked later.
- */
-static List *
-add_constraint(List *names, Oid constraint)
-{
-	HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(constraint));
-	Form_pg_constraint form;
-
-	if (!HeapTupleIsValid(tuple))
-		return names;
-	form = (Form_pg_constraint) GETSTRUCT(tuple);
-	if (form->condeferrable && MakoSchemaAclCheck(form->connamespace, GetUserId()) == ACLCHECK_OK)
-		names = lappend(names, makeRangeVar(get_namespace_name(form->connamespace),
-											pstrdup(NameStr(form->conname)), -1));
-	ReleaseSysCache(tuple);
-	return names;
-}
-
-/* The names of the deferrable constraints of a relation and its children (RangeVar). */
-static List *
-deferrable_constraints(List *names, Oid parent)
-{
-	ListCell   *cell;
-
-	foreach(cell, find_all_inheritors(parent, NoLock, NULL))
-	{
-		Relation	relation = relation_open(lfirst_oid(cell), AccessShareLock);
-		const TriggerDesc *triggers = relation->trigdesc;
-
-		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-			if (triggers->triggers[i].tgdeferrable &&
-				OidIsValid(triggers->triggers[i].tgconstraint))
-				names = add_constraint(names, triggers->triggers[i].tgconstraint);
-		relation_close(relation, NoLock);
-	}
-	return names;
-}
-
 /* What the queries of a statement need. */
 typedef struct Needs
 {
+	Oid			reader;			/* the role that is told of errors */
 	bool		row_security;	/* a policy concerns the current role */
-	bool		hides_rows;		/* the role may write to a table, but not select all of it */
+	bool		hides_rows;		/* the reader may not select all of a table that is written */
 	List	   *written;		/* written relations, if they have deferrable constraints */
 } Needs;
 
@@ -338,10 +385,10 @@ check_query(Node *node, void *context)
 	{
 		Oid			relation = rt_fetch(query->resultRelation, query->rtable)->relid;
 
-		if (pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		if (pg_class_aclcheck(relation, needs->reader, ACL_SELECT) != ACLCHECK_OK)
 			needs->hides_rows = true;
 		if (get_rel_relkind(relation) != RELKIND_VIEW &&
-			deferrable_constraints(NIL, relation) != NIL)
+			mako_constraints_deferrable(NIL, relation) != NIL)
 			needs->written = list_append_unique_oid(needs->written, relation);
 	}
 	foreach(cell, query->rtable)
@@ -356,102 +403,13 @@ check_query(Node *node, void *context)
 }
 
 /*
- * Makes the deferrable constraints of what a statement writes immediate, until the transaction
- * ends. Deferred, they would be checked when no stream can fail any more, and not as the tables'
- * owner: the server lets nothing be deferred in a security-restricted operation.
- */
-static void
-make_constraints_immediate(const List *written)
-{
-	ConstraintsSetStmt *set = makeNode(ConstraintsSetStmt);
-	ListCell   *cell;
-
-	foreach(cell, written)
-		set->constraints = deferrable_constraints(set->constraints, lfirst_oid(cell));
-	/* No names would stand for all constraints. */
-	if (set->constraints != NIL)
-		AfterTriggerSetState(set);
-}
-
-/*
- * Makes all deferrable constraints immediate, until mako_sql_defer_again() or the end of the
- * transaction: what a trigger of a dependent or of the store writes may lead to any table. What
- * the caller's transaction has deferred so far is checked at once, as the caller, whose settings
- * must be the current ones. From outside it cannot be told whose event a deferred one is, so it
- * could not be told from a run's.
- */
-void
-mako_sql_check_deferred(void)
-{
-	AfterTriggerSetState(makeNode(ConstraintsSetStmt));
-}
-
-static MakoStatement select_deferred = {
-	"SELECT pg_catalog.min(c.oid) FROM pg_catalog.pg_constraint c"
-	" WHERE NOT pg_catalog.pg_is_other_temp_schema(c.connamespace)"
-	" GROUP BY c.connamespace, c.conname"
-	" HAVING pg_catalog.bool_and(c.condeferrable AND c.condeferred)",
-	0, {0}
-};
-
-/*
- * Returns true if any constraint is deferred at the beginning of a transaction: most databases
- * have none, and planning the query takes longer.
- */
-static bool
-has_deferred(void)
-{
-	Relation	constraints = table_open(ConstraintRelationId, AccessShareLock);
-	SysScanDesc scan = systable_beginscan(constraints, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple;
-	bool		found = false;
-
-	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
-		found = ((Form_pg_constraint) GETSTRUCT(tuple))->condeferred;
-	systable_endscan(scan);
-	table_close(constraints, AccessShareLock);
-	return found;
-}
-
-/*
- * Lets those constraints be deferred again that are so at the beginning of a transaction. What SET
- * CONSTRAINTS has made of others cannot be found out. A name that a constraint of another kind has
- * in the same schema, too, stays immediate: names are all that can be set.
- */
-void
-mako_sql_defer_again(void)
-{
-	MakoRows	rows;
-	ConstraintsSetStmt *set;
-	Oid			user;
-	int			security;
-
-	if (!has_deferred())
-		return;
-	rows = mako_sql_query(&select_deferred, NULL);
-	set = makeNode(ConstraintsSetStmt);
-	set->deferred = true;
-	/* Nothing fires now; names are found only by those who may use their schemas. */
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security | SECURITY_LOCAL_USERID_CHANGE);
-	/* An old snapshot shows constraints that others have dropped meanwhile. */
-	AcceptInvalidationMessages();
-	for (uint64 row = 0; row < rows.count; row++)
-		set->constraints = add_constraint(set->constraints, mako_row_oid(&rows, row, 1));
-	if (set->constraints != NIL)
-		AfterTriggerSetState(set);
-	SetUserIdAndSecContext(user, security);
-	mako_rows_free(&rows);
-}
-
-/*
  * Raises unless the current role may do what a statement does; finds out whether it must do it
- * itself.
+ * itself, and what is hidden from the reader of its errors.
  */
 static void
-check_privileges(MakoStatement *statement)
+check_privileges(MakoStatement *statement, Oid reader)
 {
-	Needs		needs = {false, false, NIL};
+	Needs		needs = {.reader = reader};
 	ExecutorCheckPerms_hook_type hook = ExecutorCheckPerms_hook;
 	List	   *sources = SPI_plan_get_plan_sources((SPIPlanPtr) statement->plan);
 	ListCell   *cell;
@@ -489,8 +447,8 @@ check_privileges(MakoStatement *statement)
 	statement->written = NIL;
 	if (needs.written != NIL)
 	{
-		MemoryContext old = MemoryContextSwitchTo(statement->transient ? CurrentMemoryContext :
-												  TopMemoryContext);
+		MemoryContext old = MemoryContextSwitchTo(statement->transient != NULL ?
+												  statement->transient : TopMemoryContext);
 
 		statement->written = list_copy(needs.written);
 		MemoryContextSwitchTo(old);
@@ -567,22 +525,46 @@ mako_assert_delegated(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * Begins to act as the role whose statement this is, with no more rights than it has. What the
+ * caller may not select is hidden from him nevertheless.
+ */
+static Execution
+begin_as_role(MakoStatement *statement)
+{
+	Execution	execution = {mako_gate_enter(statement->role), statement->role};
+	Oid			user;
+	int			security;
+
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(user, security & ~SECURITY_NOFORCE_RLS);
+	mako_gate_fix_path(statement->path);
+	(void) plan_of(statement);
+	check_privileges(statement, execution.gate.user);
+	mako_constraints_make_immediate(statement->written);
+	return execution;
+}
+
 /* Opens, prepares and checks a statement, and begins to act as the one who executes it. */
 static Execution
 begin_execution(MakoStatement *statement)
 {
-	Oid			owner = open_tables(statement);
-	Execution	execution = {act_as(owner, statement->may_defer), owner};
+	Oid			owner;
+	Execution	execution;
 	Oid			user;
 	int			security;
 
+	if (OidIsValid(statement->role))
+		return begin_as_role(statement);
+	owner = open_tables(statement);
+	execution = (Execution) {act_as(owner, statement->may_defer), owner};
 	(void) plan_of(statement);
 	if (!OidIsValid(owner))
 		return execution;
 	/* The caller's privileges, as the caller. */
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(execution.gate.user, execution.gate.security);
-	check_privileges(statement);
+	check_privileges(statement, execution.gate.user);
 	if (statement->by_caller)
 	{
 		execution.owner = InvalidOid;
@@ -590,7 +572,7 @@ begin_execution(MakoStatement *statement)
 		return execution;
 	}
 	if (statement->written != NIL && (security & SECURITY_RESTRICTED_OPERATION) != 0)
-		make_constraints_immediate(statement->written);
+		mako_constraints_make_immediate(statement->written);
 	SetUserIdAndSecContext(user, security);
 	return execution;
 }

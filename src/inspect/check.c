@@ -153,6 +153,27 @@ check_dependents(MakoCheck *check)
 	}
 }
 
+/* Finds sinks that cannot be used. */
+static void
+check_sinks(MakoCheck *check)
+{
+	MakoSinks  *sinks = mako_sinks_current();
+
+	for (int i = 0; sinks != NULL && i < sinks->count; i++)
+	{
+		int			number;
+		const ErrorData *error = mako_sinks_find_problem(sinks, i, &number);
+
+		if (error != NULL)
+			mako_check_add(check, MAKO_ERROR, "sink_unusable", psprintf("sink %d", number),
+						   psprintf("it cannot be used: %s%s%s", error->message,
+									error->detail != NULL ? ": " : "",
+									error->detail != NULL ? error->detail : ""),
+						   "Mend what it needs, or use mako_remove_sink(): "
+						   "migrations fail until then.");
+	}
+}
+
 /* A workflow whose streams in flight are to be counted. */
 typedef struct LeftBehind
 {
@@ -415,6 +436,7 @@ mako_check(PG_FUNCTION_ARGS)
 		mako_rows_free(&versions);
 		mako_check_add_rows(&check, mako_sql_query_snapshot(&select_store_findings, NULL));
 		check_dependents(&check);
+		check_sinks(&check);
 		check_left_behind(&check);
 	}
 	definitions = check_registered(&check);

@@ -466,7 +466,29 @@ BEGIN
   WHERE NOT EXISTS (SELECT FROM pg_index i
                     WHERE i.indrelid = p.attrelid AND i.indisvalid AND i.indpred IS NULL
                       AND (i.indkey[0] = p.attnum
-                           OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)));
+                           OR (i.indkey[0] = t.attnum AND i.indkey[1] = p.attnum)))
+  UNION ALL
+  -- Owners of schemas and roles that may create in them; the role of a sink does no harm to itself.
+  SELECT 'warning', 'sink_path_open', format('sink %s', k.sink_no),
+         format('role "%s" may create in schema "%s", which is on its path',
+                coalesce(min(r.rolname COLLATE "C"), 'public'), n.nspname),
+         'REVOKE CREATE on it, or add the sink again with that schema off the path: '
+         'a better match for what the sink calls would run as its role.'
+  FROM @extschema@.mako_sink k
+  CROSS JOIN LATERAL unnest(k.search_path) AS p (name)
+  JOIN pg_namespace n ON n.nspname = p.name AND n.nspname <> 'pg_catalog'
+  CROSS JOIN LATERAL (
+    SELECT n.nspowner UNION ALL
+    SELECT a.grantee FROM aclexplode(n.nspacl) a WHERE a.privilege_type = 'CREATE') AS c (creator)
+  LEFT JOIN pg_roles r
+    ON r.oid = (SELECT coalesce(d.datdba, c.creator) FROM (VALUES (1)) AS one (row)
+                LEFT JOIN pg_database d ON d.datname = current_database()
+                                           AND c.creator::regrole::text = 'pg_database_owner')
+  WHERE k.removed_at IS NULL
+    AND (r.oid IS NULL
+         OR NOT (r.rolsuper OR r.rolname = k.owner
+                 OR r.oid::text = split_part(k.owner_identity, '@', 1)))
+  GROUP BY k.sink_no, n.nspname;
 END
 $$;
 COMMENT ON FUNCTION mako_store_finding_rows() IS

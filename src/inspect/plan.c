@@ -71,6 +71,7 @@ typedef struct Preview
 	bool		has_apply;		/* the source, like the next one */
 	bool		has_predicate;
 	List	   *blockers;		/* of char *, a sentence each */
+	MakoSinks  *sinks;			/* that a run would write to; NULL for none */
 	int64		events;			/* after the boundaries, of the streams that match */
 	int64		without_state;	/* streams of a workflow without apply that have no snapshot at
 								 * their version */
@@ -95,12 +96,13 @@ block(Preview *preview, char *sentence)
 	preview->blockers = lappend(preview->blockers, sentence);
 }
 
-/* Adds what an error says, as sentences. */
+/* Adds what an error says, as sentences that begin like this. */
 static void
-block_error(Preview *preview, const ErrorData *error)
+block_error(Preview *preview, const char *begins, const ErrorData *error)
 {
-	char	   *sentence = psprintf("%s.%s%s", error->message, error->detail != NULL ? " " : "",
-									error->detail != NULL ? error->detail : "");
+	const char *detail = error->detail;
+	char	   *sentence = psprintf("%s%s.%s%s", begins, error->message, detail != NULL ? " " : "",
+									detail != NULL ? detail : "");
 
 	sentence[0] = pg_toupper((unsigned char) sentence[0]);
 	block(preview, sentence);
@@ -134,7 +136,7 @@ passes(Preview *preview, void (*callback) (void *argument), const char *source_w
 	ErrorData  *error = mako_subtransaction_run(callback, &attempt);
 
 	if (error != NULL)
-		block_error(preview, error);
+		block_error(preview, "", error);
 	return error == NULL;
 }
 
@@ -212,6 +214,21 @@ block_dependents(Preview *preview)
 	shared = mako_dependent_shared_process();
 	if (shared != NULL)
 		block(preview, shared);
+}
+
+/* Adds sinks that cannot be used. */
+static void
+block_sinks(Preview *preview)
+{
+	preview->sinks = mako_sinks_current();
+	for (int i = 0; preview->sinks != NULL && i < preview->sinks->count; i++)
+	{
+		int			number;
+		ErrorData  *error = mako_sinks_find_problem(preview->sinks, i, &number);
+
+		if (error != NULL)
+			block_error(preview, psprintf("Sink %d cannot be used: ", number), error);
+	}
 }
 
 /* ---- functions ------------------------------------------------------------------------------ */
@@ -358,7 +375,8 @@ scan_order(const Preview *preview, const MakoMatches *matches)
 {
 	const char *why;
 	bool		heap = mako_run_choose_heap_order(matches, &preview->source_wf,
-												  preview->has_apply ? 1 : 0, &why);
+												  preview->has_apply ? 1 : 0, preview->sinks,
+												  &why);
 
 	return psprintf("%s: %s", heap ? "heap" : "key", why);
 }
@@ -425,6 +443,7 @@ mako_plan(PG_FUNCTION_ARGS)
 	(void) passes(&preview, ask_fence, preview.target_wf, NULL);
 	block_source(&preview);
 	block_dependents(&preview);
+	block_sinks(&preview);
 	add_functions(&preview);
 	add_steps(&preview);
 	add_total(&preview);

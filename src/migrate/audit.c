@@ -16,11 +16,11 @@
 static MakoStatement insert_run = {
 	"INSERT INTO mako.migration_run (source_wf, target_wf, path, tenant_id, update_registry,"
 	" in_flight_only, max_errors, reason, fingerprint, definitions, extension_version, started_at,"
-	" kind, batch_size, through_stream_no, effective_role)"
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+	" kind, batch_size, through_stream_no, effective_role, sinks)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 	" RETURNING run_id",
-	16, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID,
-	TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT8OID, TEXTOID}
+	17, {TEXTOID, TEXTOID, TEXTARRAYOID, UUIDOID, BOOLOID, BOOLOID, INT8OID, TEXTOID, TEXTOID,
+	TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT8OID, TEXTOID, INT4ARRAYOID}
 };
 
 static MakoStatement finish_run = {
@@ -30,15 +30,17 @@ static MakoStatement finish_run = {
 };
 
 /*
- * Batched runs that have not come to their end, by their source; and whether a later run may have
- * brought streams there, or left snapshots of those that are there.
+ * Batched runs that have not come to their end, by their source; whether a later run may have
+ * brought streams there, or left snapshots of those that are there; and whether they write to these
+ * sinks.
  */
 static MakoStatement select_unfinished = {
 	"SELECT r.run_id, r.target_wf, r.fingerprint, r.tenant_id, r.in_flight_only,"
 	" r.through_stream_no, r.started_at, r.migrated, r.failed, b.batches, b.last_stream_no, b.busy,"
 	" EXISTS (SELECT FROM mako.migration_run l WHERE l.run_id OPERATOR(pg_catalog.>) r.run_id"
 	"   AND CASE WHEN l.update_registry THEN l.target_wf"
-	"     ELSE l.source_wf END OPERATOR(pg_catalog.=) r.source_wf)"
+	"     ELSE l.source_wf END OPERATOR(pg_catalog.=) r.source_wf),"
+	" r.sinks OPERATOR(pg_catalog.=) $2"
 	" FROM mako.migration_run r CROSS JOIN LATERAL ("
 	"   SELECT pg_catalog.count(*), COALESCE(pg_catalog.max(b.last_stream_no), 0),"
 	"   COALESCE(pg_catalog.sum(b.busy), 0)::pg_catalog.int8"
@@ -46,7 +48,7 @@ static MakoStatement select_unfinished = {
 	" AS b (batches, last_stream_no, busy)"
 	" WHERE r.source_wf OPERATOR(pg_catalog.=) $1 AND r.kind OPERATOR(pg_catalog.=) 'batched'"
 	" AND r.finished_at IS NULL ORDER BY r.run_id",
-	1, {TEXTOID}
+	2, {TEXTOID, INT4ARRAYOID}
 };
 
 /* Of a batched run, unless it has come to its end after all. */
@@ -113,8 +115,8 @@ max_errors_of(const MakoRequest *request)
 
 /* Opens a run; through_stream_no is that of a batched one. Returns its number. */
 int64
-mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz started_at,
-				 int64 through_stream_no)
+mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, const MakoSinks *sinks,
+				 TimestampTz started_at, int64 through_stream_no)
 {
 	bool		batched = request->batch_size > 0;
 	NullableDatum values[] = {
@@ -125,7 +127,8 @@ mako_audit_begin(const MakoRequest *request, const MakoPlan *plan, TimestampTz s
 		mako_plan_definitions(plan), mako_text(mako_extension_version()),
 		mako_timestamptz(started_at), mako_text(batched ? "batched" : "single"),
 		mako_unless(!batched, mako_integer(request->batch_size)),
-		mako_unless(!batched, mako_bigint(through_stream_no)), caller_name()
+		mako_unless(!batched, mako_bigint(through_stream_no)), caller_name(),
+		mako_sinks_numbers(sinks)
 	};
 	MakoRows	rows = mako_store_query(&insert_run, values);
 	int64		run_id;
@@ -210,6 +213,8 @@ why_not(const MakoRequest *request, const MakoPlan *plan, const MakoRows *rows, 
 		return "Its options were others.";
 	if (mako_row_boolean(rows, row, 13))
 		return "Another run to or from its source came in between.";
+	if (!mako_row_boolean(rows, row, 14))
+		return "Its sinks were others.";
 	return NULL;
 }
 
@@ -249,11 +254,11 @@ count_population(MakoBatchedRun *run)
 
 /* Opens a batched run, or the one again that was left unfinished. Others that were are closed. */
 void
-mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
+mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan, const MakoSinks *sinks)
 {
 	const MakoRequest *request = &run->request;
-	NullableDatum source_wf = mako_text(request->source_wf);
-	MakoRows	unfinished = mako_sql_query(&select_unfinished, &source_wf);
+	NullableDatum key[] = {mako_text(request->source_wf), mako_sinks_numbers(sinks)};
+	MakoRows	unfinished = mako_sql_query(&select_unfinished, key);
 
 	for (uint64 row = 0; row < unfinished.count; row++)
 		if (why_not(request, plan, &unfinished, row) == NULL)
@@ -273,7 +278,8 @@ mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan)
 		NullableDatum values[] = {mako_null(), mako_bigint(0), mako_bigint(0)};
 
 		run->started_at = GetCurrentTimestamp();
-		run->run_id = mako_audit_begin(request, plan, run->started_at, run->through_stream_no);
+		run->run_id = mako_audit_begin(request, plan, sinks, run->started_at,
+									   run->through_stream_no);
 		values[0] = mako_bigint(run->run_id);
 		write_row(&count_run, "migration_run", values);
 	}

@@ -57,7 +57,7 @@ begin_transaction(Call *call)
 	MemoryContextReset(call->batch_context);
 	MemoryContextSwitchTo(call->batch_context);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	mako_sql_check_deferred();
+	mako_constraints_check_deferred();
 	call->connection = mako_sql_connect();
 }
 

@@ -34,7 +34,8 @@ typedef struct MakoBatchedRun
 
 /* ---- audit.c -------------------------------------------------------------------------------- */
 
-extern void mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan);
+extern void mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan,
+									 const MakoSinks *sinks);
 extern void mako_audit_record_batch(MakoBatchedRun *run, const MakoReport *report,
 									int64 last_stream_no, int64 busy, TimestampTz started_at);
 

@@ -162,7 +162,7 @@ statement_of(const MakoDependent *dependent, const char *begins, const char *bet
 	statement->nargs = lengthof(argtypes);
 	memcpy(statement->argtypes, argtypes, sizeof(argtypes));
 	statement->plan_each_time = true;
-	statement->transient = true;
+	statement->transient = CurrentMemoryContext;
 	statement->verbatim = true;
 	statement->relation = dependent->relation;
 	return statement;

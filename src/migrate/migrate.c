@@ -121,11 +121,11 @@ mako_migrate(PG_FUNCTION_ARGS)
 	tupdesc = mako_result_type(fcinfo);
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	mako_sql_check_deferred();
+	mako_constraints_check_deferred();
 	connection = mako_sql_connect();
 	mako_store_check_for_run();
 	mako_report_columns(linitial(run(&request, 1, command)), tupdesc, values);
-	mako_sql_defer_again();
+	mako_constraints_defer_again();
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
 	row = mako_result_row(tupdesc, values);
@@ -267,12 +267,12 @@ mako_migrate_version(PG_FUNCTION_ARGS)
 
 	mako_call_check("mako_migrate_version");
 	version = read_request(fcinfo, "source_fv", "target_fv");
-	mako_sql_check_deferred();
+	mako_constraints_check_deferred();
 	connection = mako_sql_connect();
 	workflows = mako_migrate_workflows(&version);
 	if (workflows != NIL)
 		migrate_workflows(&version, workflows, command, result);
-	mako_sql_defer_again();
+	mako_constraints_defer_again();
 	mako_sql_disconnect(connection);
 	PG_RETURN_NULL();
 }

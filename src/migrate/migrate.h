@@ -7,8 +7,9 @@
  *	  call_guard.c  not twice, and not inside another one
  *	  run.c         the runs of a call, in one pass (MakoRequest)
  *	  move.c        one stream, from its events to its state under the target (MakoMover, MakoMove)
- *	  writer.c      snapshots, heads, dependents: many streams, in key order (MakoWriter)
+ *	  writer.c      snapshots, heads, dependents, sinks: many streams, in key order (MakoWriter)
  *	  dependent.c   the tables that follow (MakoFollower)
+ *	  sink.c        statements of users that take what has moved (MakoSinks)
  *	  report.c      counts and errors (MakoReport)
  *	  audit.c       runs in the audit trail
  *	  progress.c    how far a run has come
@@ -147,9 +148,45 @@ extern void mako_dependent_follow(const List *followers, const NullableDatum *va
 extern char *mako_dependent_shared_process(void);
 extern void mako_dependent_check_scope(void);
 
-/* ---- writer.c: writing snapshots, heads, dependents ----------------------------------------- */
+/* ---- sink.c: statements of users that take what has moved ----------------------------------- */
 
-/* What a stream is known by to dependents; lives in the writer's context. */
+/* The texts of a sink, in the order of their columns. */
+typedef enum MakoSinkText
+{
+	MAKO_SINK_STATEMENT,		/* takes what has moved */
+	MAKO_SINK_UNDO,				/* takes back what that has written */
+	MAKO_SINK_LOCK,				/* takes the locks that go before those of heads */
+	MAKO_SINK_TEXTS
+} MakoSinkText;
+
+typedef struct MakoSink MakoSink;
+
+#define MAKO_MOVED_COLUMNS 9	/* of the relation "moved" */
+
+/* The sinks of a run, in the order of their numbers; they last as long as the connection. */
+typedef struct MakoSinks
+{
+	MakoSink   *list;
+	int			count;			/* at least 1 */
+	MemoryContext context;		/* of all of it */
+	TupleDesc	moved_type;
+	MakoNamedRows *moved;		/* what they see */
+	Tuplestorestate *nothing;	/* when there is nothing to see */
+} MakoSinks;
+
+extern MakoSinks *mako_sinks_current(void);
+extern MakoSinks *mako_sinks_of_run(int64 run_id);
+extern NullableDatum mako_sinks_numbers(const MakoSinks *sinks);
+extern bool mako_sinks_can_undo(const MakoSinks *sinks, const char **why_not);
+extern void mako_sinks_warn_of_rest(const MakoSinks *sinks);
+extern void mako_sinks_rehearse(MakoSinks *sinks, bool undo);
+extern void mako_sinks_lock(MakoSinks *sinks);
+extern void mako_sinks_write(MakoSinks *sinks, bool undo, Tuplestorestate *moved, int64 count);
+extern ErrorData *mako_sinks_find_problem(MakoSinks *sinks, int place, int *number);
+
+/* ---- writer.c: writing snapshots, heads, dependents, sinks ---------------------------------- */
+
+/* What a stream is known by to dependents and sinks; lives in the writer's context. */
 typedef struct MakoStreamName
 {
 	char	   *stream_id;
@@ -174,7 +211,7 @@ typedef struct MakoResult
 	int64		sequence_number;	/* of the state */
 	int64		version;		/* of the head */
 	Jsonb	   *state;			/* NULL: the stream moves without a snapshot */
-	MakoStreamName *name;		/* NULL without dependents */
+	MakoStreamName *name;		/* NULL without dependents and sinks */
 	ItemPointerData tid;		/* of the head */
 	bool		repointed;		/* is the head, without a statement */
 	bool		counts;			/* as migrated; a stream without events is skipped */
@@ -188,6 +225,7 @@ typedef struct MakoWriter
 	int64		undoes;			/* a run whose snapshots are marked; 0: snapshots are written */
 	bool		is_direct;		/* snapshots will not have to be copied to be written */
 	List	   *dependents;		/* MakoFollower, one a dependent */
+	MakoSinks  *sinks;			/* NULL without any */
 	MemoryContext context;		/* of the results */
 	MakoResult *results;
 	int			count;
@@ -197,7 +235,8 @@ typedef struct MakoWriter
 
 extern MakoDestination mako_writer_destination(MakoReport *report, const MakoWorkflow *target);
 extern MakoWriter *mako_writer_create(const MakoDestination *destinations, int count,
-									  bool update_registry);
+									  bool update_registry, MakoSinks *sinks);
+extern bool mako_writer_names_streams(const MakoWriter *writer);
 extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number,
 							Datum state, bool counts);
 extern void mako_writer_rehearse(const MakoWriter *writer);
@@ -223,7 +262,8 @@ typedef struct MakoRequest
 } MakoRequest;
 
 extern int64 mako_audit_begin(const MakoRequest *request, const MakoPlan *plan,
-							  TimestampTz started_at, int64 through_stream_no);
+							  const MakoSinks *sinks, TimestampTz started_at,
+							  int64 through_stream_no);
 extern void mako_audit_end(MakoReport *report);
 extern void mako_audit_close(int64 run_id, const char *source_wf, int64 closed_by, const char *why);
 pg_noreturn extern void mako_audit_raise_unknown(int64 run_id);
@@ -243,7 +283,7 @@ extern void mako_progress_end(void);
 extern void mako_run_check_fingerprint(const char *fingerprint, const char *expected,
 									   const char *message);
 extern bool mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded,
-									   int count, const char **why);
+									   int count, const MakoSinks *sinks, const char **why);
 extern List *mako_run(const MakoRequest *requests, int count);
 
 /* ---- call_guard.c: not twice, and not inside another one ------------------------------------ */

@@ -340,6 +340,45 @@ COMMENT ON FUNCTION mako_remove_dependent(text, name, name) IS
 'so that a dropped one can be removed, the one in mako.dependent; false when it was not there';
 
 -- -------------------------------------------------------------------------------------------------
+-- Sinks: statements of users that take what a run has moved
+
+CREATE TABLE mako_sink (
+  sink_no         integer PRIMARY KEY,
+  statement       text NOT NULL,
+  undo            text,
+  lock            text,
+  search_path     text[] NOT NULL,
+  owner           text NOT NULL,
+  owner_identity  text NOT NULL,
+  added_at        timestamptz NOT NULL DEFAULT now(),
+  removed_at      timestamptz
+);
+COMMENT ON TABLE mako_sink IS
+'statements that take what runs have moved; '
+'written by mako_add_sink() and mako_remove_sink() only';
+COMMENT ON COLUMN mako_sink.search_path IS
+'the schemas on the path of the session that added it, on which its names are looked up';
+COMMENT ON COLUMN mako_sink.owner IS 'the role that added it; it runs as this role';
+COMMENT ON COLUMN mako_sink.owner_identity IS
+'<oid>@<system identifier> of owner, by which a renamed role is known';
+COMMENT ON COLUMN mako_sink.removed_at IS
+'since when new runs do not write to it; runs that did can be undone still';
+
+GRANT SELECT ON mako_sink TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('mako_sink', '');
+
+CREATE FUNCTION mako_add_sink(statement text, undo text DEFAULT NULL, lock text DEFAULT NULL)
+RETURNS integer LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_add_sink(text, text, text) IS
+'lets every run execute a statement about what it has moved, the relation moved; '
+'undo takes back what that wrote, lock runs before streams are locked';
+
+CREATE FUNCTION mako_remove_sink(sink_no integer) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_remove_sink(integer) IS
+'lets new runs leave a sink out; false when it was not there';
+
+-- -------------------------------------------------------------------------------------------------
 -- What changes data or definitions is for the roles to which it is granted.
 
 REVOKE EXECUTE ON FUNCTION
@@ -353,7 +392,9 @@ REVOKE EXECUTE ON FUNCTION
   mako_retire(mako_format_version, text, timestamptz),
   mako_reactivate(mako_format_version, text),
   mako_add_dependent(regclass, name, name, name),
-  mako_remove_dependent(text, name, name)
+  mako_remove_dependent(text, name, name),
+  mako_add_sink(text, text, text),
+  mako_remove_sink(integer)
 FROM PUBLIC;
 
 REVOKE EXECUTE ON PROCEDURE

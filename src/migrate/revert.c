@@ -6,8 +6,8 @@
  * heads are locked. What stands against a stream is looked for after the locks, so that nothing is
  * missed that others committed while we waited. The others wait in a writer, which marks their
  * snapshots instead of writing some and repoints heads and dependents as it does for a migration
- * the other way. The run itself holds the locks of such a migration, so neither overtakes the
- * other.
+ * the other way; sinks take back what they wrote. The run itself holds the locks of such a
+ * migration, so neither overtakes the other.
  *
  * A batch lives in a context that is reset for the next, below that of the call.
  */
@@ -113,6 +113,7 @@ typedef struct Revert
 	MakoTally	tally;
 	MakoReport *report;
 	MakoDestination destination;
+	MakoSinks  *sinks;			/* that the run wrote to; NULL for none */
 	MakoWriter *writer;
 	MakoSeen   *seen;			/* streams that the cursors have brought */
 	MemoryContext batch_context;
@@ -444,6 +445,9 @@ revert_run(void *argument)
 	Revert	   *revert = argument;
 
 	read_run(revert);
+	if (revert->update_registry)
+		revert->sinks = mako_sinks_of_run(revert->run_id);
+	mako_sinks_lock(revert->sinks);
 	revert->tally.max_errors = -1;
 	revert->report = mako_report_create(revert->target_wf, revert->source_wf, &revert->tally);
 
@@ -462,7 +466,8 @@ revert_run(void *argument)
 		.report = revert->report,.source_wf = CStringGetTextDatum(revert->target_wf),
 		.target_wf = CStringGetTextDatum(revert->source_wf)
 		};
-	revert->writer = mako_writer_create(&revert->destination, 1, revert->update_registry);
+	revert->writer = mako_writer_create(&revert->destination, 1, revert->update_registry,
+										revert->sinks);
 	if (revert->update_registry)
 		mako_dependent_check_scope();
 	revert->writer->undoes = revert->run_id;
@@ -476,6 +481,8 @@ revert_run(void *argument)
 	take_all_back(revert);
 	revert->report->skipped = count_all(revert) - revert->report->migrated - revert->report->failed;
 	mako_audit_end(revert->report);
+	if (revert->report->migrated > 0)
+		mako_sinks_warn_of_rest(revert->sinks);
 }
 
 MAKO_FUNCTION(mako_revert);
@@ -502,7 +509,7 @@ mako_revert(PG_FUNCTION_ARGS)
 	revert.run_id = PG_GETARG_INT64(0);
 	revert.reason = PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1);
 	subject = psprintf(INT64_FORMAT, revert.run_id);
-	mako_sql_check_deferred();
+	mako_constraints_check_deferred();
 	connection = mako_sql_connect();
 
 	/*
@@ -514,7 +521,7 @@ mako_revert(PG_FUNCTION_ARGS)
 	mako_call_check_once(command, "mako_revert", "run", subject);
 	mako_call_run(revert_run, &revert);
 	mako_call_remember(command, "mako_revert", subject);
-	mako_sql_defer_again();
+	mako_constraints_defer_again();
 	mako_report_columns(revert.report, tupdesc, values);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);

@@ -223,7 +223,8 @@ static void
 open_heads(Pass *pass, const int64 *found, int found_count)
 {
 	pass->heads = mako_stream_open_locking(pass->sources, pass->count, pass->tenant_id, found,
-										   found_count, pass->writer->dependents != NIL);
+										   found_count,
+										   mako_writer_names_streams(pass->writer));
 	pass->heads_ended = false;
 }
 
@@ -420,11 +421,11 @@ migrate_in_heap_order(Pass *pass)
 
 /*
  * Returns true if it is better to read all events in heap order, for the sources that have an
- * apply. Says why.
+ * apply. Says why. In heap order, what is written may have to be taken back.
  */
 bool
 mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded, int count,
-						   const char **why)
+						   const MakoSinks *sinks, const char **why)
 {
 	double		all = mako_matches_all(matches);
 	int64		matching = 0;
@@ -434,7 +435,7 @@ mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded
 		*why = "without an apply function, no event is read";
 	if (count == 0 || mako_scan_order == MAKO_SCAN_KEY)
 		return false;
-	if (!mako_heap_order_is_possible(why))
+	if (!mako_heap_order_is_possible(why) || !mako_sinks_can_undo(sinks, why))
 		return false;
 	if (mako_scan_order == MAKO_SCAN_HEAP)
 	{
@@ -460,7 +461,7 @@ choose_heap_order(const Pass *pass)
 	for (int i = 0; i < pass->count; i++)
 		if (pass->has_apply[i])
 			folded[count++] = pass->sources[i];
-	heap = mako_run_choose_heap_order(pass->matches, folded, count, &why);
+	heap = mako_run_choose_heap_order(pass->matches, folded, count, pass->writer->sinks, &why);
 	ereport(DEBUG1,
 			(errmsg_internal("reading events in %s order: %s", heap ? "heap" : "key", why)));
 	return heap;
@@ -570,12 +571,16 @@ rehearse(const Pass *pass)
 	mako_writer_rehearse(pass->writer);
 }
 
-/* A pass for some runs, with their locks, definitions and fences, but without heads. */
+/*
+ * A pass for some runs, with their locks, definitions and fences, but without heads. The locks of
+ * sinks come first: other transactions may take them before any of ours.
+ */
 static Pass *
-open_pass(const MakoRequest *requests, int count)
+open_pass(const MakoRequest *requests, int count, MakoSinks *sinks)
 {
 	Pass	   *pass = palloc0(sizeof(Pass));
 
+	mako_sinks_lock(sinks);
 	pass->runs = palloc0(sizeof(Run) * count);
 	pass->sources = palloc(sizeof(char *) * count);
 	pass->folds = palloc(sizeof(MakoFold *) * count);
@@ -587,7 +592,8 @@ open_pass(const MakoRequest *requests, int count)
 	pass->tenant_id = requests[0].tenant_id;
 	for (int i = 0; i < count; i++)
 		prepare_run(pass, i, &requests[i]);
-	pass->writer = mako_writer_create(pass->destinations, count, requests[0].update_registry);
+	pass->writer = mako_writer_create(pass->destinations, count, requests[0].update_registry,
+									  sinks);
 	return pass;
 }
 
@@ -615,7 +621,8 @@ check_definitions(const Pass *pass)
 List *
 mako_run(const MakoRequest *requests, int count)
 {
-	Pass	   *pass = open_pass(requests, count);
+	MakoSinks  *sinks = requests[0].update_registry ? mako_sinks_current() : NULL;
+	Pass	   *pass = open_pass(requests, count, sinks);
 	const int64 *found;
 	int			found_count;
 
@@ -631,7 +638,8 @@ mako_run(const MakoRequest *requests, int count)
 	begin_heads(pass, found, found_count);
 	for (int i = 0; i < count; i++)
 		pass->runs[i].report->run_id = mako_audit_begin(pass->runs[i].request, pass->runs[i].plan,
-														pass->runs[i].report->started_at, 0);
+														sinks, pass->runs[i].report->started_at,
+														0);
 	compile_folds(pass);
 	rehearse(pass);
 	mako_progress_begin(&requests[0], pass->runs[0].report->run_id, 0, count_matching(pass), 0,
@@ -658,16 +666,17 @@ void
 mako_run_begin_batched(MakoBatchedRun *runs, int count)
 {
 	MakoRequest *requests = palloc(sizeof(MakoRequest) * count);
+	MakoSinks  *sinks = mako_sinks_current();
 	Pass	   *pass;
 
 	for (int i = 0; i < count; i++)
 		requests[i] = runs[i].request;
-	pass = open_pass(requests, count);
+	pass = open_pass(requests, count, sinks);
 	mako_dependent_check_scope();
 	compile_folds(pass);
 	rehearse(pass);
 	for (int i = 0; i < count; i++)
-		mako_audit_begin_batched(&runs[i], pass->runs[i].plan);
+		mako_audit_begin_batched(&runs[i], pass->runs[i].plan, sinks);
 }
 
 /*
@@ -676,7 +685,7 @@ mako_run_begin_batched(MakoBatchedRun *runs, int count)
 static Pass *
 open_batch(const MakoBatchedRun *run, int64 failed_in_all)
 {
-	Pass	   *pass = open_pass(&run->request, 1);
+	Pass	   *pass = open_pass(&run->request, 1, mako_sinks_of_run(run->run_id));
 	MakoReport *report = pass->runs[0].report;
 
 	mako_run_check_fingerprint(pass->runs[0].plan->fingerprint, run->fingerprint,

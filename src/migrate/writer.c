@@ -1,6 +1,6 @@
 /*
  * writer.c
- *	  Writing: snapshots, heads and dependents of many streams at once, in key order.
+ *	  Writing: snapshots, heads, dependents and sinks of many streams at once, in key order.
  *
  * Results of all runs of a pass wait in the writer's context until there are enough of them. A
  * flush is one subtransaction; only when it fails is it halved, again and again, until the stream
@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/tuplestore.h"
 
 static MakoStatement insert_snapshots = {
 	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id,"
@@ -73,16 +74,31 @@ static MakoStatement select_moved_heads = {
 	2, {INT8ARRAYOID, INT8ARRAYOID}
 };
 
+/* The states that a run has written of some streams, in their order. */
+static MakoStatement select_states_of_run = {
+	"SELECT n.state_schema_version, n.state"
+	" FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY"
+	" AS u (stream_no, sequence_number, ordinal)"
+	" LEFT JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) u.stream_no"
+	" AND n.sequence_number OPERATOR(pg_catalog.=) u.sequence_number"
+	" AND n.run_id OPERATOR(pg_catalog.=) $1"
+	" AND n.stream_no OPERATOR(pg_catalog.>=) $4 AND n.stream_no OPERATOR(pg_catalog.<=) $5"
+	" ORDER BY u.ordinal",
+	5, {INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
+};
+
 /* What undoes the writing of one stream. */
 static MakoStatement delete_snapshot = {
 	"DELETE FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) $1"
-	" AND n.run_id OPERATOR(pg_catalog.=) ANY ($2) RETURNING n.run_id",
+	" AND n.run_id OPERATOR(pg_catalog.=) ANY ($2)"
+	" RETURNING n.run_id, n.sequence_number, n.state_schema_version, n.state",
 	2, {INT8OID, INT8ARRAYOID}
 };
 
 static MakoStatement delete_repointed = {
 	"DELETE FROM mako.repointed p WHERE p.stream_no OPERATOR(pg_catalog.=) $1"
-	" AND p.run_id OPERATOR(pg_catalog.=) ANY ($2) RETURNING p.run_id",
+	" AND p.run_id OPERATOR(pg_catalog.=) ANY ($2)"
+	" RETURNING p.run_id, p.sequence_number, NULL::pg_catalog.int4, NULL::pg_catalog.jsonb",
 	2, {INT8OID, INT8ARRAYOID}
 };
 
@@ -135,7 +151,8 @@ mako_writer_destination(MakoReport *report, const MakoWorkflow *target)
  * the streams.
  */
 MakoWriter *
-mako_writer_create(const MakoDestination *destinations, int count, bool update_registry)
+mako_writer_create(const MakoDestination *destinations, int count, bool update_registry,
+				   MakoSinks *sinks)
 {
 	MakoWriter *writer = palloc0(sizeof(MakoWriter));
 
@@ -148,7 +165,15 @@ mako_writer_create(const MakoDestination *destinations, int count, bool update_r
 											ALLOCSET_DEFAULT_SIZES);
 	if (update_registry)
 		writer->dependents = mako_dependent_followers();
+	writer->sinks = sinks;
 	return writer;
+}
+
+/* Returns true if what is added needs the names of its stream. */
+bool
+mako_writer_names_streams(const MakoWriter *writer)
+{
+	return writer->dependents != NIL || writer->sinks != NULL;
 }
 
 /* A copy of a uuid in the current memory context; NULL stays NULL. */
@@ -158,7 +183,7 @@ copy_uuid(const pg_uuid_t *uuid)
 	return uuid == NULL ? NULL : memcpy(palloc(sizeof(pg_uuid_t)), uuid, sizeof(pg_uuid_t));
 }
 
-/* What dependents know a stream by, in the current memory context. */
+/* What dependents and sinks know a stream by, in the current memory context. */
 static MakoStreamName *
 copy_name(const MakoStream *stream)
 {
@@ -194,7 +219,7 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 	result->version = stream->version;
 	/* Toasted and expanded ones become flat. */
 	result->state = state == (Datum) 0 ? NULL : DatumGetJsonbPCopy(state);
-	result->name = writer->dependents == NIL ? NULL : copy_name(stream);
+	result->name = mako_writer_names_streams(writer) ? copy_name(stream) : NULL;
 	result->tid = stream->tid;
 	result->repointed = false;
 	result->counts = counts;
@@ -521,6 +546,117 @@ write_dependents(const Part *part)
 	mako_dependent_follow(part->writer->dependents, values);
 }
 
+/* A stream that has moved, as sinks see it. */
+typedef struct Moved
+{
+	int64		run_id;
+	const MakoStreamName *name;
+	Datum		source_wf;
+	Datum		target_wf;
+	int64		sequence_number;
+	NullableDatum state_schema_version; /* null without a state */
+	NullableDatum state;
+} Moved;
+
+/* Adds a row of the relation "moved". */
+static void
+add_moved(Tuplestorestate *rows, TupleDesc type, const Moved *moved)
+{
+	NullableDatum columns[MAKO_MOVED_COLUMNS] = {
+		mako_bigint(moved->run_id), mako_text(moved->name->stream_id),
+		mako_uuid(moved->name->tenant_id), mako_uuid(moved->name->process_id),
+		mako_datum(moved->source_wf), mako_datum(moved->target_wf),
+		mako_bigint(moved->sequence_number), moved->state_schema_version, moved->state
+	};
+	Datum		values[MAKO_MOVED_COLUMNS];
+	bool		nulls[MAKO_MOVED_COLUMNS];
+
+	for (int i = 0; i < MAKO_MOVED_COLUMNS; i++)
+	{
+		values[i] = columns[i].value;
+		nulls[i] = columns[i].isnull;
+	}
+	tuplestore_putvalues(rows, type, values, nulls);
+}
+
+/* What of a result that is written sinks see. */
+static Moved
+moved_of(const MakoDestination *destination, const MakoResult *result)
+{
+	bool		has_state = result->state != NULL;
+
+	return (Moved) {
+		.run_id = destination->report->run_id,.name = result->name,
+		.source_wf = destination->source_wf,.target_wf = destination->target_wf,
+		.sequence_number = has_state ? result->sequence_number : result->version,
+		.state_schema_version = mako_unless(!has_state,
+											mako_integer(destination->state_schema_version)),
+		.state = mako_reference(JsonbPGetDatum(result->state))
+		};
+}
+
+/* What sinks saw of a result that is taken back, when its run wrote this state. */
+static Moved
+moved_before(const MakoWriter *writer, const MakoResult *result, const MakoRows *states,
+			 uint64 row)
+{
+	const MakoDestination *back = destination_of(writer, result);
+	NullableDatum state = mako_row_value(states, row, 2, JSONBOID);
+
+	return (Moved) {
+		.run_id = writer->undoes,.name = result->name,
+		.source_wf = back->target_wf,.target_wf = back->source_wf,
+		.sequence_number = state.isnull ? result->version : result->sequence_number,
+		.state_schema_version = mako_row_value(states, row, 1, INT4OID),.state = state
+		};
+}
+
+/* The states that the run that is undone has written of a part; a row for each of its results. */
+static MakoRows
+states_of_run(const Part *part)
+{
+	const MakoResult *results = &part->writer->results[part->first];
+	int			count;
+	NullableDatum values[] = {
+		mako_bigint(part->writer->undoes), column_array(part, ALL, STREAM_NO, &count),
+		column_array(part, ALL, SEQUENCE_NUMBER, &count), mako_bigint(results[0].stream_no),
+		mako_bigint(results[part->count - 1].stream_no)
+	};
+
+	return mako_sql_query(&select_states_of_run, values);
+}
+
+/* Lets the sinks of a part take what has moved, or take it back. */
+static void
+write_sinks(const Part *part)
+{
+	const MakoWriter *writer = part->writer;
+	MakoSinks  *sinks = writer->sinks;
+	bool		undo = writer->undoes > 0;
+	Tuplestorestate *rows = tuplestore_begin_heap(false, false, work_mem);
+	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "mako moved",
+													  ALLOCSET_DEFAULT_SIZES);
+	MakoRows	states = {0};
+
+	if (undo)
+		states = states_of_run(part);
+	for (int i = 0; i < part->count; i++)
+	{
+		const MakoResult *result = &writer->results[part->first + i];
+		MemoryContext old = MemoryContextSwitchTo(row_context);
+		Moved		moved = undo ? moved_before(writer, result, &states, i) :
+			moved_of(destination_of(writer, result), result);
+
+		add_moved(rows, sinks->moved_type, &moved);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row_context);
+	}
+	if (undo)
+		mako_rows_free(&states);
+	mako_sinks_write(sinks, undo, rows, part->count);
+	tuplestore_end(rows);
+}
+
 /* Writes a part; runs in a subtransaction. */
 static void
 write_part(void *argument)
@@ -543,6 +679,8 @@ write_part(void *argument)
 		write_heads(part);
 		if (part->writer->dependents != NIL)
 			write_dependents(part);
+		if (part->writer->sinks != NULL)
+			write_sinks(part);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -568,6 +706,7 @@ mako_writer_rehearse(const MakoWriter *writer)
 	mako_sql_check(writer->undoes > 0 ? &mark_repointed : &insert_repointed);
 	mako_sql_check(&update_heads);
 	mako_dependent_rehearse(writer->dependents);
+	mako_sinks_rehearse(writer->sinks, writer->undoes > 0);
 }
 
 /*
@@ -646,10 +785,30 @@ put_dependents_back(const MakoWriter *writer, const MakoDestination *destination
 		write_dependents(&part);
 }
 
+/* What a run has written of a stream, and where that went. */
+typedef struct Written
+{
+	const MakoDestination *destination; /* NULL: nothing */
+	Moved		moved;			/* without a name */
+} Written;
+
+/* Lets the sinks of one stream take back what they have written. */
+static void
+put_sinks_back(const MakoWriter *writer, Moved *moved, const MakoStreamName *name)
+{
+	Tuplestorestate *rows = tuplestore_begin_heap(false, false, work_mem);
+
+	moved->name = name;
+	add_moved(rows, writer->sinks->moved_type, moved);
+	mako_sinks_write(writer->sinks, true, rows, 1);
+	tuplestore_end(rows);
+}
+
 /* Puts the head of a stream back, if it was repointed; returns whether it counted as migrated. */
 static bool
-put_back(const MakoWriter *writer, const MakoDestination *destination, int64 stream_no)
+put_back(const MakoWriter *writer, Written *written, int64 stream_no)
 {
+	const MakoDestination *destination = written->destination;
 	NullableDatum values[] = {
 		mako_bigint(stream_no), mako_datum(destination->target_wf),
 		mako_datum(destination->source_wf)
@@ -665,6 +824,8 @@ put_back(const MakoWriter *writer, const MakoDestination *destination, int64 str
 		name.process_id = mako_row_uuid(&rows, 0, 3);
 		result.version = mako_row_bigint(&rows, 0, 4);
 		put_dependents_back(writer, destination, &result);
+		if (writer->sinks != NULL)
+			put_sinks_back(writer, &written->moved, &name);
 	}
 	mako_rows_free(&rows);
 	return result.version > 0;
@@ -681,25 +842,35 @@ run_ids(const MakoWriter *writer)
 	return mako_bigint_array(ids, writer->destination_count);
 }
 
-/*
- * Deletes what the runs have written of a stream into a table, as its owner; returns where that
- * went, or NULL when there is nothing.
- */
-static const MakoDestination *
+/* Deletes what the runs have written of a stream into a table, as its owner. */
+static Written
 delete_written(const MakoWriter *writer, const char *table, MakoStatement *statement,
 			   int64 stream_no)
 {
 	NullableDatum values[] = {mako_bigint(stream_no), run_ids(writer)};
-	const MakoDestination *found = NULL;
+	Written		written = {0};
 	MakoGate	gate = mako_gate_enter(mako_door_open_tables(mako_door_tables_in(table)));
 	MakoRows	rows = mako_store_query(statement, values);
 
 	mako_gate_leave(&gate);
-	for (int i = 0; i < writer->destination_count && found == NULL && rows.count > 0; i++)
+	for (int i = 0; i < writer->destination_count && rows.count > 0; i++)
 		if (writer->destinations[i].report->run_id == mako_row_bigint(&rows, 0, 1))
-			found = &writer->destinations[i];
+			written.destination = &writer->destinations[i];
+	if (written.destination != NULL)
+	{
+		NullableDatum state = mako_row_value(&rows, 0, 4, JSONBOID);
+
+		written.moved = (Moved) {
+			.run_id = written.destination->report->run_id,
+			.source_wf = written.destination->source_wf,
+			.target_wf = written.destination->target_wf,
+			.sequence_number = mako_row_bigint(&rows, 0, 2),
+			.state_schema_version = mako_row_value(&rows, 0, 3, INT4OID),
+			.state = state.isnull ? state : mako_datum(mako_copy_stored(state.value))
+			};
+	}
 	mako_rows_free(&rows);
-	return found;
+	return written;
 }
 
 /*
@@ -709,22 +880,21 @@ delete_written(const MakoWriter *writer, const char *table, MakoStatement *state
 static bool
 withdraw_written(const MakoWriter *writer, int64 stream_no)
 {
-	const MakoDestination *destination = delete_written(writer, "mako.snapshot",
-														&delete_snapshot, stream_no);
-	bool		counts = destination != NULL;
+	Written		written = delete_written(writer, "mako.snapshot", &delete_snapshot, stream_no);
+	bool		counts = written.destination != NULL;
 
 	if (writer->update_registry)
 	{
-		const MakoDestination *repointed = delete_written(writer, "mako.repointed",
-														  &delete_repointed, stream_no);
+		Written		repointed = delete_written(writer, "mako.repointed", &delete_repointed,
+											   stream_no);
 
-		if (destination == NULL)
-			destination = repointed;
-		if (destination != NULL)
-			counts = put_back(writer, destination, stream_no) || counts;
+		if (written.destination == NULL)
+			written = repointed;
+		if (written.destination != NULL)
+			counts = put_back(writer, &written, stream_no) || counts;
 	}
 	if (counts)
-		destination->report->migrated--;
+		written.destination->report->migrated--;
 	return counts;
 }
 

@@ -297,7 +297,7 @@ mako_grant_triggers(PG_FUNCTION_ARGS)
 	MakoConnection connection = mako_sql_connect_own();
 	MakoRows	rows = mako_sql_query(&may_create_store, &role);
 	const char *schema = quote_identifier(get_namespace_name(mako_extension_schema()));
-	MakoStatement grant = {.transient = true,.verbatim = true};
+	MakoStatement grant = {.transient = CurrentMemoryContext,.verbatim = true};
 	MakoGate	gate;
 
 	if (mako_row_boolean(&rows, 0, 1) && !superuser())

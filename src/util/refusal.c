@@ -68,7 +68,7 @@ mako_reject(PG_FUNCTION_ARGS)
 static MakoRefusal *
 sink_of(FunctionCallInfo fcinfo)
 {
-	return ((const MakoRefusalSink *) fcinfo->context)->refusal;
+	return ((const MakoRefusals *) fcinfo->context)->refusal;
 }
 
 /* The same in a program, where the refusal may be taken down. */

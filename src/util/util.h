@@ -156,11 +156,11 @@ typedef struct MakoRefusal
  * Where the refusals of a program go: the context of its calls that may refuse. Not a global
  * variable, because programs can call others, and errors can end those.
  */
-typedef struct MakoRefusalSink
+typedef struct MakoRefusals
 {
 	NodeTag		type;			/* none: T_Invalid */
 	MakoRefusal *refusal;		/* NULL: refusals are raised */
-} MakoRefusalSink;
+} MakoRefusals;
 
 extern void mako_refuse(MakoRefusal *refusal, int sqlerrcode, char *message, char *hint);
 extern ErrorData *mako_refusal_to_error(const MakoRefusal *refusal);

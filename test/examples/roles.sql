@@ -27,7 +27,7 @@ SELECT format('GRANT EXECUTE ON ROUTINE %s TO %I', p.oid::pg_catalog.regprocedur
 FROM (VALUES
   (:'author', 'mako_register_workflow'), (:'author', 'mako_unregister_workflow'),
   (:'author', 'mako_register_migration'), (:'author', 'mako_register_migrations'), (:'author', 'mako_unregister_migration'),
-  (:'author', 'mako_exempt'), (:'author', 'mako_unexempt'), (:'author', 'mako_set_dispatch'),
+  (:'author', 'mako_exempt'), (:'author', 'mako_unexempt'), (:'author', 'mako_set_dispatch'), (:'author', 'mako_add_sink'), (:'author', 'mako_remove_sink'),
   (:'author', 'mako_check'), (:'author', 'mako_plan'), (:'author', 'mako_dry_run'), (:'author', 'mako_dry_run_summary'),
   (:'operator', 'mako_check'), (:'operator', 'mako_plan'), (:'operator', 'mako_dry_run'), (:'operator', 'mako_dry_run_summary'),
   (:'operator', 'mako_migrate'), (:'operator', 'mako_migrate_version'),

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(137);
+SELECT plan(140);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -236,7 +236,10 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_add_dependent',
    'relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL::name',
    'void', 'f', 'v', false, 'u'),
-  ('mako_remove_dependent', 'relation text, process_column name, workflow_column name', 'boolean', 'f', 'v', true, 'u');
+  ('mako_remove_dependent', 'relation text, process_column name, workflow_column name', 'boolean', 'f', 'v', true, 'u'),
+  -- sinks
+  ('mako_add_sink', 'statement text, undo text DEFAULT NULL::text, lock text DEFAULT NULL::text', 'integer', 'f', 'v', false, 'u'),
+  ('mako_remove_sink', 'sink_no integer', 'boolean', 'f', 'v', true, 'u');
 
 SELECT set_eq(
   $$ SELECT proname::text, pg_temp.arguments(oid) FROM member_function $$,
@@ -259,7 +262,7 @@ SELECT is_empty(
 SELECT set_eq(
   $$ SELECT proname::text FROM member_function WHERE NOT has_function_privilege('public', oid, 'EXECUTE') $$,
   ARRAY['mako_register_workflow', 'mako_unregister_workflow', 'mako_register_migration', 'mako_unregister_migration',
-        'mako_migrate', 'mako_create_store', 'mako_add_dependent', 'mako_remove_dependent',
+        'mako_migrate', 'mako_create_store', 'mako_add_dependent', 'mako_remove_dependent', 'mako_add_sink', 'mako_remove_sink',
         'mako_register_migrations', 'mako_exempt', 'mako_unexempt', 'mako_set_dispatch', 'mako_migrate_version', 'mako_drain',
         'mako_retire', 'mako_reactivate', 'mako_spawn', 'mako_append', 'mako_append_batch', 'mako_take_snapshot',
         'mako_save_snapshot', 'mako_prune_snapshots', 'mako_register_key', 'mako_unregister_key', 'mako_expire_keys',
@@ -321,7 +324,8 @@ SELECT set_eq(
 ----------------------------------------------------------------------------------------------------
 
 SELECT set_eq($$ SELECT relname::text, relkind::text FROM member_table $$,
-              $$ VALUES ('mako_workflow', 'r'), ('mako_state_migration', 'r'), ('mako_exemption', 'r'), ('mako_progress', 'v') $$,
+              $$ VALUES ('mako_workflow', 'r'), ('mako_state_migration', 'r'), ('mako_exemption', 'r'), ('mako_sink', 'r'),
+                        ('mako_progress', 'v') $$,
               'the definition tables and a view are the only relations of the extension: no sequences');
 
 SELECT results_eq(
@@ -352,6 +356,14 @@ SELECT results_eq(
   'mako_exemption has these columns');
 
 SELECT results_eq(
+  $$ SELECT attname::text COLLATE "default", type, attnotnull, default_value FROM member_column WHERE relname = 'mako_sink' ORDER BY attnum $$,
+  $$ VALUES ('sink_no', 'integer', true, NULL), ('statement', 'text', true, NULL), ('undo', 'text', false, NULL),
+            ('lock', 'text', false, NULL), ('search_path', 'text[]', true, NULL), ('owner', 'text', true, NULL),
+            ('owner_identity', 'text', true, NULL), ('added_at', 'timestamp with time zone', true, 'now()'),
+            ('removed_at', 'timestamp with time zone', false, NULL) $$,
+  'mako_sink has these columns');
+
+SELECT results_eq(
   $$ SELECT attname::text COLLATE "default", type FROM member_column WHERE relname = 'mako_progress' ORDER BY attnum $$,
   $$ VALUES ('run_id', 'bigint'), ('kind', 'text'), ('source_wf', 'text'), ('target_wf', 'text'), ('done', 'bigint'), ('total', 'bigint'),
             ('failed', 'bigint'), ('rate', 'double precision'), ('started_at', 'timestamp with time zone'),
@@ -374,7 +386,7 @@ SELECT set_eq(
   $$ SELECT c.relname::text, x.condition
      FROM pg_extension e, unnest(e.extconfig, e.extcondition) AS x (oid, condition) JOIN pg_class c ON c.oid = x.oid
      WHERE e.extname = 'mako_migration' $$,
-  $$ VALUES ('mako_workflow', ''), ('mako_state_migration', ''), ('mako_exemption', '') $$,
+  $$ VALUES ('mako_workflow', ''), ('mako_state_migration', ''), ('mako_exemption', ''), ('mako_sink', '') $$,
   'the definitions are dumped, all of them');
 
 ----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ CREATE FUNCTION lib.apply(state jsonb, event_type text, payload jsonb) RETURNS j
 CREATE FUNCTION lib.migrate(state jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT state || '{"moved": 1}' $$;
 CREATE TABLE lib.deadline (stream_no bigint, workflow_id text);
+CREATE TABLE lib.taken (stream_id text);
 \set old 'w@FV2024-10-01'
 \set new 'w@FV2025-10-01'
 \set tenant 'aaaaaaaa-0000-4000-8000-000000000001'
@@ -26,6 +27,9 @@ FROM unnest(ARRAY[:'old', :'new', 'lone@FV2024-10-01', 'spare@FV2023-10-01', 'sp
   AS w;
 SELECT mako_register_migration('spare@FV2023-10-01', 'spare@FV2024-10-01');
 SELECT mako_register_migration(:'old', :'new', migrate => 'lib.migrate');
+SELECT mako_add_sink('INSERT INTO lib.taken SELECT stream_id FROM moved',
+  'DELETE FROM lib.taken t USING moved m WHERE t.stream_id = m.stream_id',
+  'LOCK TABLE lib.taken IN SHARE ROW EXCLUSIVE MODE');
 INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('old', :'old');
 SELECT mako_append('old', :'old', 'X', '{"n": 1}');
 SELECT mako_migrate(:'old', :'new');
@@ -50,6 +54,7 @@ SELECT name,
 FROM (VALUES
   ('mako_add_dependent', $$ SELECT mako_add_dependent('lib.deadline', 'stream_no',
     'workflow_id')::text $$),
+  ('mako_add_sink', $$ SELECT mako_add_sink('SELECT stream_id FROM moved') $$),
   ('mako_add_tag', $$ SELECT mako_add_tag(TENANT, 'tag', PROCESS) $$),
   ('mako_adopt_events', $$ SELECT * FROM mako_adopt_events() $$),
   ('mako_append', $$ SELECT mako_append('new', OLD, 'X', '{}') $$),
@@ -82,6 +87,7 @@ FROM (VALUES
   ('mako_register_key', $$ SELECT mako_register_key(TENANT, 'key', PROCESS)::text $$),
   ('mako_remove_dependent', $$ SELECT mako_remove_dependent('lib.deadline', 'stream_no',
     'workflow_id') $$),
+  ('mako_remove_sink', $$ SELECT mako_remove_sink(1) $$),
   ('mako_remove_tag', $$ SELECT mako_remove_tag(TENANT, 'tag', PROCESS) $$),
   ('mako_resume', $$ SELECT sequence_number, workflow_id, state, event_type, payload
     FROM mako_resume('old') $$),

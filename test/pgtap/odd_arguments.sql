@@ -7,6 +7,8 @@ CREATE EXTENSION pgtap;
 \ir include/two_workflows.sql
 \ir include/helpers.sql
 SET client_min_messages = error;
+CREATE TABLE lib.taken (stream_id text);
+SELECT mako_add_sink('INSERT INTO lib.taken SELECT stream_id FROM moved');
 SELECT migrated FROM mako_migrate('native@FV2024-10-01', 'native@FV2025-10-01');
 
 -- An argument that makes sense, by its name or else its type.
@@ -30,6 +32,9 @@ INSERT INTO usual (name, type, value) VALUES
   ('expect', 'text', 'NULL'),
   ('policy', 'text', $$'explicit'$$),
   ('relation', 'text', $$'lib.deadline'$$),
+  ('statement', 'text', $$'INSERT INTO lib.taken SELECT stream_id FROM moved'$$),
+  ('undo', 'text', $$'DELETE FROM lib.taken t USING moved m WHERE t.stream_id = m.stream_id'$$),
+  ('lock', 'text', $$'LOCK TABLE lib.taken IN SHARE ROW EXCLUSIVE MODE'$$),
   (NULL, 'regclass', $$'lib.deadline'$$),
   (NULL, 'mako_migration_report[]', $$'{}'$$),
   ('stream_id', 'text', $$'process/aaaaaaaa-0000-4000-8000-000000000001/' ||

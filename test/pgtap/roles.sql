@@ -44,7 +44,7 @@ $$;
 CREATE FUNCTION pg_temp.sqlstate_as(role text, statement text) RETURNS text LANGUAGE sql AS
   $$ SELECT split_part(pg_temp.error(format('SELECT pg_temp.as_role(%L, %L)', role, statement)), '|', 1) $$;
 
-SELECT plan(210);
+SELECT plan(222);
 
 -- The roles' own work, one after the other, as in a cutover
 SELECT pg_temp.as_role(:'author', format('SELECT mako_register_workflow(%L, ''lib.apply'', in_flight => ''lib.in_flight'', initial_state => ''{}'')', 'w@' || v))
@@ -92,6 +92,8 @@ INSERT INTO matrix (statement, author, operator, auditor) VALUES
   ($$SELECT count(*) FROM mako_workflow$$, true, true, true),
   ($$DELETE FROM mako_workflow$$, false, false, false),
   ($$UPDATE mako_state_migration SET migrate = NULL$$, false, false, false),
+  ($$SELECT count(*) FROM mako_sink$$, true, true, true),
+  ($$DELETE FROM mako_sink$$, false, false, false),
   -- the cutover
   ($$SELECT count(*) FROM mako_check()$$, true, true, true),
   ($$SELECT * FROM mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01')$$, false, true, false),
@@ -139,6 +141,8 @@ INSERT INTO matrix (statement, author, operator, auditor) VALUES
   ($$SELECT mako_create_store()$$, false, false, false),
   ($$SELECT mako_add_dependent('app.deadline', 'stream', 'secret')$$, false, false, false),
   ($$SELECT mako_remove_dependent('app.deadline', 'stream', 'workflow')$$, false, false, false),
+  ($$SELECT mako_add_sink('SELECT stream_id FROM moved')$$, true, false, false),
+  ($$SELECT mako_remove_sink(1)$$, true, false, false),
   ($$ALTER TABLE mako.stream DISABLE TRIGGER USER$$, false, false, false),
   ($$DROP TABLE mako.migration_run$$, false, false, false),
   ($$CREATE TABLE mako.mine (i int)$$, false, false, false);

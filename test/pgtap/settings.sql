@@ -468,6 +468,8 @@ SELECT mako_register_migration('failing@FV2028-10-01', 'failing@FV2029-10-01', '
 
 CREATE TABLE s."Follower, Table" ("Process" uuid, "Workflow, Id" text);
 SELECT mako_add_dependent('s."Follower, Table"', 'Process', 'Workflow, Id');
+CREATE TABLE s.taken (what text, stream_id text, source_wf text, target_wf text,
+                      sequence_number bigint, state jsonb, texts text[]);
 
 -- Three streams that have moved, three that are to move, and one that cannot.
 CREATE FUNCTION s.spawn(i integer) RETURNS text LANGUAGE sql AS $$
@@ -670,6 +672,33 @@ INSERT INTO s.item (what, before, query) VALUES
    $$ SELECT m.mako_add_dependent('s.item', 'what', 'query');
       SELECT m.mako_remove_dependent('s."Follower, Table"', 'Process', 'Workflow, Id') $$,
    'SELECT d.* FROM mako.dependent d'),
+  ('sink',
+   $$ SELECT m.mako_add_sink('SELECT m.stream_id FROM moved m');
+      SELECT m.mako_add_sink('SELECT m.state FROM moved m', 'SELECT 1',
+                             'LOCK TABLE s.taken IN SHARE MODE');
+      SELECT m.mako_add_sink('SELECT m.stream_id FROM moved m');
+      SELECT m.mako_remove_sink(1) $$,
+   $$ SELECT k.sink_no, k.statement, k.undo, k.lock, k.owner, k.owner_identity,
+             k.removed_at IS NULL AS used
+      FROM m.mako_sink k $$),
+  -- A sink means the same under all settings, too; its own path is the session's.
+  ('sink taking',
+   format($$ SELECT m.mako_add_sink(pg_catalog.format(%1$L, 'taken'),
+                                    pg_catalog.format(%1$L, 'taken back'),
+                                    'LOCK TABLE s.taken IN SHARE ROW EXCLUSIVE MODE');
+             SELECT m.mako_migrate('mixed@FV2024-10-01', 'mixed@FV2025-10-01');
+             SELECT m.mako_revert(pg_catalog.max(r.run_id)) FROM mako.migration_run r $$,
+          $$ INSERT INTO s.taken
+             SELECT '%s', m.stream_id, m.source_wf, m.target_wf, m.sequence_number, m.state,
+                    ARRAY['2024-10-01'::pg_catalog.timestamptz::pg_catalog.text,
+                          '2024-02-03'::pg_catalog.date::pg_catalog.text,
+                          '1 mon -1 day'::pg_catalog.interval::pg_catalog.text,
+                          ('0.1'::pg_catalog.float8 OPERATOR(pg_catalog./) 3)::pg_catalog.text,
+                          pg_catalog.to_char(1234.5, 'L9G999D9'), 'a\b',
+                          pg_catalog.quote_ident('name'),
+                          '{NULL}'::pg_catalog.text[]::pg_catalog.text]
+             FROM moved m $$),
+   'SELECT t.* FROM s.taken t'),
   ('reverted', NULL,
    $$ SELECT r.source_wf, r.target_wf, r.migrated, r.skipped, r.failed, r.errors
       FROM m.mako_revert(1) r $$),

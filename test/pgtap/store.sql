@@ -174,7 +174,8 @@ started_at timestamp with time zone not null
 finished_at timestamp with time zone
 migrated bigint
 skipped bigint
-failed bigint$$, 'columns of mako.migration_run');
+failed bigint
+sinks integer[] not null default '{}'::integer[]$$, 'columns of mako.migration_run');
 
 SELECT is(pg_temp.columns('migration_error'),
 $$run_id bigint not null

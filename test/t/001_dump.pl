@@ -11,6 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $next = 'gpke-supplier-change@FV2026-10-01';
+my $add_sink = "SELECT mako_add_sink('SELECT count(*) FROM moved', 'SELECT count(*) FROM moved', 'SELECT 1')";
 my $migrate_next = "SELECT migrated, failed FROM mako_migrate('$target', '$next')";
 
 my $node = new_server('dump');
@@ -18,8 +19,9 @@ my $dump = "$PostgreSQL::Test::Utils::tmp_check/store.sql";
 create_store($node, 'origin');
 generate($node, 'origin', 'generate(500)');
 
-# A finished run with errors and without, a version that is draining, a periodic snapshot, a head without events, definitions.
+# A finished run with errors and without, a version that is draining, a periodic snapshot, a head without events, definitions, a sink.
 $node->safe_psql('origin', <<SQL);
+$add_sink;
 INSERT INTO mako.stream (stream_id, workflow_id) VALUES ('a stream of its own', '$source'), ('broken', '$source');
 INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
 SELECT stream_no, 1, workflow_id, 'SupplierChangeNever', '{"type":"Never"}' FROM mako.stream WHERE stream_id = 'broken';
@@ -106,6 +108,7 @@ like(error_of($node, 'origin', "SELECT mako_migrate('$target', '$next')"), qr/^5
 $node->safe_psql('origin', 'SELECT mako_create_store()');
 $node->safe_psql('origin', slurp_file('test/examples/gpke/register.sql'));
 is(store_rows(contents($node, 'origin')), $contents, 'repairing the store changes no row');
+is($node->safe_psql('origin', $add_sink), '2', 'a sink that is added again has another number: runs remember the first one');
 check_copy('origin', 'extension created again');
 
 # A definition that depends on objects of many kinds, most of which are dumped as deparsed text.

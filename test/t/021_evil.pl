@@ -1,6 +1,6 @@
 # Nobody's rights but his own: every function of the extension, called by a superuser, where others
 # have made whatever they can make (Evil.pm): an author of functions, an owner of the store, an
-# owner of a dependent, and one who may create in the extension's schema.
+# owner of a dependent, an owner of a sink, and one who may create in the extension's schema.
 #
 # After every call: what others made has run as its owner or not at all, and could not become any
 # other role; no setting, temporary object, prepared statement, cursor or channel is left; the
@@ -53,11 +53,13 @@ my %value = (
 	retired => '{}',
 	run_id => 1,
 	sequence_number => 2,
+	sink_no => 1,
 	source => '{"a": 1}',
 	source_fv => $old,
 	source_wf => "w\@$old",
 	state => '{"n": 1}',
 	state_schema_version => 1,
+	statement => 'SELECT stream_id FROM moved',
 	stream_id => 'new',
 	tag => 'n',
 	target => '{"a": 2}',
@@ -75,6 +77,7 @@ my %value = (
 # extension's schema.
 my %calls = (
 	mako_add_dependent => [ {}, { relation => 'evil.deadline', process_column => 'process_id' } ],
+	mako_add_sink => [ {}, { lock => 'LOCK TABLE lib.other', undo => 'DELETE FROM lib.other' } ],
 	mako_add_tag => [ { tag => 'another', stream_id => "process/$tenant/$process" } ],
 	mako_adopt_events => [ {} ],
 	mako_advance_sequences => [ {} ],
@@ -142,12 +145,17 @@ my %calls = (
 	mako_reject => [ {} ],
 	mako_remembered_relation => [ { relation => 'evil.deadline', relation_identity => '0@1' } ],
 	mako_remove_dependent => [ { relation => 'evil.deadline' } ],
+	mako_remove_sink => [ {} ],
 	mako_remove_tag => [ { tag => 'tag', stream_id => "process/$tenant/$process" } ],
 	mako_required => [q[SELECT %.mako_required(value => '{"n": 1}'::jsonb,
 	  VARIADIC path => '{n}'::text[])]],
 	mako_resume => [ { stream_id => 'old' } ],
 	mako_retire => [ {}, { format_version => 'FV2023-10-01' } ],
-	mako_revert => [ {} ],
+	mako_revert => [
+		{}, "SELECT v.* FROM %.mako_migrate(source_wf => 'w\@$old'::%.mako_workflow_id,
+		  target_wf => 'w\@$new'::%.mako_workflow_id) m,
+		  LATERAL %.mako_revert(run_id => m.run_id, reason => ''::pg_catalog.text) v"
+	],
 	mako_save_snapshot => [ {} ],
 	mako_sequence_problem => [ {} ],
 	mako_set_dispatch => [ { workflow_id => "spare\@$old" } ],
@@ -190,7 +198,8 @@ my %without_store = map { $_ => 1 } qw(
   mako_is_ok mako_format mako_assert_ok mako_merge mako_merge_patch mako_source_lock mako_reject
   mako_required mako_is_valid mako_validate mako_instances mako_store_object mako_step_finding
   mako_fold mako_migrate_state mako_fingerprint mako_explain_function mako_register_workflow
-  mako_register_migration mako_register_migrations mako_set_dispatch mako_version_fingerprint);
+  mako_register_migration mako_register_migrations mako_set_dispatch mako_version_fingerprint
+  mako_remove_sink);
 
 # ---- two processes with a server each, which take the kinds in turns; the first process repeats
 # what they say
@@ -818,6 +827,51 @@ SQL
 }
 
 check_owner_of_dependent() if $worker == 0;
+
+# ---- an owner of a sink
+
+# What an author's function may evaluate, in the statement and in undo; and what an owner's table
+# does when a sink writes to it.
+for my $kind (kinds('sink', grep { $_->{is} && !$_->{harmless} } @author_kinds))
+{
+	my $is = $kind->{is} =~ s/%DOC%/state/gr;
+	my $direct = $kind->{is} =~ s/%DOC%/'{"n": 1}'::jsonb/gr;
+
+	play(
+		'sink', $kind,
+		"SELECT $direct",
+		sub {
+			my $ignored;
+
+			copy_of('stored');
+			run('played', 'evil', $kind->{ddl} // '');
+			$node->psql('played', <<SQL, stderr => \$ignored, on_error_stop => 0, extra_params => [ '-U', 'evil' ]);
+SELECT mako_add_sink(\$s\$SELECT $is FROM moved\$s\$, \$s\$SELECT $is FROM moved\$s\$, \$s\$SELECT evil.trap()\$s\$)
+SQL
+			run('played', 'evil', $kind->{afterwards}) if $kind->{afterwards};
+		},
+		writes => 1);
+}
+
+for my $kind (kinds('written by a sink', @table_kinds, @dependent_kinds))
+{
+	play(
+		'written by a sink', $kind,
+		on_table($kind->{direct} // $use_deadline, 'evil.deadline', 'workflow_id'),
+		sub {
+			copy_of('stored');
+			run('played', 'evil', <<'SQL');
+INSERT INTO evil.deadline SELECT stream_no, process_id, workflow_id FROM mako.stream;
+SELECT mako_add_sink(
+  'WITH i AS (INSERT INTO evil.deadline (stream_no, workflow_id) SELECT run_id, target_wf FROM moved)
+   UPDATE evil.deadline d SET workflow_id = m.target_wf FROM moved m WHERE d.workflow_id = m.source_wf',
+  'DELETE FROM evil.deadline d USING moved m WHERE d.workflow_id = m.target_wf')
+SQL
+			run('played', 'evil',
+				($kind->{once} // '') . ";\n" . on_table($kind->{ddl}, 'evil.deadline', 'workflow_id'));
+		},
+		writes => 1);
+}
 
 # ---- one who may create in the extension's schema
 

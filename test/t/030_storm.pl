@@ -25,6 +25,12 @@ autovacuum_naptime = 1
 CONF
 $node->restart;
 create_two_workflows($node, 'store', $streams);
+$node->safe_psql('store', <<'SQL');
+CREATE TABLE taken (run_id bigint, stream_id text);
+CREATE INDEX ON taken (stream_id);
+SELECT mako_add_sink('INSERT INTO taken SELECT run_id, stream_id FROM moved',
+  'DELETE FROM taken t USING moved m WHERE t.stream_id = m.stream_id AND t.run_id = m.run_id');
+SQL
 my $end = time + $seconds;
 my %client;
 
@@ -53,6 +59,7 @@ $choose
 SELECT sequence_number FROM mako_state(:'stream');
 SELECT count(*) FROM mako_trace(:'stream');
 SELECT count(*) FROM mako_resume(:'stream');
+SELECT count(*) FROM mako_history(:'stream');
 SQL
 start_client('migrate', <<'SQL');
 SELECT 'migrated', mako_format(r) FROM mako_migrate('native@FV2024-10-01', 'native@FV2025-10-01') r;
@@ -149,6 +156,10 @@ is("@crashes", '', 'nothing has crashed');
 # ---- what is left
 
 is(disorder($node, 'store'), '', 'the store is in order');
+is($node->safe_psql('store', <<'SQL'), '0', 'a sink has taken what has moved, and nothing else');
+SELECT count(*) FROM taken FULL JOIN mako.migrated_stream m USING (run_id, stream_id)
+WHERE m.run_id IS NULL OR taken.run_id IS NULL
+SQL
 is($node->safe_psql('store', <<'SQL'), '0', 'runs that are verified hold');
 SET client_min_messages = error;
 SELECT count(*)

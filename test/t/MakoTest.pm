@@ -85,7 +85,7 @@ sub outcome
 {
 	my ($node, $db) = @_;
 
-	return fingerprint($node, $db, q{(to_jsonb(t) - '{run_id,taken_at,started_at,finished_at,registered_at}'::text[])::text});
+	return fingerprint($node, $db, q{(to_jsonb(t) - '{run_id,taken_at,started_at,finished_at,registered_at,added_at,sink_no,sinks}'::text[])::text});
 }
 
 sub fingerprint
@@ -94,7 +94,7 @@ sub fingerprint
 	my $tables = $node->safe_psql($db, <<'SQL');
 SELECT c.oid::regclass
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND (n.nspname = 'mako' OR c.relname IN ('deadline', 'mako_workflow', 'mako_state_migration'))
+WHERE c.relkind = 'r' AND (n.nspname = 'mako' OR c.relname IN ('deadline', 'mako_workflow', 'mako_state_migration', 'mako_sink'))
 SQL
 	my $query = join ' UNION ALL ',
 	  map { "SELECT '$_', count(*), sum(hashtextextended($row, 0)::numeric) FROM $_ t" } split /\n/, $tables;

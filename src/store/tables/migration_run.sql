@@ -25,7 +25,8 @@ CREATE TABLE mako.migration_run (
   finished_at        timestamptz,
   migrated           bigint,
   skipped            bigint,
-  failed             bigint
+  failed             bigint,
+  sinks              integer[] NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE mako.migration_run IS
 'audit trail: one row a run, with its role, times, reason and result; final once finished';
@@ -44,6 +45,8 @@ COMMENT ON COLUMN mako.migration_run.definitions IS
 'the definitions that ran: workflow, step, workflow ... '
 'on the path, with the source text of functions and helpers';
 COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end; null until then';
+COMMENT ON COLUMN mako.migration_run.sinks IS
+'the sinks that the run wrote to, by their numbers in mako_sink';
 
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id);
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
