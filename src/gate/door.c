@@ -669,28 +669,60 @@ mako_door_require_select(const char *text)
 	return has_policy;
 }
 
+/* Returns true if a table is one whose pages can be read. */
+static bool
+is_plain(Relation relation)
+{
+	return relation->rd_rel->relkind == RELKIND_RELATION &&
+		relation->rd_rel->relam == HEAP_TABLE_AM_OID;
+}
+
+/* Says why the pages of a table, or of all leaves of a partitioned one, cannot be read. */
+static const char *
+shape_obstacle(Relation relation, bool leaves)
+{
+	const char *name = RelationGetRelationName(relation);
+	ListCell   *cell;
+
+	if (!leaves || relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+	{
+		if (!is_plain(relation))
+			return psprintf("mako.%s is not a plain table", name);
+		return relation->rd_rel->relhassubclass ? psprintf("mako.%s has had children", name) : NULL;
+	}
+	foreach(cell, find_all_inheritors(RelationGetRelid(relation), AccessShareLock, NULL))
+	{
+		Relation	leaf = relation_open(lfirst_oid(cell), NoLock);
+		bool		is_good = leaf->rd_rel->relkind == RELKIND_PARTITIONED_TABLE || is_plain(leaf);
+
+		relation_close(leaf, NoLock);
+		if (!is_good)
+			return psprintf("a partition of mako.%s is not a plain table", name);
+	}
+	return NULL;
+}
+
 /*
  * Says why a table of the store cannot be read past statements; NULL if it can: it is a plain
- * table, the current role may read everything in it, and no other extension wants to see who reads
- * what. A statement reads more: it needs privileges for its columns only, obeys policies, and finds
- * the rows of partitions and of other storage. What may be written past statements is another
- * question, with privileges of its own, which table_write.c answers.
+ * table, or a partitioned one of plain leaves where those are asked for, the current role may read
+ * everything in it, and no other extension wants to see who reads what. A statement reads more: it
+ * needs privileges for its columns only, obeys policies, and finds the rows of partitions and of
+ * other storage. What may be written past statements is another question, with privileges of its
+ * own, which table_write.c answers.
  */
 const char *
-mako_door_read_obstacle(Relation relation)
+mako_door_read_obstacle(Relation relation, bool leaves)
 {
 	Oid			oid = RelationGetRelid(relation);
-	const char *name = RelationGetRelationName(relation);
+	const char *obstacle = shape_obstacle(relation, leaves);
 
-	if (relation->rd_rel->relkind != RELKIND_RELATION ||
-		relation->rd_rel->relam != HEAP_TABLE_AM_OID)
-		return psprintf("mako.%s is not a plain table", name);
-	if (relation->rd_rel->relhassubclass)
-		return psprintf("mako.%s has had children", name);
+	if (obstacle != NULL)
+		return obstacle;
 	if (ExecutorCheckPerms_hook != NULL)
 		return "another extension watches who reads what";
 	if (pg_class_aclcheck(oid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		return psprintf("the privilege to read mako.%s covers columns only", name);
+		return psprintf("the privilege to read mako.%s covers columns only",
+						RelationGetRelationName(relation));
 	if (check_enable_rls(oid, InvalidOid, true) == RLS_ENABLED)
 		return "row security applies";
 	return NULL;

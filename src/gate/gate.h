@@ -285,7 +285,7 @@ extern void mako_door_require_trusted(void);
 extern Oid	mako_door_relation(const char *name);
 extern bool mako_door_is_good(const char *table, Relation relation);
 extern bool mako_door_would_open(const char *name);
-extern const char *mako_door_read_obstacle(Relation relation);
+extern const char *mako_door_read_obstacle(Relation relation, bool leaves);
 extern AttrNumber mako_door_column(Relation relation, const char *name);
 extern AttrNumber mako_door_columns(Relation relation, const char *const *names, int count,
 									AttrNumber *numbers);

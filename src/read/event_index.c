@@ -79,7 +79,7 @@ open_relations(MakoEventIndex *lookup)
 	lookup->relation = relation;
 	lookup->last_attribute = mako_door_columns(relation, mako_event_columns, MAKO_EVENT_COLUMNS,
 											   lookup->attributes);
-	lookup->index = mako_door_read_obstacle(relation) != NULL ? NULL :
+	lookup->index = mako_door_read_obstacle(relation, false) != NULL ? NULL :
 		open_index(relation, lookup->attributes);
 	if (lookup->index == NULL)
 		table_close(relation, NoLock);

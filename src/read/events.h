@@ -7,6 +7,11 @@
 
 #include "read/read.h"
 
+#include "access/relscan.h"
+#include "executor/tuptable.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
 /* The columns of an event that are read, in the order in which they are handed out. */
 enum
 {
@@ -20,6 +25,28 @@ enum
 };
 
 extern const char *const mako_event_columns[MAKO_EVENT_COLUMNS];
+
+/* ---- event_scan.c: every event in heap order ------------------------------------------------ */
+
+/* The stream of an event without one: below all others. */
+#define MAKO_NO_STREAM PG_INT64_MIN
+
+/* A table with events. */
+typedef struct MakoEventLeaf
+{
+	Relation	relation;
+	TableScanDesc scan;
+	TupleTableSlot *slot;		/* its next event */
+	int64		stream_no;		/* of that, or MAKO_NO_STREAM */
+	AttrNumber	attributes[MAKO_EVENT_COLUMNS];
+	AttrNumber	last_attribute;
+} MakoEventLeaf;
+
+typedef struct MakoEventScan MakoEventScan;
+
+extern MakoEventScan *mako_event_scan_open(Snapshot snapshot);
+extern MakoEventLeaf *mako_event_scan_next(MakoEventScan *scan);
+extern void mako_event_scan_close(MakoEventScan *scan);
 
 /* ---- complete.c: streams that were complete ------------------------------------------------- */
 

@@ -189,7 +189,7 @@ mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t 
 						 const int64 *found, int found_count, bool with_names)
 {
 	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
-	bool		has_tid = mako_door_read_obstacle(relation) == NULL;
+	bool		has_tid = mako_door_read_obstacle(relation, false) == NULL;
 	MakoStatement *statement = has_tid ? (with_names ? &lock_whole : &lock_placed) :
 		(with_names ? &lock_named : &lock_bare);
 	NullableDatum values[] = {

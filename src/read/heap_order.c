@@ -91,13 +91,10 @@ struct MakoHeapOrder
 {
 	MemoryContext context;		/* of everything here */
 	ResourceOwner owner;		/* of what the scan holds */
-	Relation	relation;
 	Snapshot	snapshot;
-	TableScanDesc scan;
-	TupleTableSlot *slot;
-	AttrNumber	attributes[MAKO_EVENT_COLUMNS];
-	AttrNumber	last_attribute;
-	bool		pending;		/* the slot's event waits for its head */
+	MakoEventScan *scan;
+	const MakoEventLeaf *leaf;	/* whose slot has the current event */
+	bool		pending;		/* which waits for its head */
 	bool		ended;			/* at the last event, or early */
 	bool		early;			/* because gathering is not worth its memory, or by an error */
 	bool		broken;			/* by an error */
@@ -161,7 +158,7 @@ mako_heap_order_is_possible(const char **why_not)
 {
 	Relation	relation = table_open(mako_door_table("event"), AccessShareLock);
 
-	*why_not = mako_door_read_obstacle(relation);
+	*why_not = mako_door_read_obstacle(relation, true);
 	table_close(relation, NoLock);
 	return *why_not == NULL;
 }
@@ -416,13 +413,14 @@ share_workflow(MakoHeapOrder *heap_order, struct varlena *value, Size size)
 }
 
 /*
- * Adds the event in the slot to its stream; false when it lacks a value. Values are copied as they
+ * Adds the current event to its stream; false when it lacks a value. Values are copied as they
  * are stored.
  */
 static bool
 add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 {
-	TupleTableSlot *slot = heap_order->slot;
+	const MakoEventLeaf *leaf = heap_order->leaf;
+	TupleTableSlot *slot = leaf->slot;
 	struct varlena *values[MAKO_EVENT_COLUMNS] = {NULL};
 	struct varlena *kept[MAKO_EVENT_COLUMNS] = {NULL};
 	static const int variable[] = {MAKO_EVENT_PAYLOAD, MAKO_EVENT_WORKFLOW_ID, MAKO_EVENT_TYPE};
@@ -430,17 +428,16 @@ add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 	MakoGathered *gathered;
 	char	   *place;
 
-	slot_getsomeattrs(slot, heap_order->last_attribute);
+	slot_getsomeattrs(slot, leaf->last_attribute);
 	for (int i = 0; i < MAKO_EVENT_COLUMNS; i++)
-		if (slot->tts_isnull[heap_order->attributes[i] - 1])
+		if (slot->tts_isnull[leaf->attributes[i] - 1])
 			return false;
 	for (size_t i = 0; i < lengthof(variable); i++)
 	{
 		int			column = variable[i];
 
 		values[column] =
-			(struct varlena *) DatumGetPointer(slot->tts_values[heap_order->attributes[column] -
-																1]);
+			(struct varlena *) DatumGetPointer(slot->tts_values[leaf->attributes[column] - 1]);
 		if (column == MAKO_EVENT_WORKFLOW_ID)
 			kept[column] = share_workflow(heap_order, values[column], VARSIZE_ANY(values[column]));
 		else if (column == MAKO_EVENT_TYPE)
@@ -460,7 +457,7 @@ add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 	gathered->event.workflow_id = PointerGetDatum(kept[MAKO_EVENT_WORKFLOW_ID]);
 	gathered->event.event_type = PointerGetDatum(kept[MAKO_EVENT_TYPE]);
 	gathered->event.schema_version =
-		DatumGetInt32(slot->tts_values[heap_order->attributes[MAKO_EVENT_SCHEMA_VERSION] - 1]);
+		DatumGetInt32(slot->tts_values[leaf->attributes[MAKO_EVENT_SCHEMA_VERSION] - 1]);
 	gathered->event.payload = PointerGetDatum(kept[MAKO_EVENT_PAYLOAD]);
 	gathered->event.lasts = true;
 
@@ -531,25 +528,23 @@ complete_stream(MakoHeapOrder *heap_order, OpenEntry *entry)
 	add_ready(heap_order, open);
 }
 
-/* Takes the event in the slot; false when its head is not known yet. */
+/* Takes the current event; false when its head is not known yet. */
 static bool
 gather_event(MakoHeapOrder *heap_order)
 {
-	bool		isnull;
 	bool		number_isnull;
-	TupleTableSlot *slot = heap_order->slot;
-	const AttrNumber *attributes = heap_order->attributes;
-	int64		stream_no;
+	const MakoEventLeaf *leaf = heap_order->leaf;
+	int64		stream_no = leaf->stream_no;
 	int64		sequence_number;
 	OpenEntry  *entry;
 
-	stream_no = DatumGetInt64(slot_getattr(slot, attributes[MAKO_EVENT_STREAM_NO], &isnull));
-	if (isnull)
+	if (stream_no == MAKO_NO_STREAM)
 		return true;
 	if (stream_no > heap_order->covered)
 		return false;
 	entry = open_table_lookup(heap_order->open, stream_no);
-	sequence_number = DatumGetInt64(slot_getattr(slot, attributes[MAKO_EVENT_SEQUENCE_NUMBER],
+	sequence_number = DatumGetInt64(slot_getattr(leaf->slot,
+												 leaf->attributes[MAKO_EVENT_SEQUENCE_NUMBER],
 												 &number_isnull));
 	if (entry == NULL)
 	{
@@ -590,14 +585,8 @@ mako_heap_order_open(int sources)
 	heap_order->covered = PG_INT64_MIN;
 	heap_order->owner = ResourceOwnerCreate(outer, "mako gather");
 	CurrentResourceOwner = heap_order->owner;
-	heap_order->relation = table_open(mako_door_table("event"), AccessShareLock);
-	heap_order->last_attribute = mako_door_columns(heap_order->relation, mako_event_columns,
-												   MAKO_EVENT_COLUMNS, heap_order->attributes);
 	heap_order->snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	/* A synchronized scan could start in the middle of the table. */
-	heap_order->scan = table_beginscan_strat(heap_order->relation, heap_order->snapshot, 0,
-											 NULL, true, false);
-	heap_order->slot = table_slot_create(heap_order->relation, NULL);
+	heap_order->scan = mako_event_scan_open(heap_order->snapshot);
 	CurrentResourceOwner = outer;
 	MemoryContextSwitchTo(old);
 	return heap_order;
@@ -616,7 +605,7 @@ scan(void *argument)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!heap_order->pending &&
-			!table_scan_getnextslot(heap_order->scan, ForwardScanDirection, heap_order->slot))
+			(heap_order->leaf = mako_event_scan_next(heap_order->scan)) == NULL)
 		{
 			heap_order->ended = true;
 			heap_order->need = MAKO_HEAP_ORDER_END;
@@ -794,10 +783,8 @@ end_scan(MakoHeapOrder *heap_order)
 	if (!heap_order->broken)
 	{
 		CurrentResourceOwner = heap_order->owner;
-		ExecDropSingleTupleTableSlot(heap_order->slot);
-		table_endscan(heap_order->scan);
+		mako_event_scan_close(heap_order->scan);
 		UnregisterSnapshot(heap_order->snapshot);
-		table_close(heap_order->relation, NoLock);
 		CurrentResourceOwner = outer;
 	}
 	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_BEFORE_LOCKS,

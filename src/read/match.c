@@ -132,7 +132,7 @@ scan_heads(MakoMatches *matches, Relation relation, bool by_workflow)
 	TableScanDesc scan;
 	HeapTuple	head;
 
-	if (mako_door_read_obstacle(relation) != NULL)
+	if (mako_door_read_obstacle(relation, false) != NULL)
 		return false;
 
 	/* Not synchronized with other scans: neighbours should come together. */

@@ -9,6 +9,7 @@
  *	  states.c       the states that streams start from: boundaries
  *	  events.c       events in key order (MakoReader, MakoEvent)
  *	  event_index.c  ... of few streams from their index (MakoEventIndex: events.h)
+ *	  event_scan.c   ... of all streams as they lie, in one table or in partitions (MakoEventScan)
  *	  heap_order.c   events of many streams in heap order, until a stream has all (MakoHeapOrder)
  *	  complete.c     ... which ones have had all (MakoComplete: events.h)
  *	  chunk.c        ... in small chunks of memory (MakoChunks: events.h)

@@ -13,7 +13,7 @@ use IPC::Open2;
 use Time::HiRes qw(time);
 
 our @EXPORT = qw($source $target settle_server build installed load_set drop_set copy_set warm sql register floor_statements
-  version_statement migrate_statement unequal open_session run_in close_session measure_in);
+  version_statement migrate_statement unequal open_session run_in close_session measure_in partition_events add_sink);
 
 # Notices would stand among the answers. A copy of a database has none of its settings, so the path is that of the sessions.
 $ENV{PGOPTIONS} = '-c client_min_messages=warning -c search_path=public,mako_migration';
@@ -146,6 +146,42 @@ sub floor_statements
 		scan => "SELECT sum($touch) IS NULL FROM mako.event WHERE workflow_id = $from;",
 		insert => 'INSERT INTO bench.snapshot SELECT * FROM bench.finished;',
 		update => "UPDATE bench.stream SET workflow_id = $to WHERE workflow_id = $from;");
+}
+
+# Lets the events lie in eight partitions, each in the order in which they lie in the table.
+sub partition_events
+{
+	my $partitions = join "\n", map {
+		"CREATE TABLE mako.event_$_ PARTITION OF mako.event FOR VALUES WITH (MODULUS 8, REMAINDER $_);"
+	} 0 .. 7;
+
+	return <<SQL;
+BEGIN;
+ALTER TABLE mako.event RENAME TO event_before;
+ALTER TABLE mako.event_before DROP CONSTRAINT event_pkey, DROP CONSTRAINT event_stream_no_event_id_key;
+CREATE TABLE mako.event (LIKE mako.event_before INCLUDING DEFAULTS INCLUDING STORAGE)
+PARTITION BY HASH (stream_no);
+$partitions
+SELECT mako_create_store();
+ALTER TABLE mako.event DISABLE TRIGGER event_inserted;
+INSERT INTO mako.event SELECT * FROM mako.event_before;
+ALTER TABLE mako.event ENABLE TRIGGER event_inserted;
+DROP TABLE mako.event_before;
+COMMIT;
+VACUUM ANALYZE mako.event;
+SQL
+}
+
+# Lets a sink keep the states where an application would read them.
+sub add_sink
+{
+	return <<'SQL';
+CREATE TABLE bench.taken (stream_id text PRIMARY KEY, sequence_number bigint, state jsonb);
+SELECT mako_add_sink(
+  'INSERT INTO bench.taken SELECT stream_id, sequence_number, state FROM moved
+   ON CONFLICT (stream_id) DO UPDATE SET sequence_number = EXCLUDED.sequence_number, state = EXCLUDED.state',
+  'DELETE FROM bench.taken t USING moved m WHERE t.stream_id = m.stream_id');
+SQL
 }
 
 # Migrates all workflows, with further arguments if there are any; prints "migrated|failed".

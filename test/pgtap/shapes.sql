@@ -82,12 +82,13 @@ EXCEPTION
 END
 $$;
 
--- Makes mako.event anew, by a definition, with the rows that it has.
-CREATE FUNCTION pg_temp.make_event(columns text) RETURNS void LANGUAGE plpgsql AS $$
+-- Makes mako.event anew, by a definition, with the rows that it has; statements that make partitions.
+CREATE FUNCTION pg_temp.make_event(columns text, partitions text DEFAULT '') RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   CREATE TABLE lib.event_before AS SELECT * FROM mako.event;
   DROP TABLE mako.event CASCADE;
   EXECUTE format('CREATE TABLE mako.event (%s)', columns);
+  EXECUTE partitions;
   ALTER TABLE mako.event DROP COLUMN IF EXISTS gone;
   PERFORM mako_create_store();
   ALTER TABLE mako.event DISABLE TRIGGER event_inserted;
@@ -99,6 +100,19 @@ BEGIN
   ALTER TABLE mako.event ENABLE TRIGGER event_inserted;
 END
 $$;
+
+-- Fails where events cannot be read in heap order.
+CREATE FUNCTION pg_temp.require_heap_order() RETURNS void LANGUAGE plpgsql
+SET mako_migration.scan_order = heap AS $$
+DECLARE
+  found text := (SELECT scan_order FROM mako_plan('native@FV2024-10-01', 'native@FV2025-10-01')
+                 WHERE kind = 'total');
+BEGIN
+  ASSERT found LIKE 'heap:%', found;
+END
+$$;
+\set columns 'stream_no bigint NOT NULL, sequence_number bigint NOT NULL, event_id uuid NOT NULL DEFAULT gen_random_uuid(), recorded_at timestamptz NOT NULL DEFAULT now(), workflow_id text COLLATE "C" NOT NULL, event_type text COLLATE "C" NOT NULL, schema_version int NOT NULL DEFAULT 1, payload jsonb NOT NULL, correlation_id uuid, causation_id uuid, conversation_id uuid'
+\set other_columns 'payload jsonb NOT NULL, gone int, causation_id uuid, correlation_id uuid, event_type text COLLATE "C" NOT NULL, schema_version int NOT NULL DEFAULT 1, stream_no bigint NOT NULL, workflow_id text COLLATE "C" NOT NULL, sequence_number bigint NOT NULL, event_id uuid NOT NULL DEFAULT gen_random_uuid(), recorded_at timestamptz NOT NULL DEFAULT now(), conversation_id uuid'
 
 CREATE TEMPORARY TABLE shape (n int GENERATED ALWAYS AS IDENTITY, what text, change text);
 INSERT INTO shape (what, change) VALUES
@@ -162,6 +176,32 @@ INSERT INTO shape (what, change) VALUES
      CREATE RULE pass AS ON INSERT TO mako.snapshot DO ALSO NOTHING$$),
   ('statistics of another table', $$
      UPDATE pg_class SET reltuples = 1e9, relpages = 1e7 WHERE oid = 'mako.event'::regclass$$);
+INSERT INTO shape (what, change) VALUES
+  ('partitions by hash, one with columns in another order', format($$
+     SELECT pg_temp.make_event(%L, %L); SELECT pg_temp.require_heap_order()$$,
+     :'columns' || ') PARTITION BY HASH (stream_no', format($$
+     CREATE TABLE mako.event_0 PARTITION OF mako.event FOR VALUES WITH (MODULUS 4, REMAINDER 0);
+     CREATE TABLE mako.event_1 PARTITION OF mako.event FOR VALUES WITH (MODULUS 4, REMAINDER 1);
+     CREATE TABLE mako.event_2 (%s); ALTER TABLE mako.event_2 DROP gone;
+     ALTER TABLE mako.event ATTACH PARTITION mako.event_2 FOR VALUES WITH (MODULUS 4, REMAINDER 2);
+     CREATE TABLE mako.event_3 PARTITION OF mako.event FOR VALUES WITH (MODULUS 4, REMAINDER 3)$$,
+     :'other_columns'))),
+  ('partitions by range, partitioned again, and empty ones', format($$
+     SELECT pg_temp.make_event(%L, %L); SELECT pg_temp.require_heap_order()$$,
+     :'columns' || ') PARTITION BY RANGE (stream_no', $$
+     CREATE TABLE mako.event_a PARTITION OF mako.event FOR VALUES FROM (0) TO (50);
+     CREATE TABLE mako.event_b PARTITION OF mako.event FOR VALUES FROM (50) TO (100)
+       PARTITION BY HASH (stream_no);
+     CREATE TABLE mako.event_b0 PARTITION OF mako.event_b FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+     CREATE TABLE mako.event_b1 PARTITION OF mako.event_b FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+     CREATE TABLE mako.event_c PARTITION OF mako.event FOR VALUES FROM (1000000) TO (2000000);
+     CREATE TABLE mako.event_d PARTITION OF mako.event FOR VALUES FROM (2000000) TO (3000000)
+       PARTITION BY HASH (stream_no);
+     CREATE TABLE mako.event_e PARTITION OF mako.event DEFAULT$$)),
+  ('one partition', format($$
+     SELECT pg_temp.make_event(%L, %L); SELECT pg_temp.require_heap_order()$$,
+     :'columns' || ') PARTITION BY HASH (stream_no', $$
+     CREATE TABLE mako.event_0 PARTITION OF mako.event FOR VALUES WITH (MODULUS 1, REMAINDER 0)$$));
 -- lz4 is new in 14, and not in every server.
 INSERT INTO shape (what, change)
 SELECT 'another compression', $$

@@ -1,0 +1,129 @@
+/*
+ * event_scan.c
+ *	  Every event in heap order: those of one table, or of the leaves of a partitioned one.
+ *
+ * The leaves are scanned side by side, and the next event is that of the lowest stream which any
+ * of them has next. Where each leaf has its streams in order, so has the whole, as if it were one
+ * table: the streams that wait for more of their events stay few.
+ *
+ * What is opened belongs to the resource owner and the memory context that are current, and is
+ * closed under the same owner.
+ */
+#include "read/events.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "executor/tuptable.h"
+#include "lib/binaryheap.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+struct MakoEventScan
+{
+	MakoEventLeaf *leaves;
+	int			count;
+	bool		begun;
+	binaryheap *next;			/* leaves that have a next event, by its stream; NULL for one */
+};
+
+/* The lowest stream is the first. */
+static int
+compare_leaves(Datum a, Datum b, void *argument)
+{
+	int64		x = ((const MakoEventLeaf *) DatumGetPointer(a))->stream_no;
+	int64		y = ((const MakoEventLeaf *) DatumGetPointer(b))->stream_no;
+
+	return x < y ? 1 : x == y ? 0 : -1;
+}
+
+/* Opens one table for the scan. */
+static void
+open_leaf(MakoEventLeaf *leaf, Relation relation, Snapshot snapshot)
+{
+	leaf->relation = relation;
+	leaf->last_attribute = mako_door_columns(relation, mako_event_columns, MAKO_EVENT_COLUMNS,
+											 leaf->attributes);
+	/* A synchronized scan could start in the middle of the table. */
+	leaf->scan = table_beginscan_strat(relation, snapshot, 0, NULL, true, false);
+	leaf->slot = table_slot_create(relation, NULL);
+}
+
+/* Opens the events, as a snapshot sees them. */
+MakoEventScan *
+mako_event_scan_open(Snapshot snapshot)
+{
+	MakoEventScan *scan = palloc0(sizeof(MakoEventScan));
+	List	   *tables = find_all_inheritors(mako_door_table("event"), AccessShareLock, NULL);
+	ListCell   *cell;
+
+	scan->leaves = palloc0(sizeof(MakoEventLeaf) * list_length(tables));
+	foreach(cell, tables)
+		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_RELATION)
+			open_leaf(&scan->leaves[scan->count++], table_open(lfirst_oid(cell), NoLock), snapshot);
+	if (scan->count != 1)
+		scan->next = binaryheap_allocate(Max(scan->count, 1), compare_leaves, NULL);
+	return scan;
+}
+
+/* Goes to the next event of a leaf; false at its end. */
+static bool
+advance(MakoEventLeaf *leaf)
+{
+	bool		isnull;
+
+	if (!table_scan_getnextslot(leaf->scan, ForwardScanDirection, leaf->slot))
+		return false;
+	leaf->stream_no = DatumGetInt64(slot_getattr(leaf->slot,
+												 leaf->attributes[MAKO_EVENT_STREAM_NO], &isnull));
+	if (isnull)
+		leaf->stream_no = MAKO_NO_STREAM;
+	return true;
+}
+
+/* Goes to the first event of every leaf. */
+static MakoEventLeaf *
+begin(MakoEventScan *scan)
+{
+	scan->begun = true;
+	for (int i = 0; i < scan->count; i++)
+		if (advance(&scan->leaves[i]))
+			binaryheap_add_unordered(scan->next, PointerGetDatum(&scan->leaves[i]));
+	binaryheap_build(scan->next);
+	return binaryheap_empty(scan->next) ? NULL :
+		(MakoEventLeaf *) DatumGetPointer(binaryheap_first(scan->next));
+}
+
+/* The leaf whose slot has the next event; NULL at the end. */
+MakoEventLeaf *
+mako_event_scan_next(MakoEventScan *scan)
+{
+	MakoEventLeaf *leaf;
+
+	if (scan->next == NULL)
+		return advance(&scan->leaves[0]) ? &scan->leaves[0] : NULL;
+	if (!scan->begun)
+		return begin(scan);
+	if (binaryheap_empty(scan->next))
+		return NULL;
+	leaf = (MakoEventLeaf *) DatumGetPointer(binaryheap_first(scan->next));
+	if (advance(leaf))
+		binaryheap_replace_first(scan->next, PointerGetDatum(leaf));
+	else
+		(void) binaryheap_remove_first(scan->next);
+	return binaryheap_empty(scan->next) ? NULL :
+		(MakoEventLeaf *) DatumGetPointer(binaryheap_first(scan->next));
+}
+
+/* Closes the events. */
+void
+mako_event_scan_close(MakoEventScan *scan)
+{
+	for (int i = 0; i < scan->count; i++)
+	{
+		ExecDropSingleTupleTableSlot(scan->leaves[i].slot);
+		table_endscan(scan->leaves[i].scan);
+		table_close(scan->leaves[i].relation, NoLock);
+	}
+}
