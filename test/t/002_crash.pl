@@ -23,6 +23,7 @@ my $node = new_server('crash');
 $node->append_conf('postgresql.conf', "fsync = on\nrestart_after_crash = on\nmako_migration.max_memory = '4MB'\n");
 $node->restart;
 create_store($node, 'store');
+add_sink($node, 'store');
 generate($node, 'store', "generate($streams, 'seed $seed')");
 my $before = contents($node, 'store');
 

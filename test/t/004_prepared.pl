@@ -11,6 +11,7 @@ use Test::More;
 
 my $node = new_server('prepared');
 create_store($node, 'store');
+add_sink($node, 'store');
 generate($node, 'store', 'generate(2000)');
 # One stream fails, so that the audit trail takes part.
 $node->safe_psql('store', <<SQL);

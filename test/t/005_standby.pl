@@ -11,6 +11,7 @@ use Test::More;
 
 my $primary = new_server('primary', allows_streaming => 1);
 create_store($primary, 'store');
+add_sink($primary, 'store');
 generate($primary, 'store', 'generate(300)');
 $primary->safe_psql('store', "SELECT mako_migrate('$source', '$target')");
 

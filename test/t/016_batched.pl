@@ -48,6 +48,7 @@ SQL
 }
 
 create_store($node, 'store');
+add_sink($node, 'store');
 generate($node, 'store', "generate(20000, 'seed $seed')");
 $node->safe_psql('postgres', "CREATE DATABASE $_ TEMPLATE store") for qw(single undisturbed crashed);
 

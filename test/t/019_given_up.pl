@@ -27,12 +27,14 @@ sub content
 	my ($db) = @_;
 
 	return [
-		grep({ !/^mako\.(migration_|snapshot|repointed)/ } split /\n/, contents($node, $db)),
+		grep({ !/^(mako\.(migration_|snapshot|repointed)|taken)/ } split /\n/, contents($node, $db)),
 		split(/\n/, $node->safe_psql($db, <<'SQL')) ];
 SELECT 'snapshots', count(*), md5(string_agg((stream_no, sequence_number, workflow_id, state_schema_version, state)::text, ',' ORDER BY stream_no, sequence_number, run_id))
 FROM mako.snapshot WHERE reverted_by IS NULL;
 SELECT 'moves without one', count(*), md5(string_agg((stream_no, sequence_number)::text, ',' ORDER BY stream_no, sequence_number, run_id))
 FROM mako.repointed WHERE reverted_by IS NULL;
+SELECT 'taken by a sink', count(*), md5(string_agg((stream_id, sequence_number, state)::text, ',' ORDER BY stream_id, run_id))
+FROM public.taken;
 SQL
 }
 
@@ -74,6 +76,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE store');
 $node->safe_psql('store', slurp_file('test/examples/generator/choose.sql'));
 $node->safe_psql('store', "SELECT generator.choose('seed $seed', $streams, poison_rate => 0.05)");
 $node->safe_psql('store', 'CREATE EXTENSION mako_migration; SELECT mako_create_store()');
+add_sink($node, 'store');
 $node->safe_psql('store', "\\i test/examples/$_.sql") for qw(register generator/load);
 $node->safe_psql('store', <<SQL);
 SELECT mako_add_dependent('generator.deadline', 'process_id', 'workflow_id', tenant_column => 'tenant_id');

@@ -12,7 +12,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes;
 
-our @EXPORT = qw($source $target $migrate new_server create_store create_two_workflows generate
+our @EXPORT = qw($source $target $migrate new_server create_store create_two_workflows add_sink generate
   contents outcome error_of disorder damage
   start_sql finish_sql start_loop pid_of wait_for open_session ask say_to answer_of close_session);
 
@@ -64,6 +64,19 @@ sub create_two_workflows
 		extra_params => [ '-v', "streams=$streams" ]);
 }
 
+# Lets a sink take what moves, and give it back; what it has is among the contents of a store.
+sub add_sink
+{
+	my ($node, $db) = @_;
+
+	$node->safe_psql($db, <<'SQL');
+CREATE TABLE public.taken (run_id bigint, stream_id text, sequence_number bigint, state jsonb, PRIMARY KEY (run_id, stream_id));
+SELECT mako_add_sink('INSERT INTO public.taken SELECT run_id, stream_id, sequence_number, state FROM moved',
+  'DELETE FROM public.taken t USING moved m WHERE t.run_id = m.run_id AND t.stream_id = m.stream_id
+   AND t.sequence_number = m.sequence_number AND t.state IS NOT DISTINCT FROM m.state');
+SQL
+}
+
 # Fills a store; $call is a call of one of the generator's functions.
 sub generate
 {
@@ -94,7 +107,7 @@ sub fingerprint
 	my $tables = $node->safe_psql($db, <<'SQL');
 SELECT c.oid::regclass
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND (n.nspname = 'mako' OR c.relname IN ('deadline', 'mako_workflow', 'mako_state_migration', 'mako_sink'))
+WHERE c.relkind = 'r' AND (n.nspname = 'mako' OR c.relname IN ('deadline', 'taken', 'mako_workflow', 'mako_state_migration', 'mako_sink'))
 SQL
 	my $query = join ' UNION ALL ',
 	  map { "SELECT '$_', count(*), sum(hashtextextended($row, 0)::numeric) FROM $_ t" } split /\n/, $tables;
