@@ -74,17 +74,21 @@ static MakoStatement select_moved_heads = {
 	2, {INT8ARRAYOID, INT8ARRAYOID}
 };
 
-/* The states that a run has written of some streams, in their order. */
+/*
+ * The states that a run has written of some streams, in their order. Each is looked up by its key:
+ * right after the run, statistics know nothing of its snapshots, and a join would look through all
+ * of them for each. LIMIT keeps the subquery from becoming one.
+ */
 static MakoStatement select_states_of_run = {
 	"SELECT n.state_schema_version, n.state"
 	" FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) WITH ORDINALITY"
 	" AS u (stream_no, sequence_number, ordinal)"
-	" LEFT JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) u.stream_no"
-	" AND n.sequence_number OPERATOR(pg_catalog.=) u.sequence_number"
-	" AND n.run_id OPERATOR(pg_catalog.=) $1"
-	" AND n.stream_no OPERATOR(pg_catalog.>=) $4 AND n.stream_no OPERATOR(pg_catalog.<=) $5"
+	" LEFT JOIN LATERAL (SELECT n.state_schema_version, n.state FROM mako.snapshot n"
+	"   WHERE n.stream_no OPERATOR(pg_catalog.=) u.stream_no"
+	"   AND n.sequence_number OPERATOR(pg_catalog.=) u.sequence_number"
+	"   AND n.run_id OPERATOR(pg_catalog.=) $1 LIMIT 1) AS n ON true"
 	" ORDER BY u.ordinal",
-	5, {INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
+	3, {INT8OID, INT8ARRAYOID, INT8ARRAYOID}, true
 };
 
 /* What undoes the writing of one stream. */
@@ -615,12 +619,10 @@ moved_before(const MakoWriter *writer, const MakoResult *result, const MakoRows 
 static MakoRows
 states_of_run(const Part *part)
 {
-	const MakoResult *results = &part->writer->results[part->first];
 	int			count;
 	NullableDatum values[] = {
 		mako_bigint(part->writer->undoes), column_array(part, ALL, STREAM_NO, &count),
-		column_array(part, ALL, SEQUENCE_NUMBER, &count), mako_bigint(results[0].stream_no),
-		mako_bigint(results[part->count - 1].stream_no)
+		column_array(part, ALL, SEQUENCE_NUMBER, &count)
 	};
 
 	return mako_sql_query(&select_states_of_run, values);

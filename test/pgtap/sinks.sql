@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(115);
+SELECT plan(116);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -243,6 +243,18 @@ SELECT is((SELECT format('%s %s', what, streams) FROM app.log), 'p1p999 1000', '
 SELECT is(pg_temp.undo(), '999 0', '... and is undone');
 SELECT mako_remove_sink(:shadow);
 DROP TABLE public.moved;
+
+-- An undo looks its states up by their key, whatever the statistics of before the run say: not each of them among all.
+SELECT mako_add_sink('SELECT 1 FROM moved', 'SELECT 1 FROM moved') AS nothing \gset
+BEGIN;
+UPDATE pg_class SET reltuples = 0, relpages = 0 WHERE oid = 'mako.snapshot'::regclass;
+DELETE FROM pg_statistic WHERE starelid = 'mako.snapshot'::regclass;
+SELECT pg_temp.run() AS moved \gset
+SELECT coalesce(idx_scan, 0) AS before FROM pg_stat_xact_user_tables WHERE relid = 'mako.snapshot'::regclass \gset
+SELECT pg_temp.undo() AS undone \gset
+SELECT cmp_ok(idx_scan - :before, '>=', 2 * 999::bigint, 'an undo looks up the states by their key, besides what stands against each stream') FROM pg_stat_xact_user_tables WHERE relid = 'mako.snapshot'::regclass;
+ROLLBACK;
+SELECT mako_remove_sink(:nothing);
 
 -- ---- what stands in the way -------------------------------------------------------------------------------------------------------------------
 
