@@ -206,6 +206,20 @@ MakoHeapUpdate(Relation relation, ItemPointer tid, HeapTuple tuple, bool *only_s
 	expand_function_arguments(arguments, result, function)
 #endif
 
+/* 18 executes a plan once in any case. */
+#if PG_VERSION_NUM >= 180000
+#define MakoExecutorRun(description) ExecutorRun(description, ForwardScanDirection, 0)
+#else
+#define MakoExecutorRun(description) ExecutorRun(description, ForwardScanDirection, 0, true)
+#endif
+
+/* 16 keeps the privileges that a relation needs apart from its place in a query. */
+#if PG_VERSION_NUM >= 160000
+#define MakoNeedNoPrivileges(entry) ((entry)->perminfoindex = 0)
+#else
+#define MakoNeedNoPrivileges(entry) ((entry)->requiredPerms = 0)
+#endif
+
 /* 17 asks for the kind of routine, 18 no longer offers a target list. */
 #if PG_VERSION_NUM >= 180000
 #define MakoCheckSqlReturn(queries, type, rowtype) \

@@ -80,6 +80,13 @@ static const Column columns[] = {
 	{NULL, "stream_no", INT8OID, true},
 	{NULL, "sequence_number", INT8OID, true},
 	{NULL, "reverted_by", INT8OID, false},
+	{"attached", "query", TEXTOID, true},
+	{NULL, "search_path", TEXTARRAYOID, true},
+	{NULL, "initial", TEXTOID, true},
+	{NULL, "appended_to", REGCLASSOID, true},
+	{NULL, "wait", BOOLOID, true},
+	{NULL, "attached_by", TEXTOID, true},
+	{NULL, "attached_at", TIMESTAMPTZOID, true},
 	{"registry", "tenant_id", UUIDOID, true},
 	{NULL, "key", TEXTOID, true},
 	{NULL, "stream_no", INT8OID, true},
@@ -172,7 +179,10 @@ static int	table_count = 0;
  */
 static uint64 generation = 1;
 
-/* A table has children, whose changes the server does not tell of as the table's. */
+/*
+ * A table has children, or a view others below it, whose changes the server does not tell of as its
+ * own.
+ */
 static bool has_children = false;
 
 /* Forgets what is known. */
@@ -348,17 +358,16 @@ column_problem(Relation relation, const Column *column)
 	attribute = TupleDescAttr(RelationGetDescr(relation), number - 1);
 	if (attribute->atttypid != column->type)
 		return "has another type";
+	if (relation->rd_rel->relkind == RELKIND_VIEW)
+		return NULL;
 	if (attribute->attgenerated != '\0')
 		return "is generated";
 	return column->not_null && !attribute->attnotnull ? "can be null" : NULL;
 }
 
-/*
- * Returns true if a role can do as the owner of a table what the code of that role does as the
- * owner.
- */
-static bool
-acts_for(Oid role, Oid owner)
+/* Returns true if a role can do all that an owner can do, whose code it may be then. */
+bool
+mako_door_acts_for(Oid role, Oid owner)
 {
 	return role == owner || role == mako_extension_owner() || has_privs_of_role(role, owner);
 }
@@ -384,7 +393,7 @@ has_foreign_trigger(Relation relation, Oid owner)
 			continue;
 		role = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 		ReleaseSysCache(tuple);
-		if (!acts_for(role, owner))
+		if (!mako_door_acts_for(role, owner))
 			return true;
 	}
 	return false;
@@ -408,7 +417,7 @@ foreign_part(Relation table)
 	foreach(cell, find_all_inheritors(RelationGetRelid(table), AccessShareLock, NULL))
 	{
 		Relation	relation = relation_open(lfirst_oid(cell), NoLock);
-		bool		is_foreign = !acts_for(relation->rd_rel->relowner, owner);
+		bool		is_foreign = !mako_door_acts_for(relation->rd_rel->relowner, owner);
 		bool		is_triggered = has_foreign_trigger(relation, owner);
 
 		relation_close(relation, NoLock);
@@ -420,12 +429,20 @@ foreign_part(Relation table)
 	return NULL;
 }
 
-/* Says what is wrong with a relation as a whole; NULL for nothing. */
+/*
+ * Says what is wrong with a relation as a whole; NULL for nothing. The events may be a view: those
+ * of an attached event store.
+ */
 static const char *
-relation_problem(Relation relation)
+relation_problem(const char *table, Relation relation)
 {
 	char		kind = relation->rd_rel->relkind;
 
+	if (kind == RELKIND_VIEW && strcmp(table, "event") == 0)
+	{
+		has_children = true;
+		return mako_view_foreign_part(relation, relation->rd_rel->relowner);
+	}
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
 		return "is not a table";
 	if (relation->rd_rel->relispartition || has_superclass(RelationGetRelid(relation)))
@@ -437,7 +454,7 @@ relation_problem(Relation relation)
 static bool
 is_good_table(const Table *table, Relation relation)
 {
-	bool		good = relation_problem(relation) == NULL;
+	bool		good = relation_problem(table->name, relation) == NULL;
 
 	for (int i = 0; i < table->column_count && good; i++)
 		good = column_problem(relation, &columns[table->first_column + i]) == NULL;
@@ -448,15 +465,16 @@ is_good_table(const Table *table, Relation relation)
 static void
 require_shape(const Table *table, Relation relation)
 {
-	const char *problem = relation_problem(relation);
+	const char *problem = relation_problem(table->name, relation);
 
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("relation \"mako.%s\" %s", table->name, problem),
 				 errdetail("The store's tables are ordinary or partitioned tables without "
-						   "a parent. Their children, and the functions of their triggers, run "
-						   "as their owner, so they belong to a role with the owner's privileges."),
+						   "a parent, and events may be a view. Their children, the functions of "
+						   "their triggers, and what a view names run as their owner, so they "
+						   "belong to a role with the owner's privileges."),
 				 errhint("mako_store_problem() tells what is wrong with the store.")));
 	for (int i = 0; i < table->column_count; i++)
 	{
@@ -594,6 +612,28 @@ bool
 mako_door_may_use(void)
 {
 	return MakoSchemaAclCheck(get_namespace_oid("mako", false), GetUserId()) == ACLCHECK_OK;
+}
+
+/*
+ * Returns true if the events are those of an attached event store: a view stands for them.
+ */
+bool
+mako_door_is_attached(void)
+{
+	Oid			schema = get_namespace_oid("mako", true);
+
+	return OidIsValid(schema) &&
+		get_rel_relkind(get_relname_relid("event", schema)) == RELKIND_VIEW;
+}
+
+/* The view of the events of an attached event store; InvalidOid for none. */
+Oid
+mako_door_attached_view(void)
+{
+	Oid			schema = get_namespace_oid("mako", true);
+	Oid			view = OidIsValid(schema) ? get_relname_relid("attached_event", schema) : InvalidOid;
+
+	return OidIsValid(view) && get_rel_relkind(view) == RELKIND_VIEW ? view : InvalidOid;
 }
 
 /* The tables that a statement of the extension names, as a set. */
@@ -766,7 +806,8 @@ mako_store_column(PG_FUNCTION_ARGS)
 	{
 		Oid			oid = get_relname_relid(tables[i].name, schema);
 		Relation	relation = OidIsValid(oid) ? relation_open(oid, AccessShareLock) : NULL;
-		const char *whole = relation == NULL ? NULL : relation_problem(relation);
+		const char *whole = relation == NULL ? NULL :
+			relation_problem(tables[i].name, relation);
 
 		for (int j = 0; j < tables[i].column_count; j++)
 		{

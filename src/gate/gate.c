@@ -27,6 +27,7 @@
 #include "parser/analyze.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_node.h"
+#include "rewrite/rewriteHandler.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -37,6 +38,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 /* ---- entering and leaving ------------------------------------------------------------------- */
@@ -528,6 +530,34 @@ mako_gate_output(Oid output_function, Datum value)
 	text = OidOutputFunctionCall(output_function, value);
 	mako_gate_end_computation(&computation);
 	return text;
+}
+
+/*
+ * Executes a query that is analyzed, with a new snapshot, and gives its rows to a receiver. It sees
+ * the relations of an environment.
+ */
+void
+mako_gate_execute(Query *query, QueryEnvironment * environment, DestReceiver * receiver)
+{
+	MakoComputation computation;
+	PlannedStmt *plan;
+	QueryDesc  *description;
+
+	require_gate();
+	computation = mako_gate_begin_computation();
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	AcquireRewriteLocks(query, true, false);
+	plan = pg_plan_query(linitial_node(Query, QueryRewrite(query)), "", 0, NULL);
+	description = CreateQueryDesc(plan, "", GetActiveSnapshot(), InvalidSnapshot, receiver, NULL,
+								  environment, 0);
+	ExecutorStart(description, 0);
+	MakoExecutorRun(description);
+	ExecutorFinish(description);
+	ExecutorEnd(description);
+	FreeQueryDesc(description);
+	PopActiveSnapshot();
+	mako_gate_end_computation(&computation);
 }
 
 /* The function that a user's text names: schema.name(types), on the path of the session. */

@@ -8,6 +8,7 @@
  *	  gate.c       the gate: what others wrote is parsed, planned, prepared and evaluated here
  *	  temporary.c  temporary objects of the session that code of another role could take for its own
  *	  door.c       the door: opens tables of schema mako
+ *	  view.c       what a view names, and whose it is
  *	  sql.c        statements, connections, rows, cursors; the only file with SPI
  *	  constraint.c deferrable constraints
  *	  role.c       roles that are remembered in tables
@@ -23,7 +24,11 @@
 
 #include "access/tupdesc.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
+#include "tcop/dest.h"
+#include "utils/queryenvironment.h"
+#include "utils/relcache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
@@ -245,6 +250,7 @@ extern ExprState *mako_gate_prepare(Expr *expression, ParamListInfo parameters);
 extern Node *mako_gate_coerce(Node *expression, Oid type);
 extern bool mako_gate_is_harmless(Node *expression);
 extern char *mako_gate_output(Oid output_function, Datum value);
+extern void mako_gate_execute(Query *query, QueryEnvironment * environment, DestReceiver * receiver);
 
 /* These are about names of functions: nothing is evaluated. */
 extern Oid	mako_gate_find_function(const char *name);
@@ -276,6 +282,9 @@ extern Oid	mako_door_table(const char *name);
 extern bool mako_door_is_table(Relation relation, const char *table);
 extern bool mako_door_exists(void);
 extern bool mako_door_has_table(const char *name);
+extern bool mako_door_is_attached(void);
+extern Oid	mako_door_attached_view(void);
+extern bool mako_door_acts_for(Oid role, Oid owner);
 extern bool mako_door_may_use(void);
 extern uint32 mako_door_tables_in(const char *text);
 extern Oid	mako_door_open_tables(uint32 tables);
@@ -290,5 +299,11 @@ extern AttrNumber mako_door_column(Relation relation, const char *name);
 extern AttrNumber mako_door_columns(Relation relation, const char *const *names, int count,
 									AttrNumber *numbers);
 extern bool mako_door_require_select(const char *tables);
+
+/* ---- view.c --------------------------------------------------------------------------------- */
+
+extern const char *mako_view_foreign_part(Relation view, Oid owner);
+extern List *mako_view_relations(Relation view);
+extern const char *mako_view_row_obstacle(Relation view);
 
 #endif							/* MAKO_GATE_H */

@@ -142,6 +142,7 @@ mako_spawn(PG_FUNCTION_ARGS)
 	MakoRows	rows;
 
 	mako_gate_require_change("mako_spawn()");
+	mako_attached_forbid();
 	for (size_t i = 0; i < lengthof(names); i++)
 		mako_require_value(!PG_ARGISNULL(i), names[i]);
 	process_id = DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(2)));
@@ -324,6 +325,7 @@ append(const Request *request, const char *function)
 	int64		last;
 
 	mako_gate_require_change(function);
+	mako_attached_forbid();
 	check_privilege();
 	connection = mako_sql_connect_own();
 	mako_fence_lock(request->workflow_id);

@@ -1,12 +1,13 @@
 /*
  * adopt.c
- *	  mako_adopt_events(): heads for histories that were loaded past the triggers.
+ *	  mako_adopt_events() and mako_adopt_attached(): heads for histories that are there already.
  *
  * An import of millions of events disables the trigger event_inserted and loads as fast as the
  * disk allows. What the trigger would have proved event by event is proved here for all of them at
- * once, and the heads are set.
+ * once, and the heads are set. The histories of an attached event store are as its application
+ * wrote them: heads are set whatever gaps there are, and those are counted.
  */
-#include "store/store.h"
+#include "store/new_events.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
@@ -115,6 +116,7 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 	NullableDatum values[] = {mako_bigint(0), mako_bigint(0), mako_bigint(0)};
 
 	mako_gate_require_change("mako_adopt_events()");
+	mako_attached_forbid();
 	tupdesc = mako_result_type(fcinfo);
 	connection = mako_sql_connect();
 	mako_store_check();
@@ -147,6 +149,102 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 		mako_fence_pass(mako_row_text(&rows, row, 1), MAKO_FENCE_ENTER);
 	mako_rows_free(&rows);
 	mako_sequence_catch_up();	/* with numbers that the import chose itself, past the triggers */
+	mako_sql_disconnect(connection);
+	PG_RETURN_DATUM(mako_result_row(tupdesc, values));
+}
+
+/* ---- an attached event store ---------------------------------------------------------------- */
+
+/*
+ * Heads for streams without one, in the order in which their first events lie in the table, so that
+ * a run that reads the table meets them in the order of their numbers. A stream runs under what its
+ * last stamped event says. Returns streams, events and streams with gaps.
+ */
+static MakoStatement adopt_attached = {
+	"WITH history AS MATERIALIZED ("
+	"   SELECT e.stream_id, count(*) AS events, min(e.sequence_number) AS first,"
+	"   max(e.sequence_number) AS last, min(e.place) AS place,"
+	"   (array_agg(e.tenant_id))[1] AS tenant_id,"
+	"   (array_agg(e.workflow_id ORDER BY e.sequence_number DESC)"
+	"     FILTER (WHERE e.workflow_id IS NOT NULL"
+	"       AND %s.mako_assert_workflow_id(e.workflow_id)))[1] AS workflow_id"
+	"   FROM (SELECT a.stream_id, a.sequence_number, a.tenant_id, a.workflow_id,"
+	"     row_number() OVER () AS place FROM mako.attached_event a) e"
+	"   WHERE e.stream_id IS NOT NULL AND e.sequence_number IS NOT NULL"
+	"   GROUP BY e.stream_id),"
+	" started AS ("
+	"   INSERT INTO mako.stream (stream_id, tenant_id, workflow_id, version)"
+	"   SELECT h.stream_id, h.tenant_id, COALESCE(h.workflow_id, $1), h.last FROM history h"
+	"   WHERE h.last >= 1"
+	"   AND NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_id = h.stream_id)"
+	"   ORDER BY h.place)"
+	" SELECT count(*), COALESCE(sum(h.events), 0)::bigint,"
+	" count(*) FILTER (WHERE h.first <> 1 OR h.last <> h.events) FROM history h",
+	1, {TEXTOID}, true
+};
+
+/* Heads that were there already, and whose streams went on meanwhile. */
+static MakoStatement advance_attached = {
+	"UPDATE mako.stream s SET version = h.last"
+	" FROM (SELECT e.stream_no, max(e.sequence_number) AS last FROM mako.event e"
+	"   GROUP BY e.stream_no) h"
+	" WHERE h.stream_no = s.stream_no AND s.version < h.last",
+	0, {0}, true
+};
+
+static MakoStatement select_any_head = {"SELECT FROM mako.stream LIMIT 1", 0, {0}};
+
+/*
+ * Sets the heads of an attached event store; returns streams, events and streams with gaps. Their
+ * order needs a scan from the beginning of the table, alone.
+ */
+static MakoRows
+adopt_all(MakoConnection connection, const char *initial)
+{
+	NullableDatum value = mako_text(initial);
+	MakoRows	rows = mako_sql_query(&select_any_head, NULL);
+	bool		has_heads = rows.count > 0;
+
+	mako_rows_free(&rows);
+	mako_sql_set(connection, "work_mem", GetConfigOption("maintenance_work_mem", false, false));
+	mako_sql_set(connection, "synchronize_seqscans", "off");
+	mako_sql_set(connection, "max_parallel_workers_per_gather", "0");
+	rows = mako_store_adopt(&adopt_attached, &value, MAKO_FENCE_ENTER);
+	if (has_heads)
+		(void) mako_store_write(&advance_attached, NULL);
+	return rows;
+}
+
+/* Gives streams of an attached event store that have none their heads. */
+void
+mako_adopt_attached(const char *initial)
+{
+	MakoConnection connection = mako_sql_connect_own();
+	MakoRows	rows = adopt_all(connection, initial);
+
+	mako_rows_free(&rows);
+	mako_sql_disconnect(connection);
+}
+
+MAKO_FUNCTION(mako_attach_heads);
+
+/* The same for a store that has just been attached: see the install script. */
+Datum
+mako_attach_heads(PG_FUNCTION_ARGS)
+{
+	char	   *initial = mako_argument_text(fcinfo, 0, "initial");
+	MakoConnection connection;
+	MakoRows	rows;
+	TupleDesc	tupdesc;
+	NullableDatum values[3];
+
+	mako_gate_require_change("mako_attach_store()");
+	tupdesc = mako_result_type(fcinfo);
+	connection = mako_sql_connect();
+	rows = adopt_all(connection, initial);
+	for (int i = 0; i < 3; i++)
+		values[i] = mako_bigint(mako_row_bigint(&rows, 0, i + 1));
+	mako_rows_free(&rows);
 	mako_sql_disconnect(connection);
 	PG_RETURN_DATUM(mako_result_row(tupdesc, values));
 }

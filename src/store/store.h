@@ -8,7 +8,9 @@
  *	  head.c         advances heads                                           (MakoHead)
  *	  sequence.c     the numbers of streams and runs
  *	  triggers.c     the triggers of the tables
- *	  adopt.c        heads for imported events
+ *	  new_events.c   ... events that continue their streams
+ *	  attached.c     ... those of an attached event store
+ *	  adopt.c        heads for imported events, and for those of an attached event store
  *
  * Locks live as long as the transaction; those of a batched run's source as long as the session or
  * until it releases them.
@@ -80,10 +82,17 @@ extern const char *mako_sequence_problems(void);
 extern void mako_sequence_catch_up(void);
 extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
 
+/* ---- attached.c: an attached event store ---------------------------------------------------- */
+
+extern void mako_attached_forbid(void);
+extern bool mako_attached_is_whole(void);
+
 /* ---- triggers.c: the store's triggers ------------------------------------------------------- */
 
 extern MakoRows mako_store_query(MakoStatement *statement, const NullableDatum *values);
 extern uint64 mako_store_write(MakoStatement *statement, const NullableDatum *values);
+extern MakoRows mako_store_adopt(MakoStatement *statement, const NullableDatum *values,
+								 MakoFence fence);
 extern uint64 mako_store_advances(void);
 extern uint64 mako_store_append(MakoStatement *statement, const NullableDatum *values,
 								const MakoHead *head);

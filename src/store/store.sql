@@ -13,6 +13,16 @@ CREATE FUNCTION mako_snapshot_saved() RETURNS trigger LANGUAGE c VOLATILE AS 'MO
 COMMENT ON FUNCTION mako_snapshot_saved() IS
 'periodic snapshots are not written under a retired version';
 
+CREATE FUNCTION mako_attached_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_attached_inserted() IS
+'new events of an attached event store continue their streams under the workflow of the head, '
+'and advance the heads; the arguments are initial, and wait or nowait';
+
+CREATE FUNCTION mako_attached_changed() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_attached_changed() IS
+'streams of an attached event store without an event any more are forgotten, '
+'and those that come back get a head; the argument is initial';
+
 CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_guard() IS
 'refuses a change that only this extension may make, and with a third argument every change; '
@@ -20,6 +30,11 @@ COMMENT ON FUNCTION mako_guard() IS
 
 -- -------------------------------------------------------------------------------------------------
 -- What makes up a store, and what is wrong with it
+
+CREATE FUNCTION mako_is_attached() RETURNS boolean
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_is_attached() IS
+'whether the events of the store are those of an attached event store';
 
 -- The rows are made from the DDL in src/store/tables, in this order: tables, views, keys, checks,
 -- foreign keys, then what ties the store to the extension and goes with it, which are checks that
@@ -39,6 +54,8 @@ $store$
   CROSS JOIN LATERAL (VALUES
     -- src/store/tables
   ) AS o (ordinal, kind, relation, name, definition)
+  -- Events of an attached event store are a view, and the triggers those of another table.
+  WHERE o.relation OPERATOR(pg_catalog.<>) 'event' OR NOT @extschema@.mako_is_attached()
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS
 'the objects that make up a store, in the order of their creation, '
@@ -68,6 +85,12 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_advance_sequences() IS
 'lets sequences that are behind their tables continue after the highest number; '
 'a part of mako_create_store(), for the owner of the tables';
+
+CREATE FUNCTION mako_attached_problem()
+RETURNS TABLE (object text, problem text, repairable boolean)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_attached_problem() IS
+'what an attached event store lacks; mako_store_problem() has it, too';
 
 CREATE FUNCTION mako_store_problem()
 RETURNS TABLE (object text, problem text, repairable boolean)
@@ -121,6 +144,8 @@ $$
            OR pg_get_triggerdef(t.oid) <> o.expected)
     UNION ALL
     SELECT NULL, s.object, s.problem, s.repairable FROM @extschema@.mako_sequence_problem() s
+    UNION ALL
+    SELECT NULL, a.object, a.problem, a.repairable FROM @extschema@.mako_attached_problem() a
   ) AS p (ordinal, object, problem, repairable)
   ORDER BY p.ordinal, p.object COLLATE "C"
 $$;
@@ -138,6 +163,308 @@ CREATE FUNCTION mako_grant_triggers() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_grant_triggers() IS
 'lets a role that may execute mako_create_store() use the trigger functions of a store';
+
+-- -------------------------------------------------------------------------------------------------
+-- Event stores that are there already
+
+CREATE FUNCTION mako_attached_table(appended_to regclass) RETURNS regclass
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_attached_table(regclass) IS
+'the table that the events of the view mako.attached_event are appended to; '
+'raises where new rows of it do not tell new events';
+
+CREATE FUNCTION mako_attach_heads(
+  initial text, OUT streams bigint, OUT events bigint, OUT damaged bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_attach_heads(text) IS
+'sets the heads of an attached event store; a part of mako_attach_store(), for its owner';
+
+-- With the plan that uses indexes wherever there are some.
+CREATE FUNCTION mako_attached_plan() RETURNS jsonb
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS
+$$
+DECLARE
+  plan json;
+BEGIN
+  EXECUTE 'EXPLAIN (FORMAT JSON) SELECT FROM mako.event e '
+          'WHERE e.stream_no = 1 AND e.sequence_number > 0' INTO plan;
+  RETURN plan;
+END
+$$;
+COMMENT ON FUNCTION mako_attached_plan() IS
+'how the server looks up the events of one stream of an attached event store';
+
+CREATE FUNCTION mako_replace_event(definition text) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off AS
+$$
+DECLARE
+  privilege  text;
+  privileges constant text[] := ARRAY(
+    SELECT format('GRANT SELECT ON mako.event TO %s%s',
+                  CASE a.grantee WHEN 0 THEN 'PUBLIC'
+                  ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+                  CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+    FROM pg_class c, aclexplode(c.relacl) AS a
+    WHERE c.oid = to_regclass('mako.event') AND a.privilege_type = 'SELECT'
+      AND a.grantee <> c.relowner);
+BEGIN
+  IF definition IS NULL THEN
+    IF @extschema@.mako_is_attached() THEN
+      DROP VIEW mako.event;
+    END IF;
+    DROP VIEW IF EXISTS mako.attached_event;
+    PERFORM @extschema@.mako_create_store();
+  ELSE
+    DROP TABLE mako.event;
+    EXECUTE definition;
+  END IF;
+  FOREACH privilege IN ARRAY privileges LOOP
+    EXECUTE privilege;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mako_replace_event(text) IS
+'replaces mako.event by a view, or by the table of a store with events of its own, '
+'from which the same roles may select; for the owner of the store';
+
+CREATE FUNCTION mako_attach_rows(
+  query text, initial mako_workflow_id, appended_to regclass, wait boolean, path text[])
+RETURNS TABLE (streams bigint, events bigint, damaged bigint)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning SET quote_all_identifiers = off AS
+$$
+#variable_conflict use_variable
+DECLARE
+  -- The columns of an event with their types; that of stream_id is the one of the table.
+  expected constant jsonb := '{
+    "stream_id": "", "sequence_number": "int8", "event_type": "text", "payload": "jsonb",
+    "workflow_id": "text", "schema_version": "int4", "event_id": "uuid",
+    "recorded_at": "timestamptz", "tenant_id": "uuid", "correlation_id": "uuid",
+    "causation_id": "uuid", "conversation_id": "uuid"}';
+  needed       constant text[] := '{stream_id, sequence_number, event_type, payload}';
+  own_path     constant text := current_setting('search_path');
+  their_path   constant text := (
+    SELECT string_agg(quote_ident(p.name) || ', ', '' ORDER BY p.place)
+    FROM unnest(path) WITH ORDINALITY AS p (name, place) WHERE p.name !~ '^pg_temp');
+  store_owner  constant oid := (SELECT nspowner FROM pg_namespace WHERE nspname = 'mako');
+  bare         constant text := rtrim(query, E'; 	
+');
+  wrong        record;
+  id           record;
+  target       regclass;
+  found        record;
+BEGIN
+  IF bare IS NULL OR initial IS NULL OR wait IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+      MESSAGE = 'query, initial and wait must not be null';
+  ELSIF store_owner IS NOT NULL AND pg_get_userbyid(store_owner) <> current_user THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+      MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
+      DETAIL = format('The current role is "%s".', current_user),
+      HINT = format('An event store is attached by the role that owns the store: '
+                    'use SET ROLE %I.', pg_get_userbyid(store_owner));
+  END IF;
+  PERFORM @extschema@.mako_assert_store();
+  IF EXISTS (SELECT FROM mako.attached) THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'an event store is attached already',
+      HINT = 'SELECT mako_detach_store() first; heads, states and runs stay.';
+  END IF;
+  LOCK TABLE mako.event IN ACCESS EXCLUSIVE MODE;
+  IF EXISTS (SELECT FROM mako.event) THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'the store has events of its own',
+      HINT = 'A store has events of its own, or those of an attached event store, not both.';
+  END IF;
+
+  -- Which columns the query has. Its names are looked up on the path of the session.
+  PERFORM set_config('search_path', their_path || 'pg_temp', true);
+  EXECUTE format(E'CREATE VIEW mako.attached_event AS SELECT e.* FROM (%s
+) AS e', bare);
+  PERFORM set_config('search_path', own_path, true);
+  SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, x.key AS expected INTO wrong
+  FROM jsonb_each_text(expected) AS x
+  FULL JOIN (SELECT c.* FROM pg_attribute c
+             WHERE c.attrelid = 'mako.attached_event'::regclass AND c.attnum > 0) AS a
+    ON a.attname = x.key
+  WHERE x.key IS NULL OR (a.attname IS NULL AND x.key = ANY (needed))
+     OR (x.value = 'uuid' AND a.atttypid <> 'uuid'::regtype)
+     OR (x.value = '' AND a.atttypid NOT IN (
+           SELECT t.oid FROM pg_type t
+           WHERE t.typtype = 'b' AND t.typnamespace = 'pg_catalog'::regnamespace))
+  ORDER BY x.key IS NULL, x.key LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
+      MESSAGE = CASE
+        WHEN wrong.name IS NULL THEN format('the query has no column "%s"', wrong.expected)
+        WHEN wrong.expected IS NULL
+          THEN format('column "%s" of the query is none of an event', wrong.name)
+        ELSE format('column "%s" of the query has type %s', wrong.name, wrong.type) END,
+      DETAIL = 'An event has stream_id, sequence_number, event_type and payload; and as far as '
+               'there are any workflow_id, schema_version, event_id, recorded_at, tenant_id, '
+               'correlation_id, causation_id and conversation_id.',
+      HINT = CASE
+        WHEN wrong.name IS NULL OR wrong.expected IS NULL
+          THEN 'Give the columns of your table these names with AS.'
+        WHEN wrong.name = 'stream_id' THEN 'Cast it to text, uuid or bigint.'
+        ELSE 'Cast it to uuid, or leave it out where that may fail.' END;
+  END IF;
+  target := @extschema@.mako_attached_table(appended_to);
+  EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', target);
+
+  -- The key keeps its type and collation, so that the index of the table finds it.
+  SELECT format_type(a.atttypid, NULL) AS type,
+         coalesce(format(' COLLATE %I.%I', n.nspname, c.collname), '') AS collation INTO id
+  FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation
+  LEFT JOIN pg_namespace n ON n.oid = c.collnamespace
+  WHERE a.attrelid = 'mako.attached_event'::regclass AND a.attname = 'stream_id';
+  SELECT string_agg(
+           CASE WHEN a.attname IS NULL THEN format('CAST(NULL AS pg_catalog.%I)', x.value)
+           ELSE format('CAST(e.%I AS pg_catalog.%I)', x.key, x.value) END
+           || CASE x.value WHEN 'text' THEN ' COLLATE pg_catalog."C"' ELSE '' END
+           || ' AS ' || quote_ident(x.key), ', ') AS list INTO found
+  FROM jsonb_each_text(expected) AS x
+  LEFT JOIN pg_attribute a
+    ON a.attrelid = 'mako.attached_event'::regclass AND a.attname = x.key AND a.attnum > 0
+  WHERE x.value <> '';
+  DROP VIEW mako.attached_event;
+  PERFORM set_config('search_path', their_path || 'pg_temp', true);
+  EXECUTE format(E'CREATE VIEW mako.attached_event AS SELECT CAST(e.stream_id AS pg_catalog.text) '
+                 'COLLATE pg_catalog."C" AS stream_id, e.stream_id AS stream_key, %s FROM (%s
+) '
+                 'AS e', found.list, bare);
+  PERFORM set_config('search_path', own_path, true);
+  COMMENT ON VIEW mako.attached_event IS
+  'the events of the attached event store, with the columns of mako.event';
+
+  -- An event that says no workflow was written under the one that its stream ran under then: from
+  -- which the first move behind it led away, or which its head says.
+  PERFORM @extschema@.mako_replace_event(format(
+    'CREATE VIEW mako.event AS '
+    'SELECT s.stream_no, e.sequence_number, e.event_id, e.recorded_at, '
+    'COALESCE(e.workflow_id, (SELECT r.source_wf COLLATE "C" FROM mako.migration_run r JOIN ('
+      'SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no = s.stream_no AND n.run_id > 0 '
+      'AND n.reverted_by IS NULL AND n.sequence_number >= e.sequence_number '
+      'UNION ALL SELECT p.run_id FROM mako.repointed p WHERE p.stream_no = s.stream_no '
+      'AND p.reverted_by IS NULL AND p.sequence_number >= e.sequence_number) m USING (run_id) '
+    'WHERE r.update_registry ORDER BY r.run_id LIMIT 1), s.workflow_id) AS workflow_id, '
+    'e.event_type, COALESCE(e.schema_version, 1) AS schema_version, e.payload, '
+    'e.correlation_id, e.causation_id, e.conversation_id '
+    'FROM mako.attached_event e JOIN mako.stream s '
+    'ON e.stream_key = CAST(s.stream_id AS %s)%s', id.type, id.collation));
+  COMMENT ON VIEW mako.event IS
+  'the events of the attached event store by their streams; see mako_attach_store()';
+
+  EXECUTE format('CREATE TRIGGER mako_inserted AFTER INSERT ON %s '
+                 'REFERENCING NEW TABLE AS appended FOR EACH STATEMENT '
+                 'EXECUTE FUNCTION @extschema@.mako_attached_inserted(%L, %L)',
+                 target, initial, CASE WHEN wait THEN 'wait' ELSE 'nowait' END);
+  EXECUTE format('CREATE TRIGGER mako_updated AFTER UPDATE ON %s '
+                 'REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT '
+                 'EXECUTE FUNCTION @extschema@.mako_attached_changed(%L)', target, initial);
+  EXECUTE format('CREATE TRIGGER mako_deleted AFTER DELETE ON %s '
+                 'REFERENCING OLD TABLE AS before FOR EACH STATEMENT '
+                 'EXECUTE FUNCTION @extschema@.mako_attached_changed(%L)', target, initial);
+  EXECUTE format('CREATE TRIGGER mako_truncated AFTER TRUNCATE ON %s FOR EACH STATEMENT '
+                 'EXECUTE FUNCTION @extschema@.mako_attached_changed(%L)', target, initial);
+  INSERT INTO mako.attached (query, search_path, initial, appended_to, wait, attached_by)
+  VALUES (query, path, initial, target, wait, session_user);
+
+  SELECT h.* INTO found FROM @extschema@.mako_attach_heads(initial) AS h;
+  ANALYZE mako.stream;
+  IF EXISTS (
+    SELECT FROM jsonb_path_query(@extschema@.mako_attached_plan(),
+                                 '$.** ? (exists(@."Relation Name"))') AS node
+    WHERE NOT node ? 'Index Cond' AND NOT node ? 'Recheck Cond'
+      AND node->>'Relation Name' IN (
+        SELECT c.relname FROM pg_class c
+        WHERE c.oid = target OR c.oid IN (SELECT t.relid FROM pg_partition_tree(target) AS t))) THEN
+    RAISE WARNING USING
+      MESSAGE = format('no index finds the events of one stream in table %s', target),
+      DETAIL = 'Every stream that is looked up takes a scan of the whole table.',
+      HINT = 'Create an index on what the query has as stream_id and sequence_number.';
+  END IF;
+  RETURN QUERY SELECT found.streams, found.events, found.damaged;
+END
+$$;
+COMMENT ON FUNCTION mako_attach_rows(text, mako_workflow_id, regclass, boolean, text[]) IS
+'what mako_attach_store() does, on a path; for its own use and for repairs';
+
+CREATE FUNCTION mako_attach_store(
+  query text, initial mako_workflow_id, appended_to regclass DEFAULT NULL,
+  wait boolean DEFAULT true)
+RETURNS TABLE (streams bigint, events bigint, damaged bigint)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE AS
+$$
+  SELECT a.streams, a.events, a.damaged
+  FROM @extschema@.mako_attach_rows(
+    $1, $2, $3, $4, pg_catalog.current_schemas(false)::pg_catalog.text[]) AS a
+$$;
+COMMENT ON FUNCTION mako_attach_store(text, mako_workflow_id, regclass, boolean) IS
+'lets the events of another event store, which a query tells, be those of the store: '
+'heads follow them, and writers under another workflow than the head''s are refused; '
+'counts streams, events, and streams whose events are not numbered 1, 2, 3 ...';
+
+CREATE FUNCTION mako_detach_store() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning SET quote_all_identifiers = off AS
+$$
+DECLARE
+  store_owner constant oid := (SELECT nspowner FROM pg_namespace WHERE nspname = 'mako');
+  target      regclass;
+  trigger     name;
+BEGIN
+  IF store_owner IS NULL THEN
+    PERFORM @extschema@.mako_assert_store();
+  ELSIF pg_get_userbyid(store_owner) <> current_user THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+      MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
+      DETAIL = format('The current role is "%s".', current_user),
+      HINT = format('An event store is detached by the role that owns the store: '
+                    'use SET ROLE %I.', pg_get_userbyid(store_owner));
+  END IF;
+  SELECT a.appended_to INTO target FROM mako.attached a;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'no event store is attached',
+      HINT = 'mako_attach_store() attaches one.';
+  END IF;
+  FOR trigger IN
+    SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = '@extschema@'
+    WHERE t.tgrelid = target AND p.proname IN ('mako_attached_inserted', 'mako_attached_changed')
+  LOOP
+    EXECUTE format('DROP TRIGGER %I ON %s', trigger, target);
+  END LOOP;
+  DELETE FROM mako.attached;
+  PERFORM @extschema@.mako_replace_event(NULL);
+END
+$$;
+COMMENT ON FUNCTION mako_detach_store() IS
+'takes the triggers of mako_attach_store() from the table of the attached event store, '
+'which stays as it is; heads, states and runs stay, too, '
+'and go on when it is attached again';
+
+CREATE FUNCTION mako_attach_again() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning SET quote_all_identifiers = off AS
+$$
+DECLARE
+  attached record;
+BEGIN
+  SELECT a.* INTO attached FROM mako.attached a;
+  IF FOUND THEN
+    PERFORM @extschema@.mako_detach_store();
+    PERFORM @extschema@.mako_attach_rows(
+      attached.query, attached.initial, attached.appended_to, attached.wait,
+      attached.search_path);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION mako_attach_again() IS
+'detaches an event store and attaches it again; a part of mako_create_store()';
 
 CREATE FUNCTION mako_create_store() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -228,6 +555,11 @@ BEGIN
     END CASE;
   END LOOP;
 
+  IF EXISTS (SELECT FROM mako.attached)
+    AND (NOT @extschema@.mako_is_attached()
+         OR EXISTS (SELECT FROM @extschema@.mako_attached_problem())) THEN
+    PERFORM @extschema@.mako_attach_again();
+  END IF;
   PERFORM @extschema@.mako_advance_sequences();
 
   IF @extschema@.mako_store_layout() <> known_layout THEN
@@ -271,5 +603,9 @@ REVOKE EXECUTE ON FUNCTION
   mako_snapshot_saved(),
   mako_guard(),
   mako_create_store(),
+  mako_attach_store(text, mako_workflow_id, regclass, boolean),
+  mako_detach_store(),
+  mako_attached_inserted(),
+  mako_attached_changed(),
   mako_adopt_events()
 FROM PUBLIC;

@@ -185,6 +185,7 @@ mako_store_is_whole(void)
 	for (uint64 row = 0; row < objects.count && whole; row++)
 		whole = is_good_object(&objects, row);
 	mako_rows_free(&objects);
+	whole = whole && mako_attached_is_whole();
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -304,7 +305,9 @@ mako_grant_triggers(PG_FUNCTION_ARGS)
 	{
 		grant.text = psprintf("GRANT EXECUTE ON FUNCTION %s.mako_stream_inserted(),"
 							  " %s.mako_event_inserted(), %s.mako_snapshot_saved(),"
-							  " %s.mako_guard() TO %s", schema, schema, schema, schema,
+							  " %s.mako_attached_inserted(), %s.mako_attached_changed(),"
+							  " %s.mako_guard() TO %s",
+							  schema, schema, schema, schema, schema, schema,
 							  quote_identifier(GetUserNameFromId(GetUserId(), false)));
 		gate = mako_gate_enter(mako_extension_owner());
 		(void) mako_sql_execute(&grant, NULL);

@@ -11,6 +11,7 @@ int			mako_batch_size = 1000;
 bool		mako_native_evaluation = true;
 int			mako_scan_order = MAKO_SCAN_AUTO;
 int			mako_progress_interval = 0;
+char	   *mako_writer = NULL;
 
 static const struct config_enum_entry scan_orders[] = {
 	{"auto", MAKO_SCAN_AUTO, false},
@@ -18,6 +19,18 @@ static const struct config_enum_entry scan_orders[] = {
 	{"key", MAKO_SCAN_KEY, false},
 	{NULL, 0, false}
 };
+
+/* Accepts a format version, or nothing. */
+static bool
+check_writer(char **value, void **extra, GucSource source)
+{
+	const char *fault = **value == '\0' ? NULL :
+		mako_format_version_fault(*value, (int) strlen(*value));
+
+	if (fault != NULL)
+		GUC_check_errdetail("%s", fault);
+	return fault == NULL;
+}
 
 /* Defines them. Called when the library is loaded. */
 void
@@ -86,6 +99,20 @@ mako_settings_init(void)
 							0, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+
+	/*
+	 * The events of an attached event store seldom say under which version they were written. A
+	 * program says it once, in the options of its connection.
+	 */
+	DefineCustomStringVariable("mako.writer",
+							   "Format version of a program whose events carry none.",
+							   "Events in the table of an attached event store are taken for "
+							   "those of the workflow that it was attached with, where nothing "
+							   "says otherwise.",
+							   &mako_writer,
+							   "",
+							   PGC_USERSET, 0,
+							   check_writer, NULL, NULL);
 
 	MarkGUCPrefixReserved("mako_migration");
 }

@@ -31,6 +31,7 @@ extern int	mako_batch_size;	/* heads locked and read at once */
 extern bool mako_native_evaluation; /* programs run on expanded values */
 extern int	mako_scan_order;	/* MakoScanOrder */
 extern int	mako_progress_interval; /* ms between notices of progress; 0: none */
+extern char *mako_writer;		/* format version of events that say none; empty: none */
 
 /* In which order a pass reads events. */
 typedef enum MakoScanOrder
@@ -171,6 +172,7 @@ extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 
 /* ---- workflow_id.c: parsing and checking ids ------------------------------------------------ */
 
+extern const char *mako_format_version_fault(const char *id, int length);
 extern char *mako_workflow_id_at(const char *workflow_id, const char *format_version);
 extern const char *mako_workflow_id_version(const char *workflow_id);
 extern bool mako_workflow_id_same_name(const char *a, const char *b);

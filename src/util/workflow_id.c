@@ -14,8 +14,8 @@
 	"A workflow id is a name and a format version, for example gpke-supplier-change@FV2025-10-01."
 
 /* Says what is wrong with a format version, or returns NULL. */
-static const char *
-format_version_fault(const char *value, int length)
+const char *
+mako_format_version_fault(const char *value, int length)
 {
 	int			year;
 	int			month;
@@ -83,7 +83,7 @@ workflow_id_fault(const char *value, int length)
 	for (const char *c = value; c < at; c += pg_mblen(c))
 		if (is_space_or_control(c))
 			return "The name contains white space or a control character.";
-	return format_version_fault(at + 1, length - name_length - 1);
+	return mako_format_version_fault(at + 1, length - name_length - 1);
 }
 
 MAKO_FUNCTION(mako_assert_format_version);
@@ -96,7 +96,7 @@ Datum
 mako_assert_format_version(PG_FUNCTION_ARGS)
 {
 	text	   *value = PG_GETARG_TEXT_PP(0);
-	const char *fault = format_version_fault(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+	const char *fault = mako_format_version_fault(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
 
 	if (fault != NULL)
 		ereport(ERROR,
