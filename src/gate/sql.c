@@ -22,6 +22,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
@@ -67,6 +68,18 @@ connect_spi(void)
 	MemoryContextSwitchTo(context);
 }
 
+/*
+ * Keeps the server from compiling statements while a connection lasts. They are short, and asked
+ * for every batch; statistics that know nothing yet of what a run writes make them look dear, and
+ * then each is compiled anew, which takes ten times as long as the run.
+ */
+static void
+avoid_compiling(MakoConnection connection)
+{
+	if (jit_enabled)
+		mako_sql_set(connection, "jit", "off");
+}
+
 /* Connects under fixed settings, on the path of users' functions. */
 static MakoConnection
 connect_for_functions(bool row_security_hides)
@@ -75,6 +88,7 @@ connect_for_functions(bool row_security_hides)
 
 	mako_gate_fix_settings(row_security_hides);
 	mako_gate_fix_path(mako_extension_function_path());
+	avoid_compiling(connection);
 	connect_spi();
 	return connection;
 }
@@ -103,6 +117,7 @@ mako_sql_connect_own(void)
 	MakoConnection connection = {NewGUCNestLevel()};
 
 	mako_gate_fix_path(mako_extension_own_path());
+	avoid_compiling(connection);
 	connect_spi();
 	return connection;
 }

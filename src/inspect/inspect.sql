@@ -214,7 +214,7 @@ COMMENT ON FUNCTION mako_step_finding(text[]) IS
 CREATE FUNCTION mako_store_finding_rows()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-SET work_mem = '64MB' SET jit = off AS
+SET work_mem = '64MB' AS
 $$
 #variable_conflict use_column
 BEGIN

@@ -511,12 +511,6 @@ mako_revert(PG_FUNCTION_ARGS)
 	subject = psprintf(INT64_FORMAT, revert.run_id);
 	mako_constraints_check_deferred();
 	connection = mako_sql_connect();
-
-	/*
-	 * Right after a migration, statistics know nothing of its snapshots: what looks expensive
-	 * would be compiled anew for every batch.
-	 */
-	mako_sql_set(connection, "jit", "off");
 	mako_store_check_for_run();
 	mako_call_check_once(command, "mako_revert", "run", subject);
 	mako_call_run(revert_run, &revert);
