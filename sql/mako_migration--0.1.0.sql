@@ -299,6 +299,16 @@ CREATE FUNCTION mako_snapshot_saved() RETURNS trigger LANGUAGE c VOLATILE AS 'MO
 COMMENT ON FUNCTION mako_snapshot_saved() IS
 'periodic snapshots are not written under a retired version';
 
+CREATE FUNCTION mako_attached_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_attached_inserted() IS
+'new events of an attached event store continue their streams under the workflow of the head, '
+'and advance the heads; the arguments are initial, and wait or nowait';
+
+CREATE FUNCTION mako_attached_changed() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_attached_changed() IS
+'streams of an attached event store without an event any more are forgotten, '
+'and those that come back get a head; the argument is initial';
+
 CREATE FUNCTION mako_guard() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_guard() IS
 'refuses a change that only this extension may make, and with a third argument every change; '
@@ -306,6 +316,11 @@ COMMENT ON FUNCTION mako_guard() IS
 
 -- -------------------------------------------------------------------------------------------------
 -- What makes up a store, and what is wrong with it
+
+CREATE FUNCTION mako_is_attached() RETURNS boolean
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_is_attached() IS
+'whether the events of the store are those of an attached event store';
 
 -- The rows are made from the DDL in src/store/tables, in this order: tables, views, keys, checks,
 -- foreign keys, then what ties the store to the extension and goes with it, which are checks that
@@ -390,7 +405,29 @@ COMMENT ON TABLE mako.repointed IS
 'streams that a run moved without a snapshot of their last event: '
 'those without events, and identity migrations without apply';
 COMMENT ON COLUMN mako.repointed.reverted_by IS 'the run that undid the migration' $$),
-    (6, 'table', 'registry', 'registry', $$
+    (6, 'table', 'attached', 'attached', $$
+CREATE TABLE mako.attached (
+  query        text NOT NULL,
+  search_path  text[] NOT NULL,
+  initial      text COLLATE "C" NOT NULL,
+  appended_to  regclass NOT NULL,
+  wait         boolean NOT NULL,
+  attached_by  text NOT NULL,
+  attached_at  timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE mako.attached IS
+'the attached event store, one row, or none where the store has events of its own; '
+'see mako_attach_store()';
+COMMENT ON COLUMN mako.attached.query IS
+'the query that tells events, which is the view mako.attached_event';
+COMMENT ON COLUMN mako.attached.search_path IS
+'the schemas on the path of the session that attached it, on which names in query are looked up';
+COMMENT ON COLUMN mako.attached.initial IS
+'the workflow that a stream runs under whose events say none';
+COMMENT ON COLUMN mako.attached.appended_to IS 'the table that its application appends events to';
+COMMENT ON COLUMN mako.attached.wait IS
+'a writer waits for a run that has locked the stream; otherwise it gets error 55P03' $$),
+    (7, 'table', 'registry', 'registry', $$
 CREATE TABLE mako.registry (
   tenant_id   uuid NOT NULL,
   key         text COLLATE "C" NOT NULL,
@@ -400,7 +437,7 @@ CREATE TABLE mako.registry (
 COMMENT ON TABLE mako.registry IS
 'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, '
 'per tenant' $$),
-    (7, 'table', 'correlation', 'correlation', $$
+    (8, 'table', 'correlation', 'correlation', $$
 CREATE TABLE mako.correlation (
   tenant_id  uuid NOT NULL,
   tag        text COLLATE "C" NOT NULL,
@@ -408,7 +445,7 @@ CREATE TABLE mako.correlation (
 );
 COMMENT ON TABLE mako.correlation IS
 'tags of streams, per tenant, such as a metering location that several processes share' $$),
-    (8, 'table', 'format_version', 'format_version', $$
+    (9, 'table', 'format_version', 'format_version', $$
 CREATE TABLE mako.format_version (
   format_version  text COLLATE "C" NOT NULL,
   status          text NOT NULL,
@@ -420,7 +457,7 @@ CREATE TABLE mako.format_version (
 COMMENT ON TABLE mako.format_version IS
 'format versions that were drained, retired or reactivated: the last change of each; '
 'one without a row is active' $$),
-    (9, 'table', 'dependent', 'dependent', $$
+    (10, 'table', 'dependent', 'dependent', $$
 CREATE TABLE mako.dependent (
   relation          text NOT NULL,
   relation_identity text NOT NULL,
@@ -444,7 +481,7 @@ COMMENT ON COLUMN mako.dependent.owner_identity IS
 '<oid>@<system identifier> of owner, by which a renamed role is known';
 COMMENT ON COLUMN mako.dependent.process_type IS
 'the type of the process column when it was added, which decides what it is compared with' $$),
-    (10, 'table', 'migration_run', 'migration_run', $$
+    (11, 'table', 'migration_run', 'migration_run', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
   kind               text NOT NULL DEFAULT 'single',
@@ -478,7 +515,8 @@ CREATE TABLE mako.migration_run (
 COMMENT ON TABLE mako.migration_run IS
 'audit trail: one row a run, with its role, times, reason and result; final once finished';
 COMMENT ON COLUMN mako.migration_run.kind IS
-'single: one transaction; batched: one a batch; revert: undoes another run';
+'single: one transaction; batched: one a batch; revert: undoes another run; '
+'attach: no migration, but states that streams of an attached event store start from';
 COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target';
 COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is through_stream_no';
 COMMENT ON COLUMN mako.migration_run.through_stream_no IS
@@ -494,7 +532,7 @@ COMMENT ON COLUMN mako.migration_run.definitions IS
 COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end; null until then';
 COMMENT ON COLUMN mako.migration_run.sinks IS
 'the sinks that the run wrote to, by their numbers in mako_sink' $$),
-    (11, 'table', 'migration_error', 'migration_error', $$
+    (12, 'table', 'migration_error', 'migration_error', $$
 CREATE TABLE mako.migration_error (
   run_id           bigint NOT NULL,
   error_no         bigint NOT NULL,
@@ -512,7 +550,7 @@ COMMENT ON TABLE mako.migration_error IS
 'audit trail: every stream that a run could not migrate, in full';
 COMMENT ON COLUMN mako.migration_error.error_no IS
 'numbers the errors of a run in the order in which they were saved' $$),
-    (12, 'table', 'migration_batch', 'migration_batch', $$
+    (13, 'table', 'migration_batch', 'migration_batch', $$
 CREATE TABLE mako.migration_batch (
   run_id          bigint NOT NULL,
   batch_no        bigint NOT NULL,
@@ -533,14 +571,14 @@ COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that another transaction
 COMMENT ON COLUMN mako.migration_batch.session_role IS
 'the role that called the run, which need not be the one that began it; '
 'the same holds for effective_role' $$),
-    (13, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
+    (14, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
 CREATE VIEW mako.process_identity %1$s AS
 SELECT r.tenant_id, r.key, s.process_id, s.stream_id, s.workflow_id
 FROM mako.registry r JOIN mako.stream s ON s.stream_no = r.stream_no
 WHERE r.expires_at IS NULL OR r.expires_at > now();
 COMMENT ON VIEW mako.process_identity IS
 'the stream that a routing key leads to, and the workflow that it runs under now' $$, v.invoker)),
-    (14, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
+    (15, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
 CREATE VIEW mako.migrated_stream %1$s AS
 SELECT m.run_id, s.stream_id, r.source_wf, r.target_wf, m.sequence_number
 FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
@@ -553,191 +591,196 @@ JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
 JOIN mako.stream s ON s.stream_no = m.stream_no;
 COMMENT ON VIEW mako.migrated_stream IS
 'the streams that each run moved, for caches and projections that must follow' $$, v.invoker)),
-    (15, 'constraint', 'stream', 'stream_pkey',
+    (16, 'constraint', 'stream', 'stream_pkey',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_pkey PRIMARY KEY (stream_no) $$),
-    (16, 'constraint', 'event', 'event_pkey',
+    (17, 'constraint', 'event', 'event_pkey',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_pkey
           PRIMARY KEY (stream_no, sequence_number) $$),
-    (17, 'constraint', 'snapshot', 'snapshot_pkey',
+    (18, 'constraint', 'snapshot', 'snapshot_pkey',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_pkey
           PRIMARY KEY (stream_no, sequence_number, run_id) $$),
-    (18, 'constraint', 'repointed', 'repointed_pkey',
+    (19, 'constraint', 'repointed', 'repointed_pkey',
      $$ ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey
           PRIMARY KEY (stream_no, run_id) $$),
-    (19, 'constraint', 'registry', 'registry_pkey',
+    (20, 'constraint', 'registry', 'registry_pkey',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key) $$),
-    (20, 'constraint', 'correlation', 'correlation_pkey',
+    (21, 'constraint', 'correlation', 'correlation_pkey',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey
           PRIMARY KEY (tenant_id, tag, stream_no) $$),
-    (21, 'constraint', 'format_version', 'format_version_pkey',
+    (22, 'constraint', 'format_version', 'format_version_pkey',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_pkey
           PRIMARY KEY (format_version) $$),
-    (22, 'constraint', 'dependent', 'dependent_pkey',
+    (23, 'constraint', 'dependent', 'dependent_pkey',
      $$ ALTER TABLE mako.dependent ADD CONSTRAINT dependent_pkey
           PRIMARY KEY (relation, process_column, workflow_column) $$),
-    (23, 'constraint', 'migration_run', 'migration_run_pkey',
+    (24, 'constraint', 'migration_run', 'migration_run_pkey',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id) $$),
-    (24, 'constraint', 'migration_error', 'migration_error_pkey',
+    (25, 'constraint', 'migration_error', 'migration_error_pkey',
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey
           PRIMARY KEY (run_id, error_no) $$),
-    (25, 'constraint', 'migration_batch', 'migration_batch_pkey',
+    (26, 'constraint', 'migration_batch', 'migration_batch_pkey',
      $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey
           PRIMARY KEY (run_id, batch_no) $$),
-    (26, 'constraint', 'stream', 'stream_stream_id_key',
+    (27, 'constraint', 'stream', 'stream_stream_id_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_key UNIQUE (stream_id) $$),
-    (27, 'constraint', 'stream', 'stream_tenant_id_stream_no_key',
+    (28, 'constraint', 'stream', 'stream_tenant_id_stream_no_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_stream_no_key
           UNIQUE (tenant_id, stream_no) $$),
-    (28, 'constraint', 'event', 'event_stream_no_event_id_key',
+    (29, 'constraint', 'event', 'event_stream_no_event_id_key',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_stream_no_event_id_key
           UNIQUE (stream_no, event_id) $$),
-    (29, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
+    (30, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key
           UNIQUE (stream_no, run_id) $$),
-    (30, 'constraint', 'stream', 'stream_stream_id_check',
+    (31, 'constraint', 'stream', 'stream_stream_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_check
           CHECK ((stream_id <> ''::text)) $$),
-    (31, 'constraint', 'stream', 'stream_process_id_check',
+    (32, 'constraint', 'stream', 'stream_process_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_process_id_check
           CHECK (((process_id IS NULL)
                   OR ((tenant_id IS NOT NULL)
                       AND (stream_id = ((('process/'::text || (tenant_id)::text) || '/'::text)
                                         || (process_id)::text))))) $$),
-    (32, 'constraint', 'stream', 'stream_tenant_id_check',
+    (33, 'constraint', 'stream', 'stream_tenant_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_check
           CHECK (((tenant_id IS NULL)
                   OR (stream_id !~~ 'process/%'::text)
                   OR (lower(split_part(stream_id, '/'::text, 2)) = (tenant_id)::text))) $$),
-    (33, 'constraint', 'stream', 'stream_version_check',
+    (34, 'constraint', 'stream', 'stream_version_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_version_check CHECK ((version >= 0)) $$),
-    (34, 'constraint', 'stream', 'stream_stream_no_check',
+    (35, 'constraint', 'stream', 'stream_stream_no_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK ((stream_no >= 1)) $$),
-    (35, 'constraint', 'event', 'event_sequence_number_check',
+    (36, 'constraint', 'event', 'event_sequence_number_check',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check
           CHECK ((sequence_number >= 1)) $$),
-    (36, 'constraint', 'event', 'event_schema_version_check',
+    (37, 'constraint', 'event', 'event_schema_version_check',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check
           CHECK ((schema_version >= 1)) $$),
-    (37, 'constraint', 'snapshot', 'snapshot_sequence_number_check',
+    (38, 'constraint', 'snapshot', 'snapshot_sequence_number_check',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check
           CHECK ((sequence_number >= 1)) $$),
-    (38, 'constraint', 'snapshot', 'snapshot_state_schema_version_check',
+    (39, 'constraint', 'snapshot', 'snapshot_state_schema_version_check',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check
           CHECK ((state_schema_version >= 1)) $$),
-    (39, 'constraint', 'registry', 'registry_key_check',
+    (40, 'constraint', 'registry', 'registry_key_check',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check
           CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 256))) $$),
-    (40, 'constraint', 'correlation', 'correlation_tag_check',
+    (41, 'constraint', 'correlation', 'correlation_tag_check',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tag_check
           CHECK (((octet_length(tag) >= 1) AND (octet_length(tag) <= 256))) $$),
-    (41, 'constraint', 'format_version', 'format_version_status_check',
+    (42, 'constraint', 'format_version', 'format_version_status_check',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_status_check
           CHECK ((status = ANY (ARRAY['active'::text, 'draining'::text, 'retired'::text]))) $$),
-    (42, 'constraint', 'migration_run', 'migration_run_kind_check',
+    (43, 'constraint', 'migration_run', 'migration_run_kind_check',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
-          CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text]))) $$),
-    (43, 'constraint', 'migration_run', 'migration_run_run_id_check',
+          CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text, 'attach'::text]))) $$),
+    (44, 'constraint', 'migration_run', 'migration_run_run_id_check',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check
           CHECK ((run_id >= 1)) $$),
-    (44, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey',
+    (45, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
-    (45, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey',
+    (46, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
-    (46, 'constraint', 'stream', 'stream_workflow_id_check',
+    (47, 'constraint', 'stream', 'stream_workflow_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_workflow_id_check
           CHECK (@extschema@.mako_assert_workflow_id(workflow_id)) $$),
-    (47, 'constraint', 'format_version', 'format_version_format_version_check',
+    (48, 'constraint', 'attached', 'attached_initial_check',
+     $$ ALTER TABLE mako.attached ADD CONSTRAINT attached_initial_check
+          CHECK (@extschema@.mako_assert_workflow_id(initial)) $$),
+    (49, 'constraint', 'format_version', 'format_version_format_version_check',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_check
           CHECK (@extschema@.mako_assert_format_version(format_version)) $$),
-    (48, 'trigger', 'stream', 'stream_inserted', $$
+    (50, 'trigger', 'stream', 'stream_inserted', $$
 CREATE TRIGGER stream_inserted
 AFTER INSERT ON mako.stream REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_stream_inserted() $$),
-    (49, 'trigger', 'stream', 'stream_guard', $$
+    (51, 'trigger', 'stream', 'stream_guard', $$
 CREATE TRIGGER stream_guard
 BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.stream
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Stream heads advance with their events, and move to another workflow with a migration only.',
   'To move streams, use mako_migrate().') $$),
-    (50, 'trigger', 'event', 'event_inserted', $$
+    (52, 'trigger', 'event', 'event_inserted', $$
 CREATE TRIGGER event_inserted
 AFTER INSERT ON mako.event REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_event_inserted() $$),
-    (51, 'trigger', 'event', 'event_guard', $$
+    (53, 'trigger', 'event', 'event_guard', $$
 CREATE TRIGGER event_guard
 BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.event
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Events are append-only.',
   'To archive events, the owner can disable the trigger "event_guard".') $$),
-    (52, 'trigger', 'snapshot', 'snapshot_insert_guard', $$
+    (54, 'trigger', 'snapshot', 'snapshot_insert_guard', $$
 CREATE TRIGGER snapshot_insert_guard
 BEFORE INSERT ON mako.snapshot
 FOR EACH ROW WHEN ((new.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'Migration snapshots are written by migrations only.',
   'Periodic snapshots have run_id 0.') $$),
-    (53, 'trigger', 'snapshot', 'snapshot_update_guard', $$
+    (55, 'trigger', 'snapshot', 'snapshot_update_guard', $$
 CREATE TRIGGER snapshot_update_guard
 BEFORE UPDATE ON mako.snapshot
 FOR EACH ROW WHEN (((old.run_id <> 0) OR (new.run_id <> 0)))
 EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (54, 'trigger', 'snapshot', 'snapshot_delete_guard', $$
+    (56, 'trigger', 'snapshot', 'snapshot_delete_guard', $$
 CREATE TRIGGER snapshot_delete_guard
 BEFORE DELETE ON mako.snapshot
 FOR EACH ROW WHEN ((old.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (55, 'trigger', 'snapshot', 'snapshot_truncate_guard', $$
+    (57, 'trigger', 'snapshot', 'snapshot_truncate_guard', $$
 CREATE TRIGGER snapshot_truncate_guard
 BEFORE TRUNCATE ON mako.snapshot
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'To drop periodic snapshots, delete those with run_id 0.') $$),
-    (56, 'trigger', 'snapshot', 'snapshot_saved', $$
+    (58, 'trigger', 'snapshot', 'snapshot_saved', $$
 CREATE TRIGGER snapshot_saved
 BEFORE INSERT OR UPDATE ON mako.snapshot
 FOR EACH ROW WHEN ((new.run_id = 0)) EXECUTE FUNCTION @extschema@.mako_snapshot_saved() $$),
-    (57, 'trigger', 'repointed', 'repointed_guard', $$
+    (59, 'trigger', 'repointed', 'repointed_guard', $$
 CREATE TRIGGER repointed_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (58, 'trigger', 'format_version', 'format_version_guard', $$
+    (60, 'trigger', 'format_version', 'format_version_guard', $$
 CREATE TRIGGER format_version_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A version must not change its status while a transaction writes under it.',
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
-    (59, 'trigger', 'dependent', 'dependent_guard', $$
+    (61, 'trigger', 'dependent', 'dependent_guard', $$
 CREATE TRIGGER dependent_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.dependent
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A dependent is updated as its owner, whose privileges adding it needs.',
   'Use mako_add_dependent() and mako_remove_dependent().') $$),
-    (60, 'trigger', 'migration_run', 'migration_run_guard', $$
+    (62, 'trigger', 'migration_run', 'migration_run_guard', $$
 CREATE TRIGGER migration_run_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (61, 'trigger', 'migration_run', 'migration_run_final', $$
+    (63, 'trigger', 'migration_run', 'migration_run_final', $$
 CREATE TRIGGER migration_run_final
 BEFORE DELETE OR UPDATE ON mako.migration_run
 FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
   'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$),
-    (62, 'trigger', 'migration_error', 'migration_error_guard', $$
+    (64, 'trigger', 'migration_error', 'migration_error_guard', $$
 CREATE TRIGGER migration_error_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (63, 'trigger', 'migration_batch', 'migration_batch_guard', $$
+    (65, 'trigger', 'migration_batch', 'migration_batch_guard', $$
 CREATE TRIGGER migration_batch_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$)
   ) AS o (ordinal, kind, relation, name, definition)
+  -- Events of an attached event store are a view, and the triggers those of another table.
+  WHERE o.relation OPERATOR(pg_catalog.<>) 'event' OR NOT @extschema@.mako_is_attached()
 $store$;
 COMMENT ON FUNCTION mako_store_object() IS
 'the objects that make up a store, in the order of their creation, '
@@ -767,6 +810,12 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_advance_sequences() IS
 'lets sequences that are behind their tables continue after the highest number; '
 'a part of mako_create_store(), for the owner of the tables';
+
+CREATE FUNCTION mako_attached_problem()
+RETURNS TABLE (object text, problem text, repairable boolean)
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_attached_problem() IS
+'what an attached event store lacks; mako_store_problem() has it, too';
 
 CREATE FUNCTION mako_store_problem()
 RETURNS TABLE (object text, problem text, repairable boolean)
@@ -820,6 +869,8 @@ $$
            OR pg_get_triggerdef(t.oid) <> o.expected)
     UNION ALL
     SELECT NULL, s.object, s.problem, s.repairable FROM @extschema@.mako_sequence_problem() s
+    UNION ALL
+    SELECT NULL, a.object, a.problem, a.repairable FROM @extschema@.mako_attached_problem() a
   ) AS p (ordinal, object, problem, repairable)
   ORDER BY p.ordinal, p.object COLLATE "C"
 $$;
@@ -837,6 +888,315 @@ CREATE FUNCTION mako_grant_triggers() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_grant_triggers() IS
 'lets a role that may execute mako_create_store() use the trigger functions of a store';
+
+-- -------------------------------------------------------------------------------------------------
+-- Event stores that are there already
+
+CREATE FUNCTION mako_attached_table(appended_to regclass) RETURNS regclass
+LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_attached_table(regclass) IS
+'the table that the events of the view mako.attached_event are appended to; '
+'raises where new rows of it do not tell new events';
+
+CREATE FUNCTION mako_attach_heads(
+  initial text, OUT streams bigint, OUT events bigint, OUT damaged bigint, OUT gone bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION mako_attach_heads(text) IS
+'sets the heads of an attached event store; a part of mako_attach_store(), for its owner';
+
+-- With the plan that uses indexes wherever there are some.
+CREATE FUNCTION mako_attached_plan() RETURNS jsonb
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off AS
+$$
+DECLARE
+  plan json;
+BEGIN
+  EXECUTE 'EXPLAIN (FORMAT JSON) SELECT FROM mako.event e WHERE e.stream_no = 1' INTO plan;
+  RETURN plan;
+END
+$$;
+COMMENT ON FUNCTION mako_attached_plan() IS
+'how the server looks up the events of one stream of an attached event store';
+
+CREATE FUNCTION mako_replace_event(definition text) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off AS
+$$
+DECLARE
+  privilege  text;
+  privileges constant text[] := ARRAY(
+    SELECT format('GRANT SELECT ON mako.event TO %s%s',
+                  CASE a.grantee WHEN 0 THEN 'PUBLIC'
+                  ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+                  CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+    FROM pg_class c, aclexplode(c.relacl) AS a
+    WHERE c.oid = to_regclass('mako.event') AND a.privilege_type = 'SELECT'
+      AND a.grantee <> c.relowner);
+BEGIN
+  IF definition IS NULL THEN
+    IF @extschema@.mako_is_attached() THEN
+      DROP VIEW mako.event;
+    END IF;
+    DROP VIEW IF EXISTS mako.attached_event;
+    PERFORM @extschema@.mako_create_store();
+  ELSE
+    DROP TABLE mako.event;
+    EXECUTE definition;
+  END IF;
+  FOREACH privilege IN ARRAY privileges LOOP
+    EXECUTE privilege;
+  END LOOP;
+END
+$$;
+COMMENT ON FUNCTION mako_replace_event(text) IS
+'replaces mako.event by a view, or by the table of a store with events of its own, '
+'from which the same roles may select; for the owner of the store';
+
+CREATE FUNCTION mako_attach_rows(
+  query text, initial mako_workflow_id, appended_to regclass, wait boolean, path text[])
+RETURNS TABLE (streams bigint, events bigint, damaged bigint)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning SET quote_all_identifiers = off AS
+$$
+#variable_conflict use_variable
+DECLARE
+  -- The columns of an event with their types; that of stream_id is the one of the table.
+  expected constant jsonb := '{
+    "stream_id": "", "sequence_number": "int8", "event_type": "text", "payload": "jsonb",
+    "workflow_id": "text", "schema_version": "int4", "event_id": "uuid",
+    "recorded_at": "timestamptz", "tenant_id": "uuid", "correlation_id": "uuid",
+    "causation_id": "uuid", "conversation_id": "uuid"}';
+  needed       constant text[] := '{stream_id, sequence_number, event_type, payload}';
+  own_path     constant text := current_setting('search_path');
+  their_path   constant text := (
+    SELECT string_agg(quote_ident(p.name) || ', ', '' ORDER BY p.place)
+    FROM unnest(path) WITH ORDINALITY AS p (name, place) WHERE p.name !~ '^pg_temp');
+  store_owner  constant oid := (SELECT nspowner FROM pg_namespace WHERE nspname = 'mako');
+  bare         constant text := rtrim(query, E'; 	
+');
+  wrong        record;
+  id           record;
+  target       regclass;
+  part         record;
+BEGIN
+  IF bare IS NULL OR initial IS NULL OR wait IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+      MESSAGE = 'query, initial and wait must not be null';
+  ELSIF store_owner IS NOT NULL AND pg_get_userbyid(store_owner) <> current_user THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+      MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
+      DETAIL = format('The current role is "%s".', current_user),
+      HINT = format('An event store is attached by the role that owns the store: '
+                    'use SET ROLE %I.', pg_get_userbyid(store_owner));
+  END IF;
+  PERFORM @extschema@.mako_assert_store();
+  IF EXISTS (SELECT FROM mako.attached) THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'an event store is attached already',
+      HINT = 'SELECT mako_detach_store() first; heads, states and runs stay.';
+  END IF;
+  LOCK TABLE mako.event IN ACCESS EXCLUSIVE MODE;
+  IF EXISTS (SELECT FROM mako.event) THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'the store has events of its own',
+      HINT = 'A store has events of its own, or those of an attached event store, not both.';
+  END IF;
+
+  -- Which columns the query has. Its names are looked up on the path of the session.
+  PERFORM set_config('search_path', their_path || 'pg_temp', true);
+  EXECUTE format(E'CREATE VIEW mako.attached_event AS SELECT e.* FROM (%s
+) AS e', bare);
+  PERFORM set_config('search_path', own_path, true);
+  SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, x.key AS expected INTO wrong
+  FROM jsonb_each_text(expected) AS x
+  FULL JOIN (SELECT c.* FROM pg_attribute c
+             WHERE c.attrelid = 'mako.attached_event'::regclass AND c.attnum > 0) AS a
+    ON a.attname = x.key
+  WHERE x.key IS NULL OR (a.attname IS NULL AND x.key = ANY (needed))
+     OR (x.value = 'uuid' AND a.atttypid <> 'uuid'::regtype)
+     OR (x.value = '' AND a.atttypid NOT IN (
+           SELECT t.oid FROM pg_type t
+           WHERE t.typtype = 'b' AND t.typnamespace = 'pg_catalog'::regnamespace))
+  ORDER BY x.key IS NULL, x.key LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
+      MESSAGE = CASE
+        WHEN wrong.name IS NULL THEN format('the query has no column "%s"', wrong.expected)
+        WHEN wrong.expected IS NULL
+          THEN format('column "%s" of the query is none of an event', wrong.name)
+        ELSE format('column "%s" of the query has type %s', wrong.name, wrong.type) END,
+      DETAIL = 'An event has stream_id, sequence_number, event_type and payload; and as far as '
+               'there are any workflow_id, schema_version, event_id, recorded_at, tenant_id, '
+               'correlation_id, causation_id and conversation_id.',
+      HINT = CASE
+        WHEN wrong.name IS NULL OR wrong.expected IS NULL
+          THEN 'Give the columns of your table these names with AS.'
+        WHEN wrong.name = 'stream_id' THEN 'Cast it to text, uuid or bigint.'
+        ELSE 'Cast it to uuid, or leave it out where that may fail.' END;
+  END IF;
+  target := @extschema@.mako_attached_table(appended_to);
+  EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', target);
+
+  -- The key keeps its type and collation, so that the index of the table finds it.
+  SELECT format_type(a.atttypid, NULL) AS type,
+         CASE WHEN c.oid IS NULL THEN ''
+         ELSE format(' COLLATE %I.%I', n.nspname, c.collname) END AS collation INTO id
+  FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation
+  LEFT JOIN pg_namespace n ON n.oid = c.collnamespace
+  WHERE a.attrelid = 'mako.attached_event'::regclass AND a.attname = 'stream_id';
+  SELECT string_agg(
+           CASE WHEN a.attname IS NULL THEN format('CAST(NULL AS pg_catalog.%I)', x.value)
+           ELSE format('CAST(e.%I AS pg_catalog.%I)', x.key, x.value) END
+           || CASE x.value WHEN 'text' THEN ' COLLATE pg_catalog."C"' ELSE '' END
+           || ' AS ' || quote_ident(x.key), ', ') AS list INTO part
+  FROM jsonb_each_text(expected) AS x
+  LEFT JOIN pg_attribute a
+    ON a.attrelid = 'mako.attached_event'::regclass AND a.attname = x.key AND a.attnum > 0
+  WHERE x.value <> '';
+  DROP VIEW mako.attached_event;
+  PERFORM set_config('search_path', their_path || 'pg_temp', true);
+  EXECUTE format(E'CREATE VIEW mako.attached_event AS SELECT CAST(e.stream_id AS pg_catalog.text) '
+                 'COLLATE pg_catalog."C" AS stream_id, e.stream_id AS stream_key, %s FROM (%s
+) '
+                 'AS e', part.list, bare);
+  PERFORM set_config('search_path', own_path, true);
+  COMMENT ON VIEW mako.attached_event IS
+  'the events of the attached event store, with the columns of mako.event';
+
+  -- An event that says no workflow was written under the one that its stream ran under then: from
+  -- which the first move behind it led away, or which its head says.
+  PERFORM @extschema@.mako_replace_event(format(
+    'CREATE VIEW mako.event AS '
+    'SELECT s.stream_no, e.sequence_number, e.event_id, e.recorded_at, '
+    'COALESCE(e.workflow_id, (SELECT r.source_wf COLLATE "C" FROM mako.migration_run r JOIN ('
+      'SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no = s.stream_no AND n.run_id > 0 '
+      'AND n.reverted_by IS NULL AND n.sequence_number >= e.sequence_number '
+      'UNION ALL SELECT p.run_id FROM mako.repointed p WHERE p.stream_no = s.stream_no '
+      'AND p.reverted_by IS NULL AND p.sequence_number >= e.sequence_number) m USING (run_id) '
+    'WHERE r.update_registry ORDER BY r.run_id LIMIT 1), s.workflow_id) AS workflow_id, '
+    'e.event_type, COALESCE(e.schema_version, 1) AS schema_version, e.payload, '
+    'e.correlation_id, e.causation_id, e.conversation_id, e.workflow_id AS stamp '
+    'FROM mako.attached_event e JOIN mako.stream s '
+    'ON e.stream_key = CAST(s.stream_id AS %s)%s', id.type, id.collation));
+  COMMENT ON VIEW mako.event IS
+  'the events of the attached event store by their streams; see mako_attach_store()';
+
+  EXECUTE format('CREATE TRIGGER mako_inserted AFTER INSERT ON %s '
+                 'REFERENCING NEW TABLE AS appended FOR EACH STATEMENT '
+                 'EXECUTE FUNCTION @extschema@.mako_attached_inserted(%L, %L)',
+                 target, initial, CASE WHEN wait THEN 'wait' ELSE 'nowait' END);
+  EXECUTE format('CREATE TRIGGER mako_updated AFTER UPDATE ON %s '
+                 'REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT '
+                 'EXECUTE FUNCTION @extschema@.mako_attached_changed(%L)', target, initial);
+  EXECUTE format('CREATE TRIGGER mako_deleted AFTER DELETE ON %s '
+                 'REFERENCING OLD TABLE AS before FOR EACH STATEMENT '
+                 'EXECUTE FUNCTION @extschema@.mako_attached_changed(%L)', target, initial);
+  EXECUTE format('CREATE TRIGGER mako_truncated AFTER TRUNCATE ON %s FOR EACH STATEMENT '
+                 'EXECUTE FUNCTION @extschema@.mako_attached_changed(%L)', target, initial);
+  INSERT INTO mako.attached (query, search_path, initial, appended_to, wait, attached_by)
+  VALUES (query, path, initial, target, wait, session_user);
+
+  SELECT h.* INTO part FROM @extschema@.mako_attach_heads(initial) AS h;
+  ANALYZE mako.stream;
+  IF EXISTS (
+    SELECT FROM jsonb_path_query(@extschema@.mako_attached_plan(),
+                                 '$.** ? (exists(@."Relation Name"))') AS node
+    WHERE coalesce(node->>'Index Cond', node->>'Recheck Cond', '') !~ 's\.stream_id'
+      AND node->>'Relation Name' IN (
+        SELECT c.relname FROM pg_class c
+        WHERE c.oid = target OR c.oid IN (SELECT t.relid FROM pg_partition_tree(target) AS t))) THEN
+    RAISE WARNING USING
+      MESSAGE = format('no index finds the events of one stream in table %s', target),
+      DETAIL = 'Every stream that is looked up takes a scan of the whole table.',
+      HINT = 'Create an index on what the query has as stream_id and sequence_number.';
+  END IF;
+  IF part.gone > 0 THEN
+    RAISE WARNING USING
+      MESSAGE = format('%s streams have a head, but no event any more', part.gone),
+      DETAIL = 'Their heads and states stay as they are: a query that leaves events out looks the '
+               'same.',
+      HINT = 'mako_check() lists them as head_ahead.';
+  END IF;
+  RETURN QUERY SELECT part.streams, part.events, part.damaged;
+END
+$$;
+COMMENT ON FUNCTION mako_attach_rows(text, mako_workflow_id, regclass, boolean, text[]) IS
+'what mako_attach_store() does, on a path; for its own use and for repairs';
+
+CREATE FUNCTION mako_attach_store(
+  query text, initial mako_workflow_id, appended_to regclass DEFAULT NULL,
+  wait boolean DEFAULT true)
+RETURNS TABLE (streams bigint, events bigint, damaged bigint)
+LANGUAGE sql VOLATILE PARALLEL UNSAFE AS
+$$
+  SELECT a.streams, a.events, a.damaged
+  FROM @extschema@.mako_attach_rows(
+    $1, $2, $3, $4, pg_catalog.current_schemas(false)::pg_catalog.text[]) AS a
+$$;
+COMMENT ON FUNCTION mako_attach_store(text, mako_workflow_id, regclass, boolean) IS
+'lets the events of another event store, which a query tells, be those of the store: '
+'heads follow them, and writers under another workflow than the head''s are refused; '
+'counts streams, events, and streams whose events are not numbered 1, 2, 3 ...';
+
+CREATE FUNCTION mako_detach_store() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning SET quote_all_identifiers = off AS
+$$
+DECLARE
+  store_owner constant oid := (SELECT nspowner FROM pg_namespace WHERE nspname = 'mako');
+  target      regclass;
+  trigger     name;
+BEGIN
+  IF store_owner IS NULL THEN
+    PERFORM @extschema@.mako_assert_store();
+  ELSIF pg_get_userbyid(store_owner) <> current_user THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+      MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
+      DETAIL = format('The current role is "%s".', current_user),
+      HINT = format('An event store is detached by the role that owns the store: '
+                    'use SET ROLE %I.', pg_get_userbyid(store_owner));
+  END IF;
+  SELECT a.appended_to INTO target FROM mako.attached a;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'no event store is attached',
+      HINT = 'mako_attach_store() attaches one.';
+  END IF;
+  FOR trigger IN
+    SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = '@extschema@'
+    WHERE t.tgrelid = target AND p.proname IN ('mako_attached_inserted', 'mako_attached_changed')
+  LOOP
+    EXECUTE format('DROP TRIGGER %I ON %s', trigger, target);
+  END LOOP;
+  DELETE FROM mako.attached;
+  PERFORM @extschema@.mako_replace_event(NULL);
+END
+$$;
+COMMENT ON FUNCTION mako_detach_store() IS
+'takes the triggers of mako_attach_store() from the table of the attached event store, '
+'which stays as it is; heads, states and runs stay, too, '
+'and go on when it is attached again';
+
+CREATE FUNCTION mako_attach_again() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning SET quote_all_identifiers = off AS
+$$
+DECLARE
+  attached record;
+BEGIN
+  SELECT a.* INTO attached FROM mako.attached a;
+  IF FOUND THEN
+    PERFORM @extschema@.mako_detach_store();
+    PERFORM @extschema@.mako_attach_rows(
+      attached.query, attached.initial, attached.appended_to, attached.wait,
+      attached.search_path);
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION mako_attach_again() IS
+'detaches an event store and attaches it again; a part of mako_create_store()';
 
 CREATE FUNCTION mako_create_store() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -927,6 +1287,11 @@ BEGIN
     END CASE;
   END LOOP;
 
+  IF EXISTS (SELECT FROM mako.attached)
+    AND (NOT @extschema@.mako_is_attached()
+         OR EXISTS (SELECT FROM @extschema@.mako_attached_problem())) THEN
+    PERFORM @extschema@.mako_attach_again();
+  END IF;
   PERFORM @extschema@.mako_advance_sequences();
 
   IF @extschema@.mako_store_layout() <> known_layout THEN
@@ -970,6 +1335,10 @@ REVOKE EXECUTE ON FUNCTION
   mako_snapshot_saved(),
   mako_guard(),
   mako_create_store(),
+  mako_attach_store(text, mako_workflow_id, regclass, boolean),
+  mako_detach_store(),
+  mako_attached_inserted(),
+  mako_attached_changed(),
   mako_adopt_events()
 FROM PUBLIC;
 
@@ -1515,7 +1884,8 @@ BEGIN
     GROUP BY m.run_id
   ), run AS (
     SELECT m.sequence_number AS place, coalesce(m.taken_at, r.started_at) AS at,
-           'migrated' AS kind, m.sequence_number, r.target_wf AS workflow_id, r.run_id,
+           CASE r.kind WHEN 'attach' THEN 'given' ELSE 'migrated' END AS kind, m.sequence_number,
+           r.target_wf AS workflow_id, r.run_id,
            r.session_role, r.reason, r.source_wf
     FROM moved m JOIN mako.migration_run r ON r.run_id = m.run_id
     WHERE r.update_registry
@@ -1575,7 +1945,7 @@ RETURNS TABLE (
   run_id bigint, role text, reason text)
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_history(text) IS
-'the history of a stream in order: spawned, event, migrated, reverted, failed; '
+'the history of a stream in order: spawned, given, event, migrated, reverted, failed; '
 'with the run, the role that started it, and the reason or the error';
 
 CREATE FUNCTION mako_take_snapshot(stream_id text) RETURNS bigint
@@ -1588,7 +1958,8 @@ CREATE FUNCTION mako_save_snapshot(
   state_schema_version integer, state jsonb)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_save_snapshot(text, bigint, mako_workflow_id, integer, jsonb) IS
-'stores a state that the application has computed as a periodic snapshot';
+'stores a state that the application has computed as a periodic snapshot; '
+'of an attached event store, one from before the first event is what the stream starts from';
 
 CREATE FUNCTION mako_prune_snapshots(keep integer) RETURNS bigint
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';
@@ -1880,7 +2251,7 @@ COMMENT ON FUNCTION mako_step_finding(text[]) IS
 CREATE FUNCTION mako_store_finding_rows()
 RETURNS TABLE (severity text, code text, subject text, message text, hint text)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
-SET work_mem = '64MB' SET jit = off AS
+SET work_mem = '64MB' AS
 $$
 #variable_conflict use_column
 BEGIN
@@ -1991,14 +2362,18 @@ BEGIN
   broken (severity, code, subject, message, hint) AS (
     SELECT 'error', 'head_behind', k.stream_id,
            format('its head is at version %s, but its last event is %s', k.version, k.last),
-           'Appending fails until the head is right. '
-           'mako_adopt_events() sets the heads of histories that were loaded.'
+           CASE WHEN @extschema@.mako_is_attached()
+                THEN 'Events were written past the triggers: '
+                     'detach the event store, and attach it again.'
+                ELSE 'Appending fails until the head is right. '
+                     'mako_adopt_events() sets the heads of histories that were loaded.' END
     FROM known k WHERE k.last > k.version
     UNION ALL
     SELECT 'error', 'head_ahead', k.stream_id,
            format('its head is at version %s, but its last event is %s',
                   k.version, COALESCE(k.last, 0)),
-           'Events are lost: restore them from a backup.'
+           'Events are lost: restore them from a backup; '
+           'unless they are in an event store that is detached.'
     FROM known k
     WHERE COALESCE(k.last, 0) < k.version
       AND (k.last IS NOT NULL OR COALESCE(k.saved, 0) < k.version)

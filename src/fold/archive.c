@@ -18,7 +18,9 @@
 static MakoStatement select_marks = {
 	"SELECT n.stream_no, n.sequence_number, n.run_id, n.workflow_id, n.state_schema_version,"
 	" CASE WHEN $2 OPERATOR(pg_catalog.<) 0 OR n.run_id OPERATOR(pg_catalog.=) $2"
-	"  OR n.workflow_id OPERATOR(pg_catalog.=) $3 THEN n.state END"
+	"  OR n.workflow_id OPERATOR(pg_catalog.=) $3"
+	"  OR n.run_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.run_id FROM mako.migration_run r"
+	"   WHERE r.kind OPERATOR(pg_catalog.=) 'attach')) THEN n.state END"
 	" FROM mako.snapshot n"
 	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.>) 0"
 	" AND n.reverted_by IS NULL"
@@ -31,7 +33,7 @@ static MakoStatement select_marks = {
 
 /* What a run did to a stream: a role that reads histories may read no more of it. */
 static MakoStatement select_run = {
-	"SELECT r.source_wf, r.target_wf, r.update_registry"
+	"SELECT r.source_wf, r.target_wf, r.update_registry, r.kind OPERATOR(pg_catalog.=) 'attach'"
 	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1",
 	1, {INT8OID}
 };
@@ -76,6 +78,7 @@ mako_archive_run(MakoArchive *archive, int64 run_id)
 		run->source_wf = mako_row_text(&rows, 0, 1);
 		run->target_wf = mako_row_text(&rows, 0, 2);
 		run->update_registry = mako_row_boolean(&rows, 0, 3);
+		run->is_given = mako_row_boolean(&rows, 0, 4);
 		archive->runs = lappend(archive->runs, run);
 		MemoryContextSwitchTo(old);
 	}
@@ -177,6 +180,16 @@ mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, i
 				if (marks.marks[k].repoints && marks.marks[j].run_id == marks.marks[k].run_id)
 					marks.marks[j].is_copy = true;
 	return marks;
+}
+
+/*
+ * The state that a stream was given to start from, because its first events are not there; NULL for
+ * none.
+ */
+const MakoRecordedMove *
+mako_archive_given(const MakoRecordedMove *marks, int count)
+{
+	return count > 0 && marks[0].run != NULL && marks[0].run->is_given ? &marks[0] : NULL;
 }
 
 /* Returns true if a stream can have left a workflow for another one and come back. */

@@ -75,6 +75,7 @@ typedef struct MakoRunRow
 	char	   *source_wf;
 	char	   *target_wf;
 	bool		update_registry;
+	bool		is_given;		/* no migration: its states were given, and no event tells them */
 	bool		warned;			/* that the definitions are others now */
 	/* The details. */
 	char	   *kind;			/* NULL until they are read */
@@ -119,6 +120,7 @@ extern void mako_archive_read_details(MakoArchive *archive, MakoRunRow *run);
 extern void mako_archive_warn(MakoArchive *archive, MakoRunRow *run, const MakoPlan *plan);
 extern MakoRecordedMoves mako_archive_moves(MakoArchive *archive, const MakoStream *streams,
 											int count, int64 run_id, const char *workflow_id);
+extern const MakoRecordedMove *mako_archive_given(const MakoRecordedMove *marks, int count);
 extern bool mako_archive_may_have_returned(const char *workflow_id, const char *other);
 
 /* ---- fold_cache.c: compiled folds, kept for the session or for a replay --------------------- */

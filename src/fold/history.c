@@ -369,14 +369,15 @@ mako_history_replay(MakoReplay *replay, const MakoStream *stream, MakoMomentCall
 		.is_current = true,.visit = visit,.argument = argument
 	};
 	MakoStream	whole = *stream;
+	const MakoRecordedMove *given = mako_archive_given(history.marks, history.mark_count);
 	MakoReader *reader;
 	const MakoEvent *beyond;
 	ErrorContextCallback context = {error_context_stack, add_history_context, &history};
 
 	error_context_stack = &context;
-	whole.start = 0;
+	whole.start = given == NULL ? 0 : given->sequence_number;
 	reader = mako_stream_open_events(&whole, 1, NULL);
-	mako_history_begin(&history, NULL);
+	mako_history_begin(&history, given);
 	(void) mako_history_until(&history, reader, stream->version);
 	beyond = mako_stream_next_event(reader, stream->stream_no);
 	if (beyond != NULL)

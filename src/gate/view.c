@@ -20,6 +20,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/regproc.h"
 #include "utils/syscache.h"
 
 /* A look at what a view names. */
@@ -28,17 +29,17 @@ typedef struct Look
 	Oid			view;
 	Oid			owner;			/* as whom it is evaluated */
 	List	   *relations;		/* that were met, of the view itself and of those in it */
-	const char *foreign;		/* what belongs to another role; NULL: nothing yet */
+	char	   *foreign;		/* what belongs to another role; NULL: nothing yet */
 	bool		has_system_column;
 } Look;
 
 static void look_at_relation(Look *look, Oid relation);
 
-/* Returns true if a function belongs to a role that cannot act for the owner. */
+/* Returns true if a function belongs to a role that cannot act for the owner, and says so. */
 static bool
 is_foreign_function(Oid function, void *argument)
 {
-	const Look *look = argument;
+	Look	   *look = argument;
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Oid			role = look->owner;
 
@@ -47,7 +48,11 @@ is_foreign_function(Oid function, void *argument)
 		role = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 		ReleaseSysCache(tuple);
 	}
-	return !mako_door_acts_for(role, look->owner);
+	if (mako_door_acts_for(role, look->owner))
+		return false;
+	look->foreign = psprintf("calls function %s of another role",
+							 format_procedure_qualified(function));
+	return true;
 }
 
 /* Returns true if the checks of a domain are those of another role. */
@@ -84,9 +89,10 @@ look_at_node(Node *node, void *argument)
 	}
 	if (IsA(node, Var) && ((Var *) node)->varattno < 0)
 		look->has_system_column = true;
-	if (check_functions_in_node(node, is_foreign_function, argument) ||
-		(IsA(node, CoerceToDomain) && is_foreign_type(((CoerceToDomain *) node)->resulttype, look)))
-		look->foreign = "calls a function of another role";
+	(void) check_functions_in_node(node, is_foreign_function, argument);
+	if (IsA(node, CoerceToDomain) && is_foreign_type(((CoerceToDomain *) node)->resulttype, look))
+		look->foreign = psprintf("checks domain %s of another role",
+								 format_type_be(((CoerceToDomain *) node)->resulttype));
 	return expression_tree_walker(node, look_at_node, argument);
 }
 
@@ -102,7 +108,9 @@ look_at_relation(Look *look, Oid oid)
 	look->relations = lappend_oid(look->relations, oid);
 	relation = relation_open(oid, AccessShareLock);
 	if (!mako_door_acts_for(relation->rd_rel->relowner, look->owner))
-		look->foreign = "reads a relation of another role";
+		look->foreign = psprintf("reads \"%s.%s\" of another role",
+								 get_namespace_name(RelationGetNamespace(relation)),
+								 RelationGetRelationName(relation));
 	else if (relation->rd_rel->relkind == RELKIND_VIEW)
 	{
 		Oid			outer = look->view;

@@ -325,14 +325,18 @@ BEGIN
   broken (severity, code, subject, message, hint) AS (
     SELECT 'error', 'head_behind', k.stream_id,
            format('its head is at version %s, but its last event is %s', k.version, k.last),
-           'Appending fails until the head is right. '
-           'mako_adopt_events() sets the heads of histories that were loaded.'
+           CASE WHEN @extschema@.mako_is_attached()
+                THEN 'Events were written past the triggers: '
+                     'detach the event store, and attach it again.'
+                ELSE 'Appending fails until the head is right. '
+                     'mako_adopt_events() sets the heads of histories that were loaded.' END
     FROM known k WHERE k.last > k.version
     UNION ALL
     SELECT 'error', 'head_ahead', k.stream_id,
            format('its head is at version %s, but its last event is %s',
                   k.version, COALESCE(k.last, 0)),
-           'Events are lost: restore them from a backup.'
+           'Events are lost: restore them from a backup; '
+           'unless they are in an event store that is detached.'
     FROM known k
     WHERE COALESCE(k.last, 0) < k.version
       AND (k.last IS NOT NULL OR COALESCE(k.saved, 0) < k.version)

@@ -425,7 +425,7 @@ find_difference(const Proof *proof, const MakoStream *stream, Member *member)
 
 		history.visit = visit_earlier;
 		history.argument = &earlier;
-		mako_history_begin(&history, NULL);
+		mako_history_begin(&history, member->start);
 		accepted = mako_history_until(&history, reader, last);
 		mako_stream_close_events(reader);
 	}
@@ -486,7 +486,7 @@ check_moved(const Proof *proof, const MakoStream *stream, Member *member, MakoRe
 
 	if (!check_marks(proof, stream, member))
 		return true;
-	mako_history_begin(&history, NULL);
+	mako_history_begin(&history, member->start);
 	if (member->snapshot != NULL && !check_snapshot(proof, stream, member, &history, reader))
 		return false;
 	check_place(proof, stream, member, &history, reader);
@@ -660,6 +660,8 @@ find_marks_of_run(const Proof *proof, int count)
 			else
 				member->snapshot = &member->marks[k];
 		}
+		member->start = mako_archive_given(member->marks, member->mark_count);
+		proof->streams[i].start = member->start == NULL ? 0 : member->start->sequence_number;
 	}
 }
 
@@ -839,6 +841,12 @@ find_run(MakoArchive *archive, int64 run_id)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("run " INT64_FORMAT " undid another one and has no snapshots", run_id),
 				 errhint("Verify the run that it undid, or the later ones.")));
+	if (run->is_given)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the states of run " INT64_FORMAT " were given", run_id),
+				 errdetail("No event tells them, so they cannot be computed again."),
+				 errhint("Verify the runs that migrated the streams.")));
 	if (!run->finished)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

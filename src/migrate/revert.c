@@ -403,6 +403,13 @@ read_run(Revert *revert)
 				 errdetail("It has itself taken streams back from \"%s\" to \"%s\".",
 						   revert->source_wf, revert->target_wf),
 				 errhint("Migrate them again with mako_migrate().")));
+	if (strcmp(kind, "attach") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration run " INT64_FORMAT " cannot be reverted", revert->run_id),
+				 errdetail("It has migrated nothing: it is the states that streams were given "
+						   "to start from."),
+				 errhint("Give a stream another state with mako_save_snapshot().")));
 	revert->finished = mako_row_boolean(&rows, 0, 5);
 	mako_rows_free(&rows);
 }

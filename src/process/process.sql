@@ -107,7 +107,8 @@ BEGIN
     GROUP BY m.run_id
   ), run AS (
     SELECT m.sequence_number AS place, coalesce(m.taken_at, r.started_at) AS at,
-           'migrated' AS kind, m.sequence_number, r.target_wf AS workflow_id, r.run_id,
+           CASE r.kind WHEN 'attach' THEN 'given' ELSE 'migrated' END AS kind, m.sequence_number,
+           r.target_wf AS workflow_id, r.run_id,
            r.session_role, r.reason, r.source_wf
     FROM moved m JOIN mako.migration_run r ON r.run_id = m.run_id
     WHERE r.update_registry
@@ -167,7 +168,7 @@ RETURNS TABLE (
   run_id bigint, role text, reason text)
 LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_history(text) IS
-'the history of a stream in order: spawned, event, migrated, reverted, failed; '
+'the history of a stream in order: spawned, given, event, migrated, reverted, failed; '
 'with the run, the role that started it, and the reason or the error';
 
 CREATE FUNCTION mako_take_snapshot(stream_id text) RETURNS bigint
@@ -180,7 +181,8 @@ CREATE FUNCTION mako_save_snapshot(
   state_schema_version integer, state jsonb)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_save_snapshot(text, bigint, mako_workflow_id, integer, jsonb) IS
-'stores a state that the application has computed as a periodic snapshot';
+'stores a state that the application has computed as a periodic snapshot; '
+'of an attached event store, one from before the first event is what the stream starts from';
 
 CREATE FUNCTION mako_prune_snapshots(keep integer) RETURNS bigint
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';

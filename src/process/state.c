@@ -55,6 +55,40 @@ static MakoStatement save_snapshot = {
 	5, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID},.may_defer = true
 };
 
+/*
+ * Whether events begin after a sequence number, and the run under which states are kept that
+ * streams of a workflow were given to start from.
+ */
+static MakoStatement select_begins_after = {
+	"SELECT NOT EXISTS (SELECT FROM mako.event e WHERE e.stream_no OPERATOR(pg_catalog.=) $1"
+	" AND e.sequence_number OPERATOR(pg_catalog.<=) $2)",
+	2, {INT8OID, INT8OID}
+};
+
+static MakoStatement select_giving_run = {
+	"SELECT pg_catalog.max(r.run_id) FROM mako.migration_run r"
+	" WHERE r.kind OPERATOR(pg_catalog.=) 'attach' AND r.target_wf OPERATOR(pg_catalog.=) $1",
+	1, {TEXTOID}
+};
+
+static MakoStatement insert_giving_run = {
+	"INSERT INTO mako.migration_run (kind, source_wf, target_wf, path, update_registry,"
+	" in_flight_only, fingerprint, definitions, effective_role, extension_version, started_at,"
+	" finished_at, migrated, skipped, failed)"
+	" VALUES ('attach', $1, $1, ARRAY[$1], true, false, '', '{}', $2, $3, pg_catalog.now(),"
+	" pg_catalog.now(), 0, 0, 0) RETURNING run_id",
+	3, {TEXTOID, TEXTOID, TEXTOID}
+};
+
+static MakoStatement give_snapshot = {
+	"INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id,"
+	" state_schema_version, state)"
+	" VALUES ($1, $2, $6, $3, $4, $5)"
+	" ON CONFLICT (stream_no, sequence_number, run_id) DO UPDATE"
+	" SET state_schema_version = $4, state = $5, taken_at = pg_catalog.now(), reverted_by = NULL",
+	6, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID, INT8OID}
+};
+
 static MakoStatement select_older = {
 	"SELECT EXISTS (SELECT FROM mako.snapshot n"
 	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.sequence_number OPERATOR(pg_catalog.=) $2"
@@ -388,6 +422,56 @@ save(const MakoStream *stream, int64 sequence_number, const char *workflow_id,
 }
 
 /*
+ * Returns true if a state is that of a stream of an attached event store before its first event:
+ * its application has compacted what came before, and no event tells that state.
+ */
+static bool
+is_given(const MakoStream *stream, int64 sequence_number)
+{
+	NullableDatum values[] = {mako_bigint(stream->stream_no), mako_bigint(sequence_number)};
+	MakoRows	rows;
+	bool		given;
+
+	if (!mako_door_is_attached())
+		return false;
+	rows = mako_sql_query(&select_begins_after, values);
+	given = mako_row_boolean(&rows, 0, 1);
+	mako_rows_free(&rows);
+	return given;
+}
+
+/*
+ * Stores a state that a stream starts from. Unlike a periodic snapshot, which is only a cache, it
+ * takes the privilege to write runs.
+ */
+static void
+give(const MakoStream *stream, int64 sequence_number, const char *workflow_id,
+	 int state_schema_version, Datum state)
+{
+	NullableDatum run_values[] = {
+		mako_text(workflow_id), mako_text(GetUserNameFromId(GetUserId(), false)),
+		mako_text(mako_extension_version())
+	};
+	NullableDatum values[] = {
+		mako_bigint(stream->stream_no), mako_bigint(sequence_number), mako_text(workflow_id),
+		mako_integer(state_schema_version), mako_datum(state), mako_null()
+	};
+	MakoRows	rows = mako_sql_query(&select_giving_run, run_values);
+
+	mako_sql_check(&insert_giving_run);
+	values[5] = mako_row_value(&rows, 0, 1, INT8OID);
+	mako_rows_free(&rows);
+	if (values[5].isnull)
+	{
+		rows = mako_store_query(&insert_giving_run, run_values);
+		values[5] = mako_bigint(mako_row_bigint(&rows, 0, 1));
+		mako_rows_free(&rows);
+	}
+	if (mako_store_write(&give_snapshot, values) != 1)
+		mako_sql_raise_swallowed("snapshot", 1);
+}
+
+/*
  * Whether there is a periodic snapshot at the stream's version that it had under another workflow.
  */
 static bool
@@ -493,7 +577,10 @@ mako_save_snapshot(PG_FUNCTION_ARGS)
 	mako_stream_load_states(&stream, 1);
 	check_saved_state(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3),
 					  PG_GETARG_DATUM(4));
-	save(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
+	if (is_given(&stream, PG_GETARG_INT64(1)))
+		give(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
+	else
+		save(&stream, PG_GETARG_INT64(1), workflow_id, PG_GETARG_INT32(3), PG_GETARG_DATUM(4));
 	mako_sql_disconnect(connection);
 	PG_RETURN_VOID();
 }

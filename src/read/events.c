@@ -24,36 +24,43 @@ const char *const mako_event_columns[MAKO_EVENT_COLUMNS] = {
 	"stream_no", "sequence_number", "workflow_id", "event_type", "schema_version", "payload"
 };
 
-/* The same for statements, and their types there. */
-#define EVENT_COLUMNS \
-	"v.stream_no, v.sequence_number, v.workflow_id, v.event_type, v.schema_version, v.payload"
+/*
+ * The same for statements, and their types there. Of an attached event store, stamp is the workflow
+ * that an event says, or null.
+ */
+#define EVENT_COLUMNS(workflow_id) \
+	"v.stream_no, v.sequence_number, " workflow_id ", v.event_type, v.schema_version, v.payload"
 
 static const Oid event_types[MAKO_EVENT_COLUMNS] = {
 	INT8OID, INT8OID, TEXTOID, TEXTOID, INT4OID, JSONBOID
 };
 
-static MakoStatement select_events_of_one = {
-	"SELECT " EVENT_COLUMNS " FROM mako.event v"
-	" WHERE v.stream_no OPERATOR(pg_catalog.=) $1 AND v.sequence_number OPERATOR(pg_catalog.>) $2"
-	" ORDER BY v.sequence_number",
+#define SELECT_EVENTS_OF_ONE(workflow_id) \
+	"SELECT " EVENT_COLUMNS(workflow_id) " FROM mako.event v" \
+	" WHERE v.stream_no OPERATOR(pg_catalog.=) $1 AND v.sequence_number OPERATOR(pg_catalog.>) $2" \
+	" ORDER BY v.sequence_number", \
 	2, {INT8OID, INT8OID}
-};
+
+static MakoStatement select_events_of_one = {SELECT_EVENTS_OF_ONE("v.workflow_id")};
+static MakoStatement select_attached_of_one = {SELECT_EVENTS_OF_ONE("v.stamp")};
 
 /*
  * The lateral subquery can only be the inner side of a nested loop, so the order of the heads is
  * kept.
  */
-static MakoStatement select_events = {
-	"SELECT v.*"
-	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, start)"
-	" CROSS JOIN LATERAL ("
-	"   SELECT " EVENT_COLUMNS
-	"   FROM mako.event v"
-	"   WHERE v.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	"   AND v.sequence_number OPERATOR(pg_catalog.>) h.start"
-	"   ORDER BY v.sequence_number) v",
+#define SELECT_EVENTS(workflow_id) \
+	"SELECT v.*" \
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (stream_no, start)" \
+	" CROSS JOIN LATERAL (" \
+	"   SELECT " EVENT_COLUMNS(workflow_id) \
+	"   FROM mako.event v" \
+	"   WHERE v.stream_no OPERATOR(pg_catalog.=) h.stream_no" \
+	"   AND v.sequence_number OPERATOR(pg_catalog.>) h.start" \
+	"   ORDER BY v.sequence_number) v", \
 	2, {INT8ARRAYOID, INT8ARRAYOID}, true
-};
+
+static MakoStatement select_events = {SELECT_EVENTS("v.workflow_id")};
+static MakoStatement select_attached = {SELECT_EVENTS("v.stamp")};
 
 /* Streams with events beyond their heads, in a range of numbers. */
 static MakoStatement select_beyond = {
@@ -74,6 +81,38 @@ static MakoStatement select_repointed = {
 	" ORDER BY p.stream_no, p.run_id",
 	1, {INT8ARRAYOID}, true
 };
+
+/* All moves of some streams, in the order of the runs: of those in a range, or each looked up. */
+#define MOVES_OF(table, condition) \
+	"SELECT m.stream_no, m.sequence_number, m.run_id FROM mako." table " m WHERE " condition \
+	" AND m.run_id OPERATOR(pg_catalog.>) 0 AND m.reverted_by IS NULL"
+#define SELECT_MOVES(moves) \
+	"SELECT m.stream_no, m.sequence_number, r.source_wf FROM (" moves ") m" \
+	" JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) m.run_id" \
+	" WHERE r.update_registry ORDER BY m.stream_no, m.run_id"
+#define IN_RANGE \
+	"m.stream_no OPERATOR(pg_catalog.>=) $1 AND m.stream_no OPERATOR(pg_catalog.<=) $2"
+#define IS_OF_STREAM "m.stream_no OPERATOR(pg_catalog.=) h.stream_no"
+
+static MakoStatement select_moves = {
+	SELECT_MOVES(MOVES_OF("snapshot", IN_RANGE) " UNION ALL " MOVES_OF("repointed", IN_RANGE)),
+	2, {INT8OID, INT8OID}, true
+};
+
+static MakoStatement select_moves_apart = {
+	SELECT_MOVES("SELECT l.* FROM pg_catalog.unnest($1) AS h (stream_no) CROSS JOIN LATERAL ("
+				 MOVES_OF("snapshot", IS_OF_STREAM) " UNION ALL "
+				 MOVES_OF("repointed", IS_OF_STREAM) ") l"),
+	1, {INT8ARRAYOID}, true
+};
+
+/* One move: events up to a sequence number were written under the source, if they say none. */
+typedef struct Move
+{
+	int64		stream_no;
+	int64		sequence_number;
+	char	   *source_wf;
+} Move;
 
 /*
  * One move without a snapshot: events up to a sequence number belong to the target as they did to
@@ -96,6 +135,11 @@ struct MakoReader
 	const MakoGathered *gathered;	/* its next event */
 	Repointing *repointings;	/* of all streams; NULL until they are asked for */
 	int			repointing_count;
+	Move	   *moves;			/* the same, of an attached event store */
+	int			move_count;
+	int			next_move;		/* the first one of the current stream, or of one after it */
+	const char *unstamped;		/* what the last event without a workflow was written under */
+	Datum		unstamped_text; /* the same */
 	MemoryContext context;
 	MakoEventIndex *lookup;		/* NULL where events are gathered or a statement reads them */
 	bool		looking_up;		/* the events of event.stream_no */
@@ -123,7 +167,7 @@ void
 mako_stream_rehearse(void)
 {
 	if (!mako_event_index_is_possible())
-		mako_sql_check(&select_events);
+		mako_sql_check(mako_door_is_attached() ? &select_attached : &select_events);
 }
 
 /* A reader of the events of these streams that have been gathered. */
@@ -160,6 +204,9 @@ open_cursor(const MakoStream *streams, int count, const bool *has_apply)
 	}
 	values[0] = wanted == 1 ? mako_bigint(stream_nos[0]) : mako_bigint_array(stream_nos, wanted);
 	values[1] = wanted == 1 ? mako_bigint(starts[0]) : mako_bigint_array(starts, wanted);
+	if (mako_door_is_attached())
+		return mako_cursor_open(wanted == 1 ? &select_attached_of_one : &select_attached, values,
+								false);
 	return mako_cursor_open(wanted == 1 ? &select_events_of_one : &select_events, values, false);
 }
 
@@ -194,6 +241,68 @@ require_value(const MakoReader *reader, bool isnull, const char *name)
 						   reader->event.sequence_number, reader->event.stream_no)));
 }
 
+/* Reads the moves of all streams of a reader; of more, where they lie dense. */
+static void
+load_moves(MakoReader *reader)
+{
+	const MakoStream *streams = reader->streams;
+	bool		is_dense = mako_streams_are_dense(streams, reader->count);
+	NullableDatum values[] = {
+		is_dense ? mako_bigint(streams[0].stream_no) : mako_stream_numbers(streams, reader->count),
+		mako_bigint(streams[reader->count - 1].stream_no)
+	};
+	MakoRows	rows = mako_sql_query_snapshot(is_dense ? &select_moves : &select_moves_apart,
+											   values);
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+
+	reader->moves = palloc(sizeof(Move) * (rows.count + 1));
+	reader->move_count = (int) rows.count;
+	for (int i = 0; i < reader->move_count; i++)
+	{
+		reader->moves[i].stream_no = mako_row_bigint(&rows, i, 1);
+		reader->moves[i].sequence_number = mako_row_bigint(&rows, i, 2);
+		reader->moves[i].source_wf = mako_row_text(&rows, i, 3);
+	}
+	mako_rows_free(&rows);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * The workflow of the current event, which says none: what its stream ran under then. The first
+ * move behind the event led away from it; without one, it is what the stream runs under.
+ */
+static Datum
+workflow_then(MakoReader *reader)
+{
+	const MakoEvent *event = &reader->event;
+	const char *workflow_id;
+
+	if (reader->moves == NULL)
+		load_moves(reader);
+	while (reader->streams[reader->at].stream_no != event->stream_no)
+		reader->at++;
+	while (reader->next_move < reader->move_count &&
+		   reader->moves[reader->next_move].stream_no < event->stream_no)
+		reader->next_move++;
+	workflow_id = reader->streams[reader->at].workflow_id;
+	for (int i = reader->next_move;
+		 i < reader->move_count && reader->moves[i].stream_no == event->stream_no; i++)
+		if (reader->moves[i].sequence_number >= event->sequence_number)
+		{
+			workflow_id = reader->moves[i].source_wf;
+			break;
+		}
+	if (workflow_id != reader->unstamped)
+	{
+		MemoryContext old = MemoryContextSwitchTo(reader->context);
+
+		reader->unstamped = workflow_id;
+		reader->unstamped_text = CStringGetTextDatum(workflow_id);
+		MemoryContextSwitchTo(old);
+	}
+	return reader->unstamped_text;
+}
+
 /* Takes the event whose stream is known from the values of its other columns. */
 static const MakoEvent *
 take_values(MakoReader *reader, const NullableDatum *values)
@@ -202,8 +311,10 @@ take_values(MakoReader *reader, const NullableDatum *values)
 
 	event->sequence_number = DatumGetInt64(values[MAKO_EVENT_SEQUENCE_NUMBER].value);
 	for (int i = MAKO_EVENT_SEQUENCE_NUMBER; i < MAKO_EVENT_COLUMNS; i++)
-		require_value(reader, values[i].isnull, mako_event_columns[i]);
-	event->workflow_id = values[MAKO_EVENT_WORKFLOW_ID].value;
+		if (i != MAKO_EVENT_WORKFLOW_ID || reader->lookup != NULL)
+			require_value(reader, values[i].isnull, mako_event_columns[i]);
+	event->workflow_id = values[MAKO_EVENT_WORKFLOW_ID].isnull ? workflow_then(reader) :
+		values[MAKO_EVENT_WORKFLOW_ID].value;
 	event->event_type = values[MAKO_EVENT_TYPE].value;
 	event->schema_version = DatumGetInt32(values[MAKO_EVENT_SCHEMA_VERSION].value);
 	event->payload = values[MAKO_EVENT_PAYLOAD].value;

@@ -88,6 +88,16 @@ typedef struct MakoStream
 	const MakoGathered *gathered;	/* its events in order, where they have been gathered */
 } MakoStream;
 
+/*
+ * Returns true if streams in the order of their numbers are so many of those in their range that
+ * all in it are better read than each looked up.
+ */
+static inline bool
+mako_streams_are_dense(const MakoStream *streams, int count)
+{
+	return streams[count - 1].stream_no - streams[0].stream_no < (int64) count * 8;
+}
+
 /* ---- heads.c: heads in order, locked -------------------------------------------------------- */
 
 /* Returns true if an event was written under this workflow. */

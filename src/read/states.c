@@ -50,6 +50,21 @@ static MakoStatement select_states = {
 	6, {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID, INT8OID, INT8OID}, true
 };
 
+/* The same for streams that lie far apart, such as a sample: each is looked up. */
+static MakoStatement select_states_apart = {
+	"SELECT s.* FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
+	" pg_catalog.unnest($3), pg_catalog.unnest($4))"
+	" AS h (stream_no, version, workflow_id, periodic_too)"
+	" CROSS JOIN LATERAL (SELECT " STATE_COLUMNS("h.workflow_id") " FROM mako.snapshot n"
+	"   WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no AND "
+	IS_STATE("h.version", "h.workflow_id", "h.periodic_too",
+			 "n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r"
+			 " WHERE r.update_registry)")
+	"   ORDER BY n.sequence_number DESC, n.run_id DESC LIMIT 1) s"
+	" ORDER BY s.stream_no",
+	4, {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID}, true
+};
+
 /* Queries the states of some streams: of one by values, of many by arrays of them. */
 static MakoRows
 query_states(const MakoStream *streams, int count)
@@ -74,7 +89,9 @@ query_states(const MakoStream *streams, int count)
 			mako_array(columns[column], count, types[column]);
 	values[4] = mako_bigint(streams[0].stream_no);
 	values[5] = mako_bigint(streams[count - 1].stream_no);
-	return mako_sql_query_snapshot(count == 1 ? &select_state : &select_states, values);
+	return mako_sql_query_snapshot(count == 1 ? &select_state :
+								   mako_streams_are_dense(streams, count) ? &select_states :
+								   &select_states_apart, values);
 }
 
 /*

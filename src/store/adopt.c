@@ -158,7 +158,8 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 /*
  * Heads for streams without one, in the order in which their first events lie in the table, so that
  * a run that reads the table meets them in the order of their numbers. A stream runs under what its
- * last stamped event says. Returns streams, events and streams with gaps.
+ * last stamped event says. Returns streams, events, streams with gaps, heads without an event, and
+ * streams with numbers below 1.
  */
 static MakoStatement adopt_attached = {
 	"WITH history AS MATERIALIZED ("
@@ -175,11 +176,14 @@ static MakoStatement adopt_attached = {
 	" started AS ("
 	"   INSERT INTO mako.stream (stream_id, tenant_id, workflow_id, version)"
 	"   SELECT h.stream_id, h.tenant_id, COALESCE(h.workflow_id, $1), h.last FROM history h"
-	"   WHERE h.last >= 1"
-	"   AND NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_id = h.stream_id)"
+	"   WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_id = h.stream_id)"
 	"   ORDER BY h.place)"
 	" SELECT count(*), COALESCE(sum(h.events), 0)::bigint,"
-	" count(*) FILTER (WHERE h.first <> 1 OR h.last <> h.events) FROM history h",
+	" count(*) FILTER (WHERE h.first <> 1 OR h.last <> h.events),"
+	" (SELECT count(*) FROM mako.stream s WHERE s.version > 0"
+	"   AND NOT EXISTS (SELECT FROM history h WHERE h.stream_id = s.stream_id)),"
+	" count(*) FILTER (WHERE h.first < 1), min(h.stream_id) FILTER (WHERE h.first < 1)"
+	" FROM history h",
 	1, {TEXTOID}, true
 };
 
@@ -195,8 +199,8 @@ static MakoStatement advance_attached = {
 static MakoStatement select_any_head = {"SELECT FROM mako.stream LIMIT 1", 0, {0}};
 
 /*
- * Sets the heads of an attached event store; returns streams, events and streams with gaps. Their
- * order needs a scan from the beginning of the table, alone.
+ * Sets the heads of an attached event store; returns what adopt_attached does. Their order needs a
+ * scan from the beginning of the table, alone.
  */
 static MakoRows
 adopt_all(MakoConnection connection, const char *initial)
@@ -210,6 +214,13 @@ adopt_all(MakoConnection connection, const char *initial)
 	mako_sql_set(connection, "synchronize_seqscans", "off");
 	mako_sql_set(connection, "max_parallel_workers_per_gather", "0");
 	rows = mako_store_adopt(&adopt_attached, &value, MAKO_FENCE_ENTER);
+	if (mako_row_bigint(&rows, 0, 5) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("there are events with a number below 1"),
+				 errdetail(INT64_FORMAT " streams, among them: \"%s\".",
+						   mako_row_bigint(&rows, 0, 5), mako_row_text(&rows, 0, 6)),
+				 errhint("Let the query number them 1, 2, 3 ..., as by position + 1.")));
 	if (has_heads)
 		(void) mako_store_write(&advance_attached, NULL);
 	return rows;
@@ -236,14 +247,14 @@ mako_attach_heads(PG_FUNCTION_ARGS)
 	MakoConnection connection;
 	MakoRows	rows;
 	TupleDesc	tupdesc;
-	NullableDatum values[3];
+	NullableDatum values[4];
 
 	mako_gate_require_change("mako_attach_store()");
 	tupdesc = mako_result_type(fcinfo);
 	connection = mako_sql_connect();
 	rows = adopt_all(connection, initial);
-	for (int i = 0; i < 3; i++)
-		values[i] = mako_bigint(mako_row_bigint(&rows, 0, i + 1));
+	for (size_t i = 0; i < lengthof(values); i++)
+		values[i] = mako_bigint(mako_row_bigint(&rows, 0, (int) i + 1));
 	mako_rows_free(&rows);
 	mako_sql_disconnect(connection);
 	PG_RETURN_DATUM(mako_result_row(tupdesc, values));

@@ -443,6 +443,14 @@ resolve(MakoNewEvents *events)
 	find_numbers(events);
 }
 
+/* A workflow of the version under which events are written that say none. */
+static const char *
+unstamped_of(const char *initial)
+{
+	return mako_writer == NULL || mako_writer[0] == '\0' ? initial :
+		mako_workflow_id_at(initial, mako_writer);
+}
+
 /*
  * After INSERT on the table of an attached event store: the events continue their streams, whose
  * heads advance. The arguments are the workflow that a new stream runs under if nothing else says
@@ -463,8 +471,7 @@ mako_attached_inserted(PG_FUNCTION_ARGS)
 	add_events(&events, work.view, trigger->tg_relation, trigger->tg_newtable);
 	if (events.count > 0)
 	{
-		events.unstamped = mako_writer == NULL || mako_writer[0] == '\0' ? arguments[0] :
-			mako_workflow_id_at(arguments[0], mako_writer);
+		events.unstamped = unstamped_of(arguments[0]);
 		events.at_once = strcmp(arguments[1], "nowait") == 0;
 		versions = mako_new_events_hold_versions(&events);
 		resolve(&events);
@@ -532,7 +539,7 @@ mako_attached_changed(PG_FUNCTION_ARGS)
 		value = numbers_of(&events);
 		remove_streams(mako_sql_query(&select_gone, &value));
 		if (trigger->tg_newtable != NULL && !has_all_numbers(&events))
-			mako_adopt_attached(trigger->tg_trigger->tgargs[0]);
+			mako_adopt_attached(unstamped_of(trigger->tg_trigger->tgargs[0]));
 	}
 	return end_work(&work);
 }
@@ -664,7 +671,8 @@ mako_attached_table(PG_FUNCTION_ARGS)
 				 errhint("Let the role that owns the table make the store and attach it.")));
 	if (obstacle != NULL)
 		raise_not_attachable(psprintf("It %s.", obstacle),
-							 "Every row must be an event by itself, or none.");
+							 "Every row of the table must be an event by itself, or none, "
+							 "and always the same one.");
 	foreach(cell, mako_view_relations(view))
 	{
 		char		kind = get_rel_relkind(lfirst_oid(cell));

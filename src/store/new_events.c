@@ -279,6 +279,15 @@ bigint_parameter(const StreamEvents *events, int count, bool last_number)
 	return count == 1 ? mako_bigint(values[0]) : mako_bigint_array(values, count);
 }
 
+/* Tells a writer that does not wait what holds its stream. */
+static void
+add_hint(void *argument)
+{
+	if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
+		errhint("A migration, or another writer, has locked a stream of these events. "
+				"Try again later.");
+}
+
 /*
  * Locks the heads of some streams, and checks their events; where there is one, tells where its
  * head is.
@@ -289,8 +298,14 @@ check_heads(const MakoNewEvents *all, const StreamEvents *events, int count,
 {
 	MakoStatement *lock = all->at_once ? (count == 1 ? &lock_head_at_once : &lock_heads_at_once) :
 		(count == 1 ? &lock_head : &lock_heads);
-	MakoRows	heads = mako_sql_query(lock, values);
+	ErrorContextCallback hint = {error_context_stack, add_hint, NULL};
+	MakoRows	heads;
 	uint64		head = 0;
+
+	if (all->at_once)
+		error_context_stack = &hint;
+	heads = mako_sql_query(lock, values);
+	error_context_stack = hint.previous;
 
 	for (int i = 0; i < count; i++, head++)
 	{

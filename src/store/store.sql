@@ -174,7 +174,7 @@ COMMENT ON FUNCTION mako_attached_table(regclass) IS
 'raises where new rows of it do not tell new events';
 
 CREATE FUNCTION mako_attach_heads(
-  initial text, OUT streams bigint, OUT events bigint, OUT damaged bigint)
+  initial text, OUT streams bigint, OUT events bigint, OUT damaged bigint, OUT gone bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_attach_heads(text) IS
 'sets the heads of an attached event store; a part of mako_attach_store(), for its owner';
@@ -187,8 +187,7 @@ $$
 DECLARE
   plan json;
 BEGIN
-  EXECUTE 'EXPLAIN (FORMAT JSON) SELECT FROM mako.event e '
-          'WHERE e.stream_no = 1 AND e.sequence_number > 0' INTO plan;
+  EXECUTE 'EXPLAIN (FORMAT JSON) SELECT FROM mako.event e WHERE e.stream_no = 1' INTO plan;
   RETURN plan;
 END
 $$;
@@ -254,7 +253,7 @@ DECLARE
   wrong        record;
   id           record;
   target       regclass;
-  found        record;
+  part         record;
 BEGIN
   IF bare IS NULL OR initial IS NULL OR wait IS NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
@@ -316,7 +315,8 @@ BEGIN
 
   -- The key keeps its type and collation, so that the index of the table finds it.
   SELECT format_type(a.atttypid, NULL) AS type,
-         coalesce(format(' COLLATE %I.%I', n.nspname, c.collname), '') AS collation INTO id
+         CASE WHEN c.oid IS NULL THEN ''
+         ELSE format(' COLLATE %I.%I', n.nspname, c.collname) END AS collation INTO id
   FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation
   LEFT JOIN pg_namespace n ON n.oid = c.collnamespace
   WHERE a.attrelid = 'mako.attached_event'::regclass AND a.attname = 'stream_id';
@@ -324,7 +324,7 @@ BEGIN
            CASE WHEN a.attname IS NULL THEN format('CAST(NULL AS pg_catalog.%I)', x.value)
            ELSE format('CAST(e.%I AS pg_catalog.%I)', x.key, x.value) END
            || CASE x.value WHEN 'text' THEN ' COLLATE pg_catalog."C"' ELSE '' END
-           || ' AS ' || quote_ident(x.key), ', ') AS list INTO found
+           || ' AS ' || quote_ident(x.key), ', ') AS list INTO part
   FROM jsonb_each_text(expected) AS x
   LEFT JOIN pg_attribute a
     ON a.attrelid = 'mako.attached_event'::regclass AND a.attname = x.key AND a.attnum > 0
@@ -334,7 +334,7 @@ BEGIN
   EXECUTE format(E'CREATE VIEW mako.attached_event AS SELECT CAST(e.stream_id AS pg_catalog.text) '
                  'COLLATE pg_catalog."C" AS stream_id, e.stream_id AS stream_key, %s FROM (%s
 ) '
-                 'AS e', found.list, bare);
+                 'AS e', part.list, bare);
   PERFORM set_config('search_path', own_path, true);
   COMMENT ON VIEW mako.attached_event IS
   'the events of the attached event store, with the columns of mako.event';
@@ -351,7 +351,7 @@ BEGIN
       'AND p.reverted_by IS NULL AND p.sequence_number >= e.sequence_number) m USING (run_id) '
     'WHERE r.update_registry ORDER BY r.run_id LIMIT 1), s.workflow_id) AS workflow_id, '
     'e.event_type, COALESCE(e.schema_version, 1) AS schema_version, e.payload, '
-    'e.correlation_id, e.causation_id, e.conversation_id '
+    'e.correlation_id, e.causation_id, e.conversation_id, e.workflow_id AS stamp '
     'FROM mako.attached_event e JOIN mako.stream s '
     'ON e.stream_key = CAST(s.stream_id AS %s)%s', id.type, id.collation));
   COMMENT ON VIEW mako.event IS
@@ -372,12 +372,12 @@ BEGIN
   INSERT INTO mako.attached (query, search_path, initial, appended_to, wait, attached_by)
   VALUES (query, path, initial, target, wait, session_user);
 
-  SELECT h.* INTO found FROM @extschema@.mako_attach_heads(initial) AS h;
+  SELECT h.* INTO part FROM @extschema@.mako_attach_heads(initial) AS h;
   ANALYZE mako.stream;
   IF EXISTS (
     SELECT FROM jsonb_path_query(@extschema@.mako_attached_plan(),
                                  '$.** ? (exists(@."Relation Name"))') AS node
-    WHERE NOT node ? 'Index Cond' AND NOT node ? 'Recheck Cond'
+    WHERE coalesce(node->>'Index Cond', node->>'Recheck Cond', '') !~ 's\.stream_id'
       AND node->>'Relation Name' IN (
         SELECT c.relname FROM pg_class c
         WHERE c.oid = target OR c.oid IN (SELECT t.relid FROM pg_partition_tree(target) AS t))) THEN
@@ -386,7 +386,14 @@ BEGIN
       DETAIL = 'Every stream that is looked up takes a scan of the whole table.',
       HINT = 'Create an index on what the query has as stream_id and sequence_number.';
   END IF;
-  RETURN QUERY SELECT found.streams, found.events, found.damaged;
+  IF part.gone > 0 THEN
+    RAISE WARNING USING
+      MESSAGE = format('%s streams have a head, but no event any more', part.gone),
+      DETAIL = 'Their heads and states stay as they are: a query that leaves events out looks the '
+               'same.',
+      HINT = 'mako_check() lists them as head_ahead.';
+  END IF;
+  RETURN QUERY SELECT part.streams, part.events, part.damaged;
 END
 $$;
 COMMENT ON FUNCTION mako_attach_rows(text, mako_workflow_id, regclass, boolean, text[]) IS

@@ -31,7 +31,8 @@ CREATE TABLE mako.migration_run (
 COMMENT ON TABLE mako.migration_run IS
 'audit trail: one row a run, with its role, times, reason and result; final once finished';
 COMMENT ON COLUMN mako.migration_run.kind IS
-'single: one transaction; batched: one a batch; revert: undoes another run';
+'single: one transaction; batched: one a batch; revert: undoes another run; '
+'attach: no migration, but states that streams of an attached event store start from';
 COMMENT ON COLUMN mako.migration_run.path IS 'the workflow ids from source to target';
 COMMENT ON COLUMN mako.migration_run.batch_size IS 'of a batched run, as is through_stream_no';
 COMMENT ON COLUMN mako.migration_run.through_stream_no IS
@@ -50,7 +51,7 @@ COMMENT ON COLUMN mako.migration_run.sinks IS
 
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id);
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
-  CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text])));
+  CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text, 'attach'::text])));
 
 -- Number 0 is that of periodic snapshots.
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check
