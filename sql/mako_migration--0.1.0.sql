@@ -673,7 +673,8 @@ COMMENT ON VIEW mako.migrated_stream IS
           CHECK ((status = ANY (ARRAY['active'::text, 'draining'::text, 'retired'::text]))) $$),
     (43, 'constraint', 'migration_run', 'migration_run_kind_check',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
-          CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text, 'attach'::text]))) $$),
+          CHECK ((kind = ANY (
+            ARRAY['single'::text, 'batched'::text, 'revert'::text, 'attach'::text]))) $$),
     (44, 'constraint', 'migration_run', 'migration_run_run_id_check',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check
           CHECK ((run_id >= 1)) $$),
@@ -1102,7 +1103,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM jsonb_path_query(@extschema@.mako_attached_plan(),
                                  '$.** ? (exists(@."Relation Name"))') AS node
-    WHERE coalesce(node->>'Index Cond', node->>'Recheck Cond', '') !~ 's\.stream_id'
+    WHERE coalesce(node->>'Index Cond', node->>'Recheck Cond', '') !~ 's[.]stream_id'
       AND node->>'Relation Name' IN (
         SELECT c.relname FROM pg_class c
         WHERE c.oid = target OR c.oid IN (SELECT t.relid FROM pg_partition_tree(target) AS t))) THEN

@@ -631,7 +631,8 @@ Oid
 mako_door_attached_view(void)
 {
 	Oid			schema = get_namespace_oid("mako", true);
-	Oid			view = OidIsValid(schema) ? get_relname_relid("attached_event", schema) : InvalidOid;
+	Oid			view = OidIsValid(schema) ? get_relname_relid("attached_event", schema) :
+		InvalidOid;
 
 	return OidIsValid(view) && get_rel_relkind(view) == RELKIND_VIEW ? view : InvalidOid;
 }

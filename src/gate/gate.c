@@ -537,7 +537,7 @@ mako_gate_output(Oid output_function, Datum value)
  * the relations of an environment.
  */
 void
-mako_gate_execute(Query *query, QueryEnvironment * environment, DestReceiver * receiver)
+mako_gate_execute(Query *query, QueryEnvironment *environment, DestReceiver *receiver)
 {
 	MakoComputation computation;
 	PlannedStmt *plan;

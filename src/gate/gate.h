@@ -250,7 +250,7 @@ extern ExprState *mako_gate_prepare(Expr *expression, ParamListInfo parameters);
 extern Node *mako_gate_coerce(Node *expression, Oid type);
 extern bool mako_gate_is_harmless(Node *expression);
 extern char *mako_gate_output(Oid output_function, Datum value);
-extern void mako_gate_execute(Query *query, QueryEnvironment * environment, DestReceiver * receiver);
+extern void mako_gate_execute(Query *query, QueryEnvironment *environment, DestReceiver *receiver);
 
 /* These are about names of functions: nothing is evaluated. */
 extern Oid	mako_gate_find_function(const char *name);

@@ -173,8 +173,12 @@ level_obstacle(const Query *query)
 			obstacle = level_obstacle(entry->subquery);
 	}
 	foreach(cell, query->cteList)
+	{
+		Node	   *part = lfirst_node(CommonTableExpr, cell)->ctequery;
+
 		if (obstacle == NULL)
-			obstacle = level_obstacle(castNode(Query, lfirst_node(CommonTableExpr, cell)->ctequery));
+			obstacle = level_obstacle(castNode(Query, part));
+	}
 	return obstacle;
 }
 

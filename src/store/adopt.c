@@ -213,6 +213,9 @@ adopt_all(MakoConnection connection, const char *initial)
 	mako_sql_set(connection, "work_mem", GetConfigOption("maintenance_work_mem", false, false));
 	mako_sql_set(connection, "synchronize_seqscans", "off");
 	mako_sql_set(connection, "max_parallel_workers_per_gather", "0");
+	mako_sql_set(connection, "enable_indexscan", "off");
+	mako_sql_set(connection, "enable_indexonlyscan", "off");
+	mako_sql_set(connection, "enable_bitmapscan", "off");
 	rows = mako_store_adopt(&adopt_attached, &value, MAKO_FENCE_ENTER);
 	if (mako_row_bigint(&rows, 0, 5) > 0)
 		ereport(ERROR,

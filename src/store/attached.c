@@ -74,7 +74,8 @@ static MakoStatement insert_heads = {
 /* Those of some streams, or of all, that have no event any more. */
 #define FIND_GONE(streams) \
 	"SELECT s.stream_no FROM mako.stream s WHERE " streams \
-	" AND NOT EXISTS (SELECT FROM mako.event v WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no)" \
+	" AND NOT EXISTS (SELECT FROM mako.event v" \
+	"   WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no)" \
 	" ORDER BY s.stream_no FOR UPDATE OF s"
 
 static MakoStatement select_gone = {
@@ -108,18 +109,18 @@ typedef struct Receiver
 } Receiver;
 
 static void
-start_receiving(DestReceiver * self, int operation, TupleDesc type)
+start_receiving(DestReceiver *self, int operation, TupleDesc type)
 {
 }
 
 static void
-end_receiving(DestReceiver * self)
+end_receiving(DestReceiver *self)
 {
 }
 
 /* Takes a row. One without stream or number is none of an event that belongs to a stream. */
 static bool
-receive_row(TupleTableSlot *slot, DestReceiver * self)
+receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
 	Receiver   *receiver = (Receiver *) self;
 	MakoNewEvents *events = receiver->events;
@@ -281,7 +282,7 @@ add_events(MakoNewEvents *events, Relation view, Relation table, Tuplestorestate
 	relation.reldata = rows;
 	register_ENR(environment, &relation);
 	gate = mako_gate_enter(view->rd_rel->relowner);
-	mako_gate_execute(query, environment, (DestReceiver *) & receiver);
+	mako_gate_execute(query, environment, (DestReceiver *) &receiver);
 	mako_gate_leave(&gate);
 }
 

@@ -377,7 +377,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM jsonb_path_query(@extschema@.mako_attached_plan(),
                                  '$.** ? (exists(@."Relation Name"))') AS node
-    WHERE coalesce(node->>'Index Cond', node->>'Recheck Cond', '') !~ 's\.stream_id'
+    WHERE coalesce(node->>'Index Cond', node->>'Recheck Cond', '') !~ 's[.]stream_id'
       AND node->>'Relation Name' IN (
         SELECT c.relname FROM pg_class c
         WHERE c.oid = target OR c.oid IN (SELECT t.relid FROM pg_partition_tree(target) AS t))) THEN

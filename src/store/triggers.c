@@ -184,8 +184,8 @@ read_new_rows(TriggerData *trigger, const char *number_column, int64 *count)
 	int			workflow_id = mako_door_column(relation, "workflow_id");
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(relation),
 													&TTSOpsMinimalTuple);
-	MakoNewRow *rows = MemoryContextAllocHuge(CurrentMemoryContext,
-											  sizeof(MakoNewRow) * (tuplestore_tuple_count(store) + 1));
+	int64		most = tuplestore_tuple_count(store) + 1;
+	MakoNewRow *rows = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(MakoNewRow) * most);
 	MakoNewRow *row = rows;
 	const char *last = NULL;
 

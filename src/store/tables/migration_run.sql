@@ -51,7 +51,8 @@ COMMENT ON COLUMN mako.migration_run.sinks IS
 
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id);
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
-  CHECK ((kind = ANY (ARRAY['single'::text, 'batched'::text, 'revert'::text, 'attach'::text])));
+  CHECK ((kind = ANY (
+    ARRAY['single'::text, 'batched'::text, 'revert'::text, 'attach'::text])));
 
 -- Number 0 is that of periodic snapshots.
 ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check
