@@ -1047,10 +1047,13 @@ BEGIN
   LEFT JOIN pg_namespace n ON n.oid = c.collnamespace
   WHERE a.attrelid = 'mako.attached_event'::regclass AND a.attname = 'stream_id';
   SELECT string_agg(
-           CASE WHEN a.attname IS NULL THEN format('CAST(NULL AS pg_catalog.%I)', x.value)
-           ELSE format('CAST(e.%I AS pg_catalog.%I)', x.key, x.value) END
-           || CASE x.value WHEN 'text' THEN ' COLLATE pg_catalog."C"' ELSE '' END
-           || ' AS ' || quote_ident(x.key), ', ') AS list INTO part
+           format(CASE WHEN x.key = 'schema_version' THEN 'COALESCE(%s, 1) AS %I'
+                  WHEN x.value = 'text' THEN '%s COLLATE pg_catalog."C" AS %I'
+                  ELSE '%s AS %I' END,
+                  format('CAST(%s AS pg_catalog.%I)',
+                         CASE WHEN a.attname IS NULL THEN 'NULL' ELSE format('e.%I', x.key) END,
+                         x.value),
+                  x.key), ', ') AS list INTO part
   FROM jsonb_each_text(expected) AS x
   LEFT JOIN pg_attribute a
     ON a.attrelid = 'mako.attached_event'::regclass AND a.attname = x.key AND a.attnum > 0
@@ -1076,7 +1079,7 @@ BEGIN
       'UNION ALL SELECT p.run_id FROM mako.repointed p WHERE p.stream_no = s.stream_no '
       'AND p.reverted_by IS NULL AND p.sequence_number >= e.sequence_number) m USING (run_id) '
     'WHERE r.update_registry ORDER BY r.run_id LIMIT 1), s.workflow_id) AS workflow_id, '
-    'e.event_type, COALESCE(e.schema_version, 1) AS schema_version, e.payload, '
+    'e.event_type, e.schema_version, e.payload, '
     'e.correlation_id, e.causation_id, e.conversation_id, e.workflow_id AS stamp '
     'FROM mako.attached_event e JOIN mako.stream s '
     'ON e.stream_key = CAST(s.stream_id AS %s)%s', id.type, id.collation));

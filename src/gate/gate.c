@@ -532,6 +532,90 @@ mako_gate_output(Oid output_function, Datum value)
 	return text;
 }
 
+/* Lets a setting have a value in the current level. */
+static void
+set(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
+
+/*
+ * Plans a query that is analyzed, so that rows come as they lie in their tables as far as that is
+ * possible.
+ */
+PlannedStmt *
+mako_gate_plan_scan(Query *query)
+{
+	MakoComputation computation;
+	PlannedStmt *plan;
+	int			guc_level = NewGUCNestLevel();
+
+	require_gate();
+	computation = mako_gate_begin_computation();
+	set("enable_indexscan", "off");
+	set("enable_indexonlyscan", "off");
+	set("enable_bitmapscan", "off");
+	AcquireRewriteLocks(query, true, false);
+	plan = pg_plan_query(linitial_node(Query, QueryRewrite(query)), "", 0, NULL);
+	mako_gate_end_computation(&computation);
+	AtEOXact_GUC(false, guc_level);
+	return plan;
+}
+
+/*
+ * Enters the gate to read rows of a scan as an owner. A scan that is synchronized with others could
+ * begin in the middle of a table.
+ */
+MakoEvaluation
+mako_gate_begin_scan(Oid owner, Snapshot snapshot)
+{
+	MakoEvaluation evaluation = mako_gate_begin_evaluation(owner);
+
+	set("synchronize_seqscans", "off");
+	PushActiveSnapshot(snapshot);
+	return evaluation;
+}
+
+/* Leaves it. */
+void
+mako_gate_end_scan(const MakoEvaluation *evaluation)
+{
+	PopActiveSnapshot();
+	mako_gate_end_evaluation(evaluation);
+}
+
+/* Starts a plan, with the active snapshot. */
+QueryDesc *
+mako_gate_start_plan(PlannedStmt *plan)
+{
+	QueryDesc  *started = CreateQueryDesc(plan, "", GetActiveSnapshot(), InvalidSnapshot,
+										  None_Receiver, NULL, NULL, 0);
+
+	require_gate();
+	ExecutorStart(started, 0);
+	return started;
+}
+
+/* The next row of a plan; NULL at the end. */
+TupleTableSlot *
+mako_gate_next_row(QueryDesc *started)
+{
+	TupleTableSlot *slot = ExecProcNode(started->planstate);
+
+	return TupIsNull(slot) ? NULL : slot;
+}
+
+/* Ends a plan. */
+void
+mako_gate_end_plan(QueryDesc *started)
+{
+	require_gate();
+	ExecutorFinish(started);
+	ExecutorEnd(started);
+	FreeQueryDesc(started);
+}
+
 /*
  * Executes a query that is analyzed, with a new snapshot, and gives its rows to a receiver. It sees
  * the relations of an environment.

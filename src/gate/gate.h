@@ -23,12 +23,15 @@
 #include "util/util.h"
 
 #include "access/tupdesc.h"
+#include "executor/execdesc.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "tcop/dest.h"
 #include "utils/queryenvironment.h"
 #include "utils/relcache.h"
+#include "utils/snapshot.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
@@ -250,6 +253,12 @@ extern ExprState *mako_gate_prepare(Expr *expression, ParamListInfo parameters);
 extern Node *mako_gate_coerce(Node *expression, Oid type);
 extern bool mako_gate_is_harmless(Node *expression);
 extern char *mako_gate_output(Oid output_function, Datum value);
+extern PlannedStmt *mako_gate_plan_scan(Query *query);
+extern MakoEvaluation mako_gate_begin_scan(Oid owner, Snapshot snapshot);
+extern void mako_gate_end_scan(const MakoEvaluation *evaluation);
+extern QueryDesc *mako_gate_start_plan(PlannedStmt *plan);
+extern TupleTableSlot *mako_gate_next_row(QueryDesc *started);
+extern void mako_gate_end_plan(QueryDesc *started);
 extern void mako_gate_execute(Query *query, QueryEnvironment *environment, DestReceiver *receiver);
 
 /* These are about names of functions: nothing is evaluated. */
@@ -305,5 +314,14 @@ extern bool mako_door_require_select(const char *tables);
 extern const char *mako_view_foreign_part(Relation view, Oid owner);
 extern List *mako_view_relations(Relation view);
 extern const char *mako_view_row_obstacle(Relation view);
+
+/* A column of a view that is read. */
+typedef struct MakoViewColumn
+{
+	const char *name;
+	Oid			type;
+} MakoViewColumn;
+
+extern Query *mako_view_query(Relation view, const MakoViewColumn *columns, int count);
 
 #endif							/* MAKO_GATE_H */

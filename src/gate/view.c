@@ -14,6 +14,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/primnodes.h"
 #include "optimizer/optimizer.h"
@@ -144,6 +145,40 @@ List *
 mako_view_relations(Relation view)
 {
 	return look_at_view(view, view->rd_rel->relowner).relations;
+}
+
+/* The query of a view, reduced to these columns in their order. */
+Query *
+mako_view_query(Relation view, const MakoViewColumn *columns, int count)
+{
+	Query	   *query = copyObject(get_view_query(view));
+	List	   *targets = NIL;
+
+	for (int i = 0; i < count; i++)
+	{
+		TargetEntry *found = NULL;
+		ListCell   *cell;
+
+		foreach(cell, query->targetList)
+		{
+			TargetEntry *target = lfirst_node(TargetEntry, cell);
+
+			if (!target->resjunk && strcmp(target->resname, columns[i].name) == 0)
+				found = target;
+		}
+		if (found == NULL || exprType((Node *) found->expr) != columns[i].type)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("view \"mako.%s\" has no column \"%s\" of type %s",
+							RelationGetRelationName(view), columns[i].name,
+							format_type_be(columns[i].type)),
+					 errhint("Repair the store with SELECT mako_create_store().")));
+		found = flatCopyTargetEntry(found);
+		found->resno = i + 1;
+		targets = lappend(targets, found);
+	}
+	query->targetList = targets;
+	return query;
 }
 
 /* Says what of a query, or of one in its FROM, needs more than one row at a time; NULL: nothing. */

@@ -1,6 +1,7 @@
 /*
  * event_scan.c
- *	  Every event in heap order: those of one table, or of the leaves of a partitioned one.
+ *	  Every event in heap order: those of one table, of the leaves of a partitioned one, or of an
+ *	  attached event store (attached_scan.c).
  *
  * The leaves are scanned side by side, and the next event is that of the lowest stream which any
  * of them has next. Where each leaf has its streams in order, so has the whole, as if it were one
@@ -26,6 +27,7 @@ struct MakoEventScan
 	int			count;
 	bool		begun;
 	binaryheap *next;			/* leaves that have a next event, by its stream; NULL for one */
+	MakoAttachedScan *attached; /* its rows stand for those of one leaf; or NULL */
 };
 
 /* The lowest stream is the first. */
@@ -50,14 +52,38 @@ open_leaf(MakoEventLeaf *leaf, Relation relation, Snapshot snapshot)
 	leaf->slot = table_slot_create(relation, NULL);
 }
 
+/* Opens those of an attached event store: their columns come in the order of our numbers. */
+static void
+open_attached(MakoEventScan *scan, Snapshot snapshot)
+{
+	scan->attached = mako_attached_scan_open(snapshot);
+	scan->leaves = palloc0(sizeof(MakoEventLeaf));
+	for (int i = 0; i < MAKO_EVENT_COLUMNS; i++)
+		scan->leaves->attributes[i] = i + 1;
+	scan->leaves->last_attribute = MAKO_EVENT_COLUMNS;
+}
+
+/* What an attached event store is read with; NULL where the events are our own. */
+MakoAttachedScan *
+mako_event_scan_attached(const MakoEventScan *scan)
+{
+	return scan->attached;
+}
+
 /* Opens the events, as a snapshot sees them. */
 MakoEventScan *
 mako_event_scan_open(Snapshot snapshot)
 {
 	MakoEventScan *scan = palloc0(sizeof(MakoEventScan));
-	List	   *tables = find_all_inheritors(mako_door_table("event"), AccessShareLock, NULL);
+	List	   *tables;
 	ListCell   *cell;
 
+	if (mako_door_is_attached())
+	{
+		open_attached(scan, snapshot);
+		return scan;
+	}
+	tables = find_all_inheritors(mako_door_table("event"), AccessShareLock, NULL);
 	scan->leaves = palloc0(sizeof(MakoEventLeaf) * list_length(tables));
 	foreach(cell, tables)
 		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_RELATION)
@@ -99,8 +125,13 @@ begin(MakoEventScan *scan)
 MakoEventLeaf *
 mako_event_scan_next(MakoEventScan *scan)
 {
-	MakoEventLeaf *leaf;
+	MakoEventLeaf *leaf = &scan->leaves[0];
 
+	if (scan->attached != NULL)
+	{
+		leaf->slot = mako_attached_scan_next(scan->attached, &leaf->stream_no);
+		return leaf->slot == NULL ? NULL : leaf;
+	}
 	if (scan->next == NULL)
 		return advance(&scan->leaves[0]) ? &scan->leaves[0] : NULL;
 	if (!scan->begun)
@@ -120,6 +151,8 @@ mako_event_scan_next(MakoEventScan *scan)
 void
 mako_event_scan_close(MakoEventScan *scan)
 {
+	if (scan->attached != NULL)
+		mako_attached_scan_close(scan->attached);
 	for (int i = 0; i < scan->count; i++)
 	{
 		ExecDropSingleTupleTableSlot(scan->leaves[i].slot);

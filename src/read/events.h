@@ -43,10 +43,20 @@ typedef struct MakoEventLeaf
 } MakoEventLeaf;
 
 typedef struct MakoEventScan MakoEventScan;
+typedef struct MakoAttachedScan MakoAttachedScan;
 
 extern MakoEventScan *mako_event_scan_open(Snapshot snapshot);
+extern MakoAttachedScan *mako_event_scan_attached(const MakoEventScan *scan);
 extern MakoEventLeaf *mako_event_scan_next(MakoEventScan *scan);
 extern void mako_event_scan_close(MakoEventScan *scan);
+
+/* ---- attached_scan.c: the same of an attached event store ----------------------------------- */
+
+extern const char *mako_attached_scan_obstacle(void);
+extern MakoAttachedScan *mako_attached_scan_open(Snapshot snapshot);
+extern MakoEvaluation mako_attached_scan_enter(const MakoAttachedScan *scan);
+extern TupleTableSlot *mako_attached_scan_next(MakoAttachedScan *scan, int64 *stream_no);
+extern void mako_attached_scan_close(MakoAttachedScan *scan);
 
 /* ---- complete.c: streams that were complete ------------------------------------------------- */
 

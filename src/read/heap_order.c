@@ -93,6 +93,7 @@ struct MakoHeapOrder
 	ResourceOwner owner;		/* of what the scan holds */
 	Snapshot	snapshot;
 	MakoEventScan *scan;
+	MakoAttachedScan *attached; /* the same, where it evaluates a query of others; or NULL */
 	const MakoEventLeaf *leaf;	/* whose slot has the current event */
 	bool		pending;		/* which waits for its head */
 	bool		ended;			/* at the last event, or early */
@@ -113,6 +114,8 @@ struct MakoHeapOrder
 	Numbers		doubtful;
 	struct varlena *shared[SHARED_TEXTS];	/* by hash */
 	struct varlena *workflow;	/* of the last event, among them */
+	const char *unstamped;		/* of the last event that says none */
+	struct varlena *unstamped_text; /* the same */
 	MakoChunks	chunks;			/* streams and events */
 	Size		sets;			/* memory of the sets of stream numbers */
 };
@@ -156,8 +159,14 @@ is_full(const MakoHeapOrder *heap_order)
 bool
 mako_heap_order_is_possible(const char **why_not)
 {
-	Relation	relation = table_open(mako_door_table("event"), AccessShareLock);
+	Relation	relation;
 
+	if (mako_door_is_attached())
+	{
+		*why_not = mako_attached_scan_obstacle();
+		return *why_not == NULL;
+	}
+	relation = table_open(mako_door_table("event"), AccessShareLock);
 	*why_not = mako_door_read_obstacle(relation, true);
 	table_close(relation, NoLock);
 	return *why_not == NULL;
@@ -413,6 +422,24 @@ share_workflow(MakoHeapOrder *heap_order, struct varlena *value, Size size)
 }
 
 /*
+ * What a stream runs under: the workflow of its events that say none, because all that are gathered
+ * come after its last move.
+ */
+static struct varlena *
+workflow_of_stream(MakoHeapOrder *heap_order, const MakoStream *stream)
+{
+	if (heap_order->unstamped != stream->workflow_id)
+	{
+		MemoryContext old = MemoryContextSwitchTo(heap_order->context);
+
+		heap_order->unstamped = stream->workflow_id;
+		heap_order->unstamped_text = (struct varlena *) cstring_to_text(stream->workflow_id);
+		MemoryContextSwitchTo(old);
+	}
+	return heap_order->unstamped_text;
+}
+
+/*
  * Adds the current event to its stream; false when it lacks a value. Values are copied as they
  * are stored.
  */
@@ -430,7 +457,8 @@ add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 
 	slot_getsomeattrs(slot, leaf->last_attribute);
 	for (int i = 0; i < MAKO_EVENT_COLUMNS; i++)
-		if (slot->tts_isnull[leaf->attributes[i] - 1])
+		if (slot->tts_isnull[leaf->attributes[i] - 1] &&
+			(i != MAKO_EVENT_WORKFLOW_ID || heap_order->attached == NULL))
 			return false;
 	for (size_t i = 0; i < lengthof(variable); i++)
 	{
@@ -438,7 +466,9 @@ add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 
 		values[column] =
 			(struct varlena *) DatumGetPointer(slot->tts_values[leaf->attributes[column] - 1]);
-		if (column == MAKO_EVENT_WORKFLOW_ID)
+		if (slot->tts_isnull[leaf->attributes[column] - 1])
+			kept[column] = workflow_of_stream(heap_order, &entry->open->stream);
+		else if (column == MAKO_EVENT_WORKFLOW_ID)
 			kept[column] = share_workflow(heap_order, values[column], VARSIZE_ANY(values[column]));
 		else if (column == MAKO_EVENT_TYPE)
 			kept[column] = share(heap_order, values[column], VARSIZE_ANY(values[column]));
@@ -587,6 +617,7 @@ mako_heap_order_open(int sources)
 	CurrentResourceOwner = heap_order->owner;
 	heap_order->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 	heap_order->scan = mako_event_scan_open(heap_order->snapshot);
+	heap_order->attached = mako_event_scan_attached(heap_order->scan);
 	CurrentResourceOwner = outer;
 	MemoryContextSwitchTo(old);
 	return heap_order;
@@ -599,8 +630,11 @@ scan(void *argument)
 	MakoHeapOrder *heap_order = argument;
 	ResourceOwner outer = CurrentResourceOwner;
 	MemoryContext old = MemoryContextSwitchTo(heap_order->context);
+	MakoEvaluation evaluation;
 
 	CurrentResourceOwner = heap_order->owner;
+	if (heap_order->attached != NULL)
+		evaluation = mako_attached_scan_enter(heap_order->attached);
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -623,6 +657,8 @@ scan(void *argument)
 			break;
 		}
 	}
+	if (heap_order->attached != NULL)
+		mako_gate_end_scan(&evaluation);
 	CurrentResourceOwner = outer;
 	MemoryContextSwitchTo(old);
 }

@@ -10,6 +10,7 @@
  *	  events.c       events in key order (MakoReader, MakoEvent)
  *	  event_index.c  ... of few streams from their index (MakoEventIndex: events.h)
  *	  event_scan.c   ... of all streams as they lie, in one table or in partitions (MakoEventScan)
+ *	  attached_scan.c  ... of an attached event store, as its rows lie (MakoAttachedScan: events.h)
  *	  heap_order.c   events of many streams in heap order, until a stream has all (MakoHeapOrder)
  *	  complete.c     ... which ones have had all (MakoComplete: events.h)
  *	  chunk.c        ... in small chunks of memory (MakoChunks: events.h)

@@ -19,7 +19,6 @@
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
@@ -37,11 +36,7 @@ enum
 	COLUMNS
 };
 
-static const struct
-{
-	const char *name;
-	Oid			type;
-}			columns[COLUMNS] = {
+static const MakoViewColumn columns[COLUMNS] = {
 	[STREAM_ID] = {"stream_id", TEXTOID},[SEQUENCE_NUMBER] = {"sequence_number", INT8OID},
 	[WORKFLOW_ID] = {"workflow_id", TEXTOID},[TENANT_ID] = {"tenant_id", UUIDOID},
 };
@@ -155,37 +150,6 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-/* The target list of the view's query, reduced to the columns that are read. */
-static List *
-targets_of(const Query *query)
-{
-	List	   *targets = NIL;
-
-	for (int i = 0; i < COLUMNS; i++)
-	{
-		TargetEntry *found = NULL;
-		ListCell   *cell;
-
-		foreach(cell, query->targetList)
-		{
-			TargetEntry *target = lfirst_node(TargetEntry, cell);
-
-			if (!target->resjunk && strcmp(target->resname, columns[i].name) == 0)
-				found = target;
-		}
-		if (found == NULL || exprType((Node *) found->expr) != columns[i].type)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("view \"mako.attached_event\" has no column \"%s\" of type %s",
-							columns[i].name, format_type_be(columns[i].type)),
-					 errhint("Repair the store with SELECT mako_create_store().")));
-		found = flatCopyTargetEntry(found);
-		found->resno = i + 1;
-		targets = lappend(targets, found);
-	}
-	return targets;
-}
-
 /* A table whose place in a query others rows take. */
 typedef struct Replacement
 {
@@ -264,7 +228,7 @@ add_events(MakoNewEvents *events, Relation view, Relation table, Tuplestorestate
 	Replacement replacement = {.table = RelationGetRelid(table),.name = "appended"};
 	EphemeralNamedRelationData relation = {{0}};
 	QueryEnvironment *environment = create_queryEnv();
-	Query	   *query = copyObject(get_view_query(view));
+	Query	   *query = mako_view_query(view, columns, COLUMNS);
 	Receiver	receiver = {
 		{receive_row, start_receiving, end_receiving, end_receiving, DestNone},
 		CurrentMemoryContext, events, events->count + 64
@@ -273,7 +237,6 @@ add_events(MakoNewEvents *events, Relation view, Relation table, Tuplestorestate
 
 	events->rows = events->rows == NULL ? palloc(sizeof(MakoNewRow) * receiver.capacity) :
 		repalloc_huge(events->rows, sizeof(MakoNewRow) * receiver.capacity);
-	query->targetList = targets_of(query);
 	(void) replace_table((Node *) query, &replacement);
 	relation.md.name = unconstify(char *, replacement.name);
 	relation.md.reliddesc = replacement.table;

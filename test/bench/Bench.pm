@@ -13,7 +13,7 @@ use IPC::Open2;
 use Time::HiRes qw(time);
 
 our @EXPORT = qw($source $target settle_server build installed load_set drop_set copy_set warm sql register floor_statements
-  version_statement migrate_statement unequal open_session run_in close_session measure_in partition_events add_sink);
+  version_statement migrate_statement unequal open_session run_in close_session measure_in partition_events attach_events add_sink);
 
 # Notices would stand among the answers. A copy of a database has none of its settings, so the path is that of the sessions.
 $ENV{PGOPTIONS} = '-c client_min_messages=warning -c search_path=public,mako_migration';
@@ -169,6 +169,28 @@ ALTER TABLE mako.event ENABLE TRIGGER event_inserted;
 DROP TABLE mako.event_before;
 COMMIT;
 VACUUM ANALYZE mako.event;
+SQL
+}
+
+# Lets the events lie in the table of an attached event store, in the order in which they lay in ours, stamped.
+sub attach_events
+{
+	return <<SQL;
+BEGIN;
+CREATE TABLE bench.message AS
+SELECT row_number() OVER () AS global_position, x.* FROM (
+  SELECT s.stream_id::varchar AS stream_name, e.sequence_number - 1 AS position, e.event_type::varchar AS type, e.payload AS data,
+         jsonb_build_object('schemaVersion', e.schema_version, 'workflow', e.workflow_id) AS metadata,
+         e.event_id AS id, e.recorded_at::timestamp AS time
+  FROM mako.event e JOIN mako.stream s USING (stream_no) ORDER BY e.ctid) AS x;
+ALTER TABLE bench.message ADD PRIMARY KEY (global_position), ADD UNIQUE (stream_name, position);
+ALTER TABLE mako.event DISABLE TRIGGER event_guard;
+TRUNCATE mako.event;
+SELECT count(*) FROM mako_attach_store('SELECT stream_name AS stream_id, position + 1 AS sequence_number, type AS event_type,
+  data AS payload, metadata->>''schemaVersion'' AS schema_version, metadata->>''workflow'' AS workflow_id FROM bench.message',
+  initial => 'gpke-supplier-change\@$source');
+COMMIT;
+VACUUM ANALYZE bench.message;
 SQL
 }
 
