@@ -186,6 +186,7 @@ SELECT row_number() OVER () AS global_position, x.* FROM (
 ALTER TABLE bench.message ADD PRIMARY KEY (global_position), ADD UNIQUE (stream_name, position);
 ALTER TABLE mako.event DISABLE TRIGGER event_guard;
 TRUNCATE mako.event;
+ALTER TABLE mako.event ENABLE TRIGGER event_guard;
 SELECT count(*) FROM mako_attach_store('SELECT stream_name AS stream_id, position + 1 AS sequence_number, type AS event_type,
   data AS payload, metadata->>''schemaVersion'' AS schema_version, metadata->>''workflow'' AS workflow_id FROM bench.message',
   initial => 'gpke-supplier-change\@$source');
