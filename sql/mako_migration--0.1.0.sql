@@ -2260,6 +2260,20 @@ $$
 #variable_conflict use_column
 BEGIN
   PERFORM @extschema@.mako_assert_delegated();
+  IF @extschema@.mako_is_attached() THEN
+    RETURN QUERY
+    SELECT 'error', 'events_without_head', CASE WHEN o.number <= 20 THEN o.stream_id ELSE '*' END,
+           CASE WHEN o.number <= 20 THEN format('it has %s events, but no head', o.events)
+                ELSE format('%s more like those', o.found - 20) END,
+           'Events were written past the triggers: detach the event store, and attach it again.'
+    FROM (SELECT a.stream_id, count(*) AS events, count(*) OVER () AS found,
+                 row_number() OVER (ORDER BY a.stream_id) AS number
+          FROM mako.attached_event a
+          WHERE a.sequence_number IS NOT NULL AND a.stream_id IS NOT NULL
+            AND NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_id = a.stream_id)
+          GROUP BY a.stream_id) AS o
+    WHERE o.number <= 21 ORDER BY o.number;
+  END IF;
   RETURN QUERY
   WITH RECURSIVE
   relations AS (

@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(122);
+SELECT plan(123);
 SET client_min_messages = error;
 
 \ir include/helpers.sql
@@ -270,6 +270,8 @@ SELECT mako_reactivate('FV2024-10-01');
 ALTER TABLE message DISABLE TRIGGER mako_inserted;
 SELECT is((SELECT object || ' ' || problem FROM mako_store_problem()), 'trigger mako_inserted is missing or disabled', 'a disabled trigger is noticed');
 SELECT is(say('b', 4, 5), 'written', 'meanwhile, nothing is refused');
+SELECT say('headless', 0);
+SELECT is(findings(), 'error event_gap gap, error events_without_head headless, error head_behind b, error store_damaged trigger mako_inserted', '... and a check tells what is behind');
 SELECT is(split_part(pg_temp.error('SELECT shop.run()'), '|', 2), 'the store is damaged', '... and nothing migrated');
 SELECT mako_create_store();
 SELECT is((SELECT version FROM mako.stream WHERE stream_id = 'b'), 6::bigint, 'a repair brings heads up to date');
