@@ -616,23 +616,37 @@ mako_gate_end_plan(QueryDesc *started)
 	FreeQueryDesc(started);
 }
 
-/*
- * Executes a query that is analyzed, with a new snapshot, and gives its rows to a receiver. It sees
- * the relations of an environment.
- */
-void
-mako_gate_execute(Query *query, QueryEnvironment *environment, DestReceiver *receiver)
+/* Plans a query that is analyzed. */
+PlannedStmt *
+mako_gate_plan_query(Query *query)
 {
 	MakoComputation computation;
 	PlannedStmt *plan;
+
+	require_gate();
+	computation = mako_gate_begin_computation();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	AcquireRewriteLocks(query, true, false);
+	plan = pg_plan_query(linitial_node(Query, QueryRewrite(query)), "", 0, NULL);
+	PopActiveSnapshot();
+	mako_gate_end_computation(&computation);
+	return plan;
+}
+
+/*
+ * Executes a plan with a new snapshot, and gives its rows to a receiver. It sees the relations of an
+ * environment.
+ */
+void
+mako_gate_execute(PlannedStmt *plan, QueryEnvironment *environment, DestReceiver *receiver)
+{
+	MakoComputation computation;
 	QueryDesc  *description;
 
 	require_gate();
 	computation = mako_gate_begin_computation();
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	AcquireRewriteLocks(query, true, false);
-	plan = pg_plan_query(linitial_node(Query, QueryRewrite(query)), "", 0, NULL);
 	description = CreateQueryDesc(plan, "", GetActiveSnapshot(), InvalidSnapshot, receiver, NULL,
 								  environment, 0);
 	ExecutorStart(description, 0);

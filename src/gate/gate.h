@@ -259,7 +259,9 @@ extern void mako_gate_end_scan(const MakoEvaluation *evaluation);
 extern QueryDesc *mako_gate_start_plan(PlannedStmt *plan);
 extern TupleTableSlot *mako_gate_next_row(QueryDesc *started);
 extern void mako_gate_end_plan(QueryDesc *started);
-extern void mako_gate_execute(Query *query, QueryEnvironment *environment, DestReceiver *receiver);
+extern PlannedStmt *mako_gate_plan_query(Query *query);
+extern void mako_gate_execute(PlannedStmt *plan, QueryEnvironment *environment,
+							  DestReceiver *receiver);
 
 /* These are about names of functions: nothing is evaluated. */
 extern Oid	mako_gate_find_function(const char *name);

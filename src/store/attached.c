@@ -221,6 +221,65 @@ places_of(Query *query, Oid table)
 	return replacement.count;
 }
 
+/* The plan that was made last, for a view and a table; it lasts until something changes. */
+static struct
+{
+	uint64		generation;		/* of the door */
+	Oid			view;
+	Oid			table;
+	PlannedStmt *plan;
+	MemoryContext context;
+}			kept = {0};
+
+/* Returns true if a plan reads nothing but the rows: there is nothing to lock before it is used. */
+static bool
+reads_rows_only(const PlannedStmt *plan, Oid view)
+{
+	ListCell   *cell;
+
+	foreach(cell, plan->rtable)
+	{
+		const RangeTblEntry *entry = lfirst_node(RangeTblEntry, cell);
+
+		/* Until 16, the rule of a view names the view itself. */
+		if (entry->rtekind == RTE_RELATION && entry->relid != view)
+			return false;
+	}
+	return true;
+}
+
+/* The plan for the view's query over rows of the table, under their name. */
+static PlannedStmt *
+plan_rows(Relation view, Replacement *replacement)
+{
+	uint64		begun = mako_door_generation();
+	Query	   *query;
+	PlannedStmt *plan;
+	MemoryContext old;
+
+	if (kept.plan != NULL && kept.generation == begun && kept.view == RelationGetRelid(view) &&
+		kept.table == replacement->table)
+		return kept.plan;
+	kept.plan = NULL;
+	query = mako_view_query(view, columns, COLUMNS);
+	(void) replace_table((Node *) query, replacement);
+	plan = mako_gate_plan_query(query);
+	if (!reads_rows_only(plan, RelationGetRelid(view)) || begun != mako_door_generation())
+		return plan;
+	if (kept.context == NULL)
+		kept.context = AllocSetContextCreate(TopMemoryContext, "mako attached plan",
+											 ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(kept.context);
+	old = MemoryContextSwitchTo(kept.context);
+	plan = copyObject(plan);
+	MemoryContextSwitchTo(old);
+	kept.generation = begun;
+	kept.view = RelationGetRelid(view);
+	kept.table = replacement->table;
+	kept.plan = plan;
+	return plan;
+}
+
 /* Adds the events that the view would show of some rows of the table. */
 static void
 add_events(MakoNewEvents *events, Relation view, Relation table, Tuplestorestate *rows)
@@ -228,7 +287,6 @@ add_events(MakoNewEvents *events, Relation view, Relation table, Tuplestorestate
 	Replacement replacement = {.table = RelationGetRelid(table),.name = "appended"};
 	EphemeralNamedRelationData relation = {{0}};
 	QueryEnvironment *environment = create_queryEnv();
-	Query	   *query = mako_view_query(view, columns, COLUMNS);
 	Receiver	receiver = {
 		{receive_row, start_receiving, end_receiving, end_receiving, DestNone},
 		CurrentMemoryContext, events, events->count + 64
@@ -237,7 +295,6 @@ add_events(MakoNewEvents *events, Relation view, Relation table, Tuplestorestate
 
 	events->rows = events->rows == NULL ? palloc(sizeof(MakoNewRow) * receiver.capacity) :
 		repalloc_huge(events->rows, sizeof(MakoNewRow) * receiver.capacity);
-	(void) replace_table((Node *) query, &replacement);
 	relation.md.name = unconstify(char *, replacement.name);
 	relation.md.reliddesc = replacement.table;
 	relation.md.enrtype = ENR_NAMED_TUPLESTORE;
@@ -245,7 +302,7 @@ add_events(MakoNewEvents *events, Relation view, Relation table, Tuplestorestate
 	relation.reldata = rows;
 	register_ENR(environment, &relation);
 	gate = mako_gate_enter(view->rd_rel->relowner);
-	mako_gate_execute(query, environment, (DestReceiver *) &receiver);
+	mako_gate_execute(plan_rows(view, &replacement), environment, (DestReceiver *) &receiver);
 	mako_gate_leave(&gate);
 }
 
