@@ -747,34 +747,40 @@ CREATE TRIGGER repointed_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (60, 'trigger', 'format_version', 'format_version_guard', $$
+    (60, 'trigger', 'attached', 'attached_guard', $$
+CREATE TRIGGER attached_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.attached
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The query is evaluated as the owner of the store.',
+  'Use mako_attach_store() and mako_detach_store().') $$),
+    (61, 'trigger', 'format_version', 'format_version_guard', $$
 CREATE TRIGGER format_version_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A version must not change its status while a transaction writes under it.',
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
-    (61, 'trigger', 'dependent', 'dependent_guard', $$
+    (62, 'trigger', 'dependent', 'dependent_guard', $$
 CREATE TRIGGER dependent_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.dependent
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A dependent is updated as its owner, whose privileges adding it needs.',
   'Use mako_add_dependent() and mako_remove_dependent().') $$),
-    (62, 'trigger', 'migration_run', 'migration_run_guard', $$
+    (63, 'trigger', 'migration_run', 'migration_run_guard', $$
 CREATE TRIGGER migration_run_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (63, 'trigger', 'migration_run', 'migration_run_final', $$
+    (64, 'trigger', 'migration_run', 'migration_run_final', $$
 CREATE TRIGGER migration_run_final
 BEFORE DELETE OR UPDATE ON mako.migration_run
 FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
   'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$),
-    (64, 'trigger', 'migration_error', 'migration_error_guard', $$
+    (65, 'trigger', 'migration_error', 'migration_error_guard', $$
 CREATE TRIGGER migration_error_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (65, 'trigger', 'migration_batch', 'migration_batch_guard', $$
+    (66, 'trigger', 'migration_batch', 'migration_batch_guard', $$
 CREATE TRIGGER migration_batch_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
@@ -905,20 +911,11 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_attach_heads(text) IS
 'sets the heads of an attached event store; a part of mako_attach_store(), for its owner';
 
--- With the plan that uses indexes wherever there are some.
 CREATE FUNCTION mako_attached_plan() RETURNS jsonb
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off AS
-$$
-DECLARE
-  plan json;
-BEGIN
-  EXECUTE 'EXPLAIN (FORMAT JSON) SELECT FROM mako.event e WHERE e.stream_no = 1' INTO plan;
-  RETURN plan;
-END
-$$;
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_attached_plan() IS
-'how the server looks up the events of one stream of an attached event store';
+'how the server would look up the events of one stream of an attached event store, '
+'with an index wherever there is one; for its own use';
 
 CREATE FUNCTION mako_replace_event(definition text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -927,14 +924,14 @@ $$
 DECLARE
   privilege  text;
   privileges constant text[] := ARRAY(
-    SELECT format('GRANT SELECT ON mako.event TO %s%s',
+    SELECT format('GRANT %s ON mako.event TO %s%s', a.privilege_type,
                   CASE a.grantee WHEN 0 THEN 'PUBLIC'
                   ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
                   CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
     FROM pg_class c, aclexplode(c.relacl) AS a
-    WHERE c.oid = to_regclass('mako.event') AND a.privilege_type = 'SELECT'
-      AND a.grantee <> c.relowner);
+    WHERE c.oid = to_regclass('mako.event') AND a.grantee <> c.relowner);
 BEGIN
+  PERFORM @extschema@.mako_assert_delegated();
   IF definition IS NULL THEN
     IF @extschema@.mako_is_attached() THEN
       DROP VIEW mako.event;
@@ -952,11 +949,11 @@ END
 $$;
 COMMENT ON FUNCTION mako_replace_event(text) IS
 'replaces mako.event by a view, or by the table of a store with events of its own, '
-'from which the same roles may select; for the owner of the store';
+'with the same privileges; for its own use';
 
 CREATE FUNCTION mako_attach_rows(
-  query text, initial mako_workflow_id, appended_to regclass, wait boolean, path text[])
-RETURNS TABLE (streams bigint, events bigint, damaged bigint)
+  query text, initial text, appended_to regclass, wait boolean, path text[])
+RETURNS TABLE (target regclass, streams bigint, events bigint, damaged bigint)
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning SET quote_all_identifiers = off AS
 $$
@@ -970,44 +967,33 @@ DECLARE
     "causation_id": "uuid", "conversation_id": "uuid"}';
   needed       constant text[] := '{stream_id, sequence_number, event_type, payload}';
   own_path     constant text := current_setting('search_path');
-  their_path   constant text := (
+  their_path   constant text := coalesce((
     SELECT string_agg(quote_ident(p.name) || ', ', '' ORDER BY p.place)
-    FROM unnest(path) WITH ORDINALITY AS p (name, place) WHERE p.name !~ '^pg_temp');
-  store_owner  constant oid := (SELECT nspowner FROM pg_namespace WHERE nspname = 'mako');
-  bare         constant text := rtrim(query, E'; 	
-');
+    FROM unnest(path) WITH ORDINALITY AS p (name, place)), '');
+  bare         constant text := rtrim(query, '; ' || chr(9) || chr(10) || chr(13));
   wrong        record;
   id           record;
-  target       regclass;
   part         record;
 BEGIN
-  IF bare IS NULL OR initial IS NULL OR wait IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
-      MESSAGE = 'query, initial and wait must not be null';
-  ELSIF store_owner IS NOT NULL AND pg_get_userbyid(store_owner) <> current_user THEN
-    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
-      MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
-      DETAIL = format('The current role is "%s".', current_user),
-      HINT = format('An event store is attached by the role that owns the store: '
-                    'use SET ROLE %I.', pg_get_userbyid(store_owner));
-  END IF;
-  PERFORM @extschema@.mako_assert_store();
-  IF EXISTS (SELECT FROM mako.attached) THEN
-    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = 'an event store is attached already',
-      HINT = 'SELECT mako_detach_store() first; heads, states and runs stay.';
-  END IF;
+  PERFORM @extschema@.mako_assert_delegated();
   LOCK TABLE mako.event IN ACCESS EXCLUSIVE MODE;
   IF EXISTS (SELECT FROM mako.event) THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
       MESSAGE = 'the store has events of its own',
       HINT = 'A store has events of its own, or those of an attached event store, not both.';
+  ELSIF (SELECT c.relrowsecurity OR c.relforcerowsecurity
+         FROM pg_class c WHERE c.oid = 'mako.event'::regclass)
+    OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = 'mako.event'::regclass) THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'table mako.event has row security',
+      DETAIL = 'A view, which it becomes, has none: all who may select events would see all.',
+      HINT = 'Drop its policies, and disable row security, if that is meant.';
   END IF;
 
   -- Which columns the query has. Its names are looked up on the path of the session.
   PERFORM set_config('search_path', their_path || 'pg_temp', true);
-  EXECUTE format(E'CREATE VIEW mako.attached_event AS SELECT e.* FROM (%s
-) AS e', bare);
+  EXECUTE format('CREATE VIEW mako.attached_event AS SELECT e.* FROM (%s%s) AS e', bare,
+                 chr(10));
   PERFORM set_config('search_path', own_path, true);
   SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, x.key AS expected INTO wrong
   FROM jsonb_each_text(expected) AS x
@@ -1016,9 +1002,10 @@ BEGIN
     ON a.attname = x.key
   WHERE x.key IS NULL OR (a.attname IS NULL AND x.key = ANY (needed))
      OR (x.value = 'uuid' AND a.atttypid <> 'uuid'::regtype)
-     OR (x.value = '' AND a.atttypid NOT IN (
-           SELECT t.oid FROM pg_type t
-           WHERE t.typtype = 'b' AND t.typnamespace = 'pg_catalog'::regnamespace))
+     OR (x.value = '' AND a.atttypid <> ALL (
+           '{text, varchar, uuid, int2, int4, int8}'::regtype[]::oid[]))
+     OR EXISTS (SELECT FROM pg_collation c
+                WHERE x.value = '' AND c.oid = a.attcollation AND NOT c.collisdeterministic)
   ORDER BY x.key IS NULL, x.key LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch',
@@ -1033,7 +1020,8 @@ BEGIN
       HINT = CASE
         WHEN wrong.name IS NULL OR wrong.expected IS NULL
           THEN 'Give the columns of your table these names with AS.'
-        WHEN wrong.name = 'stream_id' THEN 'Cast it to text, uuid or bigint.'
+        WHEN wrong.name = 'stream_id'
+          THEN 'Cast it to text, uuid or bigint, with a deterministic collation.'
         ELSE 'Cast it to uuid, or leave it out where that may fail.' END;
   END IF;
   target := @extschema@.mako_attached_table(appended_to);
@@ -1060,10 +1048,9 @@ BEGIN
   WHERE x.value <> '';
   DROP VIEW mako.attached_event;
   PERFORM set_config('search_path', their_path || 'pg_temp', true);
-  EXECUTE format(E'CREATE VIEW mako.attached_event AS SELECT CAST(e.stream_id AS pg_catalog.text) '
-                 'COLLATE pg_catalog."C" AS stream_id, e.stream_id AS stream_key, %s FROM (%s
-) '
-                 'AS e', part.list, bare);
+  EXECUTE format('CREATE VIEW mako.attached_event AS SELECT CAST(e.stream_id AS pg_catalog.text) '
+                 'COLLATE pg_catalog."C" AS stream_id, e.stream_id AS stream_key, %s FROM (%s%s) '
+                 'AS e', part.list, bare, chr(10));
   PERFORM set_config('search_path', own_path, true);
   COMMENT ON VIEW mako.attached_event IS
   'the events of the attached event store, with the columns of mako.event';
@@ -1098,9 +1085,6 @@ BEGIN
                  'EXECUTE FUNCTION @extschema@.mako_attached_changed(%L)', target, initial);
   EXECUTE format('CREATE TRIGGER mako_truncated AFTER TRUNCATE ON %s FOR EACH STATEMENT '
                  'EXECUTE FUNCTION @extschema@.mako_attached_changed(%L)', target, initial);
-  INSERT INTO mako.attached (query, search_path, initial, appended_to, wait, attached_by)
-  VALUES (query, path, initial, target, wait, session_user);
-
   SELECT h.* INTO part FROM @extschema@.mako_attach_heads(initial) AS h;
   ANALYZE mako.stream;
   IF EXISTS (
@@ -1122,51 +1106,36 @@ BEGIN
                'same.',
       HINT = 'mako_check() lists them as head_ahead.';
   END IF;
-  RETURN QUERY SELECT part.streams, part.events, part.damaged;
+  RETURN QUERY SELECT target, part.streams, part.events, part.damaged;
 END
 $$;
-COMMENT ON FUNCTION mako_attach_rows(text, mako_workflow_id, regclass, boolean, text[]) IS
-'what mako_attach_store() does, on a path; for its own use and for repairs';
+COMMENT ON FUNCTION mako_attach_rows(text, text, regclass, boolean, text[]) IS
+'what mako_attach_store() does, on a path; for its own use';
 
 CREATE FUNCTION mako_attach_store(
   query text, initial mako_workflow_id, appended_to regclass DEFAULT NULL,
   wait boolean DEFAULT true)
 RETURNS TABLE (streams bigint, events bigint, damaged bigint)
-LANGUAGE sql VOLATILE PARALLEL UNSAFE AS
-$$
-  SELECT a.streams, a.events, a.damaged
-  FROM @extschema@.mako_attach_rows(
-    $1, $2, $3, $4, pg_catalog.current_schemas(false)::pg_catalog.text[]) AS a
-$$;
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_attach_store(text, mako_workflow_id, regclass, boolean) IS
 'lets the events of another event store, which a query tells, be those of the store: '
 'heads follow them, and writers under another workflow than the head''s are refused; '
 'counts streams, events, and streams whose events are not numbered 1, 2, 3 ...';
 
-CREATE FUNCTION mako_detach_store() RETURNS void
+CREATE FUNCTION mako_detach_rows(target regclass) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning SET quote_all_identifiers = off AS
 $$
 DECLARE
-  store_owner constant oid := (SELECT nspowner FROM pg_namespace WHERE nspname = 'mako');
-  target      regclass;
-  trigger     name;
+  trigger name;
 BEGIN
-  IF store_owner IS NULL THEN
-    PERFORM @extschema@.mako_assert_store();
-  ELSIF pg_get_userbyid(store_owner) <> current_user THEN
-    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
-      MESSAGE = format('schema "mako" belongs to role "%s"', pg_get_userbyid(store_owner)),
-      DETAIL = format('The current role is "%s".', current_user),
-      HINT = format('An event store is detached by the role that owns the store: '
-                    'use SET ROLE %I.', pg_get_userbyid(store_owner));
+  PERFORM @extschema@.mako_assert_delegated();
+  -- Writers lock the table before the view. Runs lock the view before the table, which this lock
+  -- allows them.
+  IF EXISTS (SELECT FROM pg_class c WHERE c.oid = target) THEN
+    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', target);
   END IF;
-  SELECT a.appended_to INTO target FROM mako.attached a;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
-      MESSAGE = 'no event store is attached',
-      HINT = 'mako_attach_store() attaches one.';
-  END IF;
+  PERFORM @extschema@.mako_replace_event(NULL);
   FOR trigger IN
     SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = '@extschema@'
@@ -1174,33 +1143,22 @@ BEGIN
   LOOP
     EXECUTE format('DROP TRIGGER %I ON %s', trigger, target);
   END LOOP;
-  DELETE FROM mako.attached;
-  PERFORM @extschema@.mako_replace_event(NULL);
 END
 $$;
+COMMENT ON FUNCTION mako_detach_rows(regclass) IS 'what mako_detach_store() does; for its own use';
+
+CREATE FUNCTION mako_detach_store() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_detach_store() IS
 'takes the triggers of mako_attach_store() from the table of the attached event store, '
 'which stays as it is; heads, states and runs stay, too, '
 'and go on when it is attached again';
 
 CREATE FUNCTION mako_attach_again() RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning SET quote_all_identifiers = off AS
-$$
-DECLARE
-  attached record;
-BEGIN
-  SELECT a.* INTO attached FROM mako.attached a;
-  IF FOUND THEN
-    PERFORM @extschema@.mako_detach_store();
-    PERFORM @extschema@.mako_attach_rows(
-      attached.query, attached.initial, attached.appended_to, attached.wait,
-      attached.search_path);
-  END IF;
-END
-$$;
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_attach_again() IS
-'detaches an event store and attaches it again; a part of mako_create_store()';
+'detaches an event store that lacks something, and attaches it again; '
+'a part of mako_create_store()';
 
 CREATE FUNCTION mako_create_store() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -1291,11 +1249,7 @@ BEGIN
     END CASE;
   END LOOP;
 
-  IF EXISTS (SELECT FROM mako.attached)
-    AND (NOT @extschema@.mako_is_attached()
-         OR EXISTS (SELECT FROM @extschema@.mako_attached_problem())) THEN
-    PERFORM @extschema@.mako_attach_again();
-  END IF;
+  PERFORM @extschema@.mako_attach_again();
   PERFORM @extschema@.mako_advance_sequences();
 
   IF @extschema@.mako_store_layout() <> known_layout THEN

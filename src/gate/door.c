@@ -213,6 +213,14 @@ forget_object(Datum argument, int cacheid, uint32 hash)
 	forget_findings();
 }
 
+/* A type has changed, which a view below the events may name. */
+static void
+forget_type(Datum argument, int cacheid, uint32 hash)
+{
+	if (has_children)
+		forget_findings();
+}
+
 /* Called when the library is loaded. */
 void
 mako_door_init(void)
@@ -232,6 +240,7 @@ mako_door_init(void)
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_object, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_object, (Datum) 0);
 	CacheRegisterSyscacheCallback(PROCOID, forget_object, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, forget_type, (Datum) 0);
 	CacheRegisterSyscacheCallback(DATABASEOID, forget_object, (Datum) 0);	/* whose owner is a role
 																			 * that all can be
 																			 * granted */
@@ -492,11 +501,30 @@ require_shape(const Table *table, Relation relation)
 	}
 }
 
+/*
+ * Locks the relation of a name until the transaction ends; InvalidOid for none. Another session may
+ * have put another one in its place, for which this one has waited.
+ */
+static Oid
+lock_by_name(const char *name, Oid schema)
+{
+	Oid			oid;
+
+	while (OidIsValid(oid = get_relname_relid(name, schema)))
+	{
+		LockRelationOid(oid, AccessShareLock);
+		if (get_relname_relid(name, schema) == oid)
+			break;
+		UnlockRelationOid(oid, AccessShareLock);
+	}
+	return oid;
+}
+
 /* Opens a table, which stays as it is until the transaction ends. */
 static void
 open_table(Table *table)
 {
-	Oid			oid = get_relname_relid(table->name, mako_door_schema());
+	Oid			oid = lock_by_name(table->name, mako_door_schema());
 	Relation	relation;
 
 	if (!OidIsValid(oid))
@@ -505,7 +533,6 @@ open_table(Table *table)
 				 errmsg("table \"mako.%s\" is missing", table->name),
 				 errhint("Restore it from a backup; "
 						 "SELECT mako_create_store() would make an empty one.")));
-	LockRelationOid(oid, AccessShareLock);
 	if (table->oid == oid)
 	{
 		require_trusted(table->name, table->owner);
@@ -578,14 +605,14 @@ mako_door_would_open(const char *name)
 {
 	const Table *table = &tables[find_table(name, strlen(name))];
 	Oid			schema = get_namespace_oid("mako", true);
-	Oid			oid = OidIsValid(schema) && mako_door_may_use() ? get_relname_relid(name, schema) :
+	Oid			oid = OidIsValid(schema) && mako_door_may_use() ? lock_by_name(name, schema) :
 		InvalidOid;
 	Relation	relation;
 	bool		good;
 
 	if (!OidIsValid(oid))
 		return false;
-	relation = relation_open(oid, AccessShareLock);
+	relation = relation_open(oid, NoLock);
 	good = owner_is_trusted(relation->rd_rel->relowner) && is_good_table(table, relation);
 	relation_close(relation, NoLock);
 	return good;
@@ -626,13 +653,12 @@ mako_door_is_attached(void)
 		get_rel_relkind(get_relname_relid("event", schema)) == RELKIND_VIEW;
 }
 
-/* The view of the events of an attached event store; InvalidOid for none. */
+/* The view of the events of an attached event store, locked; InvalidOid for none. */
 Oid
 mako_door_attached_view(void)
 {
 	Oid			schema = get_namespace_oid("mako", true);
-	Oid			view = OidIsValid(schema) ? get_relname_relid("attached_event", schema) :
-		InvalidOid;
+	Oid			view = OidIsValid(schema) ? lock_by_name("attached_event", schema) : InvalidOid;
 
 	return OidIsValid(view) && get_rel_relkind(view) == RELKIND_VIEW ? view : InvalidOid;
 }
@@ -805,8 +831,8 @@ mako_store_column(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < table_count && OidIsValid(schema); i++)
 	{
-		Oid			oid = get_relname_relid(tables[i].name, schema);
-		Relation	relation = OidIsValid(oid) ? relation_open(oid, AccessShareLock) : NULL;
+		Oid			oid = lock_by_name(tables[i].name, schema);
+		Relation	relation = OidIsValid(oid) ? relation_open(oid, NoLock) : NULL;
 		const char *whole = relation == NULL ? NULL :
 			relation_problem(tables[i].name, relation);
 
@@ -823,7 +849,7 @@ mako_store_column(PG_FUNCTION_ARGS)
 			mako_rowset_add(rows, values);
 		}
 		if (relation != NULL)
-			relation_close(relation, AccessShareLock);
+			relation_close(relation, NoLock);
 	}
 	PG_RETURN_NULL();
 }

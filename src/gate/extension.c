@@ -21,6 +21,7 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -288,6 +289,37 @@ mako_extension_current_path(void)
 		if (!isAnyTempNamespace(lfirst_oid(cell)))
 			names = lappend(names, get_namespace_name(lfirst_oid(cell)));
 	return names;
+}
+
+/* The same as text[]. */
+NullableDatum
+mako_extension_current_schemas(void)
+{
+	List	   *path = mako_extension_current_path();
+	const char **names = palloc(sizeof(char *) * (list_length(path) + 1));
+	int			count = 0;
+	ListCell   *cell;
+
+	foreach(cell, path)
+		names[count++] = lfirst(cell);
+	return mako_text_array(names, count);
+}
+
+/* The path of such an array, with the session's temporary schema last. */
+char *
+mako_extension_path_of(Datum schemas)
+{
+	StringInfoData path;
+	Datum	   *names;
+	int			count;
+
+	initStringInfo(&path);
+	deconstruct_array(DatumGetArrayTypeP(schemas), TEXTOID, -1, false, TYPALIGN_INT, &names, NULL,
+					  &count);
+	for (int i = 0; i < count; i++)
+		appendStringInfo(&path, "%s, ", quote_identifier(TextDatumGetCString(names[i])));
+	appendStringInfoString(&path, "pg_temp");
+	return path.data;
 }
 
 /*

@@ -230,6 +230,17 @@ mako_gate_is_delegated(void)
 	return delegating != InvalidSubTransactionId && SubTransactionIsActive(delegating);
 }
 
+/* Raises unless such a statement is executed. */
+void
+mako_gate_require_delegated(void)
+{
+	if (!mako_gate_is_delegated())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the function is for the extension's own use"),
+				 errhint("doc/reference.md tells which function is for yours.")));
+}
+
 /* Raises outside of the gate. */
 static void
 require_gate(void)
@@ -541,24 +552,65 @@ set(const char *name, const char *value)
 }
 
 /*
- * Plans a query that is analyzed, so that rows come as they lie in their tables as far as that is
- * possible.
+ * The query of a SELECT of the extension that reads columns of a view, with the query of the view
+ * in its place. Raises unless its columns have these types.
  */
-PlannedStmt *
-mako_gate_plan_scan(Query *query)
+Query *
+mako_gate_expand_view(const char *select, const Oid *types)
 {
 	MakoComputation computation;
-	PlannedStmt *plan;
-	int			guc_level = NewGUCNestLevel();
+	ParseState *state = make_parsestate(NULL);
+	Query	   *query;
+	ListCell   *cell;
 
 	require_gate();
 	computation = mako_gate_begin_computation();
+	state->p_sourcetext = select;
+	query = transformTopLevelStmt(state, linitial_node(RawStmt, pg_parse_query(select)));
+	free_parsestate(state);
+	foreach(cell, query->targetList)
+	{
+		const TargetEntry *target = lfirst_node(TargetEntry, cell);
+
+		if (exprType((Node *) target->expr) != types[target->resno - 1])
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of view \"mako.attached_event\" has another type",
+							target->resname),
+					 errhint("Repair the store with SELECT mako_create_store().")));
+	}
+	query = linitial_node(Query, QueryRewrite(query));
+	mako_gate_end_computation(&computation);
+	return query;
+}
+
+/* Plans such a query. */
+PlannedStmt *
+mako_gate_plan_query(Query *query)
+{
+	MakoComputation computation;
+	PlannedStmt *plan;
+
+	require_gate();
+	computation = mako_gate_begin_computation();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	plan = pg_plan_query(query, "", 0, NULL);
+	PopActiveSnapshot();
+	mako_gate_end_computation(&computation);
+	return plan;
+}
+
+/* The same, so that rows come as they lie in their tables as far as that is possible. */
+PlannedStmt *
+mako_gate_plan_scan(Query *query)
+{
+	PlannedStmt *plan;
+	int			guc_level = NewGUCNestLevel();
+
 	set("enable_indexscan", "off");
 	set("enable_indexonlyscan", "off");
 	set("enable_bitmapscan", "off");
-	AcquireRewriteLocks(query, true, false);
-	plan = pg_plan_query(linitial_node(Query, QueryRewrite(query)), "", 0, NULL);
-	mako_gate_end_computation(&computation);
+	plan = mako_gate_plan_query(query);
 	AtEOXact_GUC(false, guc_level);
 	return plan;
 }
@@ -616,26 +668,9 @@ mako_gate_end_plan(QueryDesc *started)
 	FreeQueryDesc(started);
 }
 
-/* Plans a query that is analyzed. */
-PlannedStmt *
-mako_gate_plan_query(Query *query)
-{
-	MakoComputation computation;
-	PlannedStmt *plan;
-
-	require_gate();
-	computation = mako_gate_begin_computation();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	AcquireRewriteLocks(query, true, false);
-	plan = pg_plan_query(linitial_node(Query, QueryRewrite(query)), "", 0, NULL);
-	PopActiveSnapshot();
-	mako_gate_end_computation(&computation);
-	return plan;
-}
-
 /*
- * Executes a plan with a new snapshot, and gives its rows to a receiver. It sees the relations of an
- * environment.
+ * Executes a plan with a new snapshot, and gives its rows to a receiver. It sees the relations of
+ * an environment.
  */
 void
 mako_gate_execute(PlannedStmt *plan, QueryEnvironment *environment, DestReceiver *receiver)

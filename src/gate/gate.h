@@ -10,6 +10,7 @@
  *	  door.c       the door: opens tables of schema mako
  *	  view.c       what a view names, and whose it is
  *	  sql.c        statements, connections, rows, cursors; the only file with SPI
+ *	  row.c        values of rows
  *	  constraint.c deferrable constraints
  *	  role.c       roles that are remembered in tables
  *
@@ -45,6 +46,8 @@ extern const char *mako_extension_version(void);
 extern const char *mako_extension_own_path(void);
 extern const char *mako_extension_function_path(void);
 extern List *mako_extension_current_path(void);
+extern NullableDatum mako_extension_current_schemas(void);
+extern char *mako_extension_path_of(Datum schemas);
 extern const char *mako_extension_schema_is_open(bool *may_create);
 
 /* ---- sql.c: statements, connections, rows, cursors ------------------------------------------ */
@@ -75,6 +78,7 @@ typedef struct MakoStatement
 	/* Private to sql.c, as is the plan. */
 	bool		is_known;		/* what it names: the next two */
 	bool		names_schema;
+	bool		only_reads;
 	uint32		tables;			/* of the store, as a set */
 	void	   *plan;			/* SPIPlanPtr */
 	Oid			schema;			/* of the extension, when the plan was made */
@@ -136,6 +140,7 @@ extern int64 mako_row_bigint_or(const MakoRows *rows, uint64 row, int column, in
 extern int32 mako_row_integer(const MakoRows *rows, uint64 row, int column);
 extern bool mako_row_boolean(const MakoRows *rows, uint64 row, int column);
 extern Oid	mako_row_oid(const MakoRows *rows, uint64 row, int column);
+extern Oid	mako_row_oid_of(const MakoRows *rows, uint64 row, int column, Oid type);
 extern TimestampTz mako_row_timestamptz(const MakoRows *rows, uint64 row, int column);
 extern char *mako_row_text(const MakoRows *rows, uint64 row, int column);
 extern pg_uuid_t *mako_row_uuid(const MakoRows *rows, uint64 row, int column);
@@ -217,6 +222,7 @@ extern void mako_gate_require_change(const char *function);
 extern uint64 mako_gate_transaction(void);
 extern void mako_gate_delegate(bool begins);
 extern bool mako_gate_is_delegated(void);
+extern void mako_gate_require_delegated(void);
 extern void mako_gate_fix_settings(bool row_security_hides);
 extern void mako_gate_fix_path(const char *path);
 extern char *mako_gate_settings_text(void);
@@ -253,6 +259,7 @@ extern ExprState *mako_gate_prepare(Expr *expression, ParamListInfo parameters);
 extern Node *mako_gate_coerce(Node *expression, Oid type);
 extern bool mako_gate_is_harmless(Node *expression);
 extern char *mako_gate_output(Oid output_function, Datum value);
+extern Query *mako_gate_expand_view(const char *select, const Oid *types);
 extern PlannedStmt *mako_gate_plan_scan(Query *query);
 extern MakoEvaluation mako_gate_begin_scan(Oid owner, Snapshot snapshot);
 extern void mako_gate_end_scan(const MakoEvaluation *evaluation);
@@ -316,14 +323,5 @@ extern bool mako_door_require_select(const char *tables);
 extern const char *mako_view_foreign_part(Relation view, Oid owner);
 extern List *mako_view_relations(Relation view);
 extern const char *mako_view_row_obstacle(Relation view);
-
-/* A column of a view that is read. */
-typedef struct MakoViewColumn
-{
-	const char *name;
-	Oid			type;
-} MakoViewColumn;
-
-extern Query *mako_view_query(Relation view, const MakoViewColumn *columns, int count);
 
 #endif							/* MAKO_GATE_H */

@@ -41,6 +41,7 @@ struct MakoCursor
 {
 	Portal		portal;
 	Oid			owner;			/* executes it; InvalidOid: the caller */
+	bool		computes;		/* code of others that must not write */
 };
 
 struct MakoNamedRows
@@ -223,6 +224,10 @@ know_statement(MakoStatement *statement)
 	statement->tables = statement->verbatim ? 0 : mako_door_tables_in(statement->text);
 	if (statement->needs != NULL)
 		statement->tables |= mako_door_tables_in(statement->needs);
+	statement->only_reads = !statement->verbatim &&
+		strstr(statement->text, " FOR UPDATE") == NULL &&
+		(strncmp(statement->text, "SELECT ", 7) == 0 ||
+		 strncmp(statement->text, "EXPLAIN ", 8) == 0);
 	statement->is_known = true;
 }
 
@@ -405,6 +410,25 @@ check_query(Node *node, void *context)
 }
 
 /*
+ * Returns true if a statement reads the events of an attached event store: what the view evaluates
+ * is code of others.
+ */
+static bool
+reads_attached_events(const MakoStatement *statement)
+{
+	return mako_door_is_attached() &&
+		((statement->tables & mako_door_tables_in("mako.event")) != 0 ||
+		 strstr(statement->text, "mako.attached_event") != NULL);
+}
+
+/* Returns true if a statement does that, and writes or locks nothing itself. */
+static bool
+computes_events(const MakoStatement *statement)
+{
+	return statement->only_reads && reads_attached_events(statement);
+}
+
+/*
  * Raises unless the current role may do what a statement does; finds out whether it must do it
  * itself, and what is hidden from the reader of its errors.
  */
@@ -444,6 +468,12 @@ check_privileges(MakoStatement *statement, Oid reader)
 	}
 	PG_END_TRY();
 	statement->by_caller = needs.row_security;
+	if (needs.row_security && reads_attached_events(statement))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("row security cannot be applied to events of an attached event store"),
+				 errdetail("A policy concerns role \"%s\".", GetUserNameFromId(GetUserId(), false)),
+				 errhint("Ask as a role that may see all streams.")));
 	statement->hides_rows = needs.hides_rows;
 	list_free(statement->written);
 	statement->written = NIL;
@@ -519,11 +549,7 @@ MAKO_FUNCTION(mako_assert_delegated);
 Datum
 mako_assert_delegated(PG_FUNCTION_ARGS)
 {
-	if (!mako_gate_is_delegated())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the function is for the extension's own use"),
-				 errhint("Call the function of this name without _rows.")));
+	mako_gate_require_delegated();
 	PG_RETURN_VOID();
 }
 
@@ -604,6 +630,8 @@ execute(MakoStatement *statement, const NullableDatum *values, bool read_only)
 	Execution	execution;
 	ErrorContextCallback hiding = {error_context_stack, hide_row, context};
 	Parameters	parameters = parameters_of(statement, values);
+	MakoComputation computation;
+	bool		computes;
 	int			result;
 
 	if (outermost)
@@ -616,8 +644,13 @@ execute(MakoStatement *statement, const NullableDatum *values, bool read_only)
 		mako_gate_delegate(true);
 	if (statement->hides_rows && OidIsValid(execution.owner))
 		error_context_stack = &hiding;
+	computes = computes_events(statement);
+	if (computes)
+		computation = mako_gate_begin_computation();
 	result = SPI_execute_plan((SPIPlanPtr) statement->plan, parameters.values, parameters.nulls,
 							  read_only, 0);
+	if (computes)
+		mako_gate_end_computation(&computation);
 	error_context_stack = hiding.previous;
 	if (statement->needs != NULL)
 		mako_gate_delegate(false);
@@ -846,65 +879,6 @@ mako_row_datum(const MakoRows *rows, uint64 row, int column, Oid type)
 	return value.value;
 }
 
-/* A bigint of a row, which must have one; the next ones are the same for other types. */
-int64
-mako_row_bigint(const MakoRows *rows, uint64 row, int column)
-{
-	return DatumGetInt64(mako_row_datum(rows, row, column, INT8OID));
-}
-
-int32
-mako_row_integer(const MakoRows *rows, uint64 row, int column)
-{
-	return DatumGetInt32(mako_row_datum(rows, row, column, INT4OID));
-}
-
-bool
-mako_row_boolean(const MakoRows *rows, uint64 row, int column)
-{
-	return DatumGetBool(mako_row_datum(rows, row, column, BOOLOID));
-}
-
-Oid
-mako_row_oid(const MakoRows *rows, uint64 row, int column)
-{
-	return DatumGetObjectId(mako_row_datum(rows, row, column, OIDOID));
-}
-
-TimestampTz
-mako_row_timestamptz(const MakoRows *rows, uint64 row, int column)
-{
-	return DatumGetTimestampTz(mako_row_datum(rows, row, column, TIMESTAMPTZOID));
-}
-
-/* A bigint of a row; the other value for null. */
-int64
-mako_row_bigint_or(const MakoRows *rows, uint64 row, int column, int64 other)
-{
-	NullableDatum value = mako_row_value(rows, row, column, INT8OID);
-
-	return value.isnull ? other : DatumGetInt64(value.value);
-}
-
-/* A text of a row, copied; NULL for null. */
-char *
-mako_row_text(const MakoRows *rows, uint64 row, int column)
-{
-	NullableDatum value = mako_row_value(rows, row, column, TEXTOID);
-
-	return value.isnull ? NULL : TextDatumGetCString(value.value);
-}
-
-/* A uuid of a row, copied; NULL for null. */
-pg_uuid_t *
-mako_row_uuid(const MakoRows *rows, uint64 row, int column)
-{
-	NullableDatum value = mako_row_value(rows, row, column, UUIDOID);
-
-	return value.isnull ? NULL :
-		memcpy(palloc(sizeof(pg_uuid_t)), DatumGetUUIDP(value.value), sizeof(pg_uuid_t));
-}
-
 /* Frees rows. */
 void
 mako_rows_free(MakoRows *rows)
@@ -912,24 +886,6 @@ mako_rows_free(MakoRows *rows)
 	SPI_freetuptable((SPITupleTable *) rows->table);
 	rows->table = NULL;
 	rows->count = 0;
-}
-
-/* Adds the rows of a statement, whose columns have the types of these, and frees them. */
-void
-mako_rowset_add_rows(MakoRowSet *rows, MakoRows added)
-{
-	TupleDesc	type = mako_rowset_type(rows);
-	int			width = type->natts;
-	NullableDatum *values = palloc(sizeof(NullableDatum) * width);
-
-	for (uint64 row = 0; row < added.count; row++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < width; i++)
-			values[i] = mako_row_value(&added, row, i + 1, TupleDescAttr(type, i)->atttypid);
-		mako_rowset_add(rows, values);
-	}
-	mako_rows_free(&added);
 }
 
 /* ---- cursors -------------------------------------------------------------------------------- */
@@ -945,9 +901,15 @@ mako_cursor_open(MakoStatement *statement, const NullableDatum *values, bool own
 	MakoCursor *cursor = palloc(sizeof(MakoCursor));
 	Parameters	parameters = parameters_of(statement, values);
 	Execution	execution = begin_execution(statement);
+	MakoComputation computation;
 
+	cursor->computes = computes_events(statement);
+	if (cursor->computes)
+		computation = mako_gate_begin_computation();
 	cursor->portal = SPI_cursor_open(NULL, (SPIPlanPtr) statement->plan, parameters.values,
 									 parameters.nulls, !own_snapshot);
+	if (cursor->computes)
+		mako_gate_end_computation(&computation);
 	cursor->owner = execution.owner;
 	mako_gate_leave(&execution.gate);
 	MemoryContextSwitchTo(context);
@@ -960,8 +922,13 @@ mako_cursor_fetch(MakoCursor *cursor, long count)
 {
 	MemoryContext context = CurrentMemoryContext;
 	MakoGate	gate = act_as(cursor->owner, false);
+	MakoComputation computation;
 
+	if (cursor->computes)
+		computation = mako_gate_begin_computation();
 	SPI_cursor_fetch(cursor->portal, true, count);
+	if (cursor->computes)
+		mako_gate_end_computation(&computation);
 	mako_gate_leave(&gate);
 	MemoryContextSwitchTo(context);
 	return take_rows();

@@ -1,20 +1,21 @@
 /*
  * view.c
- *	  What a view names (gate.h): relations and functions, which are evaluated as the view's owner
- *	  when the extension reads it.
+ *	  What a view names (gate.h): relations, functions and types, which are evaluated as the view's
+ *	  owner when the extension reads it.
  *
  * The server lets functions in a view run as the role that asks. Behind the gate, that is the owner
- * of the view, whoever asks: so they must be code of roles that can do all that the owner can, and
- * so must relations, whose policies and rules would run as well.
+ * of the view, whoever asks: so they must be code of roles that can do all that the owner can. So
+ * must relations and their children be, whose policies, rules and indexes would run as well, and
+ * types, with their checks and casts.
  */
 #include "gate/gate.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/primnodes.h"
 #include "optimizer/optimizer.h"
@@ -23,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 /* A look at what a view names. */
 typedef struct Look
@@ -30,15 +32,19 @@ typedef struct Look
 	Oid			view;
 	Oid			owner;			/* as whom it is evaluated */
 	List	   *relations;		/* that were met, of the view itself and of those in it */
+	List	   *types;			/* that were met */
 	char	   *foreign;		/* what belongs to another role; NULL: nothing yet */
-	bool		has_system_column;
+	const char *obstacle;		/* why a row of the view does not follow from one of a table */
 } Look;
 
 static void look_at_relation(Look *look, Oid relation);
+static void look_at_type(Look *look, Oid type);
 
-/* Returns true if a function belongs to a role that cannot act for the owner, and says so. */
+/*
+ * A check_functions_in_node() callback: notes a function of a role that cannot act for the owner.
+ */
 static bool
-is_foreign_function(Oid function, void *argument)
+look_at_function(Oid function, void *argument)
 {
 	Look	   *look = argument;
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
@@ -49,26 +55,116 @@ is_foreign_function(Oid function, void *argument)
 		role = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 		ReleaseSysCache(tuple);
 	}
-	if (mako_door_acts_for(role, look->owner))
-		return false;
-	look->foreign = psprintf("calls function %s of another role",
-							 format_procedure_qualified(function));
-	return true;
+	if (!mako_door_acts_for(role, look->owner))
+		look->foreign = psprintf("calls function %s of another role",
+								 format_procedure_qualified(function));
+	return false;
 }
 
-/* Returns true if the checks of a domain are those of another role. */
-static bool
-is_foreign_type(Oid type, const Look *look)
+/* Looks at the types of a row type's columns. */
+static void
+look_at_columns(Look *look, Oid relation)
 {
-	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	Oid			role = look->owner;
+	Relation	row = relation_open(relation, AccessShareLock);
+	TupleDesc	columns = RelationGetDescr(row);
 
-	if (HeapTupleIsValid(tuple))
+	for (int i = 0; i < columns->natts; i++)
+		if (!TupleDescAttr(columns, i)->attisdropped)
+			look_at_type(look, TupleDescAttr(columns, i)->atttypid);
+	relation_close(row, NoLock);
+}
+
+/* Looks at a type, and at those that it is made of. */
+static void
+look_at_type(Look *look, Oid type)
+{
+	HeapTuple	tuple;
+	Form_pg_type form;
+	Oid			row;
+
+	if (!OidIsValid(type) || list_member_oid(look->types, type))
+		return;
+	look->types = lappend_oid(look->types, type);
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	if (!mako_door_acts_for(form->typowner, look->owner))
+		look->foreign = psprintf("has type %s of another role", format_type_be_qualified(type));
+	look_at_type(look, form->typbasetype);
+	look_at_type(look, form->typelem);
+	if (form->typtype == TYPTYPE_RANGE)
+		look_at_type(look, get_range_subtype(type));
+	look_at_type(look, MakoRangeOfMultirange(type));
+	row = form->typrelid;
+	ReleaseSysCache(tuple);
+	if (OidIsValid(row))
+		look_at_columns(look, row);
+}
+
+/* The type of a node's value; InvalidOid for one that has none. */
+static Oid
+type_of(const Node *node)
+{
+	switch (nodeTag(node))
 	{
-		role = ((Form_pg_type) GETSTRUCT(tuple))->typowner;
-		ReleaseSysCache(tuple);
+		case T_Var:
+		case T_Const:
+		case T_Param:
+		case T_Aggref:
+		case T_WindowFunc:
+		case T_SubscriptingRef:
+		case T_FuncExpr:
+		case T_NamedArgExpr:
+		case T_OpExpr:
+		case T_DistinctExpr:
+		case T_NullIfExpr:
+		case T_SubLink:
+		case T_FieldSelect:
+		case T_FieldStore:
+		case T_RelabelType:
+		case T_CoerceViaIO:
+		case T_ArrayCoerceExpr:
+		case T_ConvertRowtypeExpr:
+		case T_CollateExpr:
+		case T_CaseExpr:
+		case T_CaseTestExpr:
+		case T_ArrayExpr:
+		case T_RowExpr:
+		case T_CoalesceExpr:
+		case T_MinMaxExpr:
+		case T_XmlExpr:
+		case T_CoerceToDomain:
+			return exprType(node);
+		default:
+			return MakoSqlJsonType(node);
 	}
-	return !mako_door_acts_for(role, look->owner);
+}
+
+/* Looks at the types in a list. */
+static void
+look_at_types(Look *look, const List *types)
+{
+	ListCell   *cell;
+
+	foreach(cell, types)
+		look_at_type(look, lfirst_oid(cell));
+}
+
+/* Looks at an entry of a range table; what it consists of is looked at after that. */
+static void
+look_at_entry(Look *look, RangeTblEntry *entry)
+{
+	ListCell   *cell;
+
+	if (entry->rtekind == RTE_RELATION)
+		look_at_relation(look, entry->relid);
+	if (entry->tablesample != NULL)
+		look->obstacle = "takes a sample";
+	foreach(cell, entry->functions)
+		look_at_types(look, lfirst_node(RangeTblFunction, cell)->funccoltypes);
+	if (entry->tablefunc != NULL)
+		look_at_types(look, entry->tablefunc->coltypes);
 }
 
 /* Looks at a node of a query. */
@@ -84,43 +180,46 @@ look_at_node(Node *node, void *argument)
 								 QTW_EXAMINE_RTES_BEFORE);
 	if (IsA(node, RangeTblEntry))
 	{
-		if (((RangeTblEntry *) node)->rtekind == RTE_RELATION)
-			look_at_relation(look, ((RangeTblEntry *) node)->relid);
+		look_at_entry(look, (RangeTblEntry *) node);
 		return false;
 	}
+	if (IsA(node, CommonTableExpr) && ((CommonTableExpr *) node)->cterefcount > 1)
+		look->obstacle = "reads a part of it several times";
 	if (IsA(node, Var) && ((Var *) node)->varattno < 0)
-		look->has_system_column = true;
-	(void) check_functions_in_node(node, is_foreign_function, argument);
-	if (IsA(node, CoerceToDomain) && is_foreign_type(((CoerceToDomain *) node)->resulttype, look))
-		look->foreign = psprintf("checks domain %s of another role",
-								 format_type_be(((CoerceToDomain *) node)->resulttype));
+		look->obstacle = "reads a system column";
+	look_at_type(look, type_of(node));
+	(void) check_functions_in_node(node, look_at_function, argument);
 	return expression_tree_walker(node, look_at_node, argument);
 }
 
-/* Looks at a relation that a query names, and at what it names itself. */
+/* Looks at a relation that a query names, at its children, and at what it names itself. */
 static void
 look_at_relation(Look *look, Oid oid)
 {
-	Relation	relation;
+	ListCell   *cell;
 
 	/* Until 16, the rule of a view names the view itself. */
 	if (oid == look->view || list_member_oid(look->relations, oid))
 		return;
 	look->relations = lappend_oid(look->relations, oid);
-	relation = relation_open(oid, AccessShareLock);
-	if (!mako_door_acts_for(relation->rd_rel->relowner, look->owner))
-		look->foreign = psprintf("reads \"%s.%s\" of another role",
-								 get_namespace_name(RelationGetNamespace(relation)),
-								 RelationGetRelationName(relation));
-	else if (relation->rd_rel->relkind == RELKIND_VIEW)
+	foreach(cell, find_all_inheritors(oid, AccessShareLock, NULL))
 	{
-		Oid			outer = look->view;
+		Relation	relation = relation_open(lfirst_oid(cell), NoLock);
 
-		look->view = oid;
-		(void) look_at_node((Node *) get_view_query(relation), look);
-		look->view = outer;
+		if (!mako_door_acts_for(relation->rd_rel->relowner, look->owner))
+			look->foreign = psprintf("reads \"%s.%s\" of another role",
+									 get_namespace_name(RelationGetNamespace(relation)),
+									 RelationGetRelationName(relation));
+		else if (relation->rd_rel->relkind == RELKIND_VIEW)
+		{
+			Oid			outer = look->view;
+
+			look->view = oid;
+			(void) look_at_node((Node *) get_view_query(relation), look);
+			look->view = outer;
+		}
+		relation_close(relation, NoLock);
 	}
-	relation_close(relation, NoLock);
 }
 
 /* Looks at all that a view names. */
@@ -145,40 +244,6 @@ List *
 mako_view_relations(Relation view)
 {
 	return look_at_view(view, view->rd_rel->relowner).relations;
-}
-
-/* The query of a view, reduced to these columns in their order. */
-Query *
-mako_view_query(Relation view, const MakoViewColumn *columns, int count)
-{
-	Query	   *query = copyObject(get_view_query(view));
-	List	   *targets = NIL;
-
-	for (int i = 0; i < count; i++)
-	{
-		TargetEntry *found = NULL;
-		ListCell   *cell;
-
-		foreach(cell, query->targetList)
-		{
-			TargetEntry *target = lfirst_node(TargetEntry, cell);
-
-			if (!target->resjunk && strcmp(target->resname, columns[i].name) == 0)
-				found = target;
-		}
-		if (found == NULL || exprType((Node *) found->expr) != columns[i].type)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("view \"mako.%s\" has no column \"%s\" of type %s",
-							RelationGetRelationName(view), columns[i].name,
-							format_type_be(columns[i].type)),
-					 errhint("Repair the store with SELECT mako_create_store().")));
-		found = flatCopyTargetEntry(found);
-		found->resno = i + 1;
-		targets = lappend(targets, found);
-	}
-	query->targetList = targets;
-	return query;
 }
 
 /* Says what of a query, or of one in its FROM, needs more than one row at a time; NULL: nothing. */
@@ -227,10 +292,7 @@ mako_view_row_obstacle(Relation view)
 	Query	   *query = get_view_query(view);
 	const char *obstacle = level_obstacle(query);
 
-	if (obstacle != NULL)
-		return obstacle;
-	if (contain_volatile_functions((Node *) query))
-		return "calls a volatile function";
-	return look_at_view(view, view->rd_rel->relowner).has_system_column ?
-		"reads a system column" : NULL;
+	if (obstacle == NULL && contain_volatile_functions((Node *) query))
+		obstacle = "calls a volatile function";
+	return obstacle != NULL ? obstacle : look_at_view(view, view->rd_rel->relowner).obstacle;
 }

@@ -517,8 +517,9 @@ count_skipped(const Pass *pass)
 	{
 		MakoReport *report = pass->runs[i].report;
 
-		report->skipped = mako_matches_scope(matches, by_name ? report->source_wf : NULL) -
-			report->migrated - report->failed;
+		/* An attached event store may have lost streams since. */
+		report->skipped = Max(mako_matches_scope(matches, by_name ? report->source_wf : NULL) -
+							  report->migrated - report->failed, 0);
 	}
 }
 

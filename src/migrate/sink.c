@@ -15,7 +15,6 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
@@ -85,23 +84,6 @@ struct MakoSink
 
 /* ---- what there is -------------------------------------------------------------------------- */
 
-/* The path of a sink: the schemas of an array, without the session's temporary one. */
-static char *
-path_of(Datum schemas)
-{
-	StringInfoData path;
-	Datum	   *names;
-	int			count;
-
-	initStringInfo(&path);
-	deconstruct_array(DatumGetArrayTypeP(schemas), TEXTOID, -1, false, TYPALIGN_INT, &names, NULL,
-					  &count);
-	for (int i = 0; i < count; i++)
-		appendStringInfo(&path, "%s, ", quote_identifier(TextDatumGetCString(names[i])));
-	appendStringInfoString(&path, "pg_temp");
-	return path.data;
-}
-
 /* Reads one sink, in the current memory context. */
 static MakoSink
 read_sink(const MakoRows *rows, uint64 row)
@@ -112,7 +94,7 @@ read_sink(const MakoRows *rows, uint64 row)
 	if (sink.owner_name == NULL)
 		return sink;
 	sink.owner = mako_role_find(sink.owner_name, mako_row_text(rows, row, 7));
-	sink.path = path_of(mako_row_datum(rows, row, 5, TEXTARRAYOID));
+	sink.path = mako_extension_path_of(mako_row_datum(rows, row, 5, TEXTARRAYOID));
 	for (int i = 0; i < MAKO_SINK_TEXTS; i++)
 		sink.texts[i].text = mako_row_text(rows, row, 2 + i);
 	return sink;
@@ -405,25 +387,11 @@ mako_sinks_find_problem(MakoSinks *sinks, int place, int *number)
 MAKO_FUNCTION(mako_add_sink);
 MAKO_FUNCTION(mako_remove_sink);
 
-/* The schemas on the session's path, as text[]. */
-static NullableDatum
-current_path(void)
-{
-	List	   *path = mako_extension_current_path();
-	const char **names = palloc(sizeof(char *) * (list_length(path) + 1));
-	int			count = 0;
-	ListCell   *cell;
-
-	foreach(cell, path)
-		names[count++] = lfirst(cell);
-	return mako_text_array(names, count);
-}
-
 /* Raises what a sink that is about to be added would raise. */
 static void
 rehearse_new(const NullableDatum *values)
 {
-	MakoSink	sink = {.owner = GetUserId(),.path = path_of(values[3].value)};
+	MakoSink	sink = {.owner = GetUserId(),.path = mako_extension_path_of(values[3].value)};
 
 	for (int i = 0; i < MAKO_SINK_TEXTS; i++)
 		if (!values[i].isnull)
@@ -453,7 +421,9 @@ next_number(void)
 Datum
 mako_add_sink(PG_FUNCTION_ARGS)
 {
-	NullableDatum values[7] = {fcinfo->args[0], fcinfo->args[1], fcinfo->args[2], current_path()};
+	NullableDatum values[7] = {
+		fcinfo->args[0], fcinfo->args[1], fcinfo->args[2], mako_extension_current_schemas()
+	};
 	MakoConnection connection;
 	MakoRows	rows;
 	int32		number;

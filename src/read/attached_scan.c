@@ -33,13 +33,13 @@
 #define EVENT_SHARE 0.05
 #define MANY_ROWS 100000
 
-static const MakoViewColumn columns[MAKO_EVENT_COLUMNS] = {
-	[MAKO_EVENT_STREAM_NO] = {"stream_id", TEXTOID},
-	[MAKO_EVENT_SEQUENCE_NUMBER] = {"sequence_number", INT8OID},
-	[MAKO_EVENT_WORKFLOW_ID] = {"workflow_id", TEXTOID},
-	[MAKO_EVENT_TYPE] = {"event_type", TEXTOID},
-	[MAKO_EVENT_SCHEMA_VERSION] = {"schema_version", INT4OID},
-	[MAKO_EVENT_PAYLOAD] = {"payload", JSONBOID},
+/* In the order of our numbers of columns. */
+#define SELECT_EVENTS \
+	"SELECT a.stream_id, a.sequence_number, a.workflow_id, a.event_type, a.schema_version," \
+	" a.payload FROM mako.attached_event a"
+
+static const Oid column_types[MAKO_EVENT_COLUMNS] = {
+	TEXTOID, INT8OID, TEXTOID, TEXTOID, INT4OID, JSONBOID
 };
 
 /* The number of a stream by a hash of its id. */
@@ -76,14 +76,13 @@ static PlannedStmt *
 plan_view(Oid *owner)
 {
 	Relation	view = relation_open(mako_door_attached_view(), AccessShareLock);
-	Query	   *query = mako_view_query(view, columns, MAKO_EVENT_COLUMNS);
 	PlannedStmt *plan;
 	MakoGate	gate;
 
 	*owner = view->rd_rel->relowner;
 	relation_close(view, NoLock);
 	gate = mako_gate_enter(*owner);
-	plan = mako_gate_plan_scan(query);
+	plan = mako_gate_plan_scan(mako_gate_expand_view(SELECT_EVENTS, column_types));
 	mako_gate_leave(&gate);
 	return plan;
 }

@@ -1,6 +1,6 @@
 /*
  * adopt.c
- *	  mako_adopt_events() and mako_adopt_attached(): heads for histories that are there already.
+ *	  mako_adopt_events() and mako_attach_heads(): heads for histories that are there already.
  *
  * An import of millions of events disables the trigger event_inserted and loads as fast as the
  * disk allows. What the trigger would have proved event by event is proved here for all of them at
@@ -156,54 +156,158 @@ mako_adopt_events(PG_FUNCTION_ARGS)
 /* ---- an attached event store ---------------------------------------------------------------- */
 
 /*
- * Heads for streams without one, in the order in which their first events lie in the table, so that
- * a run that reads the table meets them in the order of their numbers. A stream runs under what its
- * last stamped event says. Returns streams, events, streams with gaps, heads without an event, and
- * streams with numbers below 1.
+ * The histories of an attached event store in the order in which their first events lie in the
+ * table, so that a run that reads the table meets streams in the order of their numbers. A stream
+ * runs under what its last stamped event says.
  */
-static MakoStatement adopt_attached = {
-	"WITH history AS MATERIALIZED ("
-	"   SELECT e.stream_id, count(*) AS events, min(e.sequence_number) AS first,"
-	"   max(e.sequence_number) AS last, min(e.place) AS place,"
-	"   (array_agg(e.tenant_id))[1] AS tenant_id,"
-	"   (array_agg(e.workflow_id ORDER BY e.sequence_number DESC)"
-	"     FILTER (WHERE e.workflow_id IS NOT NULL"
-	"       AND %s.mako_assert_workflow_id(e.workflow_id)))[1] AS workflow_id"
-	"   FROM (SELECT a.stream_id, a.sequence_number, a.tenant_id, a.workflow_id,"
-	"     row_number() OVER () AS place FROM mako.attached_event a) e"
-	"   WHERE e.stream_id IS NOT NULL AND e.sequence_number IS NOT NULL"
-	"   GROUP BY e.stream_id),"
-	" started AS ("
-	"   INSERT INTO mako.stream (stream_id, tenant_id, workflow_id, version)"
-	"   SELECT h.stream_id, h.tenant_id, COALESCE(h.workflow_id, $1), h.last FROM history h"
-	"   WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_id = h.stream_id)"
-	"   ORDER BY h.place)"
-	" SELECT count(*), COALESCE(sum(h.events), 0)::bigint,"
-	" count(*) FILTER (WHERE h.first <> 1 OR h.last <> h.events),"
-	" (SELECT count(*) FROM mako.stream s WHERE s.version > 0"
-	"   AND NOT EXISTS (SELECT FROM history h WHERE h.stream_id = s.stream_id)),"
-	" count(*) FILTER (WHERE h.first < 1), min(h.stream_id) FILTER (WHERE h.first < 1)"
-	" FROM history h",
+static MakoStatement select_attached = {
+	"SELECT e.stream_id, (array_agg(e.tenant_id))[1],"
+	" COALESCE((array_agg(e.workflow_id ORDER BY e.sequence_number DESC)"
+	"   FILTER (WHERE e.workflow_id IS NOT NULL"
+	"     AND %s.mako_assert_workflow_id(e.workflow_id)))[1], $1),"
+	" max(e.sequence_number), min(e.sequence_number), count(*)"
+	" FROM (SELECT a.stream_id, a.sequence_number, a.tenant_id, a.workflow_id,"
+	"   row_number() OVER () AS place FROM mako.attached_event a) e"
+	" WHERE e.stream_id IS NOT NULL AND e.sequence_number IS NOT NULL"
+	" GROUP BY e.stream_id ORDER BY min(e.place)",
 	1, {TEXTOID}, true
 };
 
-/* Heads that were there already, and whose streams went on meanwhile. */
-static MakoStatement advance_attached = {
-	"UPDATE mako.stream s SET version = h.last"
-	" FROM (SELECT e.stream_no, max(e.sequence_number) AS last FROM mako.event e"
-	"   GROUP BY e.stream_no) h"
-	" WHERE h.stream_no = s.stream_no AND s.version < h.last",
-	0, {0}, true
+static MakoStatement insert_heads = {
+	"INSERT INTO mako.stream (stream_id, tenant_id, workflow_id, version)"
+	" SELECT u.stream_id, u.tenant_id, u.workflow_id, u.version"
+	" FROM ROWS FROM (unnest($1), unnest($2), unnest($3), unnest($4)) WITH ORDINALITY"
+	" AS u (stream_id, tenant_id, workflow_id, version, place)"
+	" WHERE NOT EXISTS (SELECT FROM mako.stream s WHERE s.stream_id = u.stream_id)"
+	" ORDER BY u.place",
+	4, {TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID}, true
 };
 
 static MakoStatement select_any_head = {"SELECT FROM mako.stream LIMIT 1", 0, {0}};
 
+/* Heads that were there already, and whose streams went on meanwhile, or have lost all events. */
+static MakoStatement select_behind = {
+	"SELECT s.stream_no, COALESCE(h.last, 0) FROM mako.stream s"
+	" LEFT JOIN (SELECT e.stream_no, max(e.sequence_number) AS last FROM mako.event e"
+	"   GROUP BY e.stream_no) h ON h.stream_no = s.stream_no"
+	" WHERE s.version < h.last OR (h.last IS NULL AND s.version > 0)",
+	0, {0}, true
+};
+
+static MakoStatement set_versions = {
+	"UPDATE mako.stream s SET version = u.version"
+	" FROM ROWS FROM (unnest($1), unnest($2)) AS u (stream_no, version)"
+	" WHERE s.stream_no = u.stream_no",
+	2, {INT8ARRAYOID, INT8ARRAYOID}, true
+};
+
+/* Rows that are fetched and written at once. */
+#define AT_ONCE 10000
+
+/* What attaching counts, in the order of its result. */
+enum
+{
+	STREAMS,
+	EVENTS,
+	DAMAGED,
+	GONE,
+	COUNTS
+};
+
+/* Inserts the heads of some histories, and counts them. */
+static void
+adopt_histories(const MakoRows *rows, int64 *counts)
+{
+	static const Oid types[] = {TEXTOID, UUIDOID, TEXTOID, INT8OID};
+	NullableDatum values[lengthof(types)];
+	NullableDatum *column = palloc(sizeof(NullableDatum) * rows->count);
+	MakoRows	inserted;
+
+	for (uint64 row = 0; row < rows->count; row++)
+	{
+		int64		last = mako_row_bigint(rows, row, 4);
+		int64		first = mako_row_bigint(rows, row, 5);
+		int64		events = mako_row_bigint(rows, row, 6);
+
+		if (first < 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("there are events with a number below 1"),
+					 errdetail("The first one of stream \"%s\" is " INT64_FORMAT ".",
+							   mako_row_text(rows, row, 1), first),
+					 errhint("Let the query number them 1, 2, 3 ..., as by position + 1.")));
+		counts[STREAMS]++;
+		counts[EVENTS] += events;
+		counts[DAMAGED] += first != 1 || last != events;
+	}
+	for (size_t i = 0; i < lengthof(types); i++)
+	{
+		for (uint64 row = 0; row < rows->count; row++)
+			column[row] = mako_row_value(rows, row, i + 1, types[i]);
+		values[i] = mako_array(column, (int) rows->count, types[i]);
+	}
+	inserted = mako_store_adopt(&insert_heads, values, MAKO_FENCE_ENTER);
+	mako_rows_free(&inserted);
+}
+
+/* Brings heads up to date that were there before, and counts those without an event. */
+static void
+catch_up(const MakoRows *rows, int64 *counts)
+{
+	int64	   *numbers = palloc(sizeof(int64) * rows->count);
+	int64	   *versions = palloc(sizeof(int64) * rows->count);
+	NullableDatum values[2];
+	int			count = 0;
+
+	for (uint64 row = 0; row < rows->count; row++)
+	{
+		numbers[count] = mako_row_bigint(rows, row, 1);
+		versions[count] = mako_row_bigint(rows, row, 2);
+		if (versions[count] == 0)
+			counts[GONE]++;
+		else
+			count++;
+	}
+	values[0] = mako_bigint_array(numbers, count);
+	values[1] = mako_bigint_array(versions, count);
+	if (count > 0)
+		(void) mako_store_write(&set_versions, values);
+}
+
 /*
- * Sets the heads of an attached event store; returns what adopt_attached does. Their order needs a
- * scan from the beginning of the table, alone.
+ * Reads what a query finds to its end, and hands over some rows at a time. What is read is
+ * evaluated by code of others, which writes nothing.
  */
-static MakoRows
-adopt_all(MakoConnection connection, const char *initial)
+static void
+for_rows(MakoStatement *select, const NullableDatum *values,
+		 void (*take) (const MakoRows *rows, int64 *counts), int64 *counts)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako histories",
+												  ALLOCSET_DEFAULT_SIZES);
+	MakoCursor *cursor = mako_cursor_open(select, values, true);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	for (;;)
+	{
+		MakoRows	rows = mako_cursor_fetch(cursor, AT_ONCE);
+
+		if (rows.count == 0)
+			break;
+		take(&rows, counts);
+		mako_rows_free(&rows);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	mako_cursor_close(cursor);
+	MemoryContextDelete(context);
+}
+
+/*
+ * Sets the heads of an attached event store. Their order needs a scan from the beginning of the
+ * table, alone.
+ */
+static void
+adopt_attached(MakoConnection connection, const char *initial, int64 *counts)
 {
 	NullableDatum value = mako_text(initial);
 	MakoRows	rows = mako_sql_query(&select_any_head, NULL);
@@ -216,28 +320,11 @@ adopt_all(MakoConnection connection, const char *initial)
 	mako_sql_set(connection, "enable_indexscan", "off");
 	mako_sql_set(connection, "enable_indexonlyscan", "off");
 	mako_sql_set(connection, "enable_bitmapscan", "off");
-	rows = mako_store_adopt(&adopt_attached, &value, MAKO_FENCE_ENTER);
-	if (mako_row_bigint(&rows, 0, 5) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("there are events with a number below 1"),
-				 errdetail(INT64_FORMAT " streams, among them: \"%s\".",
-						   mako_row_bigint(&rows, 0, 5), mako_row_text(&rows, 0, 6)),
-				 errhint("Let the query number them 1, 2, 3 ..., as by position + 1.")));
+	/* All rows are wanted, not the first ones soon. */
+	mako_sql_set(connection, "cursor_tuple_fraction", "1");
+	for_rows(&select_attached, &value, adopt_histories, counts);
 	if (has_heads)
-		(void) mako_store_write(&advance_attached, NULL);
-	return rows;
-}
-
-/* Gives streams of an attached event store that have none their heads. */
-void
-mako_adopt_attached(const char *initial)
-{
-	MakoConnection connection = mako_sql_connect_own();
-	MakoRows	rows = adopt_all(connection, initial);
-
-	mako_rows_free(&rows);
-	mako_sql_disconnect(connection);
+		for_rows(&select_behind, NULL, catch_up, counts);
 }
 
 MAKO_FUNCTION(mako_attach_heads);
@@ -248,17 +335,18 @@ mako_attach_heads(PG_FUNCTION_ARGS)
 {
 	char	   *initial = mako_argument_text(fcinfo, 0, "initial");
 	MakoConnection connection;
-	MakoRows	rows;
 	TupleDesc	tupdesc;
-	NullableDatum values[4];
+	int64		counts[COUNTS] = {0};
+	NullableDatum values[COUNTS];
 
-	mako_gate_require_change("mako_attach_store()");
+	mako_gate_require_delegated();
 	tupdesc = mako_result_type(fcinfo);
 	connection = mako_sql_connect();
-	rows = adopt_all(connection, initial);
-	for (size_t i = 0; i < lengthof(values); i++)
-		values[i] = mako_bigint(mako_row_bigint(&rows, 0, (int) i + 1));
-	mako_rows_free(&rows);
+	/* Which finds out whether the view names what belongs to others. */
+	(void) mako_door_table("event");
+	adopt_attached(connection, initial, counts);
+	for (int i = 0; i < COUNTS; i++)
+		values[i] = mako_bigint(counts[i]);
 	mako_sql_disconnect(connection);
 	PG_RETURN_DATUM(mako_result_row(tupdesc, values));
 }

@@ -26,7 +26,11 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-/* The columns of the view that the triggers read, with their places in a row that is received. */
+/* What the triggers read of the view. */
+#define SELECT_NEW \
+	"SELECT a.stream_id, a.sequence_number, a.workflow_id, a.tenant_id FROM mako.attached_event a"
+
+/* Its columns, by their places in a row. */
 enum
 {
 	STREAM_ID,
@@ -36,10 +40,7 @@ enum
 	COLUMNS
 };
 
-static const MakoViewColumn columns[COLUMNS] = {
-	[STREAM_ID] = {"stream_id", TEXTOID},[SEQUENCE_NUMBER] = {"sequence_number", INT8OID},
-	[WORKFLOW_ID] = {"workflow_id", TEXTOID},[TENANT_ID] = {"tenant_id", UUIDOID},
-};
+static const Oid column_types[COLUMNS] = {TEXTOID, INT8OID, TEXTOID, UUIDOID};
 
 /* The numbers of streams, by the places of their ids. */
 static MakoStatement select_numbers = {
@@ -66,19 +67,44 @@ static MakoStatement insert_heads = {
 	4, {TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID}
 };
 
-/* Those of some streams, or of all, that have no event any more. */
-#define FIND_GONE(streams) \
-	"SELECT s.stream_no FROM mako.stream s WHERE " streams \
-	" AND NOT EXISTS (SELECT FROM mako.event v" \
-	"   WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no)" \
-	" ORDER BY s.stream_no FOR UPDATE OF s"
+/*
+ * Heads of some streams, or of all, with the last event that there is, and the one behind which
+ * they were moved last. Events that are added at the same time are not counted.
+ */
+#define SELECT_HEADS(condition, last) \
+	"SELECT s.stream_no, s.stream_id, s.version, COALESCE(" last ", 0)," \
+	" COALESCE((SELECT pg_catalog.max(n.sequence_number) FROM mako.snapshot n" \
+	"   WHERE n.stream_no OPERATOR(pg_catalog.=) s.stream_no" \
+	"   AND n.run_id OPERATOR(pg_catalog.>) 0 AND n.reverted_by IS NULL), 0)" \
+	" FROM mako.stream s WHERE " condition " ORDER BY s.stream_no"
+#define LAST_EVENT \
+	"(SELECT pg_catalog.max(v.sequence_number) FROM mako.event v" \
+	"   WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no" \
+	"   AND v.sequence_number OPERATOR(pg_catalog.<=) s.version)"
 
-static MakoStatement select_gone = {
-	FIND_GONE("s.stream_no OPERATOR(pg_catalog.=) ANY ($1)"), 1, {INT8ARRAYOID}, true
+#define LOCK_HEADS(condition) \
+	"SELECT FROM mako.stream s WHERE " condition " ORDER BY s.stream_no FOR UPDATE"
+
+static MakoStatement lock_heads_of = {
+	LOCK_HEADS("s.stream_no OPERATOR(pg_catalog.=) ANY ($1)"), 1, {INT8ARRAYOID}, true
 };
 
-static MakoStatement select_all_gone = {
-	FIND_GONE("s.version OPERATOR(pg_catalog.>) 0"), 0, {0}, true
+static MakoStatement lock_all_heads = {
+	LOCK_HEADS("s.version OPERATOR(pg_catalog.>) 0"), 0, {0}, true
+};
+
+static MakoStatement select_heads_of = {
+	SELECT_HEADS("s.stream_no OPERATOR(pg_catalog.=) ANY ($1)", LAST_EVENT),
+	1, {INT8ARRAYOID}, true
+};
+
+static MakoStatement select_all_heads = {
+	SELECT_HEADS("s.version OPERATOR(pg_catalog.>) 0", LAST_EVENT), 0, {0}, true
+};
+
+static MakoStatement set_back = {
+	"UPDATE mako.stream AS s SET version = $2 WHERE s.stream_no OPERATOR(pg_catalog.=) $1",
+	2, {INT8OID, INT8OID}
 };
 
 #define DELETE_OF(table) \
@@ -101,6 +127,7 @@ typedef struct Receiver
 	MemoryContext context;		/* of what is received */
 	MakoNewEvents *events;
 	int64		capacity;
+	bool		shows_ids;
 } Receiver;
 
 static void
@@ -111,6 +138,19 @@ start_receiving(DestReceiver *self, int operation, TupleDesc type)
 static void
 end_receiving(DestReceiver *self)
 {
+}
+
+/* Raises unless an event has the id of a stream, and a number. */
+static void
+require_good(const MakoNewRow *row)
+{
+	if (row->stream_id[0] == '\0' || row->number < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("an event has stream id \"%s\" and sequence number " INT64_FORMAT,
+						row->stream_id, row->number),
+				 errhint("Ids of streams are not empty, and numbers are 1, 2, 3 ... "
+						 "in every stream.")));
 }
 
 /* Takes a row. One without stream or number is none of an event that belongs to a stream. */
@@ -135,6 +175,8 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 		memset(row, 0, sizeof(MakoNewRow));
 		row->stream_id = TextDatumGetCString(slot->tts_values[STREAM_ID]);
 		row->number = DatumGetInt64(slot->tts_values[SEQUENCE_NUMBER]);
+		row->shows_id = receiver->shows_ids;
+		require_good(row);
 		if (!slot->tts_isnull[WORKFLOW_ID])
 		{
 			(void) DirectFunctionCall1(mako_assert_workflow_id, slot->tts_values[WORKFLOW_ID]);
@@ -211,13 +253,16 @@ replace_table(Node *node, void *argument)
 	return expression_tree_walker(node, replace_table, argument);
 }
 
-/* How often a query names a table itself, not through another view. */
-static int
-places_of(Query *query, Oid table)
+/* How often the view, whose owner this is, reads a table, by itself or through other views. */
+int
+mako_attached_places(Oid owner, Oid table)
 {
+	MakoGate	gate = mako_gate_enter(owner);
 	Replacement replacement = {.table = table};
 
-	(void) replace_table((Node *) query, &replacement);
+	(void) replace_table((Node *) mako_gate_expand_view("SELECT FROM mako.attached_event a", NULL),
+						 &replacement);
+	mako_gate_leave(&gate);
 	return replacement.count;
 }
 
@@ -248,7 +293,10 @@ reads_rows_only(const PlannedStmt *plan, Oid view)
 	return true;
 }
 
-/* The plan for the view's query over rows of the table, under their name. */
+/*
+ * The plan for the view's query over rows of the table, under their name. Raises where the view
+ * does not tell them.
+ */
 static PlannedStmt *
 plan_rows(Relation view, Replacement *replacement)
 {
@@ -261,8 +309,15 @@ plan_rows(Relation view, Replacement *replacement)
 		kept.table == replacement->table)
 		return kept.plan;
 	kept.plan = NULL;
-	query = mako_view_query(view, columns, COLUMNS);
+	query = mako_gate_expand_view(SELECT_NEW, column_types);
 	(void) replace_table((Node *) query, replacement);
+	if (replacement->count != 1 || mako_view_row_obstacle(view) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("view \"mako.attached_event\" does not tell the events of table \"%s\"",
+						get_rel_name(replacement->table)),
+				 errhint("Repair the store with SELECT mako_create_store(), "
+						 "or drop the trigger.")));
 	plan = mako_gate_plan_query(query);
 	if (!reads_rows_only(plan, RelationGetRelid(view)) || begun != mako_door_generation())
 		return plan;
@@ -292,6 +347,7 @@ add_events(MakoNewEvents *events, Relation view, Relation table, Tuplestorestate
 		CurrentMemoryContext, events, events->count + 64
 	};
 	MakoGate	gate;
+	PlannedStmt *plan;
 
 	events->rows = events->rows == NULL ? palloc(sizeof(MakoNewRow) * receiver.capacity) :
 		repalloc_huge(events->rows, sizeof(MakoNewRow) * receiver.capacity);
@@ -302,7 +358,9 @@ add_events(MakoNewEvents *events, Relation view, Relation table, Tuplestorestate
 	relation.reldata = rows;
 	register_ENR(environment, &relation);
 	gate = mako_gate_enter(view->rd_rel->relowner);
-	mako_gate_execute(plan_rows(view, &replacement), environment, (DestReceiver *) &receiver);
+	plan = plan_rows(view, &replacement);
+	receiver.shows_ids = reads_rows_only(plan, RelationGetRelid(view));
+	mako_gate_execute(plan, environment, (DestReceiver *) &receiver);
 	mako_gate_leave(&gate);
 }
 
@@ -347,8 +405,14 @@ begin_work(FunctionCallInfo fcinfo, const char *function)
 										 ALLOCSET_DEFAULT_SIZES);
 	work.old = MemoryContextSwitchTo(work.context);
 	work.view = relation_open(view, AccessShareLock);
-	if (places_of(get_view_query(work.view), RelationGetRelid(table)) != 1)
+	if ((kept.generation != mako_door_generation() || kept.view != view ||
+		 kept.table != RelationGetRelid(table)) &&
+		!list_member_oid(mako_view_relations(work.view), RelationGetRelid(table)))
 		mako_store_raise_no_trigger(function);
+	if (trigger->tg_trigger->tgnargs < 1)
+		mako_store_raise_no_trigger(function);
+	(void) DirectFunctionCall1(mako_assert_workflow_id,
+							   CStringGetTextDatum(trigger->tg_trigger->tgargs[0]));
 	work.gate = mako_gate_enter_table(work.view->rd_rel->relowner);
 	/* Which finds out whether the view names what belongs to others. */
 	(void) mako_door_table("event");
@@ -409,9 +473,12 @@ find_numbers(MakoNewEvents *events)
 	}
 }
 
-/* Inserts the heads of streams without one, as they were before these events. */
+/*
+ * Inserts the heads of streams without one: as they were before these events, or as they are with
+ * them, where they have come back.
+ */
 static void
-start_streams(const MakoNewEvents *events)
+start_streams(const MakoNewEvents *events, bool with_events)
 {
 	NullableDatum *values[4];
 	NullableDatum parameters[4];
@@ -424,21 +491,24 @@ start_streams(const MakoNewEvents *events)
 	for (int64 i = 0; i < events->count; i++)
 	{
 		const MakoNewRow *row = &events->rows[i];
+		int64		other = with_events ? i + 1 : i - 1;
 
 		if (row->stream_no != 0 ||
-			(i > 0 && strcmp(row->stream_id, events->rows[i - 1].stream_id) == 0))
+			(other >= 0 && other < events->count &&
+			 strcmp(row->stream_id, events->rows[other].stream_id) == 0))
 			continue;
 		values[0][count] = mako_text(row->stream_id);
 		values[1][count] = mako_uuid(row->tenant_id);
 		values[2][count] = mako_text(row->workflow_id != NULL ? row->workflow_id :
 									 events->unstamped);
-		values[3][count++] = mako_bigint(Max(row->number - 1, 0));
+		values[3][count++] = mako_bigint(with_events ? row->number : row->number - 1);
 	}
 	if (count == 0)
 		return;
 	for (int i = 0; i < 4; i++)
 		parameters[i] = mako_array(values[i], count, types[i]);
-	inserted = mako_store_adopt(&insert_heads, parameters, MAKO_FENCE_START);
+	inserted = mako_store_adopt(&insert_heads, parameters,
+								with_events ? MAKO_FENCE_ENTER : MAKO_FENCE_START);
 	mako_rows_free(&inserted);
 }
 
@@ -460,8 +530,22 @@ resolve(MakoNewEvents *events)
 	find_numbers(events);
 	if (has_all_numbers(events))
 		return;
-	start_streams(events);
+	start_streams(events, false);
 	find_numbers(events);
+}
+
+/* Lets streams without a head, which have come back, have one, and leaves their events out. */
+static void
+take_back(MakoNewEvents *events)
+{
+	int64		left = 0;
+
+	find_numbers(events);
+	start_streams(events, true);
+	for (int64 i = 0; i < events->count; i++)
+		if (events->rows[i].stream_no != 0)
+			events->rows[left++] = events->rows[i];
+	events->count = left;
 }
 
 /* A workflow of the version under which events are written that say none. */
@@ -515,213 +599,119 @@ numbers_of(const MakoNewEvents *events)
 	return mako_bigint_array(numbers, count);
 }
 
-/* Removes the streams of a result, with all that is kept of them but the audit trail. */
+/* Removes streams, with all that is kept of them but the audit trail. */
 static void
-remove_streams(MakoRows rows)
+remove_streams(const int64 *numbers, int count)
 {
-	int64	   *numbers = palloc(sizeof(int64) * (rows.count + 1));
-	NullableDatum value;
+	NullableDatum value = mako_bigint_array(numbers, count);
 
-	for (uint64 row = 0; row < rows.count; row++)
-		numbers[row] = mako_row_bigint(&rows, row, 1);
-	value = mako_bigint_array(numbers, (int) rows.count);
-	for (size_t i = 0; i < lengthof(delete_streams) && rows.count > 0; i++)
+	for (size_t i = 0; i < lengthof(delete_streams) && count > 0; i++)
 		(void) mako_store_write(&delete_streams[i], &value);
-	mako_rows_free(&rows);
 }
 
 /*
- * After UPDATE, DELETE and TRUNCATE on the table of an attached event store: streams without an
- * event any more, because they were archived or erased, are forgotten; those that have come back
- * get a head.
+ * Lets heads follow events that have gone: a stream without any is forgotten, one without its last
+ * ones goes back; unless it has moved behind them, because the state then rests upon them.
+ */
+static void
+follow_removal(MakoStatement *lock, MakoStatement *select, const NullableDatum *values)
+{
+	MakoRows	heads = mako_sql_query(lock, values);
+	int64	   *gone;
+	int			count = 0;
+
+	/* What others have written until then is seen only now. */
+	mako_rows_free(&heads);
+	heads = mako_sql_query(select, values);
+	gone = palloc(sizeof(int64) * (heads.count + 1));
+
+	for (uint64 row = 0; row < heads.count; row++)
+	{
+		int64		last = mako_row_bigint(&heads, row, 4);
+		NullableDatum back[] = {
+			mako_bigint(mako_row_bigint(&heads, row, 1)), mako_bigint(last)
+		};
+
+		if (last == 0)
+			gone[count++] = mako_row_bigint(&heads, row, 1);
+		else if (mako_row_bigint(&heads, row, 5) > last)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("events of stream \"%s\" cannot be removed",
+							mako_row_text(&heads, row, 2)),
+					 errdetail("A migration has moved the stream behind event " INT64_FORMAT ".",
+							   last),
+					 errhint("Remove all events of the stream, or revert the migration first.")));
+		else if (last < mako_row_bigint(&heads, row, 3))
+			(void) mako_store_write(&set_back, back);
+	}
+	mako_rows_free(&heads);
+	remove_streams(gone, count);
+}
+
+/* Leaves out of some events those that are among others as well. Both come in order. */
+static void
+leave_out(MakoNewEvents *events, const MakoNewEvents *others)
+{
+	int64		left = 0;
+	int64		other = 0;
+
+	for (int64 i = 0; i < events->count; i++)
+	{
+		int			order = 1;
+
+		while (other < others->count &&
+			   (order = compare_by_id(&events->rows[i], &others->rows[other])) > 0)
+			other++;
+		if (other == others->count || order != 0)
+			events->rows[left++] = events->rows[i];
+	}
+	events->count = left;
+}
+
+/*
+ * After UPDATE, DELETE and TRUNCATE on the table of an attached event store. Heads follow the
+ * events that are not there any more, because they were archived or erased. Those that were not
+ * there before are new events.
  */
 Datum
 mako_attached_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	MakoNewEvents events = {.role = GetUserId()};
+	MakoNewEvents before = {.role = GetUserId()};
+	MakoNewEvents after = {.role = GetUserId()};
 	Work		work = begin_work(fcinfo, "mako_attached_changed");
+	List	   *versions = NIL;
 	NullableDatum value;
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 	{
-		remove_streams(mako_sql_query(&select_all_gone, NULL));
+		follow_removal(&lock_all_heads, &select_all_heads, NULL);
 		return end_work(&work);
 	}
-	if (trigger->tg_oldtable == NULL || trigger->tg_trigger->tgnargs != 1)
+	if (trigger->tg_oldtable == NULL)
 		mako_store_raise_no_trigger("mako_attached_changed");
-	add_events(&events, work.view, trigger->tg_relation, trigger->tg_oldtable);
+	add_events(&before, work.view, trigger->tg_relation, trigger->tg_oldtable);
+	qsort(before.rows, before.count, sizeof(MakoNewRow), compare_by_id);
 	if (trigger->tg_newtable != NULL)
-		add_events(&events, work.view, trigger->tg_relation, trigger->tg_newtable);
-	if (events.count > 0)
 	{
-		qsort(events.rows, events.count, sizeof(MakoNewRow), compare_by_id);
-		find_numbers(&events);
-		value = numbers_of(&events);
-		remove_streams(mako_sql_query(&select_gone, &value));
-		if (trigger->tg_newtable != NULL && !has_all_numbers(&events))
-			mako_adopt_attached(unstamped_of(trigger->tg_trigger->tgargs[0]));
+		add_events(&after, work.view, trigger->tg_relation, trigger->tg_newtable);
+		qsort(after.rows, after.count, sizeof(MakoNewRow), compare_by_id);
+		leave_out(&after, &before);
+		after.unstamped = unstamped_of(trigger->tg_trigger->tgargs[0]);
+		versions = mako_new_events_hold_versions(&after);
 	}
+	if (before.count > 0)
+	{
+		find_numbers(&before);
+		value = numbers_of(&before);
+		follow_removal(&lock_heads_of, &select_heads_of, &value);
+	}
+	if (after.count > 0)
+	{
+		take_back(&after);
+		mako_new_events_advance(&after);
+	}
+	mako_new_events_check_versions(versions);
 	return end_work(&work);
-}
-
-/* ---- attaching ------------------------------------------------------------------------------ */
-
-/* Raises if events are those of an attached event store, where only its application writes. */
-void
-mako_attached_forbid(void)
-{
-	if (mako_door_is_attached())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the events are those of an attached event store"),
-				 errhint("Its application starts and continues streams, with its own client.")));
-}
-
-/* The number of triggers of a relation that are enabled and call one of our functions. */
-static int
-count_triggers(Oid oid, const char *function)
-{
-	Relation	relation = relation_open(oid, AccessShareLock);
-	const TriggerDesc *triggers = relation->trigdesc;
-	int			count = 0;
-
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-	{
-		const Trigger *trigger = &triggers->triggers[i];
-
-		if ((trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN ||
-			 trigger->tgenabled == TRIGGER_FIRES_ALWAYS) &&
-			get_func_namespace(trigger->tgfoid) == mako_extension_schema() &&
-			strcmp(get_func_name(trigger->tgfoid), function) == 0)
-			count++;
-	}
-	relation_close(relation, NoLock);
-	return count;
-}
-
-/* Says what an attached event store lacks; NULL for nothing. The object is what is not right. */
-static const char *
-problem_of(const char **object)
-{
-	Oid			oid = mako_door_attached_view();
-	Relation	view;
-	List	   *relations;
-	ListCell   *cell;
-	bool		has_inserted = false;
-	bool		has_changed = false;
-
-	*object = "view mako.attached_event";
-	if (!OidIsValid(oid))
-		return "is missing";
-	view = relation_open(oid, AccessShareLock);
-	relations = mako_view_relations(view);
-	relation_close(view, NoLock);
-	foreach(cell, relations)
-	{
-		has_inserted = has_inserted ||
-			count_triggers(lfirst_oid(cell), "mako_attached_inserted") == 1;
-		has_changed = has_changed ||
-			count_triggers(lfirst_oid(cell), "mako_attached_changed") == 3;
-	}
-	*object = has_inserted ? "triggers mako_deleted, mako_truncated and mako_updated" :
-		"trigger mako_inserted";
-	return has_inserted && has_changed ? NULL : "is missing or disabled";
-}
-
-/* Returns true if nothing of an attached event store is missing. */
-bool
-mako_attached_is_whole(void)
-{
-	const char *object;
-
-	return !mako_door_is_attached() || problem_of(&object) == NULL;
-}
-
-MAKO_FUNCTION(mako_attached_problem);
-MAKO_FUNCTION(mako_attached_table);
-
-/* What an attached event store lacks: see the install script. */
-Datum
-mako_attached_problem(PG_FUNCTION_ARGS)
-{
-	MakoRowSet *rows = mako_rowset_begin(fcinfo);
-	const char *object;
-	const char *problem = mako_door_is_attached() ? problem_of(&object) : NULL;
-
-	if (problem != NULL)
-	{
-		NullableDatum values[] = {mako_text(object), mako_text(problem), mako_boolean(true)};
-
-		mako_rowset_add(rows, values);
-	}
-	PG_RETURN_NULL();
-}
-
-/* Raises that a query cannot be attached. */
-pg_noreturn static void
-raise_not_attachable(const char *detail, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("the query cannot be attached"),
-			 errdetail_internal("%s", detail), errhint("%s", hint)));
-}
-
-/*
- * The table that events are appended to, of those that the view mako.attached_event reads; raises
- * where new rows of it do not tell new events: see the install script.
- */
-Datum
-mako_attached_table(PG_FUNCTION_ARGS)
-{
-	Oid			oid = mako_door_attached_view();
-	Oid			table = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
-	Relation	view = relation_open(oid, AccessShareLock);
-	Query	   *query = get_view_query(view);
-	const char *foreign = mako_view_foreign_part(view, view->rd_rel->relowner);
-	const char *obstacle = mako_view_row_obstacle(view);
-	ListCell   *cell;
-
-	if (foreign != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("the query %s", foreign),
-				 errdetail("What it names is evaluated as role \"%s\", to whom the store belongs.",
-						   GetUserNameFromId(view->rd_rel->relowner, true)),
-				 errhint("Let the role that owns the table make the store and attach it.")));
-	if (obstacle != NULL)
-		raise_not_attachable(psprintf("It %s.", obstacle),
-							 "Every row of the table must be an event by itself, or none, "
-							 "and always the same one.");
-	foreach(cell, mako_view_relations(view))
-	{
-		char		kind = get_rel_relkind(lfirst_oid(cell));
-
-		if (!OidIsValid(table) && list_length(query->rtable) > 0 &&
-			(kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE) &&
-			places_of(query, lfirst_oid(cell)) > 0)
-			table = lfirst_oid(cell);
-		else if (OidIsValid(table) && PG_ARGISNULL(0) && places_of(query, lfirst_oid(cell)) > 0)
-			raise_not_attachable("It reads several tables.",
-								 "Say in appended_to which of them events are appended to.");
-	}
-	if (!OidIsValid(table))
-		raise_not_attachable("It reads no table.", "Name the table that events are appended to.");
-	if (places_of(query, table) != 1)
-		raise_not_attachable(psprintf("It names the table \"%s\" %d times.",
-									  get_rel_name(table), places_of(query, table)),
-							 "Name the table that events are appended to once, "
-							 "itself and not a view over it.");
-	relation_close(view, NoLock);
-	PG_RETURN_OID(table);
-}
-
-MAKO_FUNCTION(mako_is_attached);
-
-/* Whether the events are those of an attached event store. */
-Datum
-mako_is_attached(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_BOOL(mako_door_is_attached());
 }

@@ -218,7 +218,7 @@ raise_event_moved(const MakoNewRow *row, const char *written_under, const char *
 		mako_store_raise_moved(row->stream_no, stream_id, workflow_id, detail);
 	ereport(ERROR,
 			(errcode(MAKO_ERRCODE_STREAM_MOVED),
-			 row->stream_id != NULL ?
+			 row->shows_id ?
 			 errmsg("stream \"%s\" runs under another workflow", row->stream_id) :
 			 errmsg("stream number " INT64_FORMAT " runs under another workflow", row->stream_no),
 			 errdetail_internal("%s", detail),
@@ -228,17 +228,17 @@ raise_event_moved(const MakoNewRow *row, const char *written_under, const char *
 
 /* Raises that an event does not come next in its stream. */
 pg_noreturn static void
-raise_not_next(const MakoNewRow *row, const char *stream_id, int64 expected, Oid role)
+raise_not_next(const MakoNewRow *row, const char *stream_id, int64 version, int64 before, Oid role)
 {
 	bool		known = may_know_heads(role);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
-			 known || row->stream_id != NULL ?
+			 known || row->shows_id ?
 			 errmsg("events of stream \"%s\" do not continue it", stream_id) :
 			 errmsg("events of stream number " INT64_FORMAT " do not continue it", row->stream_no),
 			 known ? errdetail("Expected sequence number " INT64_FORMAT ", found " INT64_FORMAT ".",
-							   expected, row->number) :
+							   version + 1 + before, row->number) :
 			 errdetail("Found sequence number " INT64_FORMAT ".", row->number),
 			 errhint("Sequence numbers are 1, 2, 3 ... in every stream, without gap.")));
 }
@@ -259,8 +259,8 @@ check_new_events(const StreamEvents *events, const char *stream_id, const char *
 
 		if (strcmp(written_under, workflow_id) != 0)
 			raise_event_moved(row, written_under, stream_id, workflow_id, role);
-		if (row->number != version + 1 + i)
-			raise_not_next(row, stream_id, version + 1 + i, role);
+		if (row->number - 1 - i != version)
+			raise_not_next(row, stream_id, version, i, role);
 	}
 }
 
@@ -309,7 +309,16 @@ check_heads(const MakoNewEvents *all, const StreamEvents *events, int count,
 
 	for (int i = 0; i < count; i++, head++)
 	{
-		if (head == heads.count || mako_row_bigint(&heads, head, 1) != events[i].rows[0].stream_no)
+		bool		found = head < heads.count &&
+			mako_row_bigint(&heads, head, 1) == events[i].rows[0].stream_no;
+
+		if (!found && events[i].rows[0].stream_id != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("stream \"%s\" has been removed meanwhile",
+							events[i].rows[0].stream_id),
+					 errhint("Try again: it begins as a new stream.")));
+		if (!found)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("stream number " INT64_FORMAT " does not exist",

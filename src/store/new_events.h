@@ -19,7 +19,8 @@ typedef struct MakoNewRow
 	int64		number;
 	const char *workflow_id;	/* shared by rows that follow each other; NULL for an event that
 								 * says none */
-	const char *stream_id;		/* as the writer wrote it; NULL where he wrote its number */
+	const char *stream_id;		/* NULL where the writer wrote its number */
+	bool		shows_id;		/* the writer may be told the id, which he wrote himself */
 	pg_uuid_t  *tenant_id;		/* of an event that brings it */
 } MakoNewRow;
 
@@ -37,9 +38,9 @@ typedef struct MakoNewEvents
 
 pg_noreturn extern void mako_store_raise_no_trigger(const char *function);
 
-/* ---- adopt.c -------------------------------------------------------------------------------- */
+/* ---- attached.c ----------------------------------------------------------------------------- */
 
-extern void mako_adopt_attached(const char *initial);
+extern int	mako_attached_places(Oid owner, Oid table);
 
 /* ---- new_events.c --------------------------------------------------------------------------- */
 

@@ -10,6 +10,7 @@
  *	  triggers.c     the triggers of the tables
  *	  new_events.c   ... events that continue their streams
  *	  attached.c     ... those of an attached event store
+ *	  attach.c       attaching and detaching it
  *	  adopt.c        heads for imported events, and for those of an attached event store
  *
  * Locks live as long as the transaction; those of a batched run's source as long as the session or
@@ -82,7 +83,7 @@ extern const char *mako_sequence_problems(void);
 extern void mako_sequence_catch_up(void);
 extern void mako_sequence_pass(Relation stream, int64 highest, Oid role);
 
-/* ---- attached.c: an attached event store ---------------------------------------------------- */
+/* ---- attach.c: an attached event store ------------------------------------------------------ */
 
 extern void mako_attached_forbid(void);
 extern bool mako_attached_is_whole(void);

@@ -233,6 +233,8 @@ mako_stream_inserted(PG_FUNCTION_ARGS)
 	Oid			role = GetUserId();
 	ListCell   *cell;
 
+	if (!adopting)
+		mako_attached_forbid();
 	for (int64 i = 0; i < count; i++)
 	{
 		highest = Max(highest, rows[i].stream_no);

@@ -35,18 +35,23 @@ my $process = 'bbbbbbbb-0000-4000-8000-000000000001';
 my %value = (
 	a => "(1,w\@$old,w\@$new,1,0,0,{},2024-01-01,1 s)",
 	after => 0,
+	appended_to => 'lib.other',
 	apply => 'lib.apply',
 	b => "(1,w\@$old,w\@$new,1,0,0,{},2024-01-01,1 s)",
 	event_type => 'X',
 	events => '[{"event_type": "X", "payload": {"n": 1}}]',
 	format_version => $old,
+	initial => "w\@$old",
 	instance => '1',
 	keep => 0,
 	key => 'key',
 	migrate => 'lib.migrate',
+	path => '{lib}',
 	payload => '{"n": 2}',
 	policy => 'pinned',
 	process_column => 'stream_no',
+	query => "SELECT process_id AS stream_id, stream_no AS sequence_number, workflow_id AS event_type,
+	  to_jsonb(stream_no) AS payload FROM lib.other",
 	reason => 'because',
 	relation => 'lib.other',
 	report => "(1,w\@$old,w\@$new,1,0,0,{},2024-01-01,1 s)",
@@ -68,6 +73,7 @@ my %value = (
 	tenant_id => $tenant,
 	type_definition => '{"type": "int8"}',
 	value => '{"n": 1}',
+	wait => 'true',
 	workflow_column => 'workflow_id',
 	workflow_id => "w\@$old",
 	workflow_names => '{same}',
@@ -88,6 +94,18 @@ my %calls = (
 	mako_assert_ok => [ {} ],
 	mako_assert_store => [ {} ],
 	mako_assert_workflow_id => [ { value => "w\@$old" } ],
+	mako_attach_again => [ {} ],
+	mako_attach_heads => [ {} ],
+	mako_attach_rows => [ {} ],
+	mako_attach_store => [ {} ],
+	mako_attached_changed => ["CREATE TRIGGER t AFTER DELETE ON lib.other REFERENCING OLD TABLE AS o
+	  FOR EACH STATEMENT EXECUTE FUNCTION %.mako_attached_changed('w\@$old'); DELETE FROM lib.other"],
+	mako_attached_inserted => ["CREATE TRIGGER t AFTER INSERT ON lib.other REFERENCING NEW TABLE AS n
+	  FOR EACH STATEMENT EXECUTE FUNCTION %.mako_attached_inserted('w\@$old', 'wait');
+	  INSERT INTO lib.other VALUES (1)"],
+	mako_attached_plan => [ {} ],
+	mako_attached_problem => [ {} ],
+	mako_attached_table => [ {} ],
 	mako_check => [ {} ],
 	mako_coverage => [ {} ],
 	mako_create_store => [ {} ],
@@ -96,6 +114,7 @@ my %calls = (
 		"SELECT * FROM %.mako_dependent_problem('evil.deadline'::pg_catalog.regclass, 'stream_no',
 		  'workflow_id', NULL)"
 	],
+	mako_detach_store => [ {} ],
 	mako_drain => [ {} ],
 	mako_dry_run => [ {}, { in_flight_only => 'true', sample => 1 } ],
 	mako_dry_run_summary => [ {} ],
@@ -116,6 +135,7 @@ my %calls = (
 	mako_history => [ { stream_id => 'old' } ],
 	mako_history_rows => [ { stream_id => 'old' } ],
 	mako_instances => [ {} ],
+	mako_is_attached => [ {} ],
 	mako_is_ok => [ {} ],
 	mako_is_valid => [ {} ],
 	mako_load => [ {} ],
@@ -147,6 +167,7 @@ my %calls = (
 	mako_remove_dependent => [ { relation => 'evil.deadline' } ],
 	mako_remove_sink => [ {} ],
 	mako_remove_tag => [ { tag => 'tag', stream_id => "process/$tenant/$process" } ],
+	mako_replace_event => ['SELECT %.mako_replace_event(NULL)'],
 	mako_required => [q[SELECT %.mako_required(value => '{"n": 1}'::jsonb,
 	  VARIADIC path => '{n}'::text[])]],
 	mako_resume => [ { stream_id => 'old' } ],
@@ -197,7 +218,7 @@ my %without_store = map { $_ => 1 } qw(
   mako_assert_format_version mako_assert_workflow_id mako_workflow_name mako_workflow_version
   mako_is_ok mako_format mako_assert_ok mako_merge mako_merge_patch mako_source_lock mako_reject
   mako_required mako_is_valid mako_validate mako_instances mako_store_object mako_step_finding
-  mako_fold mako_migrate_state mako_fingerprint mako_explain_function mako_register_workflow
+  mako_is_attached mako_fold mako_migrate_state mako_fingerprint mako_explain_function mako_register_workflow
   mako_register_migration mako_register_migrations mako_set_dispatch mako_version_fingerprint
   mako_remove_sink);
 
@@ -633,7 +654,9 @@ sub on_table
 copy_of('stored');
 %usual = %{ provoke('superuser', 1)->{refused} };
 is( join(' ', sort keys %usual),
-	'mako_assert_delegated mako_guard mako_history_rows mako_reactivate mako_register_key'
+	'mako_assert_delegated mako_attach_heads mako_attach_rows mako_attach_store'
+	  . ' mako_attached_changed mako_attached_inserted mako_detach_store'
+	  . ' mako_guard mako_history_rows mako_reactivate mako_register_key'
 	  . ' mako_reject mako_retire mako_store_finding_rows',
 	'what is refused where nothing of evil\'s is');
 
@@ -664,6 +687,7 @@ for my $kind (kinds('author', @author_kinds))
 my %column = (
 	(map { $_ => 'stream_no' } qw(stream event snapshot repointed registry correlation)),
 	(map { $_ => 'run_id' } qw(migration_run migration_error migration_batch)),
+	attached => 'query',
 	format_version => 'format_version',
 	dependent => 'relation');
 
@@ -703,7 +727,10 @@ sub check_door
 	my %by_other_means = map { $_ => 1 } qw(mako_check mako_current_progress mako_create_store
 	  mako_grant_triggers mako_assert_delegated mako_history_rows mako_store_finding_rows
 	  mako_store_problem mako_store_column mako_store_layout mako_open_schema mako_dependent_problem
-	  mako_remembered_relation mako_sequence_problem mako_advance_sequences);
+	  mako_remembered_relation mako_sequence_problem mako_advance_sequences
+	  mako_attach_again mako_attach_rows mako_attach_store mako_attached_changed
+	  mako_attached_inserted mako_attached_plan mako_attached_problem mako_attached_table
+	  mako_detach_store mako_replace_event);
 	my %names = map { $_ => 1 } grep { !$without_store{$_} && !$by_other_means{$_} } map { $_->{name} }
 	  grep { !$_->{writes} } @all_calls;
 	my $is_refused = sub { $seen->{refused}{ $_[0] }{42501} };

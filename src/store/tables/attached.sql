@@ -22,3 +22,9 @@ COMMENT ON COLUMN mako.attached.wait IS
 
 ALTER TABLE mako.attached ADD CONSTRAINT attached_initial_check
   CHECK (@extschema@.mako_assert_workflow_id(initial));
+
+CREATE TRIGGER attached_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.attached
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The query is evaluated as the owner of the store.',
+  'Use mako_attach_store() and mako_detach_store().');
