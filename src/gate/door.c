@@ -585,11 +585,14 @@ mako_door_is_table(Relation relation, const char *table)
 	return is_table;
 }
 
-/* A relation of schema mako, whatever it is; InvalidOid for none. For what is only looked at. */
+/*
+ * A relation of schema mako, whatever it is, locked; InvalidOid for none. For what is only looked
+ * at.
+ */
 Oid
 mako_door_relation(const char *name)
 {
-	return get_relname_relid(name, mako_door_schema());
+	return lock_by_name(name, mako_door_schema());
 }
 
 /* Returns true if the relation of this name is what the table should be. */

@@ -338,13 +338,25 @@ attach(NullableDatum *values, NullableDatum *counts)
 	(void) mako_store_write(&insert_attached, values);
 }
 
+/* Raises that there is nothing to detach. */
+pg_noreturn static void
+raise_not_attached(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("no event store is attached"),
+			 errhint("mako_attach_store() attaches one.")));
+}
+
 /* Detaches what is attached to a table. */
 static void
 detach(NullableDatum table)
 {
 	MakoRows	rows;
 
-	(void) mako_store_write(&delete_attached, NULL);
+	/* Another session may have been faster. */
+	if (mako_store_write(&delete_attached, NULL) == 0)
+		raise_not_attached();
 	rows = mako_sql_query(&detach_rows, &table);
 	mako_rows_free(&rows);
 }
@@ -390,10 +402,7 @@ mako_detach_store(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect_own();
 	rows = mako_sql_query(&select_attached, NULL);
 	if (rows.count == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("no event store is attached"),
-				 errhint("mako_attach_store() attaches one.")));
+		raise_not_attached();
 	detach(mako_row_value(&rows, 0, 3, REGCLASSOID));
 	mako_rows_free(&rows);
 	mako_sql_disconnect(connection);
