@@ -26,11 +26,26 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-/* What the triggers read of the view. */
-#define SELECT_NEW \
-	"SELECT a.stream_id, a.sequence_number, a.workflow_id, a.tenant_id FROM mako.attached_event a"
+/*
+ * What the triggers read of the view: events among new rows; those that other rows do not tell, too;
+ * and of the streams of such ones, or of all rows, the ids.
+ */
+#define COLUMNS_OF_EVENT "a.stream_id, a.sequence_number, a.workflow_id, a.tenant_id"
+#define COLUMNS_OF_STREAM \
+	"DISTINCT a.stream_id, CAST(1 AS pg_catalog.int8), CAST(NULL AS pg_catalog.text)," \
+	" CAST(NULL AS pg_catalog.uuid)"
+#define SELECT_OF_VIEW(columns) "SELECT " columns " FROM mako.attached_event a"
+#define THAT_OTHERS_DO_NOT_TELL \
+	" WHERE NOT EXISTS (SELECT FROM mako.attached_event b" \
+	" WHERE b.stream_id OPERATOR(pg_catalog.=) a.stream_id" \
+	" AND b.sequence_number OPERATOR(pg_catalog.=) a.sequence_number)"
 
-/* Its columns, by their places in a row. */
+#define SELECT_NEW SELECT_OF_VIEW(COLUMNS_OF_EVENT)
+#define SELECT_ADDED SELECT_OF_VIEW(COLUMNS_OF_EVENT) THAT_OTHERS_DO_NOT_TELL
+#define SELECT_REDUCED SELECT_OF_VIEW(COLUMNS_OF_STREAM) THAT_OTHERS_DO_NOT_TELL
+#define SELECT_STREAMS SELECT_OF_VIEW(COLUMNS_OF_STREAM)
+
+/* Their columns, by their places in a row. */
 enum
 {
 	STREAM_ID,
@@ -266,15 +281,44 @@ mako_attached_places(Oid owner, Oid table)
 	return replacement.count;
 }
 
-/* The plan that was made last, for a view and a table; it lasts until something changes. */
-static struct
+/* Orders new events by the ids of their streams, and their numbers. */
+static int
+compare_by_id(const void *a, const void *b)
 {
-	uint64		generation;		/* of the door */
-	Oid			view;
-	Oid			table;
-	PlannedStmt *plan;
-	MemoryContext context;
-}			kept = {0};
+	const MakoNewRow *x = a;
+	const MakoNewRow *y = b;
+	int			order = strcmp(x->stream_id, y->stream_id);
+
+	if (order != 0)
+		return order;
+	return x->number < y->number ? -1 : x->number > y->number;
+}
+
+/* The names of the rows that a query sees. */
+static const char *const row_names[] = {"changed", "others"};
+
+/*
+ * The plan for a query over rows of the table in the place of the table, and over others in a
+ * subselect. Raises where the view does not tell the events of the table.
+ */
+static PlannedStmt *
+plan_rows(Relation view, Oid table, const char *select)
+{
+	Query	   *query = mako_gate_expand_view(select, column_types);
+	Replacement changed = {.table = table,.name = row_names[0]};
+	Replacement others = {.table = table,.name = row_names[1]};
+
+	(void) replace_table(query->jointree->quals, &others);
+	(void) replace_table((Node *) query, &changed);
+	if (changed.count != 1 || mako_view_row_obstacle(view) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("view \"mako.attached_event\" does not tell the events of table \"%s\"",
+						get_rel_name(table)),
+				 errhint("Repair the store with SELECT mako_create_store(), "
+						 "or drop the trigger.")));
+	return mako_gate_plan_query(query);
+}
 
 /* Returns true if a plan reads nothing but the rows: there is nothing to lock before it is used. */
 static bool
@@ -293,32 +337,29 @@ reads_rows_only(const PlannedStmt *plan, Oid view)
 	return true;
 }
 
-/*
- * The plan for the view's query over rows of the table, under their name. Raises where the view
- * does not tell them.
- */
+/* The plan for new rows that was made last; it lasts until something changes. */
+static struct
+{
+	uint64		generation;		/* of the door */
+	Oid			view;
+	Oid			table;
+	PlannedStmt *plan;
+	MemoryContext context;
+}			kept = {0};
+
+/* The plan for new rows, which is kept for the session where it can be. */
 static PlannedStmt *
-plan_rows(Relation view, Replacement *replacement)
+plan_new_rows(Relation view, Oid table)
 {
 	uint64		begun = mako_door_generation();
-	Query	   *query;
 	PlannedStmt *plan;
 	MemoryContext old;
 
 	if (kept.plan != NULL && kept.generation == begun && kept.view == RelationGetRelid(view) &&
-		kept.table == replacement->table)
+		kept.table == table)
 		return kept.plan;
 	kept.plan = NULL;
-	query = mako_gate_expand_view(SELECT_NEW, column_types);
-	(void) replace_table((Node *) query, replacement);
-	if (replacement->count != 1 || mako_view_row_obstacle(view) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("view \"mako.attached_event\" does not tell the events of table \"%s\"",
-						get_rel_name(replacement->table)),
-				 errhint("Repair the store with SELECT mako_create_store(), "
-						 "or drop the trigger.")));
-	plan = mako_gate_plan_query(query);
+	plan = plan_rows(view, table, SELECT_NEW);
 	if (!reads_rows_only(plan, RelationGetRelid(view)) || begun != mako_door_generation())
 		return plan;
 	if (kept.context == NULL)
@@ -330,38 +371,46 @@ plan_rows(Relation view, Replacement *replacement)
 	MemoryContextSwitchTo(old);
 	kept.generation = begun;
 	kept.view = RelationGetRelid(view);
-	kept.table = replacement->table;
+	kept.table = table;
 	kept.plan = plan;
 	return plan;
 }
 
-/* Adds the events that the view would show of some rows of the table. */
-static void
-add_events(MakoNewEvents *events, Relation view, Relation table, Tuplestorestate *rows)
+/* The events that a query tells of changed rows of the table, and of others. */
+static MakoNewEvents
+read_events(Relation view, Oid table, const char *select, Tuplestorestate *changed,
+			Tuplestorestate *others)
 {
-	Replacement replacement = {.table = RelationGetRelid(table),.name = "appended"};
-	EphemeralNamedRelationData relation = {{0}};
+	MakoNewEvents events = {0};
+	Tuplestorestate *rows[] = {changed, others};
 	QueryEnvironment *environment = create_queryEnv();
 	Receiver	receiver = {
 		{receive_row, start_receiving, end_receiving, end_receiving, DestNone},
-		CurrentMemoryContext, events, events->count + 64
+		CurrentMemoryContext, &events, 64
 	};
 	MakoGate	gate;
 	PlannedStmt *plan;
 
-	events->rows = events->rows == NULL ? palloc(sizeof(MakoNewRow) * receiver.capacity) :
-		repalloc_huge(events->rows, sizeof(MakoNewRow) * receiver.capacity);
-	relation.md.name = unconstify(char *, replacement.name);
-	relation.md.reliddesc = replacement.table;
-	relation.md.enrtype = ENR_NAMED_TUPLESTORE;
-	relation.md.enrtuples = (double) tuplestore_tuple_count(rows);
-	relation.reldata = rows;
-	register_ENR(environment, &relation);
+	events.rows = palloc(sizeof(MakoNewRow) * receiver.capacity);
+	for (size_t i = 0; i < lengthof(rows) && rows[i] != NULL; i++)
+	{
+		EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+
+		relation->md.name = pstrdup(row_names[i]);
+		relation->md.reliddesc = table;
+		relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+		relation->md.enrtuples = (double) tuplestore_tuple_count(rows[i]);
+		relation->reldata = rows[i];
+		register_ENR(environment, relation);
+	}
 	gate = mako_gate_enter(view->rd_rel->relowner);
-	plan = plan_rows(view, &replacement);
+	plan = others == NULL && strcmp(select, SELECT_NEW) == 0 ? plan_new_rows(view, table) :
+		plan_rows(view, table, select);
 	receiver.shows_ids = reads_rows_only(plan, RelationGetRelid(view));
 	mako_gate_execute(plan, environment, (DestReceiver *) &receiver);
 	mako_gate_leave(&gate);
+	qsort(events.rows, events.count, sizeof(MakoNewRow), compare_by_id);
+	return events;
 }
 
 /* ---- the triggers --------------------------------------------------------------------------- */
@@ -430,19 +479,6 @@ end_work(const Work *work)
 	MemoryContextSwitchTo(work->old);
 	MemoryContextDelete(work->context);
 	return PointerGetDatum(NULL);
-}
-
-/* Orders new events by the ids of their streams, and their numbers. */
-static int
-compare_by_id(const void *a, const void *b)
-{
-	const MakoNewRow *x = a;
-	const MakoNewRow *y = b;
-	int			order = strcmp(x->stream_id, y->stream_id);
-
-	if (order != 0)
-		return order;
-	return x->number < y->number ? -1 : x->number > y->number;
 }
 
 /* Gives events of one id after the other the numbers of their streams, as far as there are. */
@@ -526,7 +562,6 @@ has_all_numbers(const MakoNewEvents *events)
 static void
 resolve(MakoNewEvents *events)
 {
-	qsort(events->rows, events->count, sizeof(MakoNewRow), compare_by_id);
 	find_numbers(events);
 	if (has_all_numbers(events))
 		return;
@@ -565,7 +600,8 @@ Datum
 mako_attached_inserted(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	MakoNewEvents events = {.role = GetUserId()};
+	Oid			role = GetUserId();
+	MakoNewEvents events;
 	Work		work = begin_work(fcinfo, "mako_attached_inserted");
 	const char *const *arguments = (const char *const *) trigger->tg_trigger->tgargs;
 	List	   *versions;
@@ -573,9 +609,11 @@ mako_attached_inserted(PG_FUNCTION_ARGS)
 	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || trigger->tg_newtable == NULL ||
 		trigger->tg_trigger->tgnargs != 2)
 		mako_store_raise_no_trigger("mako_attached_inserted");
-	add_events(&events, work.view, trigger->tg_relation, trigger->tg_newtable);
+	events = read_events(work.view, RelationGetRelid(trigger->tg_relation), SELECT_NEW,
+						 trigger->tg_newtable, NULL);
 	if (events.count > 0)
 	{
+		events.role = role;
 		events.unstamped = unstamped_of(arguments[0]);
 		events.at_once = strcmp(arguments[1], "nowait") == 0;
 		versions = mako_new_events_hold_versions(&events);
@@ -649,26 +687,6 @@ follow_removal(MakoStatement *lock, MakoStatement *select, const NullableDatum *
 	remove_streams(gone, count);
 }
 
-/* Leaves out of some events those that are among others as well. Both come in order. */
-static void
-leave_out(MakoNewEvents *events, const MakoNewEvents *others)
-{
-	int64		left = 0;
-	int64		other = 0;
-
-	for (int64 i = 0; i < events->count; i++)
-	{
-		int			order = 1;
-
-		while (other < others->count &&
-			   (order = compare_by_id(&events->rows[i], &others->rows[other])) > 0)
-			other++;
-		if (other == others->count || order != 0)
-			events->rows[left++] = events->rows[i];
-	}
-	events->count = left;
-}
-
 /*
  * After UPDATE, DELETE and TRUNCATE on the table of an attached event store. Heads follow the
  * events that are not there any more, because they were archived or erased. Those that were not
@@ -678,9 +696,13 @@ Datum
 mako_attached_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	MakoNewEvents before = {.role = GetUserId()};
-	MakoNewEvents after = {.role = GetUserId()};
+	Tuplestorestate *before = NULL;
+	Tuplestorestate *after = NULL;
+	Oid			role = GetUserId();
 	Work		work = begin_work(fcinfo, "mako_attached_changed");
+	Oid			table = RelationGetRelid(trigger->tg_relation);
+	MakoNewEvents reduced;
+	MakoNewEvents added = {0};
 	List	   *versions = NIL;
 	NullableDatum value;
 
@@ -689,28 +711,29 @@ mako_attached_changed(PG_FUNCTION_ARGS)
 		follow_removal(&lock_all_heads, &select_all_heads, NULL);
 		return end_work(&work);
 	}
-	if (trigger->tg_oldtable == NULL)
+	before = trigger->tg_oldtable;
+	after = trigger->tg_newtable;
+	if (before == NULL)
 		mako_store_raise_no_trigger("mako_attached_changed");
-	add_events(&before, work.view, trigger->tg_relation, trigger->tg_oldtable);
-	qsort(before.rows, before.count, sizeof(MakoNewRow), compare_by_id);
-	if (trigger->tg_newtable != NULL)
+	if (after != NULL)
 	{
-		add_events(&after, work.view, trigger->tg_relation, trigger->tg_newtable);
-		qsort(after.rows, after.count, sizeof(MakoNewRow), compare_by_id);
-		leave_out(&after, &before);
-		after.unstamped = unstamped_of(trigger->tg_trigger->tgargs[0]);
-		versions = mako_new_events_hold_versions(&after);
+		added = read_events(work.view, table, SELECT_ADDED, after, before);
+		added.role = role;
+		added.unstamped = unstamped_of(trigger->tg_trigger->tgargs[0]);
+		versions = mako_new_events_hold_versions(&added);
 	}
-	if (before.count > 0)
+	reduced = read_events(work.view, table, after == NULL ? SELECT_STREAMS : SELECT_REDUCED,
+						  before, after);
+	if (reduced.count > 0)
 	{
-		find_numbers(&before);
-		value = numbers_of(&before);
+		find_numbers(&reduced);
+		value = numbers_of(&reduced);
 		follow_removal(&lock_heads_of, &select_heads_of, &value);
 	}
-	if (after.count > 0)
+	if (added.count > 0)
 	{
-		take_back(&after);
-		mako_new_events_advance(&after);
+		take_back(&added);
+		mako_new_events_advance(&added);
 	}
 	mako_new_events_check_versions(versions);
 	return end_work(&work);
