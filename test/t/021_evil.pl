@@ -114,6 +114,7 @@ my %calls = (
 		"SELECT * FROM %.mako_dependent_problem('evil.deadline'::pg_catalog.regclass, 'stream_no',
 		  'workflow_id', NULL)"
 	],
+	mako_detach_rows => [ {} ],
 	mako_detach_store => [ {} ],
 	mako_drain => [ {} ],
 	mako_dry_run => [ {}, { in_flight_only => 'true', sample => 1 } ],
@@ -655,9 +656,10 @@ copy_of('stored');
 %usual = %{ provoke('superuser', 1)->{refused} };
 is( join(' ', sort keys %usual),
 	'mako_assert_delegated mako_attach_heads mako_attach_rows mako_attach_store'
-	  . ' mako_attached_changed mako_attached_inserted mako_detach_store'
+	  . ' mako_attached_changed mako_attached_inserted mako_attached_plan mako_attached_table'
+	  . ' mako_detach_rows mako_detach_store'
 	  . ' mako_guard mako_history_rows mako_reactivate mako_register_key'
-	  . ' mako_reject mako_retire mako_store_finding_rows',
+	  . ' mako_reject mako_replace_event mako_retire mako_store_finding_rows',
 	'what is refused where nothing of evil\'s is');
 
 # ---- an author
@@ -728,9 +730,9 @@ sub check_door
 	  mako_grant_triggers mako_assert_delegated mako_history_rows mako_store_finding_rows
 	  mako_store_problem mako_store_column mako_store_layout mako_open_schema mako_dependent_problem
 	  mako_remembered_relation mako_sequence_problem mako_advance_sequences
-	  mako_attach_again mako_attach_rows mako_attach_store mako_attached_changed
+	  mako_attach_again mako_attach_heads mako_attach_rows mako_attach_store mako_attached_changed
 	  mako_attached_inserted mako_attached_plan mako_attached_problem mako_attached_table
-	  mako_detach_store mako_replace_event);
+	  mako_detach_rows mako_detach_store mako_replace_event);
 	my %names = map { $_ => 1 } grep { !$without_store{$_} && !$by_other_means{$_} } map { $_->{name} }
 	  grep { !$_->{writes} } @all_calls;
 	my $is_refused = sub { $seen->{refused}{ $_[0] }{42501} };
