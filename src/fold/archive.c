@@ -20,7 +20,7 @@ static MakoStatement select_marks = {
 	" CASE WHEN $2 OPERATOR(pg_catalog.<) 0 OR n.run_id OPERATOR(pg_catalog.=) $2"
 	"  OR n.workflow_id OPERATOR(pg_catalog.=) $3"
 	"  OR n.run_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.run_id FROM mako.migration_run r"
-	"   WHERE r.kind OPERATOR(pg_catalog.=) 'attach')) THEN n.state END"
+	"   WHERE r.source_wf OPERATOR(pg_catalog.=) r.target_wf)) THEN n.state END"
 	" FROM mako.snapshot n"
 	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.>) 0"
 	" AND n.reverted_by IS NULL"
@@ -33,7 +33,7 @@ static MakoStatement select_marks = {
 
 /* What a run did to a stream: a role that reads histories may read no more of it. */
 static MakoStatement select_run = {
-	"SELECT r.source_wf, r.target_wf, r.update_registry, r.kind OPERATOR(pg_catalog.=) 'attach'"
+	"SELECT r.source_wf, r.target_wf, r.update_registry, r.source_wf OPERATOR(pg_catalog.=) r.target_wf"
 	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1",
 	1, {INT8OID}
 };

@@ -447,7 +447,9 @@ relation_problem(const char *table, Relation relation)
 {
 	char		kind = relation->rd_rel->relkind;
 
-	if (kind == RELKIND_VIEW && strcmp(table, "event") == 0)
+	if (kind == RELKIND_VIEW && strcmp(table, "event") == 0 &&
+		list_member_oid(mako_view_relations(relation), mako_door_attached_view()) &&
+		get_attnum(RelationGetRelid(relation), "stamp") > 0)
 	{
 		has_children = true;
 		return mako_view_foreign_part(relation, relation->rd_rel->relowner);

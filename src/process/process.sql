@@ -181,8 +181,8 @@ CREATE FUNCTION mako_save_snapshot(
   state_schema_version integer, state jsonb)
 RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_save_snapshot(text, bigint, mako_workflow_id, integer, jsonb) IS
-'stores a state that the application has computed as a periodic snapshot; '
-'of an attached event store, one from before the first event is what the stream starts from';
+'stores a state that the application has computed as a periodic snapshot; of an attached '
+'event store, one from before the first event is where the stream starts';
 
 CREATE FUNCTION mako_prune_snapshots(keep integer) RETURNS bigint
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME';

@@ -15,8 +15,8 @@ COMMENT ON FUNCTION mako_snapshot_saved() IS
 
 CREATE FUNCTION mako_attached_inserted() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_attached_inserted() IS
-'new events of an attached event store continue their streams under the workflow of the head, '
-'and advance the heads; the arguments are initial, and wait or nowait';
+'new events of an attached event store continue their streams, and advance the heads; '
+'the arguments are initial, and wait or nowait';
 
 CREATE FUNCTION mako_attached_changed() RETURNS trigger LANGUAGE c VOLATILE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_attached_changed() IS
@@ -239,6 +239,7 @@ DECLARE
     SELECT string_agg(quote_ident(p.name) || ', ', '' ORDER BY p.place)
     FROM unnest(path) WITH ORDINALITY AS p (name, place)), '');
   bare         constant text := rtrim(query, '; ' || chr(9) || chr(10) || chr(13));
+  definition   text;
   wrong        record;
   id           record;
   part         record;
@@ -259,10 +260,12 @@ BEGIN
   END IF;
 
   -- Which columns the query has. Its names are looked up on the path of the session.
+  -- While that is the path, no other name is.
+  definition := format('CREATE VIEW mako.attached_event AS SELECT e.* FROM (%s%s) AS e', bare,
+                       chr(10));
   PERFORM set_config('search_path', their_path || 'pg_temp', true);
-  EXECUTE format('CREATE VIEW mako.attached_event AS SELECT e.* FROM (%s%s) AS e', bare,
-                 chr(10));
-  PERFORM set_config('search_path', own_path, true);
+  EXECUTE definition;
+  PERFORM pg_catalog.set_config('search_path', own_path, true);
   SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, x.key AS expected INTO wrong
   FROM jsonb_each_text(expected) AS x
   FULL JOIN (SELECT c.* FROM pg_attribute c
@@ -315,11 +318,13 @@ BEGIN
     ON a.attrelid = 'mako.attached_event'::regclass AND a.attname = x.key AND a.attnum > 0
   WHERE x.value <> '';
   DROP VIEW mako.attached_event;
+  definition := format(
+    'CREATE VIEW mako.attached_event AS SELECT CAST(e.stream_id AS pg_catalog.text) '
+    'COLLATE pg_catalog."C" AS stream_id, e.stream_id AS stream_key, %s FROM (%s%s) AS e',
+    part.list, bare, chr(10));
   PERFORM set_config('search_path', their_path || 'pg_temp', true);
-  EXECUTE format('CREATE VIEW mako.attached_event AS SELECT CAST(e.stream_id AS pg_catalog.text) '
-                 'COLLATE pg_catalog."C" AS stream_id, e.stream_id AS stream_key, %s FROM (%s%s) '
-                 'AS e', part.list, bare, chr(10));
-  PERFORM set_config('search_path', own_path, true);
+  EXECUTE definition;
+  PERFORM pg_catalog.set_config('search_path', own_path, true);
   COMMENT ON VIEW mako.attached_event IS
   'the events of the attached event store, with the columns of mako.event';
 
@@ -386,9 +391,8 @@ CREATE FUNCTION mako_attach_store(
 RETURNS TABLE (streams bigint, events bigint, damaged bigint)
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_attach_store(text, mako_workflow_id, regclass, boolean) IS
-'lets the events of another event store, which a query tells, be those of the store: '
-'heads follow them, and writers under another workflow than the head''s are refused; '
-'counts streams, events, and streams whose events are not numbered 1, 2, 3 ...';
+'lets the events of another event store, which a query tells, be those of the store; '
+'counts streams, events, and streams that lack events';
 
 CREATE FUNCTION mako_detach_rows(target regclass) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
@@ -418,8 +422,7 @@ COMMENT ON FUNCTION mako_detach_rows(regclass) IS 'what mako_detach_store() does
 CREATE FUNCTION mako_detach_store() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_detach_store() IS
-'takes the triggers of mako_attach_store() from the table of the attached event store, '
-'which stays as it is; heads, states and runs stay, too, '
+'leaves the table of the attached event store as it was before; heads, states and runs stay, '
 'and go on when it is attached again';
 
 CREATE FUNCTION mako_attach_again() RETURNS void

@@ -44,7 +44,7 @@ $$;
 CREATE FUNCTION pg_temp.sqlstate_as(role text, statement text) RETURNS text LANGUAGE sql AS
   $$ SELECT split_part(pg_temp.error(format('SELECT pg_temp.as_role(%L, %L)', role, statement)), '|', 1) $$;
 
-SELECT plan(222);
+SELECT plan(228);
 
 -- The roles' own work, one after the other, as in a cutover
 SELECT pg_temp.as_role(:'author', format('SELECT mako_register_workflow(%L, ''lib.apply'', in_flight => ''lib.in_flight'', initial_state => ''{}'')', 'w@' || v))
@@ -139,6 +139,8 @@ INSERT INTO matrix (statement, author, operator, auditor) VALUES
   ($$SELECT mako_remove_tag(gen_random_uuid(), 'k', 's1')$$, false, false, false),
   ($$SELECT mako_adopt_events()$$, false, false, false),
   ($$SELECT mako_create_store()$$, false, false, false),
+  ($$SELECT mako_attach_store('SELECT 1', 'w@FV2024-10-01')$$, false, false, false),
+  ($$SELECT mako_detach_store()$$, false, false, false),
   ($$SELECT mako_add_dependent('app.deadline', 'stream', 'secret')$$, false, false, false),
   ($$SELECT mako_remove_dependent('app.deadline', 'stream', 'workflow')$$, false, false, false),
   ($$SELECT mako_add_sink('SELECT stream_id FROM moved')$$, true, false, false),

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(348);
+SELECT plan(354);
 
 \ir include/helpers.sql
 
@@ -53,7 +53,8 @@ SELECT is_empty('SELECT * FROM mako_store_problem()', 'a new store is complete')
 
 SELECT is(pg_temp.rows($$ SELECT relname, relkind FROM pg_class
                           WHERE relnamespace = 'mako'::regnamespace AND relkind NOT IN ('i', 'S') ORDER BY relname COLLATE "C" $$),
-$$correlation|r
+$$attached|r
+correlation|r
 dependent|r
 event|r
 format_version|r
@@ -232,7 +233,8 @@ mako.stream|PRIMARY KEY (stream_no)$$, 'primary keys');
 
 SELECT is(pg_temp.rows($$ SELECT conname FROM pg_constraint
                           WHERE connamespace = 'mako'::regnamespace AND contype IN ('c', 'u', 'f') ORDER BY conname COLLATE "C" $$),
-$$correlation_tag_check
+$$attached_initial_check
+correlation_tag_check
 correlation_tenant_id_stream_no_fkey
 event_schema_version_check
 event_sequence_number_check
@@ -273,7 +275,8 @@ SELECT is_empty(
 SELECT is(pg_temp.rows($$ SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
                           WHERE c.relnamespace = 'mako'::regnamespace AND NOT tgisinternal
                           ORDER BY tgrelid::regclass::text COLLATE "C", tgname $$),
-$$mako.dependent|dependent_guard|O
+$$mako.attached|attached_guard|O
+mako.dependent|dependent_guard|O
 mako.event|event_guard|O
 mako.event|event_inserted|O
 mako.format_version|format_version_guard|O
