@@ -1092,6 +1092,13 @@ BEGIN
                  'EXECUTE FUNCTION @extschema@.mako_attached_changed(%L)', target, initial);
   SELECT h.* INTO part FROM @extschema@.mako_attach_heads(initial) AS h;
   ANALYZE mako.stream;
+  -- Without statistics, a condition of the query may look like the better way to a stream.
+  IF NOT EXISTS (
+    SELECT FROM pg_stats p
+    JOIN pg_class c ON c.relname = p.tablename JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = p.schemaname AND c.oid = target) THEN
+    EXECUTE format('ANALYZE %s', target);
+  END IF;
   IF EXISTS (
     SELECT FROM jsonb_path_query(@extschema@.mako_attached_plan(),
                                  '$.** ? (exists(@."Relation Name"))') AS node
@@ -1134,10 +1141,10 @@ DECLARE
   trigger name;
 BEGIN
   PERFORM @extschema@.mako_assert_delegated();
-  -- Writers lock the table before the view. Runs lock the view before the table, which this lock
-  -- allows them.
+  -- Writers lock the table before the view, and may have read the table before: a weaker lock at
+  -- first would wait for each other with theirs.
   IF EXISTS (SELECT FROM pg_class c WHERE c.oid = target) THEN
-    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', target);
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', target);
   END IF;
   PERFORM @extschema@.mako_replace_event(NULL);
   FOR trigger IN

@@ -33,7 +33,8 @@ static MakoStatement select_marks = {
 
 /* What a run did to a stream: a role that reads histories may read no more of it. */
 static MakoStatement select_run = {
-	"SELECT r.source_wf, r.target_wf, r.update_registry, r.source_wf OPERATOR(pg_catalog.=) r.target_wf"
+	"SELECT r.source_wf, r.target_wf, r.update_registry,"
+	" r.source_wf OPERATOR(pg_catalog.=) r.target_wf"
 	" FROM mako.migration_run r WHERE r.run_id OPERATOR(pg_catalog.=) $1",
 	1, {INT8OID}
 };

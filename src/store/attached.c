@@ -27,7 +27,7 @@
 #include "utils/rel.h"
 
 /*
- * What the triggers read of the view: events among new rows; those that other rows do not tell, too;
+ * What the triggers read of the view: events among new rows; those that others do not tell, too;
  * and of the streams of such ones, or of all rows, the ids.
  */
 #define COLUMNS_OF_EVENT "a.stream_id, a.sequence_number, a.workflow_id, a.tenant_id"

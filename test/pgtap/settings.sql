@@ -773,7 +773,7 @@ INSERT INTO s.item (what, before, query) VALUES
       UPDATE s.message SET type = 'F' WHERE place OPERATOR(pg_catalog.=) 0;
       DELETE FROM s.message WHERE place OPERATOR(pg_catalog.=) 2 $$,
    $$ SELECT m.mako_is_attached() AS is_attached, h.version, e.event_type, e.workflow_id
-      FROM mako.stream h JOIN mako.event e USING (stream_no)
+      FROM mako.stream h JOIN mako.event e ON e.stream_no OPERATOR(pg_catalog.=) h.stream_no
       WHERE h.stream_id OPERATOR(pg_catalog.=) 'attached' ORDER BY e.sequence_number $$),
   ('merged', NULL,
    $$ SELECT m.mako_is_ok(m.r), (m.mako_assert_ok(m.r)).migrated,
