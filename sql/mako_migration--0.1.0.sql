@@ -937,7 +937,7 @@ BEGIN
       DROP VIEW mako.event;
     END IF;
     DROP VIEW IF EXISTS mako.attached_event;
-    PERFORM @extschema@.mako_create_store();
+    PERFORM @extschema@.mako_create_rows();
   ELSE
     DROP TABLE mako.event;
     EXECUTE definition;
@@ -1063,7 +1063,7 @@ BEGIN
   -- An event that says no workflow was written under the one that its stream ran under then: from
   -- which the first move behind it led away, or which its head says.
   PERFORM @extschema@.mako_replace_event(format(
-    'CREATE VIEW mako.event AS '
+    'CREATE VIEW mako.event WITH (security_barrier) AS '
     'SELECT s.stream_no, e.sequence_number, e.event_id, e.recorded_at, '
     'COALESCE(e.workflow_id, (SELECT r.source_wf COLLATE "C" FROM mako.migration_run r JOIN ('
       'SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no = s.stream_no AND n.run_id > 0 '
@@ -1091,7 +1091,9 @@ BEGIN
   EXECUTE format('CREATE TRIGGER mako_truncated AFTER TRUNCATE ON %s FOR EACH STATEMENT '
                  'EXECUTE FUNCTION @extschema@.mako_attached_changed(%L)', target, initial);
   SELECT h.* INTO part FROM @extschema@.mako_attach_heads(initial) AS h;
-  ANALYZE mako.stream;
+  IF part.streams > 0 THEN
+    ANALYZE mako.stream;
+  END IF;
   -- Without statistics, a condition of the query may look like the better way to a stream.
   IF NOT EXISTS (
     SELECT FROM pg_stats p
@@ -1170,7 +1172,7 @@ COMMENT ON FUNCTION mako_attach_again() IS
 'detaches an event store that lacks something, and attaches it again; '
 'a part of mako_create_store()';
 
-CREATE FUNCTION mako_create_store() RETURNS void
+CREATE FUNCTION mako_create_rows() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 SET client_min_messages = warning SET quote_all_identifiers = off AS
 $$
@@ -1181,6 +1183,7 @@ DECLARE
   object       record;
   damaged      text;
 BEGIN
+  PERFORM @extschema@.mako_assert_delegated();
   IF open_schema IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
       MESSAGE = 'the schema of the extension is open to others',
@@ -1270,6 +1273,10 @@ BEGIN
   END IF;
 END
 $$;
+COMMENT ON FUNCTION mako_create_rows() IS 'what mako_create_store() does; for its own use';
+
+CREATE FUNCTION mako_create_store() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_create_store() IS
 'creates the store in schema mako, owned by the caller; '
 'called again, it repairs and upgrades what is there';

@@ -214,13 +214,23 @@ mako_gate_require_change(const char *function)
 }
 
 /*
- * Begins or ends the execution of a statement whose functions read the store for it; there is none
- * inside of another one.
+ * Begins the execution of a statement whose functions read the store for it. Returns what
+ * mako_gate_end_delegation() puts back.
  */
-void
-mako_gate_delegate(bool begins)
+SubTransactionId
+mako_gate_delegate(void)
 {
-	delegating = begins ? GetCurrentSubTransactionId() : InvalidSubTransactionId;
+	SubTransactionId outer = delegating;
+
+	delegating = GetCurrentSubTransactionId();
+	return outer;
+}
+
+/* Ends it. */
+void
+mako_gate_end_delegation(SubTransactionId outer)
+{
+	delegating = outer;
 }
 
 /* Returns true while such a statement is executed. */
@@ -635,6 +645,19 @@ mako_gate_end_scan(const MakoEvaluation *evaluation)
 {
 	PopActiveSnapshot();
 	mako_gate_end_evaluation(evaluation);
+}
+
+/* The same, without going through rows once for each other row. */
+PlannedStmt *
+mako_gate_plan_sets(Query *query)
+{
+	PlannedStmt *plan;
+	int			guc_level = NewGUCNestLevel();
+
+	set("enable_nestloop", "off");
+	plan = mako_gate_plan_query(query);
+	AtEOXact_GUC(false, guc_level);
+	return plan;
 }
 
 /* Starts a plan, with the active snapshot. */

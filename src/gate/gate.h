@@ -220,7 +220,8 @@ extern void mako_gate_end_computation(const MakoComputation *computation);
 extern void mako_gate_forbid(const char *function);
 extern void mako_gate_require_change(const char *function);
 extern uint64 mako_gate_transaction(void);
-extern void mako_gate_delegate(bool begins);
+extern SubTransactionId mako_gate_delegate(void);
+extern void mako_gate_end_delegation(SubTransactionId outer);
 extern bool mako_gate_is_delegated(void);
 extern void mako_gate_require_delegated(void);
 extern void mako_gate_fix_settings(bool row_security_hides);
@@ -267,6 +268,7 @@ extern QueryDesc *mako_gate_start_plan(PlannedStmt *plan);
 extern TupleTableSlot *mako_gate_next_row(QueryDesc *started);
 extern void mako_gate_end_plan(QueryDesc *started);
 extern PlannedStmt *mako_gate_plan_query(Query *query);
+extern PlannedStmt *mako_gate_plan_sets(Query *query);
 extern void mako_gate_execute(PlannedStmt *plan, QueryEnvironment *environment,
 							  DestReceiver *receiver);
 

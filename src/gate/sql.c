@@ -631,6 +631,7 @@ execute(MakoStatement *statement, const NullableDatum *values, bool read_only)
 	ErrorContextCallback hiding = {error_context_stack, hide_row, context};
 	Parameters	parameters = parameters_of(statement, values);
 	MakoComputation computation;
+	SubTransactionId delegating = InvalidSubTransactionId;
 	bool		computes;
 	int			result;
 
@@ -641,7 +642,7 @@ execute(MakoStatement *statement, const NullableDatum *values, bool read_only)
 	}
 	execution = begin_execution(statement);
 	if (statement->needs != NULL)
-		mako_gate_delegate(true);
+		delegating = mako_gate_delegate();
 	if (statement->hides_rows && OidIsValid(execution.owner))
 		error_context_stack = &hiding;
 	computes = computes_events(statement);
@@ -653,7 +654,7 @@ execute(MakoStatement *statement, const NullableDatum *values, bool read_only)
 		mako_gate_end_computation(&computation);
 	error_context_stack = hiding.previous;
 	if (statement->needs != NULL)
-		mako_gate_delegate(false);
+		mako_gate_end_delegation(delegating);
 	if (outermost)
 		statement->executing = InvalidSubTransactionId;
 	MemoryContextSwitchTo(context);

@@ -1,6 +1,6 @@
 /*
  * attach.c
- *	  Attaching an event store that is there already, and detaching it.
+ *	  Creating the store, attaching an event store that is there already, and detaching it.
  *
  * A query of the user's becomes the view mako.attached_event, and his table gets triggers. That is
  * DDL, and so SQL: mako_attach_rows() and mako_detach_rows() of the install script. They run as the
@@ -30,6 +30,8 @@ static MakoStatement attach_rows = {
 	5, {TEXTOID, TEXTOID, REGCLASSOID, BOOLOID, TEXTARRAYOID},
 	.needs = "mako.stream mako.attached"
 };
+
+static MakoStatement create_rows = {"SELECT %s.mako_create_rows()", 0, {0},.needs = ""};
 
 static MakoStatement detach_rows = {
 	"SELECT %s.mako_detach_rows($1)", 1, {REGCLASSOID},
@@ -179,6 +181,10 @@ require_whole_table(Oid oid)
 		raise_not_attachable(psprintf("Table \"%s\" has a parent, through which rows come past its "
 									  "triggers.", name),
 							 "Name the parent.");
+	for (int i = 0; i < RelationGetDescr(table)->natts; i++)
+		if (MakoIsVirtual(TupleDescAttr(RelationGetDescr(table), i)))
+			raise_not_attachable(psprintf("Table \"%s\" has a virtual generated column.", name),
+								 "Let it be STORED.");
 	if (kind == RELKIND_RELATION && list_length(find_all_inheritors(oid, NoLock, NULL)) > 1)
 		raise_not_attachable(psprintf("Table \"%s\" has children, whose rows come past its "
 									  "triggers.", name),
@@ -361,9 +367,31 @@ detach(NullableDatum table)
 	mako_rows_free(&rows);
 }
 
+MAKO_FUNCTION(mako_create_store);
 MAKO_FUNCTION(mako_attach_store);
 MAKO_FUNCTION(mako_detach_store);
 MAKO_FUNCTION(mako_attach_again);
+
+/*
+ * Creates the store, or repairs it: see the install script. What the server evaluates because of
+ * that is what the owner has written, who may not be the role that has logged in.
+ */
+Datum
+mako_create_store(PG_FUNCTION_ARGS)
+{
+	MakoGate	gate;
+	MakoConnection connection;
+	MakoRows	rows;
+
+	mako_gate_require_change("mako_create_store()");
+	gate = mako_gate_enter(GetUserId());
+	connection = mako_sql_connect_own();
+	rows = mako_sql_query(&create_rows, NULL);
+	mako_rows_free(&rows);
+	mako_sql_disconnect(connection);
+	mako_gate_leave(&gate);
+	PG_RETURN_VOID();
+}
 
 /* Lets the events of another event store be those of the store: see the install script. */
 Datum

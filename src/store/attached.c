@@ -20,11 +20,13 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 
 /*
  * What the triggers read of the view: events among new rows; those that others do not tell, too;
@@ -155,17 +157,25 @@ end_receiving(DestReceiver *self)
 {
 }
 
-/* Raises unless an event has the id of a stream, and a number. */
+/* Raises unless an event has the id of a stream, a number, and a workflow if it says one. */
 static void
 require_good(const MakoNewRow *row)
 {
 	if (row->stream_id[0] == '\0' || row->number < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("an event has stream id \"%s\" and sequence number " INT64_FORMAT,
-						row->stream_id, row->number),
+				 errmsg("an event has no stream id, or a sequence number below 1"),
+				 errdetail("Its sequence number is " INT64_FORMAT ".", row->number),
 				 errhint("Ids of streams are not empty, and numbers are 1, 2, 3 ... "
 						 "in every stream.")));
+	if (row->workflow_id == NULL)
+		return;
+	if (!row->shows_id && mako_workflow_id_fault(row->workflow_id) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("an event has an invalid workflow id"),
+				 errdetail("Its sequence number is " INT64_FORMAT ".", row->number)));
+	(void) DirectFunctionCall1(mako_assert_workflow_id, CStringGetTextDatum(row->workflow_id));
 }
 
 /* Takes a row. One without stream or number is none of an event that belongs to a stream. */
@@ -191,12 +201,9 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 		row->stream_id = TextDatumGetCString(slot->tts_values[STREAM_ID]);
 		row->number = DatumGetInt64(slot->tts_values[SEQUENCE_NUMBER]);
 		row->shows_id = receiver->shows_ids;
-		require_good(row);
 		if (!slot->tts_isnull[WORKFLOW_ID])
-		{
-			(void) DirectFunctionCall1(mako_assert_workflow_id, slot->tts_values[WORKFLOW_ID]);
 			row->workflow_id = TextDatumGetCString(slot->tts_values[WORKFLOW_ID]);
-		}
+		require_good(row);
 		if (!slot->tts_isnull[TENANT_ID])
 		{
 			row->tenant_id = palloc(sizeof(pg_uuid_t));
@@ -212,6 +219,7 @@ typedef struct Replacement
 {
 	Oid			table;
 	const char *name;			/* of those rows in the query's environment */
+	double		expected;		/* so many */
 	int			count;			/* places that were found */
 } Replacement;
 
@@ -224,6 +232,7 @@ replace_entry(RangeTblEntry *entry, const Replacement *replacement)
 
 	entry->rtekind = RTE_NAMEDTUPLESTORE;
 	entry->enrname = pstrdup(replacement->name);
+	entry->enrtuples = replacement->expected;
 	entry->relkind = 0;
 	entry->rellockmode = 0;
 	entry->inh = false;
@@ -297,29 +306,6 @@ compare_by_id(const void *a, const void *b)
 /* The names of the rows that a query sees. */
 static const char *const row_names[] = {"changed", "others"};
 
-/*
- * The plan for a query over rows of the table in the place of the table, and over others in a
- * subselect. Raises where the view does not tell the events of the table.
- */
-static PlannedStmt *
-plan_rows(Relation view, Oid table, const char *select)
-{
-	Query	   *query = mako_gate_expand_view(select, column_types);
-	Replacement changed = {.table = table,.name = row_names[0]};
-	Replacement others = {.table = table,.name = row_names[1]};
-
-	(void) replace_table(query->jointree->quals, &others);
-	(void) replace_table((Node *) query, &changed);
-	if (changed.count != 1 || mako_view_row_obstacle(view) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("view \"mako.attached_event\" does not tell the events of table \"%s\"",
-						get_rel_name(table)),
-				 errhint("Repair the store with SELECT mako_create_store(), "
-						 "or drop the trigger.")));
-	return mako_gate_plan_query(query);
-}
-
 /* Returns true if a plan reads nothing but the rows: there is nothing to lock before it is used. */
 static bool
 reads_rows_only(const PlannedStmt *plan, Oid view)
@@ -337,19 +323,52 @@ reads_rows_only(const PlannedStmt *plan, Oid view)
 	return true;
 }
 
+/*
+ * The plan for a query over rows of the table in the place of the table, and over others in a
+ * subselect. Raises where the view does not tell the events of the table.
+ */
+static PlannedStmt *
+plan_rows(Relation view, Oid table, const char *select, const double *counts, bool *shows_ids)
+{
+	Query	   *query = mako_gate_expand_view(select, column_types);
+	Replacement changed = {.table = table,.name = row_names[0],.expected = counts[0]};
+	Replacement others = {.table = table,.name = row_names[1],.expected = counts[1]};
+	PlannedStmt *plan;
+
+	(void) replace_table(query->jointree->quals, &others);
+	(void) replace_table((Node *) query, &changed);
+	if (changed.count != 1 || mako_view_row_obstacle(view) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("view \"mako.attached_event\" does not tell the events of table \"%s\"",
+						get_rel_name(table)),
+				 errhint("Repair the store with SELECT mako_create_store(), "
+						 "or drop the trigger.")));
+	/* A function that reads could bring what the writer may not read. */
+	*shows_ids = !contain_mutable_functions((Node *) query);
+	plan = mako_gate_plan_query(copyObject(query));
+	if (!reads_rows_only(plan, RelationGetRelid(view)))
+	{
+		*shows_ids = false;
+		return plan;
+	}
+	return counts[1] > 0 ? mako_gate_plan_sets(query) : plan;
+}
+
 /* The plan for new rows that was made last; it lasts until something changes. */
 static struct
 {
 	uint64		generation;		/* of the door */
 	Oid			view;
 	Oid			table;
+	bool		shows_ids;
 	PlannedStmt *plan;
 	MemoryContext context;
 }			kept = {0};
 
 /* The plan for new rows, which is kept for the session where it can be. */
 static PlannedStmt *
-plan_new_rows(Relation view, Oid table)
+plan_new_rows(Relation view, Oid table, const double *counts, bool *shows_ids)
 {
 	uint64		begun = mako_door_generation();
 	PlannedStmt *plan;
@@ -357,9 +376,12 @@ plan_new_rows(Relation view, Oid table)
 
 	if (kept.plan != NULL && kept.generation == begun && kept.view == RelationGetRelid(view) &&
 		kept.table == table)
+	{
+		*shows_ids = kept.shows_ids;
 		return kept.plan;
+	}
 	kept.plan = NULL;
-	plan = plan_rows(view, table, SELECT_NEW);
+	plan = plan_rows(view, table, SELECT_NEW, counts, shows_ids);
 	if (!reads_rows_only(plan, RelationGetRelid(view)) || begun != mako_door_generation())
 		return plan;
 	if (kept.context == NULL)
@@ -372,6 +394,7 @@ plan_new_rows(Relation view, Oid table)
 	kept.generation = begun;
 	kept.view = RelationGetRelid(view);
 	kept.table = table;
+	kept.shows_ids = *shows_ids;
 	kept.plan = plan;
 	return plan;
 }
@@ -383,6 +406,7 @@ read_events(Relation view, Oid table, const char *select, Tuplestorestate *chang
 {
 	MakoNewEvents events = {0};
 	Tuplestorestate *rows[] = {changed, others};
+	double		counts[lengthof(rows)] = {0};
 	QueryEnvironment *environment = create_queryEnv();
 	Receiver	receiver = {
 		{receive_row, start_receiving, end_receiving, end_receiving, DestNone},
@@ -399,14 +423,16 @@ read_events(Relation view, Oid table, const char *select, Tuplestorestate *chang
 		relation->md.name = pstrdup(row_names[i]);
 		relation->md.reliddesc = table;
 		relation->md.enrtype = ENR_NAMED_TUPLESTORE;
-		relation->md.enrtuples = (double) tuplestore_tuple_count(rows[i]);
+		relation->md.enrtuples = counts[i] = (double) tuplestore_tuple_count(rows[i]);
 		relation->reldata = rows[i];
 		register_ENR(environment, relation);
 	}
 	gate = mako_gate_enter(view->rd_rel->relowner);
-	plan = others == NULL && strcmp(select, SELECT_NEW) == 0 ? plan_new_rows(view, table) :
-		plan_rows(view, table, select);
-	receiver.shows_ids = reads_rows_only(plan, RelationGetRelid(view));
+	/* What is an event does not depend on the writer's settings. */
+	mako_gate_fix_settings(row_security);
+	plan = others == NULL && strcmp(select, SELECT_NEW) == 0 ?
+		plan_new_rows(view, table, counts, &receiver.shows_ids) :
+		plan_rows(view, table, select, counts, &receiver.shows_ids);
 	mako_gate_execute(plan, environment, (DestReceiver *) &receiver);
 	mako_gate_leave(&gate);
 	qsort(events.rows, events.count, sizeof(MakoNewRow), compare_by_id);
@@ -652,7 +678,7 @@ remove_streams(const int64 *numbers, int count)
  * ones goes back; unless it has moved behind them, because the state then rests upon them.
  */
 static void
-follow_removal(MakoStatement *lock, MakoStatement *select, const NullableDatum *values)
+follow_removal(MakoStatement *lock, MakoStatement *select, const NullableDatum *values, Oid role)
 {
 	MakoRows	heads = mako_sql_query(lock, values);
 	int64	   *gone;
@@ -675,10 +701,12 @@ follow_removal(MakoStatement *lock, MakoStatement *select, const NullableDatum *
 		else if (mako_row_bigint(&heads, row, 5) > last)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 mako_may_know_heads(role) ?
 					 errmsg("events of stream \"%s\" cannot be removed",
-							mako_row_text(&heads, row, 2)),
-					 errdetail("A migration has moved the stream behind event " INT64_FORMAT ".",
-							   last),
+							mako_row_text(&heads, row, 2)) :
+					 errmsg("events of a stream cannot be removed"),
+					 errdetail("A migration has moved the stream behind the last event that would "
+							   "stay."),
 					 errhint("Remove all events of the stream, or revert the migration first.")));
 		else if (last < mako_row_bigint(&heads, row, 3))
 			(void) mako_store_write(&set_back, back);
@@ -708,7 +736,7 @@ mako_attached_changed(PG_FUNCTION_ARGS)
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 	{
-		follow_removal(&lock_all_heads, &select_all_heads, NULL);
+		follow_removal(&lock_all_heads, &select_all_heads, NULL, role);
 		return end_work(&work);
 	}
 	before = trigger->tg_oldtable;
@@ -728,7 +756,7 @@ mako_attached_changed(PG_FUNCTION_ARGS)
 	{
 		find_numbers(&reduced);
 		value = numbers_of(&reduced);
-		follow_removal(&lock_heads_of, &select_heads_of, &value);
+		follow_removal(&lock_heads_of, &select_heads_of, &value, role);
 	}
 	if (added.count > 0)
 	{

@@ -194,8 +194,8 @@ mako_store_raise_moved(int64 stream_no, const char *stream_id, const char *workf
  * Otherwise errors tell nothing but what it has written itself, as those of foreign keys do.
  * InvalidOid is one that has found the current head with its own rights.
  */
-static bool
-may_know_heads(Oid role)
+bool
+mako_may_know_heads(Oid role)
 {
 	Oid			heads;
 
@@ -211,10 +211,12 @@ pg_noreturn static void
 raise_event_moved(const MakoNewRow *row, const char *written_under, const char *stream_id,
 				  const char *workflow_id, Oid role)
 {
-	char	   *detail = psprintf("Event " INT64_FORMAT " was written under \"%s\".",
-								  row->number, written_under);
+	bool		known = mako_may_know_heads(role);
+	char	   *detail = psprintf("Event " INT64_FORMAT " was written under \"%s\".", row->number,
+								  known || row->workflow_id != NULL ? written_under :
+								  mako_workflow_id_version(written_under));
 
-	if (may_know_heads(role))
+	if (known)
 		mako_store_raise_moved(row->stream_no, stream_id, workflow_id, detail);
 	ereport(ERROR,
 			(errcode(MAKO_ERRCODE_STREAM_MOVED),
@@ -230,7 +232,7 @@ raise_event_moved(const MakoNewRow *row, const char *written_under, const char *
 pg_noreturn static void
 raise_not_next(const MakoNewRow *row, const char *stream_id, int64 version, int64 before, Oid role)
 {
-	bool		known = may_know_heads(role);
+	bool		known = mako_may_know_heads(role);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
@@ -315,8 +317,7 @@ check_heads(const MakoNewEvents *all, const StreamEvents *events, int count,
 		if (!found && events[i].rows[0].stream_id != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("stream \"%s\" has been removed meanwhile",
-							events[i].rows[0].stream_id),
+					 errmsg("a stream of these events has been removed meanwhile"),
 					 errhint("Try again: it begins as a new stream.")));
 		if (!found)
 			ereport(ERROR,

@@ -47,6 +47,7 @@ extern int	mako_attached_places(Oid owner, Oid table);
 extern List *mako_new_rows_versions(const MakoNewRow *rows, int64 count, const char *unstamped);
 extern List *mako_new_events_hold_versions(const MakoNewEvents *events);
 extern void mako_new_events_advance(const MakoNewEvents *events);
+extern bool mako_may_know_heads(Oid role);
 extern void mako_new_events_check_versions(const List *versions);
 
 #endif							/* MAKO_NEW_EVENTS_H */

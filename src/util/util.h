@@ -172,6 +172,7 @@ extern Datum mako_required_in_program(PG_FUNCTION_ARGS);
 
 /* ---- workflow_id.c: parsing and checking ids ------------------------------------------------ */
 
+extern const char *mako_workflow_id_fault(const char *workflow_id);
 extern const char *mako_format_version_fault(const char *id, int length);
 extern char *mako_workflow_id_at(const char *workflow_id, const char *format_version);
 extern const char *mako_workflow_id_version(const char *workflow_id);

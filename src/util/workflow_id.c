@@ -86,6 +86,13 @@ workflow_id_fault(const char *value, int length)
 	return mako_format_version_fault(at + 1, length - name_length - 1);
 }
 
+/* Says what is wrong with a workflow id, or returns NULL. */
+const char *
+mako_workflow_id_fault(const char *workflow_id)
+{
+	return workflow_id_fault(workflow_id, (int) strlen(workflow_id));
+}
+
 MAKO_FUNCTION(mako_assert_format_version);
 MAKO_FUNCTION(mako_assert_workflow_id);
 MAKO_FUNCTION(mako_workflow_name);

@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(153);
+SELECT plan(154);
 
 -- Everything that is a member of the extension.
 -- Some minor releases list the types that come with tables and types as members too, which says nothing more.
@@ -249,6 +249,7 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
    'OUT hint text, OUT process_type oid', 'record', 'f', 's', false, 's'),
   ('mako_assert_store', '', 'void', 'f', 's', false, 's'),
   ('mako_create_store', '', 'void', 'f', 'v', false, 'u'),
+  ('mako_create_rows', '', 'void', 'f', 'v', false, 'u'),
   ('mako_add_dependent',
    'relation regclass, process_column name, workflow_column name, tenant_column name DEFAULT NULL::name',
    'void', 'f', 'v', false, 'u'),

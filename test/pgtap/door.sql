@@ -137,7 +137,7 @@ SELECT set_eq($$
     mako_dependent_problem,mako_grant_triggers,mako_history_rows,mako_open_schema,
     mako_store_column,mako_store_finding_rows,mako_store_layout,mako_advance_sequences,
     mako_sequence_problem,mako_remembered_relation,mako_is_attached,mako_attach_store,
-    mako_detach_store,mako_attach_again,mako_attach_rows,mako_detach_rows,mako_attach_heads,
+    mako_detach_store,mako_attach_again,mako_create_rows,mako_attach_rows,mako_detach_rows,mako_attach_heads,
     mako_attached_table,mako_attached_plan,mako_attached_problem,mako_replace_event,
     mako_attached_inserted,mako_attached_changed}'::text[]) $$,
   'every function of the extension is called here, or is one of those that are not');

@@ -953,7 +953,7 @@ SELECT is_empty(
        AND d.classid = 'pg_proc'::regclass AND p.prorettype <> 'trigger'::regtype
        AND p.prokind <> 'p'
        -- Steps of attaching cannot be called.
-       AND p.proname !~ '^mako_attach_(rows|heads|again)$|^mako_attached_|^mako_detach_rows$|^mako_replace_event$'
+       AND p.proname !~ '^mako_create_rows$|^mako_attach_(rows|heads|again)$|^mako_attached_|^mako_detach_rows$|^mako_replace_event$'
        AND NOT EXISTS (SELECT FROM s.item
                        WHERE concat(before, query) ~ ('\m' || proname || '\M')) $$,
   'every function is called');

@@ -108,6 +108,7 @@ my %calls = (
 	mako_attached_table => [ {} ],
 	mako_check => [ {} ],
 	mako_coverage => [ {} ],
+	mako_create_rows => [ {} ],
 	mako_create_store => [ {} ],
 	mako_current_progress => [ {}, 'SELECT * FROM %.mako_progress' ],
 	mako_dependent_problem => [
@@ -657,7 +658,7 @@ copy_of('stored');
 is( join(' ', sort keys %usual),
 	'mako_assert_delegated mako_attach_heads mako_attach_rows mako_attach_store'
 	  . ' mako_attached_changed mako_attached_inserted mako_attached_plan mako_attached_table'
-	  . ' mako_detach_rows mako_detach_store'
+	  . ' mako_create_rows mako_detach_rows mako_detach_store'
 	  . ' mako_guard mako_history_rows mako_reactivate mako_register_key'
 	  . ' mako_reject mako_replace_event mako_retire mako_store_finding_rows',
 	'what is refused where nothing of evil\'s is');
@@ -732,7 +733,7 @@ sub check_door
 	  mako_remembered_relation mako_sequence_problem mako_advance_sequences
 	  mako_attach_again mako_attach_heads mako_attach_rows mako_attach_store mako_attached_changed
 	  mako_attached_inserted mako_attached_plan mako_attached_problem mako_attached_table
-	  mako_detach_rows mako_detach_store mako_replace_event);
+	  mako_create_rows mako_detach_rows mako_detach_store mako_replace_event);
 	my %names = map { $_ => 1 } grep { !$without_store{$_} && !$by_other_means{$_} } map { $_->{name} }
 	  grep { !$_->{writes} } @all_calls;
 	my $is_refused = sub { $seen->{refused}{ $_[0] }{42501} };
