@@ -498,7 +498,10 @@ play(%$_) for map { { %$_, kind => "author: $_->{kind}" } } (
 	{
 		kind => 'type that was given away', quiet => 1,
 		first => 'CREATE TYPE evil.box AS (a integer)', where => q{WHERE ('(' || e.n || ')')::evil.box IS NOT NULL},
-		given => "$own TYPE evil.box OWNER TO author", at_last => 'ALTER TYPE evil.box ALTER ATTRIBUTE a TYPE lib.trapped'
+		given => "$own TYPE evil.box OWNER TO author",
+		# The latest minor versions refuse it, because the view casts to the type.
+		at_last => 'DO $$ BEGIN ALTER TYPE evil.box ALTER ATTRIBUTE a TYPE lib.trapped;
+		  EXCEPTION WHEN feature_not_supported THEN NULL; END $$'
 	},
 	{
 		kind => 'row of mako.attached', quiet => 1,
