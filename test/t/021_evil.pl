@@ -10,8 +10,6 @@
 use strict;
 use warnings;
 
-use File::Path qw(rmtree);
-use File::Temp qw(tempdir);
 use FindBin;
 use sigtrap qw(die HUP INT TERM);
 use lib $FindBin::RealBin;
@@ -228,45 +226,8 @@ my %without_store = map { $_ => 1 } qw(
 # what they say
 
 my $workers = 2;
-my $worker = share_out("$PostgreSQL::Test::Utils::tmp_check/evil");
+my $worker = share_out($workers, "$PostgreSQL::Test::Utils::tmp_check/evil");
 my $turn = 0;
-
-sub share_out
-{
-	my ($file) = @_;
-	my %number;
-
-	for my $number (0 .. $workers - 1)
-	{
-		my $process = fork // die "cannot fork: $!";
-
-		$number{$process} = $number;
-		next if $process;
-		open my $said, '>', "$file.$number" or die "$file.$number: $!";
-		Test::More->builder->$_($said) for qw(output failure_output todo_output);
-		srand($$);
-		return $number;
-	}
-	waitpid $_, 0 for keys %number;
-	repeat(split /\n/, slurp_file("$file.$_")) for 0 .. $workers - 1;
-	done_testing();
-	exit;
-}
-
-# Says again what a worker has said.
-sub repeat
-{
-	my ($passed, $ended) = (1, 0);
-
-	for (@_)
-	{
-		if (/^(not )?ok \d+(?: - (.*))?/) { $passed = ok(!$1, $2) }
-		elsif (/^1\.\.\d/) { $ended = 1 }
-		elsif (/^# Looks like/) { next }
-		elsif (/^# ?(.*)/) { $passed ? note($1) : diag($1) }
-	}
-	ok($ended, 'the worker has come to its end');
-}
 
 # ---- the server, and databases to copy
 
@@ -277,24 +238,8 @@ $node->restart;
 my ($major) = $node->safe_psql('postgres', 'SHOW server_version_num') =~ /^(\d+)\d{4}$/;
 my $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 
-# Every kind has a copy of a database. Hundreds of copies take a third of the time on a disk: they are
-# in memory where there is room, and go whatever happens.
-my ($free) = qx(df -Pk /dev/shm 2>/dev/null) =~ /(\d+) +\d+% +\S+$/;
-my $memory = ($free // 0) > 500_000 ? tempdir('mako_evil_XXXXXX', DIR => '/dev/shm') : '';
-my $tablespace = $memory ? 'memory' : 'pg_default';
-$node->safe_psql('postgres', "CREATE TABLESPACE memory LOCATION '$memory'") if $memory;
-
-END
-{
-	my $status = $?;
-
-	if ($memory)
-	{
-		$node->stop('immediate', fail_ok => 1);
-		rmtree($memory);
-	}
-	$? = $status;
-}
+# Every kind has a copy of a database.
+my $tablespace = tablespace_in_memory($node);
 
 # friend is a superuser to whom the owner of the store has granted his role.
 $node->safe_psql('postgres', <<'SQL');

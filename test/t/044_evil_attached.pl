@@ -9,8 +9,6 @@
 use strict;
 use warnings;
 
-use File::Path qw(rmtree);
-use File::Temp qw(tempdir);
 use FindBin;
 use sigtrap qw(die HUP INT TERM);
 use lib $FindBin::RealBin;
@@ -25,44 +23,7 @@ my ($old, $new) = ('order@FV2024-10-01', 'order@FV2025-10-01');
 # ---- two processes with a server each, which take the kinds in turns; the first process repeats what they say
 
 my $workers = 2;
-my $worker = share_out("$PostgreSQL::Test::Utils::tmp_check/evil_attached");
-
-sub share_out
-{
-	my ($file) = @_;
-	my %number;
-
-	for my $number (0 .. $workers - 1)
-	{
-		my $process = fork // die "cannot fork: $!";
-
-		$number{$process} = $number;
-		next if $process;
-		open my $said, '>', "$file.$number" or die "$file.$number: $!";
-		Test::More->builder->$_($said) for qw(output failure_output todo_output);
-		srand($$);
-		return $number;
-	}
-	waitpid $_, 0 for keys %number;
-	repeat(split /\n/, slurp_file("$file.$_")) for 0 .. $workers - 1;
-	done_testing();
-	exit;
-}
-
-# Says again what a worker has said.
-sub repeat
-{
-	my ($passed, $ended) = (1, 0);
-
-	for (@_)
-	{
-		if (/^(not )?ok \d+(?: - (.*))?/) { $passed = ok(!$1, $2) }
-		elsif (/^1\.\.\d/) { $ended = 1 }
-		elsif (/^# Looks like/) { next }
-		elsif (/^# ?(.*)/) { $passed ? note($1) : diag($1) }
-	}
-	ok($ended, 'the worker has come to its end');
-}
+my $worker = share_out($workers, "$PostgreSQL::Test::Utils::tmp_check/evil_attached");
 
 # ---- the server, and a database to copy
 
@@ -70,23 +31,8 @@ my $node = new_server("evil_attached_$worker");
 $node->append_conf('postgresql.conf', "restart_after_crash = on\nautovacuum = off\njit = off\n");
 $node->restart;
 
-# Copies of databases take most of the time on a disk: they are in memory where there is room, and go whatever happens.
-my ($free) = qx(df -Pk /dev/shm 2>/dev/null) =~ /(\d+) +\d+% +\S+$/;
-my $memory = ($free // 0) > 500_000 ? tempdir('mako_evil_XXXXXX', DIR => '/dev/shm') : '';
-my $tablespace = $memory ? 'memory' : 'pg_default';
-$node->safe_psql('postgres', "CREATE TABLESPACE memory LOCATION '$memory'") if $memory;
-
-END
-{
-	my $status = $?;
-
-	if ($memory)
-	{
-		$node->stop('immediate', fail_ok => 1);
-		rmtree($memory);
-	}
-	$? = $status;
-}
+# Every kind has a copy of a database.
+my $tablespace = tablespace_in_memory($node);
 
 $node->safe_psql('postgres', <<"SQL");
 CREATE ROLE evil LOGIN;

@@ -1,4 +1,5 @@
-# What those can make who are no superusers and wish to be: for 021_evil.pl.
+# What those can make who are no superusers and wish to be, and who plays it: for 021_evil.pl and
+# 044_evil_attached.pl.
 #
 # Everything that can run code of its maker is here once, as a kind. All of them end in evil.trap(),
 # which tells as whom it runs and tries to
@@ -11,9 +12,80 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use File::Path qw(rmtree);
+use File::Temp qw(tempdir);
+use PostgreSQL::Test::Utils;
+use Test::More;
 
 our @EXPORT = qw($trap functions_with @author_kinds @table_kinds @store_kinds @early_kinds
-  @dependent_kinds @neighbour_kinds);
+  @dependent_kinds @neighbour_kinds share_out tablespace_in_memory);
+
+# Becomes a number of processes, each of which goes on with its own number. The one that was there
+# repeats what they say, and ends.
+sub share_out
+{
+	my ($workers, $file) = @_;
+	my %number;
+
+	for my $number (0 .. $workers - 1)
+	{
+		my $process = fork // die "cannot fork: $!";
+
+		$number{$process} = $number;
+		next if $process;
+		open my $said, '>', "$file.$number" or die "$file.$number: $!";
+		Test::More->builder->$_($said) for qw(output failure_output todo_output);
+		srand($$);
+		return $number;
+	}
+	waitpid $_, 0 for keys %number;
+	repeat(split /\n/, slurp_file("$file.$_")) for 0 .. $workers - 1;
+	done_testing();
+	exit;
+}
+
+# Says again what a worker has said.
+sub repeat
+{
+	my ($passed, $ended) = (1, 0);
+
+	for (@_)
+	{
+		if (/^(not )?ok \d+(?: - (.*))?/) { $passed = ok(!$1, $2) }
+		elsif (/^1\.\.\d/) { $ended = 1 }
+		elsif (/^# Looks like/) { next }
+		elsif (/^# ?(.*)/) { $passed ? note($1) : diag($1) }
+	}
+	ok($ended, 'the worker has come to its end');
+}
+
+# What is in memory, and the server that uses it.
+my ($memory, $server) = ('');
+
+# The tablespace for databases that are copied hundreds of times, which takes a third of the time on
+# a disk: in memory where there is room. It goes whatever happens.
+sub tablespace_in_memory
+{
+	my ($free) = qx(df -Pk /dev/shm 2>/dev/null) =~ /(\d+) +\d+% +\S+$/;
+
+	($server) = @_;
+	return 'pg_default' if ($free // 0) <= 500_000;
+	$memory = tempdir('mako_evil_XXXXXX', DIR => '/dev/shm');
+	$server->safe_psql('postgres', "CREATE TABLESPACE memory LOCATION '$memory'");
+	return 'memory';
+}
+
+END
+{
+	my $status = $?;
+
+	if ($memory)
+	{
+		$server->stop('immediate', fail_ok => 1);
+		rmtree($memory);
+	}
+	$? = $status;
+}
 
 # The schema "evil", made by role evil in it. What is armed by the setting evil.armed fires; before,
 # it is a store and functions like others.
