@@ -129,6 +129,7 @@ mako_new_rows_versions(const MakoNewRow *rows, int64 count, const char *unstampe
 		bool		known = workflow_id == last;
 		ListCell   *cell;
 
+		CHECK_FOR_INTERRUPTS();
 		foreach(cell, versions)
 			known = known || strcmp(mako_workflow_id_version(lfirst(cell)),
 									mako_workflow_id_version(workflow_id)) == 0;

@@ -803,6 +803,34 @@ SQL
 
 check_owner_of_dependent() if $worker == 0;
 
+# A repair evaluates what the owner has put into his indexes, whoever calls it.
+sub check_repair
+{
+	my $stderr = '';
+
+	copy_of('owned');
+	run('played', 'evil', <<'SQL');
+CREATE INDEX ON mako.registry ((1)) WHERE evil.yes(1);
+CREATE INDEX ON mako.stream ((1)) WHERE evil.yes(1);
+ALTER TABLE mako.registry DROP CONSTRAINT registry_tenant_id_stream_no_fkey;
+SQL
+	{
+		local $ENV{PGOPTIONS} = $armed;
+
+		$node->psql('played', 'SET ROLE evil; SELECT mako_create_store()',
+			stderr => \$stderr, on_error_stop => 0, extra_params => [ '-U', 'friend' ]);
+	}
+	like($stderr, qr/TRAP as evil$/m, 'what the owner has put into indexes runs when a friend repairs the store');
+	unlike($stderr, qr/TRAP as (?!evil$)/m, '... as its owner only');
+	is($node->safe_psql('postgres', "SELECT rolsuper FROM pg_roles WHERE rolname = 'evil'"),
+		'f', '... who becomes nothing else');
+	is($node->safe_psql('played', 'SELECT count(*) FROM mako_store_problem()'),
+		'0', '... and the store is whole');
+	$node->safe_psql('postgres', 'ALTER ROLE evil NOSUPERUSER');
+}
+
+check_repair() if $worker == 1;
+
 # ---- an owner of a sink
 
 # What an author's function may evaluate, in the statement and in undo: all of it with MAKO_SOAK,
