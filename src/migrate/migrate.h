@@ -222,7 +222,7 @@ typedef struct MakoWriter
 	const MakoDestination *destinations;	/* by run; the writer's caller keeps them */
 	int			destination_count;
 	bool		update_registry;
-	int64		undoes;			/* a run whose snapshots are marked; 0: snapshots are written */
+	int64		undoes;			/* a run whose streams are taken back; 0: snapshots are written */
 	bool		is_direct;		/* snapshots will not have to be copied to be written */
 	List	   *dependents;		/* MakoFollower, one a dependent */
 	MakoSinks  *sinks;			/* NULL without any */

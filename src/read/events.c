@@ -75,17 +75,18 @@ static MakoStatement select_beyond = {
 
 /* The moves of some streams without a snapshot of their last event, in the order of the runs. */
 static MakoStatement select_repointed = {
-	"SELECT p.stream_no, p.sequence_number, r.source_wf, r.target_wf"
+	MAKO_FOR_EACH
+	" SELECT p.stream_no, p.sequence_number, r.source_wf, r.target_wf"
 	" FROM mako.repointed p JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) p.run_id"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL"
-	" ORDER BY p.stream_no, p.run_id",
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) o.stream_no AND " MAKO_STANDS("p")
+	" ORDER BY p.run_id" MAKO_END_EACH,
 	1, {INT8ARRAYOID}, true
 };
 
 /* All moves of some streams, in the order of the runs: of those in a range, or each looked up. */
-#define MOVES_OF(table, condition) \
+#define MOVES_OF(table, condition, stands) \
 	"SELECT m.stream_no, m.sequence_number, m.run_id FROM mako." table " m WHERE " condition \
-	" AND m.run_id OPERATOR(pg_catalog.>) 0 AND m.reverted_by IS NULL"
+	" AND m.run_id OPERATOR(pg_catalog.>) 0 AND " stands
 #define SELECT_MOVES(moves) \
 	"SELECT m.stream_no, m.sequence_number, r.source_wf FROM (" moves ") m" \
 	" JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) m.run_id" \
@@ -95,14 +96,15 @@ static MakoStatement select_repointed = {
 #define IS_OF_STREAM "m.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 
 static MakoStatement select_moves = {
-	SELECT_MOVES(MOVES_OF("snapshot", IN_RANGE) " UNION ALL " MOVES_OF("repointed", IN_RANGE)),
+	SELECT_MOVES(MOVES_OF("snapshot", IN_RANGE, MAKO_STANDS_BETWEEN("m", "$1", "$2")) " UNION ALL "
+				 MOVES_OF("repointed", IN_RANGE, MAKO_STANDS_BETWEEN("m", "$1", "$2"))),
 	2, {INT8OID, INT8OID}, true
 };
 
 static MakoStatement select_moves_apart = {
 	SELECT_MOVES("SELECT l.* FROM pg_catalog.unnest($1) AS h (stream_no) CROSS JOIN LATERAL ("
-				 MOVES_OF("snapshot", IS_OF_STREAM) " UNION ALL "
-				 MOVES_OF("repointed", IS_OF_STREAM) ") l"),
+				 MOVES_OF("snapshot", IS_OF_STREAM, MAKO_STANDS("m")) " UNION ALL "
+				 MOVES_OF("repointed", IS_OF_STREAM, MAKO_STANDS("m")) ") l"),
 	1, {INT8ARRAYOID}, true
 };
 

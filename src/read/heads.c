@@ -69,8 +69,7 @@ static MakoStatement select_sample = {
 	" AND r.update_registry"
 #define IS_OF_LATER_RUN(row) \
 	row ".stream_no OPERATOR(pg_catalog.=) s.stream_no" \
-	" AND (" row ".run_id OPERATOR(pg_catalog.=) ANY (" LATER_RUNS ")" \
-	" OR " row ".reverted_by OPERATOR(pg_catalog.=) ANY (" LATER_RUNS "))"
+	" AND " row ".run_id OPERATOR(pg_catalog.=) ANY (" LATER_RUNS ")"
 
 static MakoStatement select_next = {
 	"SELECT s.stream_no FROM mako.stream s WHERE s.workflow_id OPERATOR(pg_catalog.=) $1"
@@ -78,28 +77,36 @@ static MakoStatement select_next = {
 	" AND s.stream_no OPERATOR(pg_catalog.>) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4"
 	" AND (NOT EXISTS (" LATER_RUNS ")"
 	"  OR (NOT EXISTS (SELECT FROM mako.snapshot n WHERE " IS_OF_LATER_RUN("n") ")"
-	"   AND NOT EXISTS (SELECT FROM mako.repointed p WHERE " IS_OF_LATER_RUN("p") ")))"
+	"   AND NOT EXISTS (SELECT FROM mako.repointed p WHERE " IS_OF_LATER_RUN("p") ")"
+	"   AND NOT EXISTS (SELECT FROM mako.reverted u"
+	"    WHERE u.stream_no OPERATOR(pg_catalog.=) s.stream_no"
+	"    AND u.reverted_by OPERATOR(pg_catalog.=) ANY (" LATER_RUNS "))))"
 	" AND NOT EXISTS (SELECT FROM mako.migration_error e"
 	"  WHERE $7 AND e.run_id OPERATOR(pg_catalog.=) $6"
 	"  AND e.stream_no OPERATOR(pg_catalog.=) s.stream_no)"
 	" ORDER BY s.stream_no LIMIT $5",
-	7, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID, BOOLOID}, true
+	7, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID, BOOLOID}, true,.way = MAKO_BY_KEYS
 };
 
 /* Those of some streams that no other transaction has locked, or all of them. */
-#define LOCK_SOME \
-	"SELECT s.stream_no FROM mako.stream s" \
-	" WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1)" \
-	" AND s.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY s.stream_no FOR NO KEY UPDATE"
+#define LOCK_SOME(locked) \
+	MAKO_FOR_EACH "SELECT s.stream_no FROM mako.stream s" \
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) o.stream_no" \
+	" AND s.workflow_id OPERATOR(pg_catalog.=) $2" MAKO_END_EACH_LOCKED(locked), \
+	2, {INT8ARRAYOID, TEXTOID}, true
 
-static MakoStatement lock_some = {LOCK_SOME, 2, {INT8ARRAYOID, TEXTOID}, true};
-static MakoStatement lock_free = {LOCK_SOME " SKIP LOCKED", 2, {INT8ARRAYOID, TEXTOID}, true};
+static MakoStatement lock_some = {LOCK_SOME(LOCKED)};
+static MakoStatement lock_free = {LOCK_SOME(LOCKED " SKIP LOCKED")};
 
-/* Heads that are locked already, once more. */
-static MakoStatement select_heads_again = {
-	HEAD(NAMES, NO_TID) " WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY s.stream_no",
+/* The heads of some streams, whatever they run under: locked, or locked already, once more. */
+#define OF_NUMBERS(tid, locked) \
+	MAKO_FOR_EACH HEAD(NAMES, tid) \
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) o.stream_no" MAKO_END_EACH_LOCKED(locked), \
 	1, {INT8ARRAYOID}, true
-};
+
+static MakoStatement lock_named_all = {OF_NUMBERS(NO_TID, LOCKED)};
+static MakoStatement lock_whole_all = {OF_NUMBERS(TID, LOCKED)};
+static MakoStatement select_heads_again = {OF_NUMBERS(NO_TID, "")};
 
 static MakoStatement select_stream_id = {
 	"SELECT s.stream_id FROM mako.stream s WHERE s.stream_no OPERATOR(pg_catalog.=) $1",
@@ -180,6 +187,17 @@ mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_i
 						locked_count);
 }
 
+/* Returns true if the current role may know where the heads lie. */
+static bool
+may_know_tids(void)
+{
+	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
+	bool		may_know = mako_door_read_obstacle(relation, false) == NULL;
+
+	table_close(relation, NoLock);
+	return may_know;
+}
+
 /*
  * Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when
  * it is fetched. Where it is known which ones match (found is not NULL), they are looked up.
@@ -188,16 +206,13 @@ MakoCursor *
 mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id,
 						 const int64 *found, int found_count, bool with_names)
 {
-	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
-	bool		has_tid = mako_door_read_obstacle(relation, false) == NULL;
-	MakoStatement *statement = has_tid ? (with_names ? &lock_whole : &lock_placed) :
+	MakoStatement *statement = may_know_tids() ? (with_names ? &lock_whole : &lock_placed) :
 		(with_names ? &lock_named : &lock_bare);
 	NullableDatum values[] = {
 		mako_text_array(sources, count), mako_uuid(tenant_id),
 		found == NULL ? mako_null() : mako_bigint_array(found, found_count)
 	};
 
-	table_close(relation, NoLock);
 	return mako_cursor_open(statement, values, true);
 }
 
@@ -238,6 +253,26 @@ read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
 	stream->process_id = mako_row_uuid(rows, row, 6);
 	if (!tid.isnull)
 		stream->tid = *(ItemPointer) DatumGetPointer(tid.value);
+}
+
+/*
+ * Locks some heads, which are told in the order of their numbers, with a new snapshot, and reads
+ * them; returns how many of them there are.
+ */
+int
+mako_stream_lock_heads(const int64 *stream_nos, int count, MakoStream *streams)
+{
+	NullableDatum value = mako_bigint_array(stream_nos, count);
+	MakoRows	rows = mako_sql_query(may_know_tids() ? &lock_whole_all : &lock_named_all, &value);
+	int			found = (int) rows.count;
+
+	for (int i = 0; i < found; i++)
+	{
+		read_head(&rows, i, &streams[i]);
+		streams[i].workflow_id = mako_row_text(&rows, i, 3);
+	}
+	mako_rows_free(&rows);
+	return found;
 }
 
 /* Raises that there is no stream of this id, or none that the caller may see. */

@@ -125,6 +125,7 @@ extern int64 *mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_
 							   int64 through, int64 run_id, bool but_not_failed, int *count);
 extern int64 *mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id,
 									int wait, int *locked_count);
+extern int	mako_stream_lock_heads(const int64 *stream_nos, int count, MakoStream *streams);
 extern char *mako_stream_id(int64 stream_no);
 extern NullableDatum mako_stream_numbers(const MakoStream *streams, int count);
 extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources,
