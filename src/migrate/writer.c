@@ -186,15 +186,20 @@ copy_name(const MakoStream *stream)
 	return name;
 }
 
-/*
- * Adds a stream that is to be written. Without a state it moves without a snapshot; counts says
- * whether it counts as migrated.
- */
-void
-mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number,
-				Datum state, bool counts)
+/* Orders results by stream. */
+static int
+compare_results(const void *a, const void *b)
 {
-	MemoryContext old = MemoryContextSwitchTo(writer->context);
+	int64		x = ((const MakoResult *) a)->stream_no;
+	int64		y = ((const MakoResult *) b)->stream_no;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Room for one more result, which counts as migrated or not. */
+static MakoResult *
+new_result(MakoWriter *writer, int64 stream_no, int source, bool counts)
+{
 	MakoResult *result;
 
 	if (writer->count == writer->capacity)
@@ -204,6 +209,24 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 			repalloc_huge(writer->results, writer->capacity * sizeof(MakoResult));
 	}
 	result = &writer->results[writer->count];
+	writer->in_order = writer->in_order &&
+		(writer->count == 0 || result[-1].stream_no < stream_no);
+	writer->count++;
+	writer->destinations[source].report->migrated += counts;
+	return result;
+}
+
+/*
+ * Adds a stream that is to be written. Without a state it moves without a snapshot; counts says
+ * whether it counts as migrated.
+ */
+void
+mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number,
+				Datum state, bool counts)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->context);
+	MakoResult *result = new_result(writer, stream->stream_no, stream->source, counts);
+
 	result->source = stream->source;
 	result->stream_no = stream->stream_no;
 	result->sequence_number = sequence_number;
@@ -214,11 +237,31 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 	result->tid = stream->tid;
 	result->repointed = false;
 	result->counts = counts;
-	writer->in_order = writer->in_order &&
-		(writer->count == 0 || result[-1].stream_no < result->stream_no);
-	writer->count++;
-	writer->destinations[stream->source].report->migrated += counts;
 	MemoryContextSwitchTo(old);
+}
+
+/* Adds one that another writer has handed over; what it points to must last until it is written. */
+void
+mako_writer_add_result(MakoWriter *writer, const MakoResult *result)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->context);
+
+	*new_result(writer, result->stream_no, result->source, result->counts) = *result;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Hands over what waits, in the order of the streams, with the context that it is in; the writer is
+ * of no use then.
+ */
+MemoryContext
+mako_writer_hand_over(MakoWriter *writer, MakoResult **results, int *count)
+{
+	if (!writer->in_order)
+		qsort(writer->results, writer->count, sizeof(MakoResult), compare_results);
+	*results = writer->results;
+	*count = writer->count;
+	return writer->context;
 }
 
 /*
@@ -724,16 +767,6 @@ flush_part(MakoWriter *writer, int first, int count)
 		flush_part(writer, first + count / 2, count - count / 2);
 	}
 	FreeErrorData(error);
-}
-
-/* Orders results by stream. */
-static int
-compare_results(const void *a, const void *b)
-{
-	int64		x = ((const MakoResult *) a)->stream_no;
-	int64		y = ((const MakoResult *) b)->stream_no;
-
-	return x < y ? -1 : x > y;
 }
 
 /* Writes everything that waits. */

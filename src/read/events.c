@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 /* Events fetched at once. */
 #define EVENT_FETCH 256
@@ -71,6 +72,16 @@ static MakoStatement select_beyond = {
 	"   WHERE v.stream_no OPERATOR(pg_catalog.=) s.stream_no"
 	"   AND v.sequence_number OPERATOR(pg_catalog.>) s.version)",
 	2, {INT8OID, INT8OID}, true
+};
+
+/* Those of some streams. */
+static MakoStatement select_beyond_of = {
+	"SELECT o.stream_no"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS o (stream_no, version)"
+	" CROSS JOIN LATERAL (SELECT FROM mako.event v"
+	"   WHERE v.stream_no OPERATOR(pg_catalog.=) o.stream_no"
+	"   AND v.sequence_number OPERATOR(pg_catalog.>) o.version LIMIT 1) l",
+	2, {INT8ARRAYOID, INT8ARRAYOID}, true
 };
 
 /* The moves of some streams without a snapshot of their last event, in the order of the runs. */
@@ -162,6 +173,52 @@ mako_stream_find_beyond(int64 first, int64 last)
 	NullableDatum values[] = {mako_bigint(first), mako_bigint(last)};
 
 	return mako_sql_query_snapshot(&select_beyond, values);
+}
+
+/* The same as mako_stream_beyond(), by a statement. */
+static void
+ask_for_beyond(const MakoStream *streams, int count, int64 *numbers, int *found)
+{
+	int64	   *versions = palloc(sizeof(int64) * (count + 1));
+	MakoRows	rows;
+
+	for (int i = 0; i < count; i++)
+		versions[i] = streams[i].version;
+	{
+		NullableDatum values[] = {
+			mako_stream_numbers(streams, count), mako_bigint_array(versions, count)
+		};
+
+		rows = mako_sql_query_snapshot(&select_beyond_of, values);
+	}
+	*found = (int) rows.count;
+	for (int i = 0; i < *found; i++)
+		numbers[i] = mako_row_bigint(&rows, i, 1);
+	mako_rows_free(&rows);
+}
+
+/*
+ * The numbers of those of some streams that have events beyond their heads, in the order of the
+ * streams; with a new snapshot.
+ */
+int64 *
+mako_stream_beyond(const MakoStream *streams, int count, int *found)
+{
+	int64	   *numbers = palloc(sizeof(int64) * (count + 1));
+	MakoEventIndex *lookup;
+
+	*found = 0;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	lookup = mako_event_index_open();
+	if (lookup != NULL)
+	{
+		*found = mako_event_index_beyond(lookup, streams, count, numbers);
+		mako_event_index_close(lookup);
+	}
+	else
+		ask_for_beyond(streams, count, numbers, found);
+	PopActiveSnapshot();
+	return numbers;
 }
 
 /* Meets the privileges and policies that reading events needs. */
