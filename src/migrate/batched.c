@@ -7,7 +7,8 @@
  * are chosen here, by number, and run.c migrates them; or, where many match, they are folded ahead
  * for many batches (ahead.c). A run goes through its streams twice: first passing over what others
  * have locked, then through what is left, where each stream that is busy still is waited for in a
- * transaction of its own. What is committed is all that a later call needs to go on: the heads, the run's row and its batches.
+ * transaction of its own. What is committed is all that a later call needs to go on: the heads, the
+ * run's row and its batches.
  *
  * Every transaction is READ COMMITTED, whatever the session's default is: a batch has nothing to
  * see of the one before, and an event appended in between must not end a run of hours. All sources
