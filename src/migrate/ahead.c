@@ -128,15 +128,20 @@ mako_ahead_failed(MakoAhead *ahead, int *count)
 	return take_numbers(&ahead->failed, count);
 }
 
-/* Ends folding ahead. Returns the numbers of the streams that are left, in their order. */
+/*
+ * Ends folding ahead. Returns the numbers of the streams that are left, in their order. Where the
+ * events have ended early, *after is the number behind which no stream was met at all; otherwise
+ * it is that of the last stream of the run.
+ */
 const int64 *
-mako_ahead_end(MakoAhead *ahead, int *count)
+mako_ahead_end(MakoAhead *ahead, int *count, int64 *after)
 {
 	int			incomplete_count;
 	const int64 *incomplete = mako_heap_order_close(ahead->heap_order, &incomplete_count);
 
 	for (int i = 0; i < incomplete_count; i++)
 		add_number(ahead, &ahead->left, incomplete[i]);
+	*after = ahead->heads_ended ? ahead->run->through_stream_no : ahead->covered;
 	return take_numbers(&ahead->left, count);
 }
 
@@ -232,6 +237,9 @@ mako_ahead_fold(MakoAhead *ahead, int64 failed_in_all)
 	ahead->results_context = mako_writer_hand_over(pass->writer, &ahead->results,
 												   &ahead->result_count);
 	MemoryContextSetParent(ahead->results_context, ahead->context);
+	ereport(DEBUG1,
+			(errmsg_internal("folded %d streams ahead, %d have failed",
+							 ahead->result_count, ahead->failed.count)));
 	ahead->written = 0;
 	return !ahead->ended;
 }

@@ -186,6 +186,7 @@ migrate_ahead(Call *call, MakoBatchedRun *run)
 	MakoAhead  *ahead;
 	const int64 *numbers;
 	int			count;
+	int64		after;
 	bool		more;
 
 	begin_transaction(call);
@@ -208,8 +209,10 @@ migrate_ahead(Call *call, MakoBatchedRun *run)
 			pause_batches(call);
 		}
 	} while (more);
-	numbers = mako_ahead_end(ahead, &count);
+	numbers = mako_ahead_end(ahead, &count, &after);
 	migrate_some(call, run, numbers, count);
+	if (after < run->through_stream_no)
+		migrate_in_batches(call, run, true, after);
 	return true;
 }
 

@@ -56,6 +56,6 @@ extern const int64 *mako_ahead_failed(MakoAhead *ahead, int *count);
 extern bool mako_ahead_fold(MakoAhead *ahead, int64 failed_in_all);
 extern bool mako_ahead_waits(const MakoAhead *ahead);
 extern void mako_ahead_write(MakoAhead *ahead, int64 failed_in_all);
-extern const int64 *mako_ahead_end(MakoAhead *ahead, int *count);
+extern const int64 *mako_ahead_end(MakoAhead *ahead, int *count, int64 *after);
 
 #endif							/* MAKO_BATCHED_H */

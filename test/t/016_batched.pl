@@ -6,7 +6,8 @@ use strict;
 use warnings;
 
 use FindBin;
-use lib $FindBin::RealBin;
+use lib $FindBin::RealBin, "$FindBin::RealBin/../bench";
+use Bench ();
 use MakoTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -63,6 +64,33 @@ is( $node->safe_psql('undisturbed', 'SELECT migrated, skipped, failed FROM mako.
 	'a batched run counts what a single one counts');
 my @but_audit = map { [ grep { !/^mako\.migration_(run|batch|error)/ } split /\n/, outcome($node, $_) ] } qw(single undisturbed);
 is_deeply($but_audit[1], $but_audit[0], '... and leaves the same');
+
+# ---- folded ahead, with little memory
+
+# Reading goes on in transaction after transaction, from where the one before stopped: in one table, and in partitions side by side.
+for my $prepare ('', Bench::partition_events())
+{
+	my $what = $prepare eq '' ? 'one table' : 'partitions';
+	my $messages;
+
+	$node->safe_psql('postgres', 'CREATE DATABASE ahead TEMPLATE store');
+	$node->safe_psql('ahead', $prepare);
+	$node->psql('ahead', <<SQL, stderr => \$messages);
+SET client_min_messages = debug1;
+SET mako_migration.scan_order = heap;
+SET mako_migration.max_memory = '2MB';
+SET mako_migration.batch_size = 100;
+CALL mako_migrate_batched('$source', '$target', 500)
+SQL
+	my $windows = () = $messages =~ /folded \d+ streams ahead/g;
+
+	cmp_ok($windows, '>', 10, "$what: states are kept $windows times");
+	is_deeply([ grep { !/^mako\.(migration_(run|batch|error)|event)/ } split /\n/, outcome($node, 'ahead') ],
+		[ grep { !/^mako\.event/ } @{ $but_audit[0] } ], '... and are those of a single run');
+	is($node->safe_psql('ahead', 'SELECT count(*) FROM mako_verify(1)'), '0', '... as is proven');
+	is($node->safe_psql('ahead', "SELECT code, subject, message FROM mako_check(0) WHERE severity = 'error' AND code <> 'state_outside_type'"), '', '... in a store that is in order');
+	$node->safe_psql('postgres', 'DROP DATABASE ahead');
+}
 
 # ---- cancelled
 
