@@ -142,7 +142,8 @@ migrate_in_batches(Call *call, MakoBatchedRun *run, bool again, int64 position)
 		begin_transaction(call);
 		count = request->batch_size;
 		stream_nos = mako_stream_next(request->source_wf, request->tenant_id, position,
-									  run->through_stream_no, run->run_id, again, &count);
+									  run->through_stream_no, run->run_id,
+									  again || run->failed > 0, &count);
 		if (count > 0)
 		{
 			position = stream_nos[count - 1];
