@@ -28,7 +28,7 @@ COMMENT ON TYPE shard_answer IS
 
 CREATE FUNCTION shard_connection()
 RETURNS TABLE (connection text, shard text, conninfo text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 #variable_conflict use_column
 DECLARE
@@ -93,7 +93,7 @@ COMMENT ON FUNCTION shard_connection() IS
 'which is that of its database, and how the caller connects to it';
 
 CREATE FUNCTION disconnect() RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
   connection text;
@@ -113,7 +113,7 @@ COMMENT ON FUNCTION disconnect() IS
 'transactions that are not prepared are rolled back';
 
 CREATE FUNCTION connect(shards text[]) RETURNS SETOF shard_answer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
   s record;
@@ -135,10 +135,12 @@ BEGIN
     BEGIN
       PERFORM @dblink@.dblink_connect(s.connection, s.conninfo);
       -- Reports come as text, and must mean the same here.
-      PERFORM @dblink@.dblink_exec(s.connection, 'SET datestyle = ISO; SET intervalstyle = iso_8601');
+      PERFORM @dblink@.dblink_exec(
+        s.connection, 'SET datestyle = ISO; SET intervalstyle = iso_8601');
     EXCEPTION WHEN OTHERS THEN
       problem := ROW(s.shard, NULL, SQLSTATE, SQLERRM, NULL, NULL);
-      GET STACKED DIAGNOSTICS problem.detail = PG_EXCEPTION_DETAIL, problem.hint = PG_EXCEPTION_HINT;
+      GET STACKED DIAGNOSTICS problem.detail = PG_EXCEPTION_DETAIL,
+        problem.hint = PG_EXCEPTION_HINT;
       RETURN NEXT problem;
     END;
   END LOOP;
@@ -147,8 +149,9 @@ $$;
 COMMENT ON FUNCTION connect(text[]) IS
 'opens a connection to each of these shards, or to all; a row for each that cannot be reached';
 
-CREATE FUNCTION ask(statement text, shards text[] DEFAULT NULL) RETURNS SETOF shard_answer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+CREATE FUNCTION ask(statement text, shards text[] DEFAULT NULL, gid text DEFAULT NULL)
+RETURNS SETOF shard_answer
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
   s record;
@@ -163,7 +166,9 @@ DECLARE
       AND (shards IS NULL OR c.shard = ANY (shards)));
 BEGIN
   FOR s IN SELECT * FROM mako_fleet.shard_connection() c WHERE c.connection = ANY (asked) LOOP
-    IF @dblink@.dblink_send_query(s.connection, statement) <> 1 THEN
+    -- Shards may be on one server, where a gid has to be the only one.
+    IF @dblink@.dblink_send_query(
+         s.connection, statement || coalesce(quote_literal(gid || ' ' || s.shard), '')) <> 1 THEN
       unsent := unsent || s.connection;
     END IF;
   END LOOP;
@@ -204,12 +209,13 @@ BEGIN
   END LOOP;
 END
 $$;
-COMMENT ON FUNCTION ask(text, text[]) IS
+COMMENT ON FUNCTION ask(text, text[], text) IS
 'sends a statement of one column, or a command, to these shards or to all, as far as connected, '
-'and waits for all answers; can be cancelled';
+'and waits for all answers, as a cancel ends it; with a gid, the statement ends in that and the '
+'name of the shard';
 
 CREATE FUNCTION on_shards(statement text, shards text[] DEFAULT NULL) RETURNS SETOF shard_answer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 BEGIN
   RETURN QUERY SELECT * FROM mako_fleet.connect(shards);
@@ -231,7 +237,7 @@ CREATE FUNCTION runs(reason text DEFAULT NULL)
 RETURNS TABLE (
   shard text, run_id bigint, kind text, source_wf text, target_wf text, reason text,
   started_at timestamptz, finished_at timestamptz, migrated bigint, skipped bigint, failed bigint)
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON ALL;
@@ -251,7 +257,7 @@ RETURNS TABLE (
   shard text, step integer, kind text, source_wf text, target_wf text, function text,
   evaluation text, streams bigint, in_flight bigint, events bigint, scan_order text,
   blockers text[], fingerprint text)
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON ALL;
@@ -265,7 +271,7 @@ CREATE FUNCTION dry_run_summary(
   in_flight_only boolean DEFAULT false, sample bigint DEFAULT NULL, seed bigint DEFAULT 0)
 RETURNS TABLE (
   shard text, outcome text, phase text, sqlstate text, message text, streams bigint, example text)
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON ALL;
@@ -279,7 +285,7 @@ CREATE FUNCTION coverage(format_version text)
 RETURNS TABLE (
   shard text, workflow_id text, streams bigint, in_flight bigint, decision text, targets text[],
   reason text)
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON ALL;
@@ -293,7 +299,7 @@ RETURNS TABLE (
   shard text, run_id bigint, kind text, source_wf text, target_wf text, done bigint, total bigint,
   failed bigint, rate double precision, started_at timestamptz, estimated_end timestamptz,
   pid integer)
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON ALL;
@@ -306,7 +312,7 @@ CREATE FUNCTION verify(reason text)
 RETURNS TABLE (
   shard text, run_id bigint, stream_id text, sequence_number bigint, problem text, stored jsonb,
   computed jsonb, differs_from bigint)
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON ALL;
@@ -320,7 +326,7 @@ COMMENT ON FUNCTION verify(text) IS
 
 CREATE FUNCTION fingerprints(source text, target text)
 RETURNS TABLE (shard text, fingerprint text)
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON ALL;
@@ -334,7 +340,7 @@ COMMENT ON FUNCTION fingerprints(text, text) IS
 'the fingerprint of a migration on every shard, of a workflow or of a format version';
 
 CREATE FUNCTION fingerprint(source text, target text) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
   f record;
@@ -361,7 +367,7 @@ COMMENT ON FUNCTION fingerprint(text, text) IS
 
 CREATE FUNCTION claim_reason(reason text, source text DEFAULT NULL, target text DEFAULT NULL)
 RETURNS text[]
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
   used record;
@@ -406,7 +412,7 @@ CREATE FUNCTION migrate(
   max_errors bigint DEFAULT NULL, expect text DEFAULT NULL)
 RETURNS TABLE (
   shard text, report mako_migration_report, sqlstate text, message text, detail text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 BEGIN
   PERFORM mako_fleet.claim_reason(reason);
@@ -429,7 +435,7 @@ CREATE FUNCTION migrate_version(
   max_errors bigint DEFAULT NULL, expect text DEFAULT NULL)
 RETURNS TABLE (
   shard text, report mako_migration_report, sqlstate text, message text, detail text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 BEGIN
   PERFORM mako_fleet.claim_reason(reason);
@@ -454,7 +460,7 @@ CREATE FUNCTION migrate_batched(
   pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s', expect text DEFAULT NULL)
 RETURNS TABLE (
   shard text, report mako_migration_report, sqlstate text, message text, detail text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 BEGIN
   RETURN QUERY
@@ -480,7 +486,7 @@ CREATE FUNCTION migrate_version_batched(
   pause interval DEFAULT '0', lock_timeout interval DEFAULT '1 s', expect text DEFAULT NULL)
 RETURNS TABLE (
   shard text, report mako_migration_report, sqlstate text, message text, detail text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 BEGIN
   RETURN QUERY
@@ -504,7 +510,7 @@ COMMENT ON FUNCTION migrate_version_batched(
 CREATE FUNCTION revert(reverted text, reason text)
 RETURNS TABLE (
   shard text, report mako_migration_report, sqlstate text, message text, detail text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 BEGIN
   PERFORM mako_fleet.claim_reason(reason);
@@ -525,7 +531,7 @@ COMMENT ON FUNCTION revert(text, text) IS
 
 CREATE FUNCTION drain(format_version text, reason text DEFAULT NULL)
 RETURNS TABLE (shard text, sqlstate text, message text, detail text)
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
   SELECT a.shard, a.sqlstate, a.message, a.detail
   FROM mako_fleet.on_shards(format(
@@ -538,7 +544,8 @@ COMMENT ON FUNCTION drain(text, text) IS
 CREATE FUNCTION retire(
   format_version text, reason text DEFAULT NULL, messages_until timestamptz DEFAULT NULL)
 RETURNS TABLE (shard text, sqlstate text, message text, detail text)
-LANGUAGE sql SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' AS
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO' AS
 $$
   SELECT a.shard, a.sqlstate, a.message, a.detail
   FROM mako_fleet.on_shards(format(
@@ -592,7 +599,7 @@ COMMENT ON FUNCTION stream_hash(text) IS
 'tenant_hash() of the tenant in the id of a stream; error 22023 for a stream that names none';
 
 CREATE FUNCTION shard_of(tenant_id uuid) RETURNS text
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON mako_fleet.tenant_hash(tenant_id);
@@ -603,7 +610,7 @@ COMMENT ON FUNCTION shard_of(uuid) IS 'the shard of a tenant';
 CREATE FUNCTION spawn(
   workflow_id text, tenant_id uuid, process_id uuid DEFAULT pg_catalog.gen_random_uuid())
 RETURNS text
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON mako_fleet.tenant_hash(tenant_id);
@@ -617,7 +624,7 @@ CREATE FUNCTION append(
   event_id uuid DEFAULT NULL, correlation_id uuid DEFAULT NULL, causation_id uuid DEFAULT NULL,
   conversation_id uuid DEFAULT NULL)
 RETURNS bigint
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON mako_fleet.stream_hash(stream_id);
@@ -631,7 +638,7 @@ COMMENT ON FUNCTION append(
 CREATE FUNCTION state(
   stream_id text, OUT state jsonb, OUT sequence_number bigint, OUT workflow_id text,
   OUT state_schema_version integer)
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON mako_fleet.stream_hash(stream_id);
@@ -641,7 +648,7 @@ COMMENT ON FUNCTION state(text) IS 'calls mako_state() on the shard of the tenan
 
 CREATE FUNCTION lookup(tenant_id uuid, key text, format_version text DEFAULT NULL)
 RETURNS TABLE (stream_id text, process_id uuid, workflow_id text, version bigint)
-LANGUAGE plproxy AS
+LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';
   RUN ON mako_fleet.tenant_hash(tenant_id);
@@ -668,7 +675,8 @@ CREATE TABLE decision (
 );
 COMMENT ON TABLE decision IS
 'the transactions that were committed on all shards; one that is not here was not';
-COMMENT ON COLUMN decision.gid IS 'the name under which every shard has prepared it';
+COMMENT ON COLUMN decision.gid IS
+'followed by its own name, what every shard has prepared it as';
 COMMENT ON COLUMN decision.done_at IS
 'when every shard had committed; null: one may still have it prepared, which resolve() ends';
 SELECT pg_catalog.pg_extension_config_dump('decision', '');
@@ -690,7 +698,7 @@ COMMENT ON FUNCTION gid_lock(text) IS
 'the advisory lock that says that a coordinator has not decided about a gid yet';
 
 CREATE FUNCTION assert_done(answers shard_answer[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
   a record;
@@ -714,7 +722,7 @@ COMMENT ON FUNCTION assert_done(shard_answer[]) IS
 'raises the first error of these answers, with the name of its shard';
 
 CREATE FUNCTION prepare(gid text, statement text, lock_timeout interval) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
   is_preparing boolean := false;
@@ -735,12 +743,14 @@ BEGIN
       format('BEGIN EXECUTE %L; END', statement))) a));
     is_preparing := true;
     PERFORM mako_fleet.assert_done(ARRAY(
-      SELECT a FROM mako_fleet.ask(format('PREPARE TRANSACTION %L', gid)) a));
+      SELECT a FROM mako_fleet.ask('PREPARE TRANSACTION ', NULL, gid) a));
   EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
     PERFORM mako_fleet.disconnect();
     IF is_preparing THEN
       -- What this does not reach is in doubt until resolve() rolls it back.
-      PERFORM mako_fleet.on_shards(format('ROLLBACK PREPARED %L', gid));
+      PERFORM mako_fleet.connect(NULL);
+      PERFORM mako_fleet.ask('ROLLBACK PREPARED ', NULL, gid);
+      PERFORM mako_fleet.disconnect();
     END IF;
     RAISE;
   END;
@@ -751,7 +761,7 @@ COMMENT ON FUNCTION prepare(text, text, interval) IS
 'that the caller''s commit makes; an error leaves nothing';
 
 CREATE FUNCTION confirm(gid text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
   missing text[] := '{}';
@@ -760,7 +770,7 @@ BEGIN
     -- 42704: resolve() was faster.
     missing := ARRAY(
       SELECT format('shard "%s": %s', a.shard, a.message)
-      FROM mako_fleet.ask(format('COMMIT PREPARED %L', gid)) a
+      FROM mako_fleet.ask('COMMIT PREPARED ', NULL, gid) a
       WHERE a.sqlstate <> '42704');
     PERFORM mako_fleet.disconnect();
     IF missing = '{}' THEN
@@ -811,7 +821,8 @@ COMMENT ON PROCEDURE run_atomically(text, interval, text) IS
 
 CREATE FUNCTION resolve()
 RETURNS TABLE (shard text, gid text, outcome text, sqlstate text, message text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp SET row_security = off AS
 $$
 #variable_conflict use_column
 DECLARE
@@ -819,8 +830,8 @@ DECLARE
   reached text[] := '{}';
   held text[] := '{}';
   prepared jsonb := '[]';
-  verb text;
-  g record;
+  is_decided boolean;
+  p record;
   a record;
 BEGIN
   -- A standby sees neither the locks nor the latest decisions of its primary, an old snapshot no
@@ -850,29 +861,34 @@ BEGIN
     ELSE
       reached := reached || a.shard;
       prepared := prepared
-        || coalesce((SELECT jsonb_agg(jsonb_build_object('gid', u.gid, 'shard', a.shard))
+        || coalesce((SELECT jsonb_agg(jsonb_build_array(a.shard, u.gid) ORDER BY u.gid)
                      FROM unnest(a.answer::text[]) AS u (gid)), '[]');
     END IF;
   END LOOP;
-  FOR g IN
-    SELECT p.gid, array_agg(p.shard) AS shards
-    FROM jsonb_to_recordset(prepared) AS p (gid text, shard text) GROUP BY p.gid ORDER BY p.gid
+  FOR p IN
+    -- What was prepared as, and under which gid: without the name of the shard.
+    SELECT e->>0 AS shard, e->>1 AS name,
+           array_to_string((string_to_array(e->>1, ' '))[1:4], ' ') AS gid
+    FROM jsonb_array_elements(prepared) AS e
   LOOP
-    IF NOT pg_try_advisory_xact_lock(mako_fleet.gid_lock(g.gid)) THEN
-      held := held || g.gid;
-      RETURN QUERY SELECT s, g.gid, 'running', NULL, NULL FROM unnest(g.shards) AS s;
+    IF NOT pg_try_advisory_xact_lock(mako_fleet.gid_lock(p.gid)) THEN
+      held := held || p.gid;
+      RETURN QUERY SELECT p.shard, p.gid, 'running', NULL, NULL;
       CONTINUE;
     END IF;
     -- A statement of its own, so that its snapshot is taken under the lock.
-    verb := CASE WHEN EXISTS (SELECT FROM mako_fleet.decision d WHERE d.gid = g.gid)
-            THEN 'COMMIT' ELSE 'ROLLBACK' END;
-    FOR a IN SELECT q.* FROM mako_fleet.ask(format('%s PREPARED %L', verb, g.gid), g.shards) q LOOP
+    is_decided := EXISTS (SELECT FROM mako_fleet.decision d WHERE d.gid = p.gid);
+    FOR a IN
+      SELECT q.* FROM mako_fleet.ask(
+        format('%s PREPARED %L', CASE WHEN is_decided THEN 'COMMIT' ELSE 'ROLLBACK' END, p.name),
+        ARRAY[p.shard]) q
+    LOOP
       IF a.sqlstate IS NULL THEN
-        RETURN QUERY SELECT a.shard, g.gid,
-          CASE verb WHEN 'COMMIT' THEN 'committed' ELSE 'rolled back' END, NULL, NULL;
+        RETURN QUERY SELECT p.shard, p.gid,
+          CASE WHEN is_decided THEN 'committed' ELSE 'rolled back' END, NULL, NULL;
       ELSIF a.sqlstate <> '42704' THEN  -- else another session has just ended it
-        held := held || g.gid;
-        RETURN QUERY SELECT a.shard, g.gid, 'in doubt', a.sqlstate, a.message;
+        held := held || p.gid;
+        RETURN QUERY SELECT p.shard, p.gid, 'in doubt', a.sqlstate, a.message;
       END IF;
     END LOOP;
   END LOOP;
@@ -900,7 +916,7 @@ REVOKE EXECUTE ON FUNCTION
   shard_connection(),
   disconnect(),
   connect(text[]),
-  ask(text, text[]),
+  ask(text, text[], text),
   on_shards(text, text[]),
   claim_reason(text, text, text),
   migrate(text, text, text, uuid, boolean, boolean, bigint, text),

@@ -42,11 +42,11 @@ sub conninfo
 # What does not count errors, which stay when a run is taken back.
 sub but_errors { return join ' ', grep { !/^2/ } split /\n/, $_[0]; }
 
-# A coordinator over the shards of these numbers.
+# A coordinator over these shards.
 sub create_coordinator
 {
-	my ($db, @numbers) = @_;
-	my $options = join ', ', map { "p$_ '" . conninfo($numbers[$_], $shards[$numbers[$_]]) . "'" } 0 .. $#numbers;
+	my ($db, @conninfos) = @_;
+	my $options = join ', ', map { "p$_ '$conninfos[$_]'" } 0 .. $#conninfos;
 
 	$coord->safe_psql('postgres', "CREATE DATABASE $db");
 	$coord->safe_psql($db, <<SQL);
@@ -115,8 +115,8 @@ SELECT stream_no, 1, workflow_id, 'SupplierChangeNever', '{"type":"Never"}' FROM
 SQL
 
 create_store($nodes[$_], $shards[$_]) for 0 .. 3;
-create_coordinator('fleet', 0 .. 3);
-create_coordinator('three', 0 .. 2);
+create_coordinator('fleet', map { conninfo($_, "s$_") } 0 .. 3);
+create_coordinator('three', map { conninfo($_, "s$_") } 0 .. 2);
 my $dir = PostgreSQL::Test::Utils::tempdir();
 for my $i (0 .. 3)
 {
@@ -323,7 +323,7 @@ $_->safe_psql($_->name =~ /(\d)/ ? "s$1" : 'fleet', <<'SQL') for @nodes;
 CREATE TABLE public.counter (n int);
 CREATE TABLE public.once (i int UNIQUE DEFERRABLE INITIALLY DEFERRED);
 INSERT INTO public.counter VALUES (0);
-CREATE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION public.hold() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF current_database() = 's2' THEN PERFORM pg_advisory_xact_lock(1); END IF;
   RETURN NULL;
@@ -374,6 +374,16 @@ is(counters(), '0 0 0 0', '... has done anything');
 is(decisions(), '2|2', '... nor is it recorded');
 fleet("SET default_transaction_isolation = serializable; SET synchronous_commit = off; SET search_path = public; " . atomic('x', $count));
 is(counters(), '1 1 1 1', 'the settings of a session are no obstacle');
+
+# Two shards on one server.
+$nodes[3]->safe_psql('postgres', "CREATE DATABASE $_") for qw(one two);
+$nodes[3]->safe_psql($_, 'CREATE TABLE public.counter AS SELECT 0 AS n') for qw(one two);
+create_coordinator('together', map { conninfo(3, $_) } qw(one two));
+$coord->safe_psql('together', atomic('', $count));
+is(join(' ', map { $nodes[3]->safe_psql($_, 'SELECT n FROM public.counter') } qw(one two)), '1 1', 'two shards are on one server');
+like(error_of($coord, 'together', atomic('', "$count; NOTIFY x")), qr/^0A000: shard "one"/, '... and refuse');
+is(join(' ', map { $nodes[3]->safe_psql($_, 'SELECT n FROM public.counter') } qw(one two)), '1 1', '... together');
+is(prepared(), '0 0 0 0', '... and leave nothing');
 
 # ---- side by side
 
@@ -555,7 +565,7 @@ WHERE p.pronamespace = 'mako_fleet'::regnamespace
   AND (p.prosecdef OR l.lanname <> 'plproxy' AND p.prokind = 'f' AND NOT coalesce(p.proconfig, '{}') @> '{"search_path=pg_catalog, pg_temp"}')
 SQL
 is(fleet(<<'SQL'), '', 'every object has a comment');
-SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'mako_fleet'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL
+SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'mako_fleet'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL
 UNION ALL
 SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = 'mako_fleet'::regnamespace AND c.relkind = 'r' AND obj_description(c.oid, 'pg_class') IS NULL
 SQL
