@@ -99,7 +99,8 @@ DECLARE
   connection text;
 BEGIN
   FOR connection IN
-    SELECT c FROM unnest(@dblink@.dblink_get_connections()) AS c WHERE c LIKE 'mako_fleet %'
+    SELECT c FROM unnest(@dblink@.dblink_get_connections()) AS c
+    WHERE starts_with(c, 'mako_fleet ')
   LOOP
     IF @dblink@.dblink_is_busy(connection) = 1 THEN
       PERFORM @dblink@.dblink_cancel_query(connection);
@@ -211,8 +212,7 @@ END
 $$;
 COMMENT ON FUNCTION ask(text, text[], text) IS
 'sends a statement of one column, or a command, to these shards or to all, as far as connected, '
-'and waits for all answers, as a cancel ends it; with a gid, the statement ends in that and the '
-'name of the shard';
+'and waits for all answers; appends a literal of gid and shard to it if there is a gid';
 
 CREATE FUNCTION on_shards(statement text, shards text[] DEFAULT NULL) RETURNS SETOF shard_answer
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS

@@ -9,6 +9,7 @@ use MakoTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes;
 
 my $version = 'FV2024-10-01';
 my $next = 'FV2025-10-01';
@@ -210,9 +211,19 @@ is(fleet("SELECT $merged FROM (SELECT mako_merge(report) AS m FROM mako_fleet.re
 	$coord->safe_psql('whole', "SELECT migrated, skipped, failed FROM mako_revert((SELECT max(run_id) FROM mako.migration_run WHERE migrated > 0))"), 'revert');
 is(but_errors(fleet_contents()), but_errors($before), '... brings heads, states and dependents back');
 
+my $holder = open_session($coord, 'fleet');
+ask($holder, "BEGIN; SELECT count(*) FROM mako_fleet.migrate('$source', '$target', 'same')");
+my $second = open_session($coord, 'fleet');
+say_to($second, "SELECT count(*) FROM mako_fleet.migrate('$source', '$target', 'same')");
+wait_for($coord, 'fleet', "SELECT 'waits' FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
+ask($holder, 'ROLLBACK');
+is(answer_of($second), 'ERROR:  42710', 'one of two calls at a time has the reason, even if it is rolled back here');
+close_session($_) for $holder, $second;
+fleet("SELECT FROM mako_fleet.revert('same', 'same back')");
+
 # ---- batched, side by side, with errors as rows
 
-my $holder = open_session($nodes[2], 's2');
+$holder = open_session($nodes[2], 's2');
 ask($holder, "BEGIN; SELECT migrated > 0 FROM mako_migrate('$source', '$target')");
 my $batched = "mako_fleet.migrate_version_batched('$version', '$next', 'batched', batch_size => 50)";
 is(fleet("SELECT shard, (report).migrated > 0, sqlstate FROM $batched"), "s0|t|\ns1|t|\ns2||55P03\ns3|t|", 'a shard that is busy stops no other');
@@ -437,24 +448,31 @@ is(resolved(), 's0 rolled back s1 rolled back s2 rolled back s3 rolled back', '.
 nothing_is_done('... everywhere');
 is(resolved(), '', '... once');
 
-# Who dies after the local commit, but before its client and the shards hear of it, has decided.
+($holder, $run) = hold_up($coord, 'fleet', atomic('cancelled'));
+$coord->safe_psql('postgres', "SELECT pg_cancel_backend(" . pid_of($coord, 'victim') . ")");
+ok(!finish_sql($run), 'a cancel at the decision');
+let_go($holder);
+is(resolved(), 's0 rolled back s1 rolled back s2 rolled back s3 rolled back', '... leaves what resolve() rolls back');
+nothing_is_done('... everywhere');
+
+# The decision is the local commit, before the client and the shards hear of it.
 $coord->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
 fleet('ALTER TABLE mako_fleet.decision DISABLE TRIGGER hold');
 $coord->reload;
-$run = start_sql($coord, 'fleet', 'victim', atomic('behind'));
+$run = start_sql($coord, 'fleet', 'victim', 'SET synchronous_commit = off', atomic('after'));
 wait_for($coord, 'postgres', "SELECT 'waits' FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'victim' AND datname = 'fleet'");
-is(prepared(), '1 1 1 1', 'the decision is made, and nobody knows it');
+is(prepared(), '1 1 1 1', 'the decision is made, and no shard knows it');
 is(resolved(), 's0 running s1 running s2 running s3 running', '... nor does resolve()');
 $coord->stop('immediate');
 finish_sql($run);
 $coord->append_conf('postgresql.conf', "synchronous_standby_names = ''");
 $coord->start;
-is(prepared(), '1 1 1 1', 'the coordinator dies behind the decision');
+is(prepared(), '1 1 1 1', 'the coordinator dies after the decision');
 is(decisions() =~ /^(\d+)\|(\d+)$/ && $1 - $2, 1, '... which is not done');
 is(resolved(), 's0 committed s1 committed s2 committed s3 committed', '... until resolve() commits it');
-all_is_done('... everywhere', 'behind');
+all_is_done('... everywhere', 'after');
 is(decisions() =~ /^(\d+)\|\1$/, 1, '... and that is recorded');
-take_back('behind');
+take_back('after');
 
 # ---- a shard dies
 
@@ -467,6 +485,8 @@ like($run->{err}, qr/WARNING:  01000: the statement is committed, but not on eve
 is(resolved(), 's2 in doubt s2 unreachable', '... and resolve() tells what is left');
 like(fleet_error("SELECT mako_fleet.coverage('$version')"), qr/^XX000: .*\[s2\]|^08\d\d\d/, '... PL/Proxy cannot reach it');
 is(decisions() =~ /^(\d+)\|(\d+)$/ && $1 - $2, 1, '... nor is it done');
+like(fleet_error(atomic('', $count)), qr/^08001: shard "s2": /, '... nor a statement on all or none');
+is(fleet("SELECT shard, sqlstate FROM mako_fleet.retire('FV2020-01-01') WHERE sqlstate IS NOT NULL"), 's2|08001', '... and others have it as a row');
 $nodes[2]->start;
 is(prepared(), '0 0 1 0', '... what it has prepared outlives the crash');
 is(resolved(), 's2 committed', '... and is committed by the next resolve()');
@@ -546,6 +566,46 @@ resolved();
 is(counters(), join(' ', map { $_ + 1 } split / /, $counted), '... and all shards have it');
 is(decisions() =~ /^(\d+)\|\1$/, 1, '... which is recorded');
 fleet('DROP TRIGGER hold ON mako_fleet.decision');
+
+# ---- all of it at once
+
+# Three sessions count on all shards or none, and one resolves, while sessions here and there are ended, and first a shard crashes,
+# then the coordinator.
+my $seconds = $ENV{MAKO_SOAK} ? 120 : 6;
+my $seed = srand($ENV{MAKO_SEED} || time ^ $$);
+note("seed $seed");
+fleet("ALTER TABLE mako_fleet.decision DISABLE TRIGGER USER");
+on_each('ALTER TABLE public.counter DISABLE TRIGGER hold');
+my $counts = "SELECT count(*) FROM mako_fleet.decision WHERE statement = '$count'";
+my $until = time + $seconds;
+my $made = fleet($counts) - (split / /, counters())[0];
+my $rounds = fleet($counts);
+@loops = ((map { start_loop($coord, 'fleet', "counts$_", $until, atomic('', $count, "'2 s'") . ';') } 1 .. 3),
+	start_loop($coord, 'fleet', 'resolves', $until, 'SELECT FROM mako_fleet.resolve();'));
+my %crash = ($until - int($seconds * 2 / 3) => $nodes[1], $until - int($seconds / 3) => $coord);
+while (time < $until)
+{
+	my ($node, $db, $which) = rand() < 0.5 ? ($coord, 'fleet', "application_name ~ '^counts'") : do { my $i = int rand 4; ($nodes[$i], "s$i", 'true') };
+
+	Time::HiRes::sleep(rand 0.2);
+	$node->safe_psql($db, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '$db' AND $which AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1");
+	for (grep { time >= $_ } keys %crash)
+	{
+		$crash{$_}->stop('immediate');
+		delete($crash{$_})->start;
+	}
+}
+finish_sql($_) for @loops;
+is(join('', map { $_->{err} } @loops) =~ /ERROR:  XX000: (?!PL)(.*)/ ? $1 : '', '', 'no error without a code of its own');
+wait_for_none_busy();
+fleet('SELECT FROM mako_fleet.resolve()');
+is(prepared(), '0 0 0 0', 'after all, nothing is left prepared');
+my $sum = fleet($counts) - $made;
+is(counters(), "$sum $sum $sum $sum", '... and every shard has counted what was decided, and nothing else');
+cmp_ok(fleet($counts), '>', $rounds, '... which is something');
+note(fleet($counts) - $rounds . ' decisions, ' . (() = join('', map { $_->{err} } @loops) =~ /ERROR|FATAL/g) . ' errors');
+is(decisions() =~ /^(\d+)\|\1$/, 1, '... and all are done');
+on_each('ALTER TABLE public.counter ENABLE TRIGGER hold');
 
 # ---- what resolve() refuses
 
