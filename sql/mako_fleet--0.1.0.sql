@@ -35,7 +35,6 @@ DECLARE
   server record;
   mapping record;
   login text;
-  wrong text;
 BEGIN
   SELECT s.oid, s.srvowner, s.srvoptions INTO server
   FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
@@ -575,8 +574,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION tenant_hash(uuid) IS
-'the first 31 bits of sha256 over the tenant id but its sign bit; modulo the number of shards, '
-'it is the number of the tenant''s shard, on every server and in every program';
+'the first four bytes of sha256 over the tenant id, without the sign bit; modulo the number of '
+'shards, it is the number of the tenant''s shard, on every server and in every program';
 
 CREATE FUNCTION stream_hash(stream_id text) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
@@ -697,7 +696,7 @@ $$ SELECT hashtextextended(gid, 0) $$;
 COMMENT ON FUNCTION gid_lock(text) IS
 'the advisory lock that says that a coordinator has not decided about a gid yet';
 
-CREATE FUNCTION assert_done(answers shard_answer[]) RETURNS void
+CREATE FUNCTION assert_done(answers shard_answer[], shards text[], tag text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
@@ -705,26 +704,37 @@ DECLARE
   others text;
 BEGIN
   SELECT * INTO a FROM unnest(answers) AS u WHERE u.sqlstate IS NOT NULL LIMIT 1;
-  IF NOT FOUND THEN
-    RETURN;
+  IF FOUND THEN
+    SELECT string_agg(format('shard "%s": %s', u.shard, u.message), '; ') INTO others
+    FROM unnest(answers) AS u WHERE u.sqlstate IS NOT NULL AND u.shard <> a.shard;
+    RAISE EXCEPTION USING
+      ERRCODE = a.sqlstate,
+      MESSAGE = format('shard "%s": %s', a.shard, a.message),
+      DETAIL = concat_ws(' ', nullif(a.detail, ''), 'Nothing is done on any shard.',
+                         'Others fail, too: ' || others || '.'),
+      HINT = coalesce(a.hint, '');
   END IF;
-  SELECT string_agg(format('shard "%s": %s', u.shard, u.message), '; ') INTO others
-  FROM unnest(answers) AS u WHERE u.sqlstate IS NOT NULL AND u.shard <> a.shard;
-  RAISE EXCEPTION USING
-    ERRCODE = a.sqlstate,
-    MESSAGE = format('shard "%s": %s', a.shard, a.message),
-    DETAIL = concat_ws(' ', nullif(a.detail, ''), 'Nothing is done on any shard.',
-                       'Others fail, too: ' || others || '.'),
-    HINT = coalesce(a.hint, '');
+  SELECT s AS shard INTO a
+  FROM unnest(shards) AS s
+  WHERE NOT EXISTS (SELECT FROM unnest(answers) AS u WHERE u.shard = s AND u.answer = tag) LIMIT 1;
+  IF FOUND THEN
+    RAISE EXCEPTION USING
+      ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = format('shard "%s" has not done %s', a.shard, tag),
+      DETAIL = 'The options of server "mako_fleet" have changed meanwhile. '
+               'Nothing is done on any shard.';
+  END IF;
 END
 $$;
-COMMENT ON FUNCTION assert_done(shard_answer[]) IS
-'raises the first error of these answers, with the name of its shard';
+COMMENT ON FUNCTION assert_done(shard_answer[], text[], text) IS
+'raises the first error of these answers, with the name of its shard; '
+'error 55000 unless all of these shards have answered with the tag of a command';
 
 CREATE FUNCTION prepare(gid text, statement text, lock_timeout interval) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp AS
 $$
 DECLARE
+  shards text[] := ARRAY(SELECT c.shard FROM mako_fleet.shard_connection() c);
   is_preparing boolean := false;
 BEGIN
   -- Not inside the block below, whose failure would release it too early.
@@ -732,18 +742,18 @@ BEGIN
   BEGIN
     -- First of all, so that what forbids it does so while nothing is prepared.
     INSERT INTO mako_fleet.decision (gid, statement, shards)
-    SELECT prepare.gid, prepare.statement, array_agg(c.shard)
-    FROM mako_fleet.shard_connection() c;
-    PERFORM mako_fleet.assert_done(ARRAY(SELECT c FROM mako_fleet.connect(NULL) c));
+    VALUES (prepare.gid, prepare.statement, shards);
+    PERFORM mako_fleet.assert_done(ARRAY(SELECT c FROM mako_fleet.connect(NULL) c), '{}', '');
     -- Two statements may wait for each other on two shards, which no server notices. A statement
     -- inside DO cannot end the transaction.
     PERFORM mako_fleet.assert_done(ARRAY(SELECT a FROM mako_fleet.ask(format(
       'BEGIN; SET LOCAL lock_timeout = %s; DO LANGUAGE plpgsql %L',
       ceil(extract(epoch FROM lock_timeout) * 1000)::bigint,
-      format('BEGIN EXECUTE %L; END', statement))) a));
+      format('BEGIN EXECUTE %L; END', statement))) a), shards, 'DO');
     is_preparing := true;
     PERFORM mako_fleet.assert_done(ARRAY(
-      SELECT a FROM mako_fleet.ask('PREPARE TRANSACTION ', NULL, gid) a));
+      SELECT a FROM mako_fleet.ask('PREPARE TRANSACTION ', NULL, gid) a),
+      shards, 'PREPARE TRANSACTION');
   EXCEPTION WHEN query_canceled OR assert_failure OR OTHERS THEN
     PERFORM mako_fleet.disconnect();
     IF is_preparing THEN
@@ -769,9 +779,11 @@ BEGIN
   BEGIN
     -- 42704: resolve() was faster.
     missing := ARRAY(
-      SELECT format('shard "%s": %s', a.shard, a.message)
-      FROM mako_fleet.ask('COMMIT PREPARED ', NULL, gid) a
-      WHERE a.sqlstate <> '42704');
+      SELECT format('shard "%s": %s', s, coalesce(a.message, 'not asked'))
+      FROM mako_fleet.decision d CROSS JOIN unnest(d.shards) AS s
+      LEFT JOIN mako_fleet.ask('COMMIT PREPARED ', NULL, confirm.gid) a ON a.shard = s
+      WHERE d.gid = confirm.gid AND a.answer IS DISTINCT FROM 'COMMIT PREPARED'
+        AND a.sqlstate IS DISTINCT FROM '42704');
     PERFORM mako_fleet.disconnect();
     IF missing = '{}' THEN
       UPDATE mako_fleet.decision d SET done_at = clock_timestamp() WHERE d.gid = confirm.gid;

@@ -502,6 +502,23 @@ close_session($holder);
 $nodes[2]->start;
 nothing_is_done('... and nothing is done anywhere');
 
+# Shards that come and go meanwhile.
+for (
+	[ "OPTIONS (DROP p3)", "OPTIONS (ADD p3 '" . conninfo(3, 's3') . "')" ],
+	[ "OPTIONS (ADD p4 '" . conninfo(3, 'one') . "')", "OPTIONS (DROP p4)" ])
+{
+	my ($change, $back) = @$_;
+	my ($holder, $run) = hold_up($nodes[2], 's2', atomic('', "SELECT CASE current_database() WHEN 's2' THEN pg_advisory_xact_lock(1) END; $count", "'1 min'"));
+	fleet("ALTER SERVER mako_fleet $change");
+	let_go($holder);
+	my $ok = finish_sql($run);
+	fleet("ALTER SERVER mako_fleet $back");
+	my ($error) = $ok ? '' : $run->{err} =~ /ERROR:  (.*)/;
+	is($error, $change =~ /DROP/ ? '55000: shard "s3" has not done PREPARE TRANSACTION' : '', "$change while a statement runs");
+	is(prepared(), '0 0 0 0', '... leaves nothing prepared');
+	like(counters(), qr/^(\d+) \1 \1 \1$/, '... and is the same for all shards of the statement');
+}
+
 # A process that is killed says nothing: the connection is lost.
 ($holder, $run) = hold_up($nodes[2], 's2', atomic('', "$count; SELECT CASE current_database() WHEN 's2' THEN pg_advisory_xact_lock(1) END", "'1 min'"));
 $counted = counters();
