@@ -688,6 +688,12 @@ is(operator($runs), 't', '... and reads, through PL/Proxy');
 like(operator_error("SELECT FROM mako_fleet.migrate('$source', '$target', 'x')"), qr/^$/, '... and is told');
 is(operator("SELECT DISTINCT sqlstate FROM mako_fleet.migrate('$source', '$target', 'y')"), 42501, '... what it may not do');
 
+# What another role has prepared is not for everybody to end.
+my $name = fleet('SELECT mako_fleet.gid_prefix() || gen_random_uuid()');
+on_shard(1, "BEGIN; $count; PREPARE TRANSACTION '$name s1'");
+is(operator('SELECT shard, outcome, sqlstate FROM mako_fleet.resolve()'), 's1|in doubt|42501', 'a transaction of another role stays in doubt');
+is(resolved(), 's1 rolled back', '... until that role resolves it');
+
 # Names and operators of a hostile path.
 my $evil = <<'SQL';
 CREATE SCHEMA evil;
