@@ -12,7 +12,7 @@ OBJS = $(patsubst $(srcdir)/%.c,%.o,$(SOURCES))
 
 REGRESS = ids definitions store types migrate process cutover
 REGRESS_OPTS = --inputdir=. --encoding=UTF8
-ISOLATION = append attached attached_sinks batched fence neighbours old_snapshot process retire revert scan_order sinks two_migrations verify
+ISOLATION = append attached attached_sinks batched batched_ahead fence neighbours old_snapshot process retire revert scan_order sinks two_migrations verify
 ISOLATION_OPTS = --inputdir=test
 
 # Fields that an initializer does not name are zero, on purpose.

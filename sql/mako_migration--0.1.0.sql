@@ -386,26 +386,33 @@ CREATE TABLE mako.snapshot (
   workflow_id           text COLLATE "C" NOT NULL,
   state_schema_version  integer NOT NULL,
   state                 jsonb NOT NULL,
-  taken_at              timestamptz NOT NULL DEFAULT now(),
-  reverted_by           bigint
+  taken_at              timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE mako.snapshot IS
 'states at a sequence number; those of a migration run are final, periodic ones are only a cache';
 COMMENT ON COLUMN mako.snapshot.run_id IS
-'the migration run that wrote it; 0 for a periodic snapshot';
-COMMENT ON COLUMN mako.snapshot.reverted_by IS 'the run that undid the migration' $$),
+'the migration run that wrote it; 0 for a periodic snapshot' $$),
     (5, 'table', 'repointed', 'repointed', $$
 CREATE TABLE mako.repointed (
   run_id           bigint NOT NULL,
   stream_no        bigint NOT NULL,
-  sequence_number  bigint NOT NULL,
-  reverted_by      bigint
+  sequence_number  bigint NOT NULL
 );
 COMMENT ON TABLE mako.repointed IS
 'streams that a run moved without a snapshot of their last event: '
-'those without events, and identity migrations without apply';
-COMMENT ON COLUMN mako.repointed.reverted_by IS 'the run that undid the migration' $$),
-    (6, 'table', 'attached', 'attached', $$
+'those without events, and identity migrations without apply' $$),
+    (6, 'table', 'reverted', 'reverted', $$
+CREATE TABLE mako.reverted (
+  stream_no    bigint NOT NULL,
+  run_id       bigint NOT NULL,
+  reverted_by  bigint NOT NULL
+);
+COMMENT ON TABLE mako.reverted IS
+'streams that were taken back from where a run had moved them: '
+'what the run has written of them is kept, but does not count any more';
+COMMENT ON COLUMN mako.reverted.run_id IS 'the run that had moved the stream';
+COMMENT ON COLUMN mako.reverted.reverted_by IS 'the run that took it back' $$),
+    (7, 'table', 'attached', 'attached', $$
 CREATE TABLE mako.attached (
   query        text NOT NULL,
   search_path  text[] NOT NULL,
@@ -427,7 +434,7 @@ COMMENT ON COLUMN mako.attached.initial IS
 COMMENT ON COLUMN mako.attached.appended_to IS 'the table that its application appends events to';
 COMMENT ON COLUMN mako.attached.wait IS
 'a writer waits for a run that has locked the stream; otherwise it gets error 55P03' $$),
-    (7, 'table', 'registry', 'registry', $$
+    (8, 'table', 'registry', 'registry', $$
 CREATE TABLE mako.registry (
   tenant_id   uuid NOT NULL,
   key         text COLLATE "C" NOT NULL,
@@ -437,7 +444,7 @@ CREATE TABLE mako.registry (
 COMMENT ON TABLE mako.registry IS
 'routing keys: process id, <partner code>:<conversation id>, correlation id or any other text, '
 'per tenant' $$),
-    (8, 'table', 'correlation', 'correlation', $$
+    (9, 'table', 'correlation', 'correlation', $$
 CREATE TABLE mako.correlation (
   tenant_id  uuid NOT NULL,
   tag        text COLLATE "C" NOT NULL,
@@ -445,7 +452,7 @@ CREATE TABLE mako.correlation (
 );
 COMMENT ON TABLE mako.correlation IS
 'tags of streams, per tenant, such as a metering location that several processes share' $$),
-    (9, 'table', 'format_version', 'format_version', $$
+    (10, 'table', 'format_version', 'format_version', $$
 CREATE TABLE mako.format_version (
   format_version  text COLLATE "C" NOT NULL,
   status          text NOT NULL,
@@ -457,7 +464,7 @@ CREATE TABLE mako.format_version (
 COMMENT ON TABLE mako.format_version IS
 'format versions that were drained, retired or reactivated: the last change of each; '
 'one without a row is active' $$),
-    (10, 'table', 'dependent', 'dependent', $$
+    (11, 'table', 'dependent', 'dependent', $$
 CREATE TABLE mako.dependent (
   relation          text NOT NULL,
   relation_identity text NOT NULL,
@@ -481,7 +488,7 @@ COMMENT ON COLUMN mako.dependent.owner_identity IS
 '<oid>@<system identifier> of owner, by which a renamed role is known';
 COMMENT ON COLUMN mako.dependent.process_type IS
 'the type of the process column when it was added, which decides what it is compared with' $$),
-    (11, 'table', 'migration_run', 'migration_run', $$
+    (12, 'table', 'migration_run', 'migration_run', $$
 CREATE TABLE mako.migration_run (
   run_id             bigint GENERATED ALWAYS AS IDENTITY,
   kind               text NOT NULL DEFAULT 'single',
@@ -532,7 +539,7 @@ COMMENT ON COLUMN mako.migration_run.definitions IS
 COMMENT ON COLUMN mako.migration_run.skipped IS 'counted at the end; null until then';
 COMMENT ON COLUMN mako.migration_run.sinks IS
 'the sinks that the run wrote to, by their numbers in mako_sink' $$),
-    (12, 'table', 'migration_error', 'migration_error', $$
+    (13, 'table', 'migration_error', 'migration_error', $$
 CREATE TABLE mako.migration_error (
   run_id           bigint NOT NULL,
   error_no         bigint NOT NULL,
@@ -550,7 +557,7 @@ COMMENT ON TABLE mako.migration_error IS
 'audit trail: every stream that a run could not migrate, in full';
 COMMENT ON COLUMN mako.migration_error.error_no IS
 'numbers the errors of a run in the order in which they were saved' $$),
-    (13, 'table', 'migration_batch', 'migration_batch', $$
+    (14, 'table', 'migration_batch', 'migration_batch', $$
 CREATE TABLE mako.migration_batch (
   run_id          bigint NOT NULL,
   batch_no        bigint NOT NULL,
@@ -566,221 +573,233 @@ CREATE TABLE mako.migration_batch (
 COMMENT ON TABLE mako.migration_batch IS
 'audit trail: the batches of batched runs, each of which was a transaction';
 COMMENT ON COLUMN mako.migration_batch.last_stream_no IS
-'the last stream that the run has come to; null when it tries again those that were busy';
-COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that another transaction had locked';
+'the last stream that the run has come to; null when it tries again those that were busy, '
+'and when streams are folded ahead, so that they do not come in the order of their numbers';
+COMMENT ON COLUMN mako.migration_batch.busy IS
+'streams that were passed over: another transaction had locked them, or appended to them meanwhile';
 COMMENT ON COLUMN mako.migration_batch.session_role IS
 'the role that called the run, which need not be the one that began it; '
 'the same holds for effective_role' $$),
-    (14, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
+    (15, 'view', 'process_identity', 'process_identity', pg_catalog.format($$
 CREATE VIEW mako.process_identity %1$s AS
 SELECT r.tenant_id, r.key, s.process_id, s.stream_id, s.workflow_id
 FROM mako.registry r JOIN mako.stream s ON s.stream_no = r.stream_no
 WHERE r.expires_at IS NULL OR r.expires_at > now();
 COMMENT ON VIEW mako.process_identity IS
 'the stream that a routing key leads to, and the workflow that it runs under now' $$, v.invoker)),
-    (15, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
+    (16, 'view', 'migrated_stream', 'migrated_stream', pg_catalog.format($$
 CREATE VIEW mako.migrated_stream %1$s AS
 SELECT m.run_id, s.stream_id, r.source_wf, r.target_wf, m.sequence_number
 FROM (SELECT n.run_id, n.stream_no, n.sequence_number FROM mako.snapshot n
-      WHERE n.run_id > 0 AND n.reverted_by IS NULL
+      WHERE n.run_id > 0
         AND NOT EXISTS (SELECT FROM mako.repointed p
                         WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
       UNION ALL
-      SELECT run_id, stream_no, sequence_number FROM mako.repointed WHERE reverted_by IS NULL) m
+      SELECT run_id, stream_no, sequence_number FROM mako.repointed) m
 JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry
-JOIN mako.stream s ON s.stream_no = m.stream_no;
+JOIN mako.stream s ON s.stream_no = m.stream_no
+WHERE NOT EXISTS (SELECT FROM mako.reverted v
+                  WHERE v.stream_no = m.stream_no AND v.run_id = m.run_id);
 COMMENT ON VIEW mako.migrated_stream IS
 'the streams that each run moved, for caches and projections that must follow' $$, v.invoker)),
-    (16, 'constraint', 'stream', 'stream_pkey',
+    (17, 'constraint', 'stream', 'stream_pkey',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_pkey PRIMARY KEY (stream_no) $$),
-    (17, 'constraint', 'event', 'event_pkey',
+    (18, 'constraint', 'event', 'event_pkey',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_pkey
           PRIMARY KEY (stream_no, sequence_number) $$),
-    (18, 'constraint', 'snapshot', 'snapshot_pkey',
+    (19, 'constraint', 'snapshot', 'snapshot_pkey',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_pkey
           PRIMARY KEY (stream_no, sequence_number, run_id) $$),
-    (19, 'constraint', 'repointed', 'repointed_pkey',
+    (20, 'constraint', 'repointed', 'repointed_pkey',
      $$ ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey
           PRIMARY KEY (stream_no, run_id) $$),
-    (20, 'constraint', 'registry', 'registry_pkey',
+    (21, 'constraint', 'reverted', 'reverted_pkey',
+     $$ ALTER TABLE mako.reverted ADD CONSTRAINT reverted_pkey
+          PRIMARY KEY (stream_no, run_id) $$),
+    (22, 'constraint', 'registry', 'registry_pkey',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, key) $$),
-    (21, 'constraint', 'correlation', 'correlation_pkey',
+    (23, 'constraint', 'correlation', 'correlation_pkey',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_pkey
           PRIMARY KEY (tenant_id, tag, stream_no) $$),
-    (22, 'constraint', 'format_version', 'format_version_pkey',
+    (24, 'constraint', 'format_version', 'format_version_pkey',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_pkey
           PRIMARY KEY (format_version) $$),
-    (23, 'constraint', 'dependent', 'dependent_pkey',
+    (25, 'constraint', 'dependent', 'dependent_pkey',
      $$ ALTER TABLE mako.dependent ADD CONSTRAINT dependent_pkey
           PRIMARY KEY (relation, process_column, workflow_column) $$),
-    (24, 'constraint', 'migration_run', 'migration_run_pkey',
+    (26, 'constraint', 'migration_run', 'migration_run_pkey',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_pkey PRIMARY KEY (run_id) $$),
-    (25, 'constraint', 'migration_error', 'migration_error_pkey',
+    (27, 'constraint', 'migration_error', 'migration_error_pkey',
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_pkey
           PRIMARY KEY (run_id, error_no) $$),
-    (26, 'constraint', 'migration_batch', 'migration_batch_pkey',
+    (28, 'constraint', 'migration_batch', 'migration_batch_pkey',
      $$ ALTER TABLE mako.migration_batch ADD CONSTRAINT migration_batch_pkey
           PRIMARY KEY (run_id, batch_no) $$),
-    (27, 'constraint', 'stream', 'stream_stream_id_key',
+    (29, 'constraint', 'stream', 'stream_stream_id_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_key UNIQUE (stream_id) $$),
-    (28, 'constraint', 'stream', 'stream_tenant_id_stream_no_key',
+    (30, 'constraint', 'stream', 'stream_tenant_id_stream_no_key',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_stream_no_key
           UNIQUE (tenant_id, stream_no) $$),
-    (29, 'constraint', 'event', 'event_stream_no_event_id_key',
+    (31, 'constraint', 'event', 'event_stream_no_event_id_key',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_stream_no_event_id_key
           UNIQUE (stream_no, event_id) $$),
-    (30, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
+    (32, 'constraint', 'migration_error', 'migration_error_stream_no_run_id_key',
      $$ ALTER TABLE mako.migration_error ADD CONSTRAINT migration_error_stream_no_run_id_key
           UNIQUE (stream_no, run_id) $$),
-    (31, 'constraint', 'stream', 'stream_stream_id_check',
+    (33, 'constraint', 'stream', 'stream_stream_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_id_check
           CHECK ((stream_id <> ''::text)) $$),
-    (32, 'constraint', 'stream', 'stream_process_id_check',
+    (34, 'constraint', 'stream', 'stream_process_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_process_id_check
           CHECK (((process_id IS NULL)
                   OR ((tenant_id IS NOT NULL)
                       AND (stream_id = ((('process/'::text || (tenant_id)::text) || '/'::text)
                                         || (process_id)::text))))) $$),
-    (33, 'constraint', 'stream', 'stream_tenant_id_check',
+    (35, 'constraint', 'stream', 'stream_tenant_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_tenant_id_check
           CHECK (((tenant_id IS NULL)
                   OR (stream_id !~~ 'process/%'::text)
                   OR (lower(split_part(stream_id, '/'::text, 2)) = (tenant_id)::text))) $$),
-    (34, 'constraint', 'stream', 'stream_version_check',
+    (36, 'constraint', 'stream', 'stream_version_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_version_check CHECK ((version >= 0)) $$),
-    (35, 'constraint', 'stream', 'stream_stream_no_check',
+    (37, 'constraint', 'stream', 'stream_stream_no_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_stream_no_check CHECK ((stream_no >= 1)) $$),
-    (36, 'constraint', 'event', 'event_sequence_number_check',
+    (38, 'constraint', 'event', 'event_sequence_number_check',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_sequence_number_check
           CHECK ((sequence_number >= 1)) $$),
-    (37, 'constraint', 'event', 'event_schema_version_check',
+    (39, 'constraint', 'event', 'event_schema_version_check',
      $$ ALTER TABLE mako.event ADD CONSTRAINT event_schema_version_check
           CHECK ((schema_version >= 1)) $$),
-    (38, 'constraint', 'snapshot', 'snapshot_sequence_number_check',
+    (40, 'constraint', 'snapshot', 'snapshot_sequence_number_check',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_sequence_number_check
           CHECK ((sequence_number >= 1)) $$),
-    (39, 'constraint', 'snapshot', 'snapshot_state_schema_version_check',
+    (41, 'constraint', 'snapshot', 'snapshot_state_schema_version_check',
      $$ ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_state_schema_version_check
           CHECK ((state_schema_version >= 1)) $$),
-    (40, 'constraint', 'registry', 'registry_key_check',
+    (42, 'constraint', 'registry', 'registry_key_check',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_key_check
           CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 256))) $$),
-    (41, 'constraint', 'correlation', 'correlation_tag_check',
+    (43, 'constraint', 'correlation', 'correlation_tag_check',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tag_check
           CHECK (((octet_length(tag) >= 1) AND (octet_length(tag) <= 256))) $$),
-    (42, 'constraint', 'format_version', 'format_version_status_check',
+    (44, 'constraint', 'format_version', 'format_version_status_check',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_status_check
           CHECK ((status = ANY (ARRAY['active'::text, 'draining'::text, 'retired'::text]))) $$),
-    (43, 'constraint', 'migration_run', 'migration_run_kind_check',
+    (45, 'constraint', 'migration_run', 'migration_run_kind_check',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_kind_check
           CHECK ((kind = ANY (
             ARRAY['single'::text, 'batched'::text, 'revert'::text, 'attach'::text]))) $$),
-    (44, 'constraint', 'migration_run', 'migration_run_run_id_check',
+    (46, 'constraint', 'migration_run', 'migration_run_run_id_check',
      $$ ALTER TABLE mako.migration_run ADD CONSTRAINT migration_run_run_id_check
           CHECK ((run_id >= 1)) $$),
-    (45, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey',
+    (47, 'constraint', 'registry', 'registry_tenant_id_stream_no_fkey',
      $$ ALTER TABLE mako.registry ADD CONSTRAINT registry_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
-    (46, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey',
+    (48, 'constraint', 'correlation', 'correlation_tenant_id_stream_no_fkey',
      $$ ALTER TABLE mako.correlation ADD CONSTRAINT correlation_tenant_id_stream_no_fkey
           FOREIGN KEY (tenant_id, stream_no) REFERENCES mako.stream(tenant_id, stream_no) $$),
-    (47, 'constraint', 'stream', 'stream_workflow_id_check',
+    (49, 'constraint', 'stream', 'stream_workflow_id_check',
      $$ ALTER TABLE mako.stream ADD CONSTRAINT stream_workflow_id_check
           CHECK (@extschema@.mako_assert_workflow_id(workflow_id)) $$),
-    (48, 'constraint', 'attached', 'attached_initial_check',
+    (50, 'constraint', 'attached', 'attached_initial_check',
      $$ ALTER TABLE mako.attached ADD CONSTRAINT attached_initial_check
           CHECK (@extschema@.mako_assert_workflow_id(initial)) $$),
-    (49, 'constraint', 'format_version', 'format_version_format_version_check',
+    (51, 'constraint', 'format_version', 'format_version_format_version_check',
      $$ ALTER TABLE mako.format_version ADD CONSTRAINT format_version_format_version_check
           CHECK (@extschema@.mako_assert_format_version(format_version)) $$),
-    (50, 'trigger', 'stream', 'stream_inserted', $$
+    (52, 'trigger', 'stream', 'stream_inserted', $$
 CREATE TRIGGER stream_inserted
 AFTER INSERT ON mako.stream REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_stream_inserted() $$),
-    (51, 'trigger', 'stream', 'stream_guard', $$
+    (53, 'trigger', 'stream', 'stream_guard', $$
 CREATE TRIGGER stream_guard
 BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.stream
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Stream heads advance with their events, and move to another workflow with a migration only.',
   'To move streams, use mako_migrate().') $$),
-    (52, 'trigger', 'event', 'event_inserted', $$
+    (54, 'trigger', 'event', 'event_inserted', $$
 CREATE TRIGGER event_inserted
 AFTER INSERT ON mako.event REFERENCING NEW TABLE AS inserted
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_event_inserted() $$),
-    (53, 'trigger', 'event', 'event_guard', $$
+    (55, 'trigger', 'event', 'event_guard', $$
 CREATE TRIGGER event_guard
 BEFORE DELETE OR UPDATE OR TRUNCATE ON mako.event
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'Events are append-only.',
   'To archive events, the owner can disable the trigger "event_guard".') $$),
-    (54, 'trigger', 'snapshot', 'snapshot_insert_guard', $$
+    (56, 'trigger', 'snapshot', 'snapshot_insert_guard', $$
 CREATE TRIGGER snapshot_insert_guard
 BEFORE INSERT ON mako.snapshot
 FOR EACH ROW WHEN ((new.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'Migration snapshots are written by migrations only.',
   'Periodic snapshots have run_id 0.') $$),
-    (55, 'trigger', 'snapshot', 'snapshot_update_guard', $$
+    (57, 'trigger', 'snapshot', 'snapshot_update_guard', $$
 CREATE TRIGGER snapshot_update_guard
 BEFORE UPDATE ON mako.snapshot
 FOR EACH ROW WHEN (((old.run_id <> 0) OR (new.run_id <> 0)))
 EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (56, 'trigger', 'snapshot', 'snapshot_delete_guard', $$
+    (58, 'trigger', 'snapshot', 'snapshot_delete_guard', $$
 CREATE TRIGGER snapshot_delete_guard
 BEFORE DELETE ON mako.snapshot
 FOR EACH ROW WHEN ((old.run_id <> 0)) EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'Periodic snapshots have run_id 0.') $$),
-    (57, 'trigger', 'snapshot', 'snapshot_truncate_guard', $$
+    (59, 'trigger', 'snapshot', 'snapshot_truncate_guard', $$
 CREATE TRIGGER snapshot_truncate_guard
 BEFORE TRUNCATE ON mako.snapshot
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The state of a migrated stream starts at its migration snapshot: without it the state is lost.',
   'To drop periodic snapshots, delete those with run_id 0.') $$),
-    (58, 'trigger', 'snapshot', 'snapshot_saved', $$
+    (60, 'trigger', 'snapshot', 'snapshot_saved', $$
 CREATE TRIGGER snapshot_saved
 BEFORE INSERT OR UPDATE ON mako.snapshot
 FOR EACH ROW WHEN ((new.run_id = 0)) EXECUTE FUNCTION @extschema@.mako_snapshot_saved() $$),
-    (59, 'trigger', 'repointed', 'repointed_guard', $$
+    (61, 'trigger', 'repointed', 'repointed_guard', $$
 CREATE TRIGGER repointed_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.repointed
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (60, 'trigger', 'attached', 'attached_guard', $$
+    (62, 'trigger', 'reverted', 'reverted_guard', $$
+CREATE TRIGGER reverted_guard
+BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.reverted
+FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
+  'The audit trail is written by migrations only.') $$),
+    (63, 'trigger', 'attached', 'attached_guard', $$
 CREATE TRIGGER attached_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.attached
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The query is evaluated as the owner of the store.',
   'Use mako_attach_store() and mako_detach_store().') $$),
-    (61, 'trigger', 'format_version', 'format_version_guard', $$
+    (64, 'trigger', 'format_version', 'format_version_guard', $$
 CREATE TRIGGER format_version_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.format_version
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A version must not change its status while a transaction writes under it.',
   'Use mako_drain(), mako_retire() or mako_reactivate().') $$),
-    (62, 'trigger', 'dependent', 'dependent_guard', $$
+    (65, 'trigger', 'dependent', 'dependent_guard', $$
 CREATE TRIGGER dependent_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.dependent
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'A dependent is updated as its owner, whose privileges adding it needs.',
   'Use mako_add_dependent() and mako_remove_dependent().') $$),
-    (63, 'trigger', 'migration_run', 'migration_run_guard', $$
+    (66, 'trigger', 'migration_run', 'migration_run_guard', $$
 CREATE TRIGGER migration_run_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_run
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (64, 'trigger', 'migration_run', 'migration_run_final', $$
+    (67, 'trigger', 'migration_run', 'migration_run_final', $$
 CREATE TRIGGER migration_run_final
 BEFORE DELETE OR UPDATE ON mako.migration_run
 FOR EACH ROW WHEN ((old.finished_at IS NOT NULL)) EXECUTE FUNCTION @extschema@.mako_guard(
   'A run is final once it is finished.', 'To undo a run, use mako_revert().', 'always') $$),
-    (65, 'trigger', 'migration_error', 'migration_error_guard', $$
+    (68, 'trigger', 'migration_error', 'migration_error_guard', $$
 CREATE TRIGGER migration_error_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_error
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
   'The audit trail is written by migrations only.') $$),
-    (66, 'trigger', 'migration_batch', 'migration_batch_guard', $$
+    (69, 'trigger', 'migration_batch', 'migration_batch_guard', $$
 CREATE TRIGGER migration_batch_guard
 BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON mako.migration_batch
 FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.mako_guard(
@@ -1067,10 +1086,12 @@ BEGIN
     'SELECT s.stream_no, e.sequence_number, e.event_id, e.recorded_at, '
     'COALESCE(e.workflow_id, (SELECT r.source_wf COLLATE "C" FROM mako.migration_run r JOIN ('
       'SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no = s.stream_no AND n.run_id > 0 '
-      'AND n.reverted_by IS NULL AND n.sequence_number >= e.sequence_number '
+      'AND n.sequence_number >= e.sequence_number '
       'UNION ALL SELECT p.run_id FROM mako.repointed p WHERE p.stream_no = s.stream_no '
-      'AND p.reverted_by IS NULL AND p.sequence_number >= e.sequence_number) m USING (run_id) '
-    'WHERE r.update_registry ORDER BY r.run_id LIMIT 1), s.workflow_id) AS workflow_id, '
+      'AND p.sequence_number >= e.sequence_number) m USING (run_id) '
+    'WHERE r.update_registry AND NOT EXISTS (SELECT FROM mako.reverted v '
+      'WHERE v.stream_no = s.stream_no AND v.run_id = r.run_id) ORDER BY r.run_id LIMIT 1), '
+    's.workflow_id) AS workflow_id, '
     'e.event_type, e.schema_version, e.payload, '
     'e.correlation_id, e.causation_id, e.conversation_id, e.workflow_id AS stamp '
     'FROM mako.attached_event e JOIN mako.stream s '
@@ -1848,13 +1869,12 @@ BEGIN
   END IF;
   RETURN QUERY
   WITH moved AS (
-    SELECT m.run_id, max(m.sequence_number) AS sequence_number, min(m.taken_at) AS taken_at,
-           max(m.reverted_by) AS reverted_by
-    FROM (SELECT n.run_id, n.sequence_number, n.taken_at, n.reverted_by
+    SELECT m.run_id, max(m.sequence_number) AS sequence_number, min(m.taken_at) AS taken_at
+    FROM (SELECT n.run_id, n.sequence_number, n.taken_at
           FROM mako.snapshot n
           WHERE n.stream_no = head.stream_no AND n.run_id > 0
           UNION ALL
-          SELECT p.run_id, p.sequence_number, NULL, p.reverted_by
+          SELECT p.run_id, p.sequence_number, NULL
           FROM mako.repointed p WHERE p.stream_no = head.stream_no) AS m
     GROUP BY m.run_id
   ), run AS (
@@ -1867,7 +1887,9 @@ BEGIN
     UNION ALL
     SELECT m.sequence_number, v.started_at, 'reverted', m.sequence_number, v.target_wf, v.run_id,
            v.session_role, v.reason, v.source_wf
-    FROM moved m JOIN mako.migration_run v ON v.run_id = m.reverted_by
+    FROM moved m
+    JOIN mako.reverted u ON u.stream_no = head.stream_no AND u.run_id = m.run_id
+    JOIN mako.migration_run v ON v.run_id = u.reverted_by
     WHERE v.update_registry
   ), failed AS (
     -- No row tells where the stream was when a run failed. The times of the events tell it, and
@@ -2270,10 +2292,11 @@ BEGIN
     FROM part p WINDOW w AS (PARTITION BY p.stream_no)
     ORDER BY p.stream_no, p.last DESC),
   saved AS (
-    SELECT n.stream_no, max(n.sequence_number) FILTER (WHERE n.reverted_by IS NULL) AS saved,
+    SELECT n.stream_no, max(n.sequence_number) FILTER (WHERE v.run_id IS NULL) AS saved,
            max(n.sequence_number) AS furthest,
            bool_or(n.run_id <> 0 AND r.run_id IS NULL) AS of_unknown_run
     FROM mako.snapshot n LEFT JOIN mako.migration_run r ON r.run_id = n.run_id
+    LEFT JOIN mako.reverted v ON v.stream_no = n.stream_no AND v.run_id = n.run_id
     GROUP BY n.stream_no),
   -- Everything that has a number, with what is known of it: its head, unless stream_id is null;
   -- its events, unless last is null; its snapshots, unless furthest is null.
@@ -2289,13 +2312,15 @@ BEGIN
            lead(m.run_id) OVER w AS next_run
     FROM (SELECT n.stream_no, n.sequence_number, n.run_id, true AS has_snapshot
           FROM mako.snapshot n
-          WHERE n.run_id > 0 AND n.reverted_by IS NULL
+          WHERE n.run_id > 0
             AND NOT EXISTS (SELECT FROM mako.repointed p
                             WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
           UNION ALL
           SELECT p.stream_no, p.sequence_number, p.run_id, false
-          FROM mako.repointed p WHERE p.reverted_by IS NULL) AS m
+          FROM mako.repointed p) AS m
     JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry AND r.kind <> 'revert'
+    WHERE NOT EXISTS (SELECT FROM mako.reverted v
+                      WHERE v.stream_no = m.stream_no AND v.run_id = m.run_id)
     WINDOW w AS (PARTITION BY m.stream_no ORDER BY m.run_id)),
   -- Where each stream must be now: where its last move led, or where its last event was written.
   place AS (
@@ -2406,13 +2431,12 @@ BEGIN
       AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id)
     UNION ALL
     SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
-           format('its snapshot at %s is marked as undone by run %s, which did not undo run %s',
-                  n.sequence_number, n.reverted_by, n.run_id),
+           format('run %s is marked as undone by run %s, which did not undo it',
+                  v.run_id, v.reverted_by),
            'It was changed past the triggers: restore it from a backup.'
-    FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
-    WHERE n.reverted_by IS NOT NULL
-      AND NOT EXISTS (SELECT FROM mako.migration_run r
-                      WHERE r.run_id = n.reverted_by AND r.reverts = n.run_id)
+    FROM mako.reverted v JOIN mako.stream s ON s.stream_no = v.stream_no
+    WHERE NOT EXISTS (SELECT FROM mako.migration_run r
+                      WHERE r.run_id = v.reverted_by AND r.reverts = v.run_id)
     UNION ALL
     SELECT 'error', 'head_moved', p.stream_id,
            CASE WHEN p.run_id IS NULL

@@ -164,7 +164,7 @@ CREATE FUNCTION test.apply(state jsonb, event_type text, payload jsonb) RETURNS 
 SELECT mako_register_workflow('w@FV2024-10-01', 'test.apply', initial_state => '{}', replace => true);
 SELECT (r).migrated, (r).skipped, (r).failed FROM mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') AS r;
 SELECT test.failure('UPDATE mako.snapshot SET state = ''{}''');
-SELECT test.failure('UPDATE mako.snapshot SET reverted_by = 2');
+SELECT test.failure('INSERT INTO mako.reverted VALUES (1, 1, 2)');
 SELECT test.failure('DELETE FROM mako.snapshot WHERE stream_no = 1');
 SELECT test.failure('DELETE FROM mako.migration_run');
 -- who still writes under the old version finds out

@@ -16,18 +16,19 @@
  * and of one workflow.
  */
 static MakoStatement select_marks = {
-	"SELECT n.stream_no, n.sequence_number, n.run_id, n.workflow_id, n.state_schema_version,"
+	MAKO_FOR_EACH
+	" SELECT n.stream_no, n.sequence_number, n.run_id, n.workflow_id, n.state_schema_version,"
 	" CASE WHEN $2 OPERATOR(pg_catalog.<) 0 OR n.run_id OPERATOR(pg_catalog.=) $2"
 	"  OR n.workflow_id OPERATOR(pg_catalog.=) $3"
 	"  OR n.run_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.run_id FROM mako.migration_run r"
 	"   WHERE r.source_wf OPERATOR(pg_catalog.=) r.target_wf)) THEN n.state END"
 	" FROM mako.snapshot n"
-	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.>) 0"
-	" AND n.reverted_by IS NULL"
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) o.stream_no"
+	" AND n.run_id OPERATOR(pg_catalog.>) 0 AND " MAKO_STANDS("n")
 	" UNION ALL"
 	" SELECT p.stream_no, p.sequence_number, p.run_id, NULL, NULL, NULL FROM mako.repointed p"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL"
-	" ORDER BY 1, 2, 3",
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) o.stream_no AND " MAKO_STANDS("p")
+	MAKO_END_EACH " ORDER BY 1, 2, 3",
 	3, {INT8ARRAYOID, INT8OID, TEXTOID}, true
 };
 

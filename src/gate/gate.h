@@ -10,6 +10,7 @@
  *	  door.c       the door: opens tables of schema mako
  *	  view.c       what a view names, and whose it is
  *	  sql.c        statements, connections, rows, cursors; the only file with SPI
+ *	  planning.c   how statements are planned
  *	  row.c        values of rows
  *	  constraint.c deferrable constraints
  *	  role.c       roles that are remembered in tables
@@ -52,6 +53,14 @@ extern const char *mako_extension_schema_is_open(bool *may_create);
 
 /* ---- sql.c: statements, connections, rows, cursors ------------------------------------------ */
 
+/* What the planner must do where it does not know better. */
+typedef enum MakoWay
+{
+	MAKO_ANY_WAY,
+	MAKO_BY_TABLES,				/* join tables as wholes */
+	MAKO_BY_KEYS,				/* take rows in the order of an index, as many as are wanted */
+} MakoWay;
+
 /*
  * A statement, prepared at its first use. %s in the text stands for the extension's schema. A
  * static one keeps its plan for the session, a transient one until the connection ends.
@@ -62,6 +71,7 @@ typedef struct MakoStatement
 	int			nargs;
 	Oid			argtypes[17];
 	bool		plan_each_time; /* the best plan depends on the sizes of arguments and tables */
+	MakoWay		way;			/* how it shall be planned, whatever statistics say */
 	MemoryContext transient;	/* in which it lives, for such a one; NULL for a static one */
 	bool		may_defer;		/* constraints of what it writes may be checked when the
 								 * transaction ends */
@@ -275,6 +285,11 @@ extern void mako_gate_execute(PlannedStmt *plan, QueryEnvironment *environment,
 /* These are about names of functions: nothing is evaluated. */
 extern Oid	mako_gate_find_function(const char *name);
 extern Oid	mako_gate_find_signature(const char *signature);
+
+/* ---- planning.c: how statements are planned ------------------------------------------------- */
+
+extern void mako_planning_fix(MakoConnection connection);
+extern void mako_planning_go(MakoWay way, const MakoGate *gate);
 
 /* ---- door.c --------------------------------------------------------------------------------- */
 

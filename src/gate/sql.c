@@ -22,7 +22,6 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
-#include "jit/jit.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
@@ -69,18 +68,6 @@ connect_spi(void)
 	MemoryContextSwitchTo(context);
 }
 
-/*
- * Keeps the server from compiling statements while a connection lasts. They are short, and asked
- * for every batch; statistics that know nothing yet of what a run writes make them look dear, and
- * then each is compiled anew, which takes ten times as long as the run.
- */
-static void
-avoid_compiling(MakoConnection connection)
-{
-	if (jit_enabled)
-		mako_sql_set(connection, "jit", "off");
-}
-
 /* Connects under fixed settings, on the path of users' functions. */
 static MakoConnection
 connect_for_functions(bool row_security_hides)
@@ -89,7 +76,7 @@ connect_for_functions(bool row_security_hides)
 
 	mako_gate_fix_settings(row_security_hides);
 	mako_gate_fix_path(mako_extension_function_path());
-	avoid_compiling(connection);
+	mako_planning_fix(connection);
 	connect_spi();
 	return connection;
 }
@@ -118,7 +105,7 @@ mako_sql_connect_own(void)
 	MakoConnection connection = {NewGUCNestLevel()};
 
 	mako_gate_fix_path(mako_extension_own_path());
-	avoid_compiling(connection);
+	mako_planning_fix(connection);
 	connect_spi();
 	return connection;
 }
@@ -586,6 +573,7 @@ begin_execution(MakoStatement *statement)
 		return begin_as_role(statement);
 	owner = open_tables(statement);
 	execution = (Execution) {act_as(owner, statement->may_defer), owner};
+	mako_planning_go(statement->way, &execution.gate);
 	(void) plan_of(statement);
 	if (!OidIsValid(owner))
 		return execution;

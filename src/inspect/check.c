@@ -28,7 +28,8 @@ static MakoStatement select_store_problems = {
 
 static MakoStatement select_store_findings = {
 	.text = "SELECT severity, code, subject, message, hint FROM %s.mako_store_finding_rows()",
-	.needs = "mako.stream mako.event mako.snapshot mako.repointed mako.dependent mako.migration_run"
+	.needs = "mako.stream mako.event mako.snapshot mako.repointed mako.reverted mako.dependent"
+	" mako.migration_run"
 };
 
 static MakoStatement select_step_findings = {

@@ -258,10 +258,11 @@ BEGIN
     FROM part p WINDOW w AS (PARTITION BY p.stream_no)
     ORDER BY p.stream_no, p.last DESC),
   saved AS (
-    SELECT n.stream_no, max(n.sequence_number) FILTER (WHERE n.reverted_by IS NULL) AS saved,
+    SELECT n.stream_no, max(n.sequence_number) FILTER (WHERE v.run_id IS NULL) AS saved,
            max(n.sequence_number) AS furthest,
            bool_or(n.run_id <> 0 AND r.run_id IS NULL) AS of_unknown_run
     FROM mako.snapshot n LEFT JOIN mako.migration_run r ON r.run_id = n.run_id
+    LEFT JOIN mako.reverted v ON v.stream_no = n.stream_no AND v.run_id = n.run_id
     GROUP BY n.stream_no),
   -- Everything that has a number, with what is known of it: its head, unless stream_id is null;
   -- its events, unless last is null; its snapshots, unless furthest is null.
@@ -277,13 +278,15 @@ BEGIN
            lead(m.run_id) OVER w AS next_run
     FROM (SELECT n.stream_no, n.sequence_number, n.run_id, true AS has_snapshot
           FROM mako.snapshot n
-          WHERE n.run_id > 0 AND n.reverted_by IS NULL
+          WHERE n.run_id > 0
             AND NOT EXISTS (SELECT FROM mako.repointed p
                             WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
           UNION ALL
           SELECT p.stream_no, p.sequence_number, p.run_id, false
-          FROM mako.repointed p WHERE p.reverted_by IS NULL) AS m
+          FROM mako.repointed p) AS m
     JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry AND r.kind <> 'revert'
+    WHERE NOT EXISTS (SELECT FROM mako.reverted v
+                      WHERE v.stream_no = m.stream_no AND v.run_id = m.run_id)
     WINDOW w AS (PARTITION BY m.stream_no ORDER BY m.run_id)),
   -- Where each stream must be now: where its last move led, or where its last event was written.
   place AS (
@@ -394,13 +397,12 @@ BEGIN
       AND NOT EXISTS (SELECT FROM mako.migration_run r WHERE r.run_id = n.run_id)
     UNION ALL
     SELECT 'error', 'snapshot_of_unknown_run', s.stream_id,
-           format('its snapshot at %s is marked as undone by run %s, which did not undo run %s',
-                  n.sequence_number, n.reverted_by, n.run_id),
+           format('run %s is marked as undone by run %s, which did not undo it',
+                  v.run_id, v.reverted_by),
            'It was changed past the triggers: restore it from a backup.'
-    FROM mako.snapshot n JOIN mako.stream s ON s.stream_no = n.stream_no
-    WHERE n.reverted_by IS NOT NULL
-      AND NOT EXISTS (SELECT FROM mako.migration_run r
-                      WHERE r.run_id = n.reverted_by AND r.reverts = n.run_id)
+    FROM mako.reverted v JOIN mako.stream s ON s.stream_no = v.stream_no
+    WHERE NOT EXISTS (SELECT FROM mako.migration_run r
+                      WHERE r.run_id = v.reverted_by AND r.reverts = v.run_id)
     UNION ALL
     SELECT 'error', 'head_moved', p.stream_id,
            CASE WHEN p.run_id IS NULL

@@ -20,12 +20,15 @@
 static MakoStatement select_moved = {
 	"SELECT m.stream_no, s.stream_id, s.workflow_id, s.version, 1 FROM ("
 	"   SELECT n.stream_no FROM mako.snapshot n"
-	"   WHERE n.run_id OPERATOR(pg_catalog.=) $1 AND n.reverted_by IS NULL"
+	"   WHERE n.run_id OPERATOR(pg_catalog.=) $1"
 	"   UNION SELECT p.stream_no FROM mako.repointed p"
-	"   WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.reverted_by IS NULL) m"
+	"   WHERE p.run_id OPERATOR(pg_catalog.=) $1) m"
 	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no"
+	" WHERE NOT EXISTS (SELECT FROM mako.reverted v"
+	"   WHERE v.stream_no OPERATOR(pg_catalog.=) m.stream_no"
+	"   AND v.run_id OPERATOR(pg_catalog.=) $1)"
 	" ORDER BY m.stream_no",
-	1, {INT8OID}, true
+	1, {INT8OID}, true,.way = MAKO_BY_TABLES
 };
 
 /* How many of them count as migrated, those of which the move was undone too. */
@@ -34,7 +37,7 @@ static MakoStatement count_moved = {
 	"   WHERE n.run_id OPERATOR(pg_catalog.=) $1"
 	"   UNION SELECT p.stream_no FROM mako.repointed p"
 	"   WHERE p.run_id OPERATOR(pg_catalog.=) $1 AND p.sequence_number OPERATOR(pg_catalog.>) 0) m",
-	1, {INT8OID}, true
+	1, {INT8OID}, true,.way = MAKO_BY_TABLES
 };
 
 /* The streams of which an application has saved states under a workflow, with their heads. */
@@ -45,22 +48,23 @@ static MakoStatement select_saved_streams = {
 	"   GROUP BY n.stream_no) m"
 	" LEFT JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no"
 	" ORDER BY m.stream_no",
-	1, {TEXTOID}, true
+	1, {TEXTOID}, true,.way = MAKO_BY_TABLES
 };
 
 /*
  * What they have saved, and whether it is the state that a migration gave which was undone since.
  */
 static MakoStatement select_saved = {
-	"SELECT n.stream_no, n.sequence_number, n.state_schema_version, n.state,"
+	MAKO_FOR_EACH
+	" SELECT n.stream_no, n.sequence_number, n.state_schema_version, n.state,"
 	" EXISTS (SELECT FROM mako.snapshot u"
 	"   WHERE u.stream_no OPERATOR(pg_catalog.=) n.stream_no"
 	"   AND u.sequence_number OPERATOR(pg_catalog.=) n.sequence_number"
-	"   AND u.reverted_by IS NOT NULL AND u.workflow_id OPERATOR(pg_catalog.=) n.workflow_id"
+	"   AND " MAKO_IS_UNDONE("u") " AND u.workflow_id OPERATOR(pg_catalog.=) n.workflow_id"
 	"   AND u.run_id OPERATOR(pg_catalog.>) 0 AND u.state OPERATOR(pg_catalog.=) n.state)"
 	" FROM mako.snapshot n"
-	" WHERE n.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND n.run_id OPERATOR(pg_catalog.=) 0"
-	" AND n.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY n.stream_no, n.sequence_number",
+	" WHERE n.stream_no OPERATOR(pg_catalog.=) o.stream_no AND n.run_id OPERATOR(pg_catalog.=) 0"
+	" AND n.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY n.sequence_number" MAKO_END_EACH,
 	2, {INT8ARRAYOID, TEXTOID}, true
 };
 
@@ -68,7 +72,7 @@ static MakoStatement select_saved = {
 static MakoStatement select_earlier = {
 	"SELECT n.sequence_number, n.workflow_id, n.state FROM mako.snapshot n"
 	" WHERE n.stream_no OPERATOR(pg_catalog.=) $1 AND n.sequence_number OPERATOR(pg_catalog.<=) $2"
-	" AND n.run_id OPERATOR(pg_catalog.<) $3 AND n.reverted_by IS NULL"
+	" AND n.run_id OPERATOR(pg_catalog.<) $3 AND " MAKO_STANDS("n")
 	" ORDER BY n.sequence_number, n.run_id",
 	3, {INT8OID, INT8OID, INT8OID}
 };

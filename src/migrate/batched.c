@@ -4,10 +4,11 @@
  *	  after every batch.
  *
  * One transaction begins the runs, one ends them, and one in between takes each batch: its streams
- * are chosen here, by number, and run.c migrates them. A run goes through its streams twice: first
- * in the order of their numbers, passing over what others have locked, then through what is left,
- * where each stream that is busy still is waited for in a transaction of its own. What is
- * committed is all that a later call needs to go on: the heads, the run's row and its batches.
+ * are chosen here, by number, and run.c migrates them; or, where many match, they are folded ahead
+ * for many batches (ahead.c). A run goes through its streams twice: first passing over what others
+ * have locked, then through what is left, where each stream that is busy still is waited for in a
+ * transaction of its own. What is committed is all that a later call needs to go on: the heads, the
+ * run's row and its batches.
  *
  * Every transaction is READ COMMITTED, whatever the session's default is: a batch has nothing to
  * see of the one before, and an event appended in between must not end a run of hours. All sources
@@ -157,12 +158,69 @@ migrate_in_batches(Call *call, MakoBatchedRun *run, bool again, int64 position)
 	pfree(busy);
 }
 
+/* Migrates some streams batch by batch, by their numbers; waits for those that are busy. */
+static void
+migrate_some(Call *call, MakoBatchedRun *run, const int64 *stream_nos, int count)
+{
+	int			size = run->request.batch_size;
+	int64	   *busy = MemoryContextAllocHuge(call->context, sizeof(int64) * size);
+
+	for (int first = 0; first < count; first += size)
+	{
+		int			busy_count;
+
+		begin_transaction(call);
+		mako_run_batch(run, failed_in_all(call), &stream_nos[first], Min(size, count - first), 0,
+					   -1, busy, &busy_count);
+		commit(call);
+		migrate_busy(call, run, busy, busy_count);
+		pause_batches(call);
+	}
+	pfree(busy);
+}
+
+/* Goes through a run whose streams are folded ahead; false where that is not the better way. */
+static bool
+migrate_ahead(Call *call, MakoBatchedRun *run)
+{
+	MakoAhead  *ahead;
+	const int64 *numbers;
+	int			count;
+	bool		more;
+
+	begin_transaction(call);
+	ahead = mako_ahead_begin(run, call->context);
+	commit(call);
+	if (ahead == NULL)
+		return false;
+	do
+	{
+		begin_transaction(call);
+		more = mako_ahead_fold(ahead, failed_in_all(call));
+		commit(call);
+		numbers = mako_ahead_failed(ahead, &count);
+		migrate_some(call, run, numbers, count);
+		while (mako_ahead_waits(ahead))
+		{
+			begin_transaction(call);
+			mako_ahead_write(ahead, failed_in_all(call));
+			commit(call);
+			pause_batches(call);
+		}
+	} while (more);
+	numbers = mako_ahead_end(ahead, &count);
+	migrate_some(call, run, numbers, count);
+	return true;
+}
+
 /* Goes through one run to its end. */
 static void
 migrate_run(Call *call, MakoBatchedRun *run)
 {
 	mako_progress_begin(&run->request, run->run_id, run->done, run->total, failed_in_all(call),
 						run->started_at);
+	if (migrate_ahead(call, run))
+		return;
 	migrate_in_batches(call, run, false, run->last_stream_no);
 	if (run->busy > 0)
 		migrate_in_batches(call, run, true, 0);

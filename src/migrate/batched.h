@@ -32,6 +32,8 @@ typedef struct MakoBatchedRun
 	int64		done;
 } MakoBatchedRun;
 
+typedef struct MakoAhead MakoAhead;
+
 /* ---- audit.c -------------------------------------------------------------------------------- */
 
 extern void mako_audit_begin_batched(MakoBatchedRun *run, const MakoPlan *plan,
@@ -45,5 +47,15 @@ extern void mako_run_begin_batched(MakoBatchedRun *runs, int count);
 extern void mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos,
 						   int count, int64 last_stream_no, int wait, int64 *busy, int *busy_count);
 extern List *mako_run_end_batched(MakoBatchedRun *runs, int count);
+
+/* ---- ahead.c -------------------------------------------------------------------------------- */
+
+extern MakoAhead *mako_ahead_begin(MakoBatchedRun *run, MemoryContext parent);
+extern void mako_ahead_fail(MakoAhead *ahead, int64 stream_no);
+extern const int64 *mako_ahead_failed(MakoAhead *ahead, int *count);
+extern bool mako_ahead_fold(MakoAhead *ahead, int64 failed_in_all);
+extern bool mako_ahead_waits(const MakoAhead *ahead);
+extern void mako_ahead_write(MakoAhead *ahead, int64 failed_in_all);
+extern const int64 *mako_ahead_end(MakoAhead *ahead, int *count);
 
 #endif							/* MAKO_BATCHED_H */

@@ -4,8 +4,9 @@
  *
  *	  migrate.c     the call: arguments, reports as rows
  *	  batched.c     the call of a procedure, a transaction a batch (MakoBatchedRun: batched.h)
+ *	  ahead.c       ... whose streams are folded ahead (MakoAhead: batched.h)
  *	  call_guard.c  not twice, and not inside another one
- *	  run.c         the runs of a call, in one pass (MakoRequest)
+ *	  run.c         the runs of a call, in one pass (MakoRequest; MakoPass: pass.h)
  *	  move.c        one stream, from its events to its state under the target (MakoMover, MakoMove)
  *	  writer.c      snapshots, heads, dependents, sinks: many streams, in key order (MakoWriter)
  *	  dependent.c   the tables that follow (MakoFollower)
@@ -222,7 +223,7 @@ typedef struct MakoWriter
 	const MakoDestination *destinations;	/* by run; the writer's caller keeps them */
 	int			destination_count;
 	bool		update_registry;
-	int64		undoes;			/* a run whose snapshots are marked; 0: snapshots are written */
+	int64		undoes;			/* a run whose streams are taken back; 0: snapshots are written */
 	bool		is_direct;		/* snapshots will not have to be copied to be written */
 	List	   *dependents;		/* MakoFollower, one a dependent */
 	MakoSinks  *sinks;			/* NULL without any */
@@ -237,6 +238,8 @@ extern MakoDestination mako_writer_destination(MakoReport *report, const MakoWor
 extern MakoWriter *mako_writer_create(const MakoDestination *destinations, int count,
 									  bool update_registry, MakoSinks *sinks);
 extern bool mako_writer_names_streams(const MakoWriter *writer);
+extern void mako_writer_add_result(MakoWriter *writer, const MakoResult *result);
+extern MemoryContext mako_writer_hand_over(MakoWriter *writer, MakoResult **results, int *count);
 extern void mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number,
 							Datum state, bool counts);
 extern void mako_writer_rehearse(const MakoWriter *writer);

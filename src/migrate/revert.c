@@ -4,10 +4,10 @@
  *
  * The streams of the run come from one cursor, a batch at a time, in stream_no order, and their
  * heads are locked. What stands against a stream is looked for after the locks, so that nothing is
- * missed that others committed while we waited. The others wait in a writer, which marks their
- * snapshots instead of writing some and repoints heads and dependents as it does for a migration
- * the other way; sinks take back what they wrote. The run itself holds the locks of such a
- * migration, so neither overtakes the other.
+ * missed that others committed while we waited. The others wait in a writer, which records that
+ * they are taken back instead of writing snapshots, and repoints heads and dependents as it does
+ * for a migration the other way; sinks take back what they wrote. The run itself holds the locks of
+ * such a migration, so neither overtakes the other.
  *
  * A batch lives in a context that is reset for the next, below that of the call.
  */
@@ -47,28 +47,36 @@ static MakoStatement select_workflow = {
 	1, {TEXTOID}
 };
 
-/* Where a run left its streams: with a snapshot, without one of the last event, or both. */
-#define STREAMS_OF_RUN(more) \
-	"(SELECT n.stream_no, n.sequence_number FROM mako.snapshot n" \
-	" WHERE n.run_id OPERATOR(pg_catalog.=) $1" more ") AS n" \
-	" FULL JOIN (SELECT p.stream_no, p.sequence_number FROM mako.repointed p" \
-	" WHERE p.run_id OPERATOR(pg_catalog.=) $1" more ") AS p" \
-	" ON p.stream_no OPERATOR(pg_catalog.=) n.stream_no"
+/*
+ * Where a run left its streams: with a snapshot, without one of the last event, or both. Right
+ * after the run, statistics know nothing of what it has written.
+ */
+#define STREAMS_OF_RUN(columns) \
+	"SELECT " columns " FROM (" \
+	"   SELECT n.stream_no, n.sequence_number AS snapshot_at, n.sequence_number AS moved_at" \
+	"   FROM mako.snapshot n WHERE n.run_id OPERATOR(pg_catalog.=) $1" \
+	"   UNION ALL SELECT p.stream_no, 0, p.sequence_number" \
+	"   FROM mako.repointed p WHERE p.run_id OPERATOR(pg_catalog.=) $1) m"
 
 static MakoStatement count_streams = {
-	"SELECT pg_catalog.count(*) FROM " STREAMS_OF_RUN(""), 1, {INT8OID}
+	STREAMS_OF_RUN("pg_catalog.count(DISTINCT m.stream_no)"), 1, {INT8OID}
 };
 
-static MakoStatement lock_streams = {
-	"SELECT s.stream_no, s.stream_id, s.tenant_id, s.process_id, s.version, s.workflow_id,"
-	" m.snapshot_at, m.moved_at"
-	" FROM (SELECT COALESCE(n.stream_no, p.stream_no) AS stream_no,"
-	"   COALESCE(n.sequence_number, 0) AS snapshot_at,"
-	"   GREATEST(n.sequence_number, p.sequence_number) AS moved_at"
-	"   FROM " STREAMS_OF_RUN(" AND reverted_by IS NULL") ") AS m"
-	" JOIN mako.stream s ON s.stream_no OPERATOR(pg_catalog.=) m.stream_no ORDER BY s.stream_no"
-	" FOR NO KEY UPDATE OF s",
-	1, {INT8OID}, true
+static MakoStatement select_streams = {
+	STREAMS_OF_RUN("m.stream_no, pg_catalog.max(m.snapshot_at), pg_catalog.max(m.moved_at)")
+	" WHERE NOT EXISTS (SELECT FROM mako.reverted x"
+	"   WHERE x.run_id OPERATOR(pg_catalog.=) $1"
+	"   AND x.stream_no OPERATOR(pg_catalog.=) m.stream_no)"
+	" GROUP BY m.stream_no ORDER BY m.stream_no",
+	1, {INT8OID}, true,.way = MAKO_BY_TABLES
+};
+
+/* Whether a later run has led away from where this one led. */
+static MakoStatement select_later = {
+	"SELECT EXISTS (SELECT FROM mako.migration_run r"
+	" WHERE r.run_id OPERATOR(pg_catalog.>) $1 AND r.source_wf OPERATOR(pg_catalog.=) $2"
+	" AND r.kind OPERATOR(pg_catalog.<>) 'revert')",
+	2, {INT8OID, TEXTOID}
 };
 
 /*
@@ -79,15 +87,15 @@ static MakoStatement lock_streams = {
 static MakoStatement select_obstacles = {
 	"SELECT (SELECT pg_catalog.max(l.run_id) FROM ("
 	"     SELECT n.run_id FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	"     AND n.run_id OPERATOR(pg_catalog.>) $3 AND n.reverted_by IS NULL"
+	"     AND n.run_id OPERATOR(pg_catalog.>) $3 AND " MAKO_STANDS("n")
 	"     UNION ALL SELECT p.run_id FROM mako.repointed p"
 	"     WHERE p.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	"     AND p.run_id OPERATOR(pg_catalog.>) $3 AND p.reverted_by IS NULL) AS l),"
+	"     AND p.run_id OPERATOR(pg_catalog.>) $3 AND " MAKO_STANDS("p") ") AS l),"
 	" $5 AND EXISTS (SELECT FROM mako.snapshot n"
 	"   WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 	"   AND n.sequence_number OPERATOR(pg_catalog.=) h.version"
 	"   AND n.workflow_id OPERATOR(pg_catalog.=) $4"
-	"   AND n.run_id OPERATOR(pg_catalog.<>) $3 AND n.reverted_by IS NULL"
+	"   AND n.run_id OPERATOR(pg_catalog.<>) $3 AND " MAKO_STANDS("n")
 	"   AND (n.run_id OPERATOR(pg_catalog.=) 0 OR EXISTS (SELECT FROM mako.migration_run r"
 	"       WHERE r.run_id OPERATOR(pg_catalog.=) n.run_id AND r.update_registry))),"
 	" $5 AND EXISTS (SELECT FROM mako.snapshot n"
@@ -109,21 +117,20 @@ typedef struct Revert
 	bool		update_registry;
 	bool		finished;		/* or a batched run that was left half-way, or is under way */
 	bool		source_folds;	/* states of its source can be folded: it has an apply */
+	bool		came_later;		/* a run that may have taken streams of this one on */
 	ErrorData  *no_way;			/* what stands against every stream, or NULL */
 	MakoTally	tally;
 	MakoReport *report;
 	MakoDestination destination;
 	MakoSinks  *sinks;			/* that the run wrote to; NULL for none */
 	MakoWriter *writer;
-	MakoSeen   *seen;			/* streams that the cursors have brought */
 	MemoryContext batch_context;
 } Revert;
 
 /* A stream of the run, locked; lives in the batch context. */
 typedef struct Candidate
 {
-	MakoStream	stream;
-	char	   *workflow_id;	/* that it runs under now */
+	MakoStream	stream;			/* with the workflow that it runs under now */
 	int64		snapshot_at;	/* sequence number of its snapshot, 0 for none */
 	int64		moved_at;		/* where the run left it */
 } Candidate;
@@ -202,13 +209,13 @@ find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run,
 		return refuse("the stream has been migrated again since",
 					  psprintf("Run " INT64_FORMAT " came after run " INT64_FORMAT "; the stream "
 							   "runs under \"%s\" now.", later_run,
-							   revert->run_id, candidate->workflow_id),
+							   revert->run_id, stream->workflow_id),
 					  psprintf("Revert run " INT64_FORMAT " first.", later_run));
-	if (strcmp(candidate->workflow_id, revert->target_wf) != 0)
+	if (strcmp(stream->workflow_id, revert->target_wf) != 0)
 		return refuse("the stream does not run under the target of the run",
 					  psprintf("Run " INT64_FORMAT " led to \"%s\"; "
 							   "the stream runs under \"%s\" now.", revert->run_id,
-							   revert->target_wf, candidate->workflow_id),
+							   revert->target_wf, stream->workflow_id),
 					  "Look at the head of the stream in mako.stream: "
 					  "nothing but a migration may move it.");
 	if (stream->version > candidate->moved_at)
@@ -234,37 +241,31 @@ find_obstacle(const Revert *revert, const Candidate *candidate, int64 later_run,
 /* ---- one batch ------------------------------------------------------------------------------ */
 
 /*
- * Fetches and locks the next streams of the run that are new, of *fetched that there are; returns
- * how many.
+ * Fetches the next streams of the run, of which there are *fetched, and locks their heads; returns
+ * how many have one.
  */
 static int
-fetch_candidates(const Revert *revert, MakoCursor *cursor, Candidate **candidates, int *fetched)
+fetch_candidates(MakoCursor *cursor, Candidate **candidates, int *fetched)
 {
 	MakoRows	rows = mako_cursor_fetch(cursor, mako_batch_size);
-	int			count = 0;
+	int64	   *numbers = palloc(sizeof(int64) * (rows.count + 1));
+	MakoStream *streams = palloc(sizeof(MakoStream) * (rows.count + 1));
+	int			count;
 
 	*fetched = (int) rows.count;
-	*candidates = palloc0(sizeof(Candidate) * (*fetched + 1));
 	for (int i = 0; i < *fetched; i++)
+		numbers[i] = mako_row_bigint(&rows, i, 1);
+	count = *fetched == 0 ? 0 : mako_stream_lock_heads(numbers, *fetched, streams);
+	*candidates = palloc0(sizeof(Candidate) * (count + 1));
+	for (int i = 0, row = 0; i < count; i++)
 	{
-		Candidate  *candidate = &(*candidates)[count];
-		MakoStream *stream = &candidate->stream;
-
-		stream->stream_no = mako_row_bigint(&rows, i, 1);
-		if (mako_seen_has(revert->seen, stream->stream_no))
-			continue;
-		stream->stream_id = mako_row_text(&rows, i, 2);
-		stream->tenant_id = mako_row_uuid(&rows, i, 3);
-		stream->process_id = mako_row_uuid(&rows, i, 4);
-		stream->version = mako_row_bigint(&rows, i, 5);
-		stream->workflow_id = candidate->workflow_id = mako_row_text(&rows, i, 6);
-		candidate->snapshot_at = mako_row_bigint(&rows, i, 7);
-		candidate->moved_at = mako_row_bigint(&rows, i, 8);
-		count++;
+		while (numbers[row] != streams[i].stream_no)
+			row++;
+		(*candidates)[i].stream = streams[i];
+		(*candidates)[i].snapshot_at = mako_row_bigint(&rows, row, 2);
+		(*candidates)[i].moved_at = mako_row_bigint(&rows, row, 3);
 	}
 	mako_rows_free(&rows);
-	for (int i = 0; i < count; i++)
-		mako_seen_add(revert->seen, (*candidates)[i].stream.stream_no);
 	return count;
 }
 
@@ -295,15 +296,17 @@ select_obstacles_of(const Revert *revert, const Candidate *candidates, int count
 }
 
 /*
- * Takes some streams back, or reports what stands against it. A run that left the heads alone is
- * only marked.
+ * Takes some streams back, or reports what stands against it. Of a run that left the heads alone
+ * that is only recorded.
  */
 static void
 take_back(Revert *revert, const Candidate *candidates, int count)
 {
 	MakoRows	obstacles = {0};
+	bool		may_have_some = revert->update_registry &&
+		(revert->came_later || !revert->source_folds);
 
-	if (revert->update_registry)
+	if (may_have_some)
 		obstacles = select_obstacles_of(revert, candidates, count);
 	for (int i = 0; i < count; i++)
 	{
@@ -312,11 +315,11 @@ take_back(Revert *revert, const Candidate *candidates, int count)
 
 		if (revert->update_registry)
 		{
-			int64		later_run = mako_row_bigint_or(&obstacles, i, 1, 0);
+			int64		later_run = may_have_some ? mako_row_bigint_or(&obstacles, i, 1, 0) : 0;
 
 			error = find_obstacle(revert, candidate, later_run,
-								  mako_row_boolean(&obstacles, i, 2),
-								  mako_row_boolean(&obstacles, i, 3));
+								  may_have_some && mako_row_boolean(&obstacles, i, 2),
+								  may_have_some && mako_row_boolean(&obstacles, i, 3));
 		}
 		if (error != NULL)
 			mako_report_error(revert->report, candidate->stream.stream_no,
@@ -326,20 +329,16 @@ take_back(Revert *revert, const Candidate *candidates, int count)
 			mako_writer_add(revert->writer, &candidate->stream, candidate->snapshot_at, (Datum) 0,
 							candidate->moved_at > 0);
 	}
-	if (revert->update_registry)
+	if (may_have_some)
 		mako_rows_free(&obstacles);
 }
 
-/*
- * Takes back the streams of the run that have not been taken back before and are new; returns how
- * many they were.
- */
-static int64
-take_new_back(Revert *revert)
+/* Takes back every stream of the run that has not been taken back before. */
+static void
+take_all_back(Revert *revert)
 {
 	NullableDatum run_id = mako_bigint(revert->run_id);
-	int64		before = mako_seen_count(revert->seen);
-	MakoCursor *cursor = mako_cursor_open(&lock_streams, &run_id, true);
+	MakoCursor *cursor = mako_cursor_open(&select_streams, &run_id, true);
 	int			fetched;
 
 	do
@@ -351,7 +350,7 @@ take_new_back(Revert *revert)
 		MemoryContextReset(revert->batch_context);
 		old = MemoryContextSwitchTo(revert->batch_context);
 		CHECK_FOR_INTERRUPTS();
-		count = fetch_candidates(revert, cursor, &candidates, &fetched);
+		count = fetch_candidates(cursor, &candidates, &fetched);
 		if (count > 0)
 			take_back(revert, candidates, count);
 		MemoryContextSwitchTo(old);
@@ -360,23 +359,6 @@ take_new_back(Revert *revert)
 	} while (fetched == mako_batch_size);
 	mako_cursor_close(cursor);
 	mako_writer_flush(revert->writer);
-	return mako_seen_count(revert->seen) - before;
-}
-
-/*
- * Takes back every stream of the run that has not been taken back before. A cursor leaves out a
- * head to which a trigger appends while we are on our way to it, so there is another one as long
- * as that may have happened, and as the last one has brought something new.
- */
-static void
-take_all_back(Revert *revert)
-{
-	uint64		advances;
-
-	revert->seen = mako_seen_create();
-	do
-		advances = mako_store_advances();
-	while (take_new_back(revert) > 0 && mako_store_advances() != advances);
 	mako_report_save_errors(revert->report);
 }
 
@@ -433,6 +415,18 @@ start_run(const Revert *revert)
 	return run_id;
 }
 
+/* Returns true if a later run may have moved streams of this one on, whose target is locked. */
+static bool
+is_followed(const Revert *revert)
+{
+	NullableDatum values[] = {mako_bigint(revert->run_id), mako_text(revert->target_wf)};
+	MakoRows	rows = mako_sql_query(&select_later, values);
+	bool		followed = mako_row_boolean(&rows, 0, 1);
+
+	mako_rows_free(&rows);
+	return followed;
+}
+
 /* How many streams the run that is undone has moved, or written snapshots of. */
 static int64
 count_all(const Revert *revert)
@@ -468,6 +462,7 @@ revert_run(void *argument)
 	mako_fence_lock(revert->target_wf);
 	mako_fence_lock(revert->source_wf);
 	revert->no_way = find_no_way(revert);
+	revert->came_later = is_followed(revert);
 
 	revert->destination = (MakoDestination) {
 		.report = revert->report,.source_wf = CStringGetTextDatum(revert->target_wf),

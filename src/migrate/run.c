@@ -11,12 +11,13 @@
  * writer, which writes them together. What it writes may fire triggers, and one of them may append
  * to a stream whose head comes later: the cursor leaves that out, so it is looked for in the end.
  *
- * A batched run is a pass for every one of its transactions, over heads that batched.c chooses, in
- * key order. What lasts from one to the next is in its row, and in a MakoBatchedRun.
+ * A batched run is a pass for every one of its transactions: over heads that batched.c chooses, in
+ * key order; or over streams that ahead.c folds and writes. What lasts from one to the next is in
+ * its row, and in a MakoBatchedRun.
  *
  * The pass lives in the caller's context; a batch, in one below it that is reset for the next.
  */
-#include "migrate/batched.h"
+#include "migrate/pass.h"
 
 #include "access/xact.h"
 #include "utils/builtins.h"
@@ -29,51 +30,14 @@
  */
 #define HEAP_ORDER_SHARE 0.18
 
-/* One run of a pass. */
-typedef struct Run
-{
-	const MakoRequest *request;
-	const MakoPlan *plan;
-	MakoReport *report;
-	MakoMover	mover;
-} Run;
-
-/* The runs of a call; lives in the context that was current when it began. */
-typedef struct Pass
-{
-	Run		   *runs;			/* in the order of the names of their sources, like the next five */
-	const char **sources;
-	MakoFold  **folds;
-	bool	   *has_apply;
-	MakoReplay **replays;
-	MakoDestination *destinations;
-	int			count;
-	MakoWriter *writer;			/* of all runs */
-	MakoTally	tally;
-	const pg_uuid_t *tenant_id;
-	MakoMatches *matches;		/* of the heads when it began; NULL in a batched run */
-	const int64 *found;			/* numbers of the streams that match; NULL where only a snapshot
-								 * knows them */
-	int			found_count;
-	Snapshot	snapshot;		/* that one, of when the cursor was opened */
-	uint64		advances;		/* mako_store_advances(), then */
-	MakoCursor *heads;
-	bool		heads_ended;
-	MakoSeen   *seen;			/* heads that it has brought */
-	MemoryContext batch_context;	/* heads and boundaries */
-	MakoStream *streams;		/* the current batch, there */
-	int			stream_count;
-	MakoHeapOrder *heap_order;	/* or NULL */
-} Pass;
-
 /* ---- one batch ------------------------------------------------------------------------------ */
 
 /* Migrates a stream; see MakoBatch. */
 static bool
 migrate_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
-	const Pass *pass = argument;
-	const Run  *run = &pass->runs[stream->source];
+	const MakoPass *pass = argument;
+	const MakoRun *run = &pass->runs[stream->source];
 	MakoMove	move;
 
 	if (!mako_mover_take(&run->mover, pass->folds[stream->source], pass->replays[stream->source],
@@ -81,7 +45,9 @@ migrate_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 		return false;
 	if (move.moves)
 		mako_writer_add(pass->writer, stream, move.sequence_number, move.new_state, move.counts);
-	mako_progress_advance(pass->tally.failed);
+	/* What is kept is done with when it is written. */
+	if (pass->ahead == NULL || !move.moves)
+		mako_progress_advance(pass->tally.failed);
 	return true;
 }
 
@@ -89,7 +55,7 @@ migrate_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 static bool
 wants_to_write(void *argument, bool accepted)
 {
-	const Pass *pass = argument;
+	const MakoPass *pass = argument;
 
 	return mako_writer_is_full(pass->writer);
 }
@@ -98,7 +64,7 @@ wants_to_write(void *argument, bool accepted)
 static void
 write_results(void *argument)
 {
-	const Pass *pass = argument;
+	const MakoPass *pass = argument;
 
 	if (mako_writer_is_full(pass->writer))
 		mako_writer_flush(pass->writer);
@@ -109,23 +75,29 @@ static void
 record_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number,
 			   const ErrorData *error)
 {
-	Pass	   *pass = argument;
+	MakoPass   *pass = argument;
 
 	if (pass->heap_order != NULL)
 		mako_heap_order_forget(pass->heap_order, stream->stream_no);
+	if (pass->ahead != NULL)
+	{
+		mako_ahead_fail(pass->ahead, stream->stream_no);
+		return;
+	}
 	mako_report_error(pass->runs[stream->source].report, stream->stream_no,
 					  mako_stream_id(stream->stream_no), phase, sequence_number, error);
 	mako_progress_advance(pass->tally.failed);
 }
 
 /* Migrates some streams, with a snapshot of now for events and whatever the functions read. */
-static void
-take_batch(Pass *pass, MakoStream *streams, int count, bool gathered)
+void
+mako_pass_take_batch(MakoPass *pass, MakoStream *streams, int count, bool gathered)
 {
 	MakoBatch	batch = {
 		.streams = streams,.count = count,.gathered = gathered,.folds = pass->folds,
 		.replays = pass->replays,.sources = pass->count,
-		.take = migrate_stream,.wants_pause = wants_to_write,.pause = write_results,
+		.take = migrate_stream,.wants_pause = pass->ahead == NULL ? wants_to_write : NULL,
+		.pause = pass->ahead == NULL ? write_results : NULL,
 		.fail = record_failure,.argument = pass
 	};
 
@@ -136,8 +108,8 @@ take_batch(Pass *pass, MakoStream *streams, int count, bool gathered)
 }
 
 /* Finds the states that the current batch starts from, with a snapshot of after the locks. */
-static void
-load_states(Pass *pass)
+void
+mako_pass_load_states(MakoPass *pass)
 {
 	for (int i = 0; i < pass->stream_count; i++)
 		pass->streams[i].periodic_too = pass->runs[pass->streams[i].source].mover.periodic_too;
@@ -149,7 +121,7 @@ load_states(Pass *pass)
 
 /* Fetches and locks the next heads; false when there are none. */
 static bool
-fetch_batch(Pass *pass)
+fetch_batch(MakoPass *pass)
 {
 	MemoryContext old;
 
@@ -173,18 +145,18 @@ fetch_batch(Pass *pass)
 
 /* Migrates the current batch, whose heads are locked. */
 static void
-migrate_batch(Pass *pass)
+migrate_batch(MakoPass *pass)
 {
 	MemoryContext old = MemoryContextSwitchTo(pass->batch_context);
 
-	load_states(pass);
-	take_batch(pass, pass->streams, pass->stream_count, false);
+	mako_pass_load_states(pass);
+	mako_pass_take_batch(pass, pass->streams, pass->stream_count, false);
 	MemoryContextSwitchTo(old);
 }
 
 /* Migrates the current batch and every one after it. */
 static void
-migrate_in_key_order(Pass *pass)
+migrate_in_key_order(MakoPass *pass)
 {
 	while (pass->stream_count > 0)
 	{
@@ -195,7 +167,7 @@ migrate_in_key_order(Pass *pass)
 
 /* Migrates streams whose heads are locked already, by their numbers. */
 static void
-migrate_left(Pass *pass, const int64 *stream_nos, int count)
+migrate_left(MakoPass *pass, const int64 *stream_nos, int count)
 {
 	for (int first = 0; first < count; first += mako_batch_size)
 	{
@@ -220,7 +192,7 @@ migrate_left(Pass *pass, const int64 *stream_nos, int count)
 
 /* Opens the cursor over the heads of a pass: those that are known to match, or all that do. */
 static void
-open_heads(Pass *pass, const int64 *found, int found_count)
+open_heads(MakoPass *pass, const int64 *found, int found_count)
 {
 	pass->heads = mako_stream_open_locking(pass->sources, pass->count, pass->tenant_id, found,
 										   found_count,
@@ -233,7 +205,7 @@ open_heads(Pass *pass, const int64 *found, int found_count)
  * after the cursor's, so that it knows every head that the cursor does.
  */
 static void
-begin_heads(Pass *pass, const int64 *found, int found_count)
+begin_heads(MakoPass *pass, const int64 *found, int found_count)
 {
 	pass->found = found;
 	pass->found_count = found == NULL ? 0 : found_count;
@@ -249,7 +221,7 @@ begin_heads(Pass *pass, const int64 *found, int found_count)
 
 /* How many streams match. */
 static int64
-count_matching(const Pass *pass)
+count_matching(const MakoPass *pass)
 {
 	int64		matching = 0;
 
@@ -264,7 +236,7 @@ count_matching(const Pass *pass)
  * Heads that others have brought meanwhile must not make up for it.
  */
 static bool
-may_have_left_some(const Pass *pass)
+may_have_left_some(const MakoPass *pass)
 {
 	if (pass->found != NULL)
 		return mako_seen_count(pass->seen) < pass->found_count;
@@ -276,7 +248,7 @@ may_have_left_some(const Pass *pass)
  * The numbers of the streams that matched when the cursor was opened, and that it has not brought.
  */
 static int64 *
-find_left(Pass *pass, int *count)
+find_left(MakoPass *pass, int *count)
 {
 	int			capacity = Max(pass->found_count, mako_batch_size);
 	int64	   *left = palloc(sizeof(int64) * capacity);
@@ -324,7 +296,7 @@ find_left(Pass *pass, int *count)
  * beginning, so whatever triggers do, there is an end.
  */
 static void
-migrate_left_out(Pass *pass)
+migrate_left_out(MakoPass *pass)
 {
 	int			count;
 	int64	   *left = find_left(pass, &count);
@@ -343,25 +315,25 @@ migrate_left_out(Pass *pass)
 
 /* Gives the current batch to the scan, whose next events may be of its streams. */
 static void
-expect_batch(Pass *pass)
+expect_batch(MakoPass *pass)
 {
 	MemoryContext old = MemoryContextSwitchTo(pass->batch_context);
 
 	if (pass->stream_count > 0)
-		load_states(pass);
+		mako_pass_load_states(pass);
 	mako_heap_order_expect(pass->heap_order, pass->streams, pass->stream_count, pass->has_apply);
 	MemoryContextSwitchTo(old);
 }
 
 /* Migrates the streams that are complete. */
 static void
-take_complete(Pass *pass)
+take_complete(MakoPass *pass)
 {
 	MemoryContext old = MemoryContextSwitchTo(pass->batch_context);
 	int			count;
 	MakoStream *streams = mako_heap_order_take(pass->heap_order, &count);
 
-	take_batch(pass, streams, count, true);
+	mako_pass_take_batch(pass, streams, count, true);
 	mako_heap_order_release(pass->heap_order);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(pass->batch_context);
@@ -373,7 +345,7 @@ take_complete(Pass *pass)
  * What has failed in the meantime has failed.
  */
 static void
-withdraw_doubtful(Pass *pass)
+withdraw_doubtful(MakoPass *pass)
 {
 	int			count;
 	const int64 *stream_nos;
@@ -393,7 +365,7 @@ withdraw_doubtful(Pass *pass)
  * has left.
  */
 static void
-migrate_in_heap_order(Pass *pass)
+migrate_in_heap_order(MakoPass *pass)
 {
 	MakoHeapOrderNeed need;
 	int64	   *left;
@@ -451,7 +423,7 @@ mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded
 
 /* Returns true if it is better to read all events of a pass in heap order. */
 static bool
-choose_heap_order(const Pass *pass)
+choose_heap_order(const MakoPass *pass)
 {
 	const char **folded = palloc(sizeof(char *) * pass->count);
 	int			count = 0;
@@ -469,7 +441,7 @@ choose_heap_order(const Pass *pass)
 
 /* Migrates every matching stream. Without matches, they are few enough to be looked up. */
 static void
-migrate_all(Pass *pass)
+migrate_all(MakoPass *pass)
 {
 	if (fetch_batch(pass))
 	{
@@ -508,7 +480,7 @@ mako_run_check_fingerprint(const char *fingerprint, const char *expected, const 
  * reason; streams that have come meanwhile, too.
  */
 static void
-count_skipped(const Pass *pass)
+count_skipped(const MakoPass *pass)
 {
 	bool		by_name = pass->runs[0].request->one_of_version;
 	const MakoMatches *matches = mako_matches_repeat(pass->tenant_id, by_name);
@@ -525,9 +497,9 @@ count_skipped(const Pass *pass)
 
 /* Locks the source of a run, verifies its definitions and passes the fences. */
 static void
-prepare_run(Pass *pass, int i, const MakoRequest *request)
+prepare_run(MakoPass *pass, int i, const MakoRequest *request)
 {
-	Run		   *run = &pass->runs[i];
+	MakoRun    *run = &pass->runs[i];
 
 	run->request = request;
 	run->report = mako_report_create(request->source_wf, request->target_wf, &pass->tally);
@@ -545,8 +517,8 @@ prepare_run(Pass *pass, int i, const MakoRequest *request)
 }
 
 /* Compiles the functions of all runs. */
-static void
-compile_folds(Pass *pass)
+void
+mako_pass_compile(MakoPass *pass)
 {
 	for (int i = 0; i < pass->count; i++)
 	{
@@ -559,8 +531,8 @@ compile_folds(Pass *pass)
 }
 
 /* What is refused to the caller ends the call here, instead of failing every stream. */
-static void
-rehearse(const Pass *pass)
+void
+mako_pass_rehearse(const MakoPass *pass)
 {
 	for (int i = 0; i < pass->count; i++)
 	{
@@ -576,13 +548,14 @@ rehearse(const Pass *pass)
  * A pass for some runs, with their locks, definitions and fences, but without heads. The locks of
  * sinks come first: other transactions may take them before any of ours.
  */
-static Pass *
-open_pass(const MakoRequest *requests, int count, MakoSinks *sinks)
+static MakoPass *
+open_pass(const MakoRequest *requests, int count, MakoSinks *sinks, bool lock_sinks)
 {
-	Pass	   *pass = palloc0(sizeof(Pass));
+	MakoPass   *pass = palloc0(sizeof(MakoPass));
 
-	mako_sinks_lock(sinks);
-	pass->runs = palloc0(sizeof(Run) * count);
+	if (lock_sinks)
+		mako_sinks_lock(sinks);
+	pass->runs = palloc0(sizeof(MakoRun) * count);
 	pass->sources = palloc(sizeof(char *) * count);
 	pass->folds = palloc(sizeof(MakoFold *) * count);
 	pass->has_apply = palloc(sizeof(bool) * count);
@@ -599,12 +572,12 @@ open_pass(const MakoRequest *requests, int count, MakoSinks *sinks)
 }
 
 /* Raises when a definition is not what it was when the pass was opened. */
-static void
-check_definitions(const Pass *pass)
+void
+mako_pass_check_definitions(const MakoPass *pass)
 {
 	for (int i = 0; i < pass->count; i++)
 	{
-		const Run  *run = &pass->runs[i];
+		const MakoRun *run = &pass->runs[i];
 
 		mako_run_check_fingerprint(mako_plan_create(run->request->source_wf,
 													run->request->target_wf)->fingerprint,
@@ -623,7 +596,7 @@ List *
 mako_run(const MakoRequest *requests, int count)
 {
 	MakoSinks  *sinks = requests[0].update_registry ? mako_sinks_current() : NULL;
-	Pass	   *pass = open_pass(requests, count, sinks);
+	MakoPass   *pass = open_pass(requests, count, sinks, true);
 	const int64 *found;
 	int			found_count;
 
@@ -641,14 +614,14 @@ mako_run(const MakoRequest *requests, int count)
 		pass->runs[i].report->run_id = mako_audit_begin(pass->runs[i].request, pass->runs[i].plan,
 														sinks, pass->runs[i].report->started_at,
 														0);
-	compile_folds(pass);
-	rehearse(pass);
+	mako_pass_compile(pass);
+	mako_pass_rehearse(pass);
 	mako_progress_begin(&requests[0], pass->runs[0].report->run_id, 0, count_matching(pass), 0,
 						pass->runs[0].report->started_at);
 	migrate_all(pass);
 
 	count_skipped(pass);
-	check_definitions(pass);
+	mako_pass_check_definitions(pass);
 	for (int i = 0; i < count; i++)
 	{
 		mako_audit_end(pass->runs[i].report);
@@ -668,25 +641,26 @@ mako_run_begin_batched(MakoBatchedRun *runs, int count)
 {
 	MakoRequest *requests = palloc(sizeof(MakoRequest) * count);
 	MakoSinks  *sinks = mako_sinks_current();
-	Pass	   *pass;
+	MakoPass   *pass;
 
 	for (int i = 0; i < count; i++)
 		requests[i] = runs[i].request;
-	pass = open_pass(requests, count, sinks);
+	pass = open_pass(requests, count, sinks, true);
 	mako_dependent_check_scope();
-	compile_folds(pass);
-	rehearse(pass);
+	mako_pass_compile(pass);
+	mako_pass_rehearse(pass);
 	for (int i = 0; i < count; i++)
 		mako_audit_begin_batched(&runs[i], pass->runs[i].plan, sinks);
 }
 
 /*
  * Opens the pass of one transaction of a batched run, whose report has the counts of those before.
+ * Sinks are locked where the transaction writes.
  */
-static Pass *
-open_batch(const MakoBatchedRun *run, int64 failed_in_all)
+MakoPass *
+mako_pass_open_batch(const MakoBatchedRun *run, int64 failed_in_all, bool lock_sinks)
 {
-	Pass	   *pass = open_pass(&run->request, 1, mako_sinks_of_run(run->run_id));
+	MakoPass   *pass = open_pass(&run->request, 1, mako_sinks_of_run(run->run_id), lock_sinks);
 	MakoReport *report = pass->runs[0].report;
 
 	mako_run_check_fingerprint(pass->runs[0].plan->fingerprint, run->fingerprint,
@@ -726,7 +700,7 @@ wait_for_head(void *argument)
  * migrate.
  */
 static bool
-lock_busy(Pass *pass, int64 stream_no, int milliseconds)
+lock_busy(MakoPass *pass, int64 stream_no, int milliseconds)
 {
 	Wait		wait = {stream_no, pass->sources[0], milliseconds};
 	ErrorData  *error = mako_subtransaction_run(wait_for_head, &wait);
@@ -755,7 +729,7 @@ mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos
 			   int64 last_stream_no, int wait, int64 *busy, int *busy_count)
 {
 	TimestampTz started_at = GetCurrentTimestamp();
-	Pass	   *pass = open_batch(run, failed_in_all);
+	MakoPass   *pass = mako_pass_open_batch(run, failed_in_all, true);
 	int			locked_count = 0;
 	const int64 *locked = stream_nos;
 
@@ -774,10 +748,10 @@ mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos
 		}
 	}
 	begin_heads(pass, locked, locked_count);
-	compile_folds(pass);
-	rehearse(pass);
+	mako_pass_compile(pass);
+	mako_pass_rehearse(pass);
 	migrate_all(pass);
-	check_definitions(pass);
+	mako_pass_check_definitions(pass);
 	mako_audit_record_batch(run, pass->runs[0].report, last_stream_no, *busy_count, started_at);
 	mako_replay_warn(pass->replays[0], NULL);
 }
@@ -786,9 +760,9 @@ mako_run_batch(MakoBatchedRun *run, int64 failed_in_all, const int64 *stream_nos
 List *
 mako_run_end_batched(MakoBatchedRun *runs, int count)
 {
-	Pass	   *pass = palloc0(sizeof(Pass));
+	MakoPass   *pass = palloc0(sizeof(MakoPass));
 
-	pass->runs = palloc0(sizeof(Run) * count);
+	pass->runs = palloc0(sizeof(MakoRun) * count);
 	pass->count = count;
 	pass->tenant_id = runs[0].request.tenant_id;
 	for (int i = 0; i < count; i++)

@@ -36,24 +36,11 @@ static MakoStatement insert_repointed = {
 	3, {INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
 };
 
-/* What undoes a run: its snapshots and repointings stay, but do not count any more. */
-static MakoStatement mark_snapshots = {
-	"UPDATE mako.snapshot AS n SET reverted_by = $2"
-	" FROM ROWS FROM (pg_catalog.unnest($3), pg_catalog.unnest($4))"
-	" AS u (stream_no, sequence_number)"
-	" WHERE n.stream_no OPERATOR(pg_catalog.=) u.stream_no"
-	" AND n.sequence_number OPERATOR(pg_catalog.=) u.sequence_number"
-	" AND n.run_id OPERATOR(pg_catalog.=) $1"
-	" AND n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6",
-	6, {INT8OID, INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8OID, INT8OID}, true
-};
-
-static MakoStatement mark_repointed = {
-	"UPDATE mako.repointed AS p SET reverted_by = $2"
-	" FROM pg_catalog.unnest($3) AS u (stream_no)"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) u.stream_no AND p.run_id OPERATOR(pg_catalog.=) $1"
-	" AND p.stream_no OPERATOR(pg_catalog.>=) $4 AND p.stream_no OPERATOR(pg_catalog.<=) $5",
-	5, {INT8OID, INT8OID, INT8ARRAYOID, INT8OID, INT8OID}, true
+/* What undoes a run: what it has written stays, but does not count any more. */
+static MakoStatement insert_reverted = {
+	"INSERT INTO mako.reverted (stream_no, run_id, reverted_by)"
+	" SELECT u.stream_no, $2, $3 FROM pg_catalog.unnest($1) AS u (stream_no)",
+	3, {INT8ARRAYOID, INT8OID, INT8OID}
 };
 
 /* Only where a head is as it was folded: a trigger may have appended an event meanwhile. */
@@ -199,15 +186,20 @@ copy_name(const MakoStream *stream)
 	return name;
 }
 
-/*
- * Adds a stream that is to be written. Without a state it moves without a snapshot; counts says
- * whether it counts as migrated.
- */
-void
-mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number,
-				Datum state, bool counts)
+/* Orders results by stream. */
+static int
+compare_results(const void *a, const void *b)
 {
-	MemoryContext old = MemoryContextSwitchTo(writer->context);
+	int64		x = ((const MakoResult *) a)->stream_no;
+	int64		y = ((const MakoResult *) b)->stream_no;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Room for one more result, which counts as migrated or not. */
+static MakoResult *
+new_result(MakoWriter *writer, int64 stream_no, int source, bool counts)
+{
 	MakoResult *result;
 
 	if (writer->count == writer->capacity)
@@ -217,6 +209,24 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 			repalloc_huge(writer->results, writer->capacity * sizeof(MakoResult));
 	}
 	result = &writer->results[writer->count];
+	writer->in_order = writer->in_order &&
+		(writer->count == 0 || result[-1].stream_no < stream_no);
+	writer->count++;
+	writer->destinations[source].report->migrated += counts;
+	return result;
+}
+
+/*
+ * Adds a stream that is to be written. Without a state it moves without a snapshot; counts says
+ * whether it counts as migrated.
+ */
+void
+mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_number,
+				Datum state, bool counts)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->context);
+	MakoResult *result = new_result(writer, stream->stream_no, stream->source, counts);
+
 	result->source = stream->source;
 	result->stream_no = stream->stream_no;
 	result->sequence_number = sequence_number;
@@ -227,11 +237,31 @@ mako_writer_add(MakoWriter *writer, const MakoStream *stream, int64 sequence_num
 	result->tid = stream->tid;
 	result->repointed = false;
 	result->counts = counts;
-	writer->in_order = writer->in_order &&
-		(writer->count == 0 || result[-1].stream_no < result->stream_no);
-	writer->count++;
-	writer->destinations[stream->source].report->migrated += counts;
 	MemoryContextSwitchTo(old);
+}
+
+/* Adds one that another writer has handed over; what it points to must last until it is written. */
+void
+mako_writer_add_result(MakoWriter *writer, const MakoResult *result)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->context);
+
+	*new_result(writer, result->stream_no, result->source, result->counts) = *result;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Hands over what waits, in the order of the streams, with the context that it is in; the writer is
+ * of no use then.
+ */
+MemoryContext
+mako_writer_hand_over(MakoWriter *writer, MakoResult **results, int *count)
+{
+	if (!writer->in_order)
+		qsort(writer->results, writer->count, sizeof(MakoResult), compare_results);
+	*results = writer->results;
+	*count = writer->count;
+	return writer->context;
 }
 
 /*
@@ -267,8 +297,6 @@ typedef enum Which
 {
 	WITH_STATE,					/* the snapshots */
 	REPOINTED,					/* what moved without a snapshot of its last event */
-	MARKED_SNAPSHOT,			/* what a run that is undone wrote a snapshot of */
-	MARKED_REPOINTED,			/* what it moved without one of its last event */
 	LEFT,						/* heads that a statement must repoint */
 	ALL,
 } Which;
@@ -283,10 +311,6 @@ wants(Which which, const MakoResult *result)
 			return result->state != NULL;
 		case REPOINTED:
 			return result->state == NULL || result->sequence_number < result->version;
-		case MARKED_SNAPSHOT:
-			return result->sequence_number > 0;
-		case MARKED_REPOINTED:
-			return result->sequence_number < result->version || result->version == 0;
 		case LEFT:
 			return !result->repointed;
 		case ALL:
@@ -451,31 +475,35 @@ write_repointed(const Part *part)
 	write_rows(&insert_repointed, values, count, "repointed");
 }
 
-/* Marks what the run that is undone has written of the streams of a part. */
+/* Records that the streams of a part are taken back from where the run that is undone left them. */
 static void
-mark_undone(const Part *part)
+write_reverted(const Part *part)
 {
+	static const char *const columns[] = {"stream_no", "run_id", "reverted_by"};
 	const MakoWriter *writer = part->writer;
-	const MakoResult *results = &writer->results[part->first];
-	NullableDatum undone = mako_bigint(writer->undoes);
-	NullableDatum by = mako_bigint(destination_of(writer, results)->report->run_id);
-	NullableDatum first = mako_bigint(results[0].stream_no);
-	NullableDatum last = mako_bigint(results[part->count - 1].stream_no);
-	int			count;
-	NullableDatum snapshots[] = {
-		undone, by, column_array(part, MARKED_SNAPSHOT, STREAM_NO, &count),
-		column_array(part, MARKED_SNAPSHOT, SEQUENCE_NUMBER, &count), first, last
+	int64		undone_by = writer->destinations[0].report->run_id;
+	MakoTableWrite *reverted = mako_table_write_open("reverted", CMD_INSERT, columns,
+													 lengthof(columns));
+	NullableDatum values[] = {
+		mako_null(), mako_bigint(writer->undoes), mako_bigint(undone_by)
 	};
+	int			count;
 
-	write_rows(&mark_snapshots, snapshots, count, "snapshot");
-	if (writer->update_registry)
+	if (reverted == NULL)
 	{
-		NullableDatum repointed[] = {
-			undone, by, column_array(part, MARKED_REPOINTED, STREAM_NO, &count), first, last
+		values[0] = column_array(part, ALL, STREAM_NO, &count);
+		write_rows(&insert_reverted, values, count, "reverted");
+		return;
+	}
+	for (int i = part->first; i < part->first + part->count; i++)
+	{
+		Datum		row[] = {
+			Int64GetDatum(writer->results[i].stream_no), values[1].value, values[2].value
 		};
 
-		write_rows(&mark_repointed, repointed, count, "repointed");
+		mako_table_write_insert(reverted, row);
 	}
+	mako_table_write_close(reverted);
 }
 
 /* Repoints the heads of a part straight in their table, as far as that is possible. */
@@ -670,7 +698,7 @@ write_part(void *argument)
 
 	part->phase = MAKO_PHASE_SNAPSHOT;
 	if (part->writer->undoes > 0)
-		mark_undone(part);
+		write_reverted(part);
 	else
 		write_snapshots(part);
 	part->phase = MAKO_PHASE_REGISTRY;
@@ -693,7 +721,7 @@ void
 mako_writer_rehearse(const MakoWriter *writer)
 {
 	if (writer->undoes > 0)
-		mako_sql_check(&mark_snapshots);
+		mako_sql_check(&insert_reverted);
 	else
 	{
 		mako_sql_check(&insert_snapshots);
@@ -705,7 +733,8 @@ mako_writer_rehearse(const MakoWriter *writer)
 	if (writer->undoes == 0)
 		ereport(DEBUG1, (errmsg_internal("heads are written by %s",
 										 is_direct(mako_head_open()) ? "row" : "statements")));
-	mako_sql_check(writer->undoes > 0 ? &mark_repointed : &insert_repointed);
+	if (writer->undoes == 0)
+		mako_sql_check(&insert_repointed);
 	mako_sql_check(&update_heads);
 	mako_dependent_rehearse(writer->dependents);
 	mako_sinks_rehearse(writer->sinks, writer->undoes > 0);
@@ -738,16 +767,6 @@ flush_part(MakoWriter *writer, int first, int count)
 		flush_part(writer, first + count / 2, count - count / 2);
 	}
 	FreeErrorData(error);
-}
-
-/* Orders results by stream. */
-static int
-compare_results(const void *a, const void *b)
-{
-	int64		x = ((const MakoResult *) a)->stream_no;
-	int64		y = ((const MakoResult *) b)->stream_no;
-
-	return x < y ? -1 : x > y;
 }
 
 /* Writes everything that waits. */

@@ -96,13 +96,12 @@ BEGIN
   END IF;
   RETURN QUERY
   WITH moved AS (
-    SELECT m.run_id, max(m.sequence_number) AS sequence_number, min(m.taken_at) AS taken_at,
-           max(m.reverted_by) AS reverted_by
-    FROM (SELECT n.run_id, n.sequence_number, n.taken_at, n.reverted_by
+    SELECT m.run_id, max(m.sequence_number) AS sequence_number, min(m.taken_at) AS taken_at
+    FROM (SELECT n.run_id, n.sequence_number, n.taken_at
           FROM mako.snapshot n
           WHERE n.stream_no = head.stream_no AND n.run_id > 0
           UNION ALL
-          SELECT p.run_id, p.sequence_number, NULL, p.reverted_by
+          SELECT p.run_id, p.sequence_number, NULL
           FROM mako.repointed p WHERE p.stream_no = head.stream_no) AS m
     GROUP BY m.run_id
   ), run AS (
@@ -115,7 +114,9 @@ BEGIN
     UNION ALL
     SELECT m.sequence_number, v.started_at, 'reverted', m.sequence_number, v.target_wf, v.run_id,
            v.session_role, v.reason, v.source_wf
-    FROM moved m JOIN mako.migration_run v ON v.run_id = m.reverted_by
+    FROM moved m
+    JOIN mako.reverted u ON u.stream_no = head.stream_no AND u.run_id = m.run_id
+    JOIN mako.migration_run v ON v.run_id = u.reverted_by
     WHERE v.update_registry
   ), failed AS (
     -- No row tells where the stream was when a run failed. The times of the events tell it, and

@@ -50,8 +50,7 @@ static MakoStatement save_snapshot = {
 	" state_schema_version, state)"
 	" VALUES ($1, $2, 0, $3, $4, $5)"
 	" ON CONFLICT (stream_no, sequence_number, run_id) DO UPDATE"
-	" SET workflow_id = $3, state_schema_version = $4, state = $5, taken_at = pg_catalog.now(),"
-	" reverted_by = NULL",
+	" SET workflow_id = $3, state_schema_version = $4, state = $5, taken_at = pg_catalog.now()",
 	5, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID},.may_defer = true
 };
 
@@ -85,7 +84,7 @@ static MakoStatement give_snapshot = {
 	" state_schema_version, state)"
 	" VALUES ($1, $2, $6, $3, $4, $5)"
 	" ON CONFLICT (stream_no, sequence_number, run_id) DO UPDATE"
-	" SET state_schema_version = $4, state = $5, taken_at = pg_catalog.now(), reverted_by = NULL",
+	" SET state_schema_version = $4, state = $5, taken_at = pg_catalog.now()",
 	6, {INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID, INT8OID}
 };
 
@@ -632,7 +631,7 @@ mako_prune_snapshots(PG_FUNCTION_ARGS)
 /* Every table of the store that the story is told from. */
 static MakoStatement select_history = {
 	.text = "SELECT * FROM %s.mako_history_rows($1)",.nargs = 1,.argtypes = {TEXTOID},
-	.needs = "mako.stream mako.event mako.snapshot mako.repointed mako.migration_run "
+	.needs = "mako.stream mako.event mako.snapshot mako.repointed mako.reverted mako.migration_run "
 	"mako.migration_error mako.migration_batch"
 };
 

@@ -21,6 +21,7 @@
 #include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -147,6 +148,87 @@ mako_event_index_next(MakoEventIndex *lookup, NullableDatum *values)
 		values[i].isnull = slot->tts_isnull[lookup->attributes[i] - 1];
 	}
 	return true;
+}
+
+/* Returns true if a stream has an event after its version. */
+static bool
+has_beyond(MakoEventIndex *lookup, const MakoStream *stream)
+{
+	mako_event_index_stream(lookup, stream->stream_no, stream->version);
+	return index_getnext_slot(lookup->scan, ForwardScanDirection, lookup->slot);
+}
+
+/* Looks for events beyond heads one by one. */
+static int
+find_beyond_each(MakoEventIndex *lookup, const MakoStream *streams, int count, int64 *numbers)
+{
+	int			found = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (has_beyond(lookup, &streams[i]))
+			numbers[found++] = streams[i].stream_no;
+	}
+	return found;
+}
+
+/*
+ * The same for dense streams with few events each: by passing over the entries of all of them,
+ * which takes a third of the instructions. An entry alone does not tell whether there is an event.
+ */
+static int
+find_beyond_in_range(MakoEventIndex *lookup, const MakoStream *streams, int count, int64 *numbers)
+{
+	IndexScanDesc scan = MakoIndexBeginScan(lookup->relation, lookup->index, GetActiveSnapshot(),
+											2);
+	ScanKeyData keys[2];
+	int64		noticed = -1;
+	int			found = 0;
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(streams[0].stream_no));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE,
+				Int64GetDatum(streams[count - 1].stream_no));
+	scan->xs_want_itup = true;
+	index_rescan(scan, keys, 2, NULL, 0);
+	for (int i = 0; i < count && index_getnext_tid(scan, ForwardScanDirection) != NULL;)
+	{
+		bool		isnull;
+		int64		stream_no = DatumGetInt64(index_getattr(scan->xs_itup, 1, scan->xs_itupdesc,
+															&isnull));
+		int64		number = DatumGetInt64(index_getattr(scan->xs_itup, 2, scan->xs_itupdesc,
+														 &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		while (i < count && streams[i].stream_no < stream_no)
+			i++;
+		if (i == count || streams[i].stream_no != stream_no || number <= streams[i].version ||
+			noticed == i)
+			continue;
+		noticed = i;
+		if (has_beyond(lookup, &streams[i]))
+			numbers[found++] = stream_no;
+	}
+	index_endscan(scan);
+	return found;
+}
+
+/*
+ * Which of some streams, in the order of their numbers, have events beyond their heads: their
+ * numbers, and how many.
+ */
+int
+mako_event_index_beyond(MakoEventIndex *lookup, const MakoStream *streams, int count,
+						int64 *numbers)
+{
+	int64		events = 0;
+
+	for (int i = 0; i < count; i++)
+		events += streams[i].version;
+	if (count > 0 && mako_streams_are_dense(streams, count) && events < (int64) count * 32)
+		return find_beyond_in_range(lookup, streams, count, numbers);
+	return find_beyond_each(lookup, streams, count, numbers);
 }
 
 /* Closes them. */

@@ -12,12 +12,14 @@
  */
 #include "read/events.h"
 
+#include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "executor/tuptable.h"
 #include "lib/binaryheap.h"
+#include "storage/bufmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -44,6 +46,7 @@ compare_leaves(Datum a, Datum b, void *argument)
 static void
 open_leaf(MakoEventLeaf *leaf, Relation relation, Snapshot snapshot)
 {
+	leaf->table = RelationGetRelid(relation);
 	leaf->relation = relation;
 	leaf->last_attribute = mako_door_columns(relation, mako_event_columns, MAKO_EVENT_COLUMNS,
 											 leaf->attributes);
@@ -99,8 +102,15 @@ advance(MakoEventLeaf *leaf)
 {
 	bool		isnull;
 
-	if (!table_scan_getnextslot(leaf->scan, ForwardScanDirection, leaf->slot))
-		return false;
+	do
+	{
+		leaf->at_end = leaf->at_end ||
+			!table_scan_getnextslot(leaf->scan, ForwardScanDirection, leaf->slot);
+		if (leaf->at_end)
+			return false;
+	} while (ItemPointerIsValid(&leaf->from) &&
+			 ItemPointerCompare(&leaf->slot->tts_tid, &leaf->from) < 0);
+	ItemPointerSetInvalid(&leaf->from);
 	leaf->stream_no = DatumGetInt64(slot_getattr(leaf->slot,
 												 leaf->attributes[MAKO_EVENT_STREAM_NO], &isnull));
 	if (isnull)
@@ -159,4 +169,62 @@ mako_event_scan_close(MakoEventScan *scan)
 		table_endscan(scan->leaves[i].scan);
 		table_close(scan->leaves[i].relation, NoLock);
 	}
+}
+
+/* ---- from one transaction to the next ------------------------------------------------------- */
+
+/*
+ * Closes events of our own, to go on in another transaction behind those that were brought; only
+ * the event of the leaf that was brought last may not be consumed yet, and is brought again then.
+ */
+void
+mako_event_scan_suspend(MakoEventScan *scan, const MakoEventLeaf *consumed)
+{
+	for (int i = 0; i < scan->count; i++)
+	{
+		MakoEventLeaf *leaf = &scan->leaves[i];
+
+		if (leaf->at_end || TTS_EMPTY(leaf->slot))
+			continue;
+		leaf->from = leaf->slot->tts_tid;
+		if (leaf == consumed)
+			leaf->from.ip_posid++;
+	}
+	mako_event_scan_close(scan);
+}
+
+/*
+ * Opens them again, as another snapshot sees them: events keep their places. Returns false where
+ * the tables are not those that they were.
+ */
+bool
+mako_event_scan_resume(MakoEventScan *scan, Snapshot snapshot)
+{
+	List	   *tables = find_all_inheritors(mako_door_table("event"), AccessShareLock, NULL);
+	int			found = 0;
+	ListCell   *cell;
+
+	foreach(cell, tables)
+		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_RELATION &&
+			(found >= scan->count || scan->leaves[found++].table != lfirst_oid(cell)))
+			return false;
+	if (found != scan->count)
+		return false;
+	for (int i = 0; i < scan->count; i++)
+	{
+		MakoEventLeaf *leaf = &scan->leaves[i];
+		Relation	relation = table_open(leaf->table, NoLock);
+		BlockNumber first = ItemPointerIsValid(&leaf->from) ?
+			ItemPointerGetBlockNumber(&leaf->from) : 0;
+		BlockNumber blocks = RelationGetNumberOfBlocks(relation);
+
+		open_leaf(leaf, relation, snapshot);
+		leaf->at_end = leaf->at_end || first >= blocks;
+		if (first > 0 && !leaf->at_end)
+			heap_setscanlimits(leaf->scan, first, blocks - first);
+	}
+	if (scan->next != NULL)
+		binaryheap_reset(scan->next);
+	scan->begun = false;
+	return true;
 }

@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 /* Events fetched at once. */
 #define EVENT_FETCH 256
@@ -73,19 +74,30 @@ static MakoStatement select_beyond = {
 	2, {INT8OID, INT8OID}, true
 };
 
+/* Those of some streams. */
+static MakoStatement select_beyond_of = {
+	"SELECT o.stream_no"
+	" FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS o (stream_no, version)"
+	" CROSS JOIN LATERAL (SELECT FROM mako.event v"
+	"   WHERE v.stream_no OPERATOR(pg_catalog.=) o.stream_no"
+	"   AND v.sequence_number OPERATOR(pg_catalog.>) o.version LIMIT 1) l",
+	2, {INT8ARRAYOID, INT8ARRAYOID}, true
+};
+
 /* The moves of some streams without a snapshot of their last event, in the order of the runs. */
 static MakoStatement select_repointed = {
-	"SELECT p.stream_no, p.sequence_number, r.source_wf, r.target_wf"
+	MAKO_FOR_EACH
+	" SELECT p.stream_no, p.sequence_number, r.source_wf, r.target_wf"
 	" FROM mako.repointed p JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) p.run_id"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) ANY ($1) AND p.reverted_by IS NULL"
-	" ORDER BY p.stream_no, p.run_id",
+	" WHERE p.stream_no OPERATOR(pg_catalog.=) o.stream_no AND " MAKO_STANDS("p")
+	" ORDER BY p.run_id" MAKO_END_EACH,
 	1, {INT8ARRAYOID}, true
 };
 
 /* All moves of some streams, in the order of the runs: of those in a range, or each looked up. */
-#define MOVES_OF(table, condition) \
+#define MOVES_OF(table, condition, stands) \
 	"SELECT m.stream_no, m.sequence_number, m.run_id FROM mako." table " m WHERE " condition \
-	" AND m.run_id OPERATOR(pg_catalog.>) 0 AND m.reverted_by IS NULL"
+	" AND m.run_id OPERATOR(pg_catalog.>) 0 AND " stands
 #define SELECT_MOVES(moves) \
 	"SELECT m.stream_no, m.sequence_number, r.source_wf FROM (" moves ") m" \
 	" JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) m.run_id" \
@@ -95,14 +107,15 @@ static MakoStatement select_repointed = {
 #define IS_OF_STREAM "m.stream_no OPERATOR(pg_catalog.=) h.stream_no"
 
 static MakoStatement select_moves = {
-	SELECT_MOVES(MOVES_OF("snapshot", IN_RANGE) " UNION ALL " MOVES_OF("repointed", IN_RANGE)),
+	SELECT_MOVES(MOVES_OF("snapshot", IN_RANGE, MAKO_STANDS_BETWEEN("m", "$1", "$2")) " UNION ALL "
+				 MOVES_OF("repointed", IN_RANGE, MAKO_STANDS_BETWEEN("m", "$1", "$2"))),
 	2, {INT8OID, INT8OID}, true
 };
 
 static MakoStatement select_moves_apart = {
 	SELECT_MOVES("SELECT l.* FROM pg_catalog.unnest($1) AS h (stream_no) CROSS JOIN LATERAL ("
-				 MOVES_OF("snapshot", IS_OF_STREAM) " UNION ALL "
-				 MOVES_OF("repointed", IS_OF_STREAM) ") l"),
+				 MOVES_OF("snapshot", IS_OF_STREAM, MAKO_STANDS("m")) " UNION ALL "
+				 MOVES_OF("repointed", IS_OF_STREAM, MAKO_STANDS("m")) ") l"),
 	1, {INT8ARRAYOID}, true
 };
 
@@ -160,6 +173,52 @@ mako_stream_find_beyond(int64 first, int64 last)
 	NullableDatum values[] = {mako_bigint(first), mako_bigint(last)};
 
 	return mako_sql_query_snapshot(&select_beyond, values);
+}
+
+/* The same as mako_stream_beyond(), by a statement. */
+static void
+ask_for_beyond(const MakoStream *streams, int count, int64 *numbers, int *found)
+{
+	int64	   *versions = palloc(sizeof(int64) * (count + 1));
+	MakoRows	rows;
+
+	for (int i = 0; i < count; i++)
+		versions[i] = streams[i].version;
+	{
+		NullableDatum values[] = {
+			mako_stream_numbers(streams, count), mako_bigint_array(versions, count)
+		};
+
+		rows = mako_sql_query_snapshot(&select_beyond_of, values);
+	}
+	*found = (int) rows.count;
+	for (int i = 0; i < *found; i++)
+		numbers[i] = mako_row_bigint(&rows, i, 1);
+	mako_rows_free(&rows);
+}
+
+/*
+ * The numbers of those of some streams that have events beyond their heads, in the order of the
+ * streams; with a new snapshot.
+ */
+int64 *
+mako_stream_beyond(const MakoStream *streams, int count, int *found)
+{
+	int64	   *numbers = palloc(sizeof(int64) * (count + 1));
+	MakoEventIndex *lookup;
+
+	*found = 0;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	lookup = mako_event_index_open();
+	if (lookup != NULL)
+	{
+		*found = mako_event_index_beyond(lookup, streams, count, numbers);
+		mako_event_index_close(lookup);
+	}
+	else
+		ask_for_beyond(streams, count, numbers, found);
+	PopActiveSnapshot();
+	return numbers;
 }
 
 /* Meets the privileges and policies that reading events needs. */

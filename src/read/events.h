@@ -34,12 +34,15 @@ extern const char *const mako_event_columns[MAKO_EVENT_COLUMNS];
 /* A table with events. */
 typedef struct MakoEventLeaf
 {
+	Oid			table;
 	Relation	relation;
 	TableScanDesc scan;
 	TupleTableSlot *slot;		/* its next event */
 	int64		stream_no;		/* of that, or MAKO_NO_STREAM */
 	AttrNumber	attributes[MAKO_EVENT_COLUMNS];
 	AttrNumber	last_attribute;
+	ItemPointerData from;		/* a scan that goes on begins there; otherwise invalid */
+	bool		at_end;
 } MakoEventLeaf;
 
 typedef struct MakoEventScan MakoEventScan;
@@ -49,6 +52,8 @@ extern MakoEventScan *mako_event_scan_open(Snapshot snapshot);
 extern MakoAttachedScan *mako_event_scan_attached(const MakoEventScan *scan);
 extern MakoEventLeaf *mako_event_scan_next(MakoEventScan *scan);
 extern void mako_event_scan_close(MakoEventScan *scan);
+extern void mako_event_scan_suspend(MakoEventScan *scan, const MakoEventLeaf *consumed);
+extern bool mako_event_scan_resume(MakoEventScan *scan, Snapshot snapshot);
 
 /* ---- attached_scan.c: the same of an attached event store ----------------------------------- */
 
@@ -112,6 +117,8 @@ extern bool mako_event_index_is_possible(void);
 extern MakoEventIndex *mako_event_index_open(void);
 extern void mako_event_index_stream(MakoEventIndex *lookup, int64 stream_no, int64 start);
 extern bool mako_event_index_next(MakoEventIndex *lookup, NullableDatum *values);
+extern int	mako_event_index_beyond(MakoEventIndex *lookup, const MakoStream *streams, int count,
+									int64 *numbers);
 extern void mako_event_index_close(MakoEventIndex *lookup);
 
 #endif							/* MAKO_EVENTS_H */

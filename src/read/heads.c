@@ -69,36 +69,81 @@ static MakoStatement select_sample = {
 	" AND r.update_registry"
 #define IS_OF_LATER_RUN(row) \
 	row ".stream_no OPERATOR(pg_catalog.=) s.stream_no" \
-	" AND (" row ".run_id OPERATOR(pg_catalog.=) ANY (" LATER_RUNS ")" \
-	" OR " row ".reverted_by OPERATOR(pg_catalog.=) ANY (" LATER_RUNS "))"
+	" AND " row ".run_id OPERATOR(pg_catalog.=) ANY (" LATER_RUNS ")"
 
-static MakoStatement select_next = {
-	"SELECT s.stream_no FROM mako.stream s WHERE s.workflow_id OPERATOR(pg_catalog.=) $1"
-	" AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)"
-	" AND s.stream_no OPERATOR(pg_catalog.>) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4"
-	" AND (NOT EXISTS (" LATER_RUNS ")"
-	"  OR (NOT EXISTS (SELECT FROM mako.snapshot n WHERE " IS_OF_LATER_RUN("n") ")"
-	"   AND NOT EXISTS (SELECT FROM mako.repointed p WHERE " IS_OF_LATER_RUN("p") ")))"
-	" AND NOT EXISTS (SELECT FROM mako.migration_error e"
-	"  WHERE $7 AND e.run_id OPERATOR(pg_catalog.=) $6"
-	"  AND e.stream_no OPERATOR(pg_catalog.=) s.stream_no)"
-	" ORDER BY s.stream_no LIMIT $5",
-	7, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID, BOOLOID}, true
-};
+#define SELECT_NEXT(head) \
+	head \
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) $1" \
+	" AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" \
+	" AND s.stream_no OPERATOR(pg_catalog.>) $3 AND s.stream_no OPERATOR(pg_catalog.<=) $4" \
+	" AND (NOT EXISTS (" LATER_RUNS ")" \
+	"  OR (NOT EXISTS (SELECT FROM mako.snapshot n WHERE " IS_OF_LATER_RUN("n") ")" \
+	"   AND NOT EXISTS (SELECT FROM mako.repointed p WHERE " IS_OF_LATER_RUN("p") ")" \
+	"   AND NOT EXISTS (SELECT FROM mako.reverted u" \
+	"    WHERE u.stream_no OPERATOR(pg_catalog.=) s.stream_no" \
+	"    AND u.reverted_by OPERATOR(pg_catalog.=) ANY (" LATER_RUNS "))))" \
+	" AND NOT EXISTS (SELECT FROM mako.migration_error e" \
+	"  WHERE $7 AND e.run_id OPERATOR(pg_catalog.=) $6" \
+	"  AND e.stream_no OPERATOR(pg_catalog.=) s.stream_no)" \
+	" ORDER BY s.stream_no LIMIT $5", \
+	7, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID, BOOLOID}, true,.way = MAKO_BY_KEYS
+
+static MakoStatement select_next = {SELECT_NEXT("SELECT s.stream_no FROM mako.stream s")};
+static MakoStatement select_next_heads = {SELECT_NEXT(HEAD(NAMES, NO_TID))};
 
 /* Those of some streams that no other transaction has locked, or all of them. */
-#define LOCK_SOME \
-	"SELECT s.stream_no FROM mako.stream s" \
-	" WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1)" \
-	" AND s.workflow_id OPERATOR(pg_catalog.=) $2 ORDER BY s.stream_no FOR NO KEY UPDATE"
+#define LOCK_SOME(locked) \
+	MAKO_FOR_EACH "SELECT s.stream_no FROM mako.stream s" \
+	" WHERE s.stream_no OPERATOR(pg_catalog.=) o.stream_no" \
+	" AND s.workflow_id OPERATOR(pg_catalog.=) $2" MAKO_END_EACH_LOCKED(locked), \
+	2, {INT8ARRAYOID, TEXTOID}, true
 
-static MakoStatement lock_some = {LOCK_SOME, 2, {INT8ARRAYOID, TEXTOID}, true};
-static MakoStatement lock_free = {LOCK_SOME " SKIP LOCKED", 2, {INT8ARRAYOID, TEXTOID}, true};
+static MakoStatement lock_some = {LOCK_SOME(LOCKED)};
+static MakoStatement lock_free = {LOCK_SOME(LOCKED " SKIP LOCKED")};
+
+/*
+ * Some heads as they are now: each looked up; or where they are dense, out of their range, in one
+ * scan of the index. The addition keeps the server from looking up each there, too.
+ */
+#define HEADS_EACH(names, tid, condition, locked) \
+	MAKO_FOR_EACH HEAD(names, tid) " WHERE s.stream_no OPERATOR(pg_catalog.=) o.stream_no" \
+	condition MAKO_END_EACH_LOCKED(locked)
+#define HEADS_DENSE(names, tid, condition, locked) \
+	HEAD(names, tid) \
+	" WHERE s.stream_no OPERATOR(pg_catalog.>=) $2 AND s.stream_no OPERATOR(pg_catalog.<=) $3" \
+	" AND (s.stream_no OPERATOR(pg_catalog.+) 0) OPERATOR(pg_catalog.=) ANY ($1)" \
+	condition " ORDER BY s.stream_no" locked
+#define BY_RANGE(count) count, {INT8ARRAYOID, INT8OID, INT8OID, TEXTOID}, true,.way = MAKO_BY_KEYS
+
+/* Locked, whatever they run under; the first dimension is whether they are dense. */
+static MakoStatement lock_all[2][2] = {
+	{
+		{HEADS_EACH(NAMES, NO_TID, "", LOCKED), BY_RANGE(3)},
+		{HEADS_EACH(NAMES, TID, "", LOCKED), BY_RANGE(3)},
+	},
+	{
+		{HEADS_DENSE(NAMES, NO_TID, "", LOCKED), BY_RANGE(3)},
+		{HEADS_DENSE(NAMES, TID, "", LOCKED), BY_RANGE(3)},
+	}
+};
+
+/* Those that run under a workflow, and that no other transaction has locked. */
+#define OF_WORKFLOW " AND s.workflow_id OPERATOR(pg_catalog.=) $4"
+
+static MakoStatement lock_all_free[2][2] = {
+	{
+		{HEADS_EACH(NO_NAMES, NO_TID, OF_WORKFLOW, LOCKED " SKIP LOCKED"), BY_RANGE(4)},
+		{HEADS_EACH(NO_NAMES, TID, OF_WORKFLOW, LOCKED " SKIP LOCKED"), BY_RANGE(4)},
+	},
+	{
+		{HEADS_DENSE(NO_NAMES, NO_TID, OF_WORKFLOW, LOCKED " SKIP LOCKED"), BY_RANGE(4)},
+		{HEADS_DENSE(NO_NAMES, TID, OF_WORKFLOW, LOCKED " SKIP LOCKED"), BY_RANGE(4)},
+	}
+};
 
 /* Heads that are locked already, once more. */
 static MakoStatement select_heads_again = {
-	HEAD(NAMES, NO_TID) " WHERE s.stream_no OPERATOR(pg_catalog.=) ANY ($1) ORDER BY s.stream_no",
-	1, {INT8ARRAYOID}, true
+	HEADS_EACH(NAMES, NO_TID, "", ""), 1, {INT8ARRAYOID}, true
 };
 
 static MakoStatement select_stream_id = {
@@ -180,6 +225,17 @@ mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_i
 						locked_count);
 }
 
+/* Returns true if the current role may know where the heads lie. */
+static bool
+may_know_tids(void)
+{
+	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
+	bool		may_know = mako_door_read_obstacle(relation, false) == NULL;
+
+	table_close(relation, NoLock);
+	return may_know;
+}
+
 /*
  * Opens the cursor over the heads of some workflows, with a new snapshot: each head is locked when
  * it is fetched. Where it is known which ones match (found is not NULL), they are looked up.
@@ -188,16 +244,13 @@ MakoCursor *
 mako_stream_open_locking(const char *const *sources, int count, const pg_uuid_t *tenant_id,
 						 const int64 *found, int found_count, bool with_names)
 {
-	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
-	bool		has_tid = mako_door_read_obstacle(relation, false) == NULL;
-	MakoStatement *statement = has_tid ? (with_names ? &lock_whole : &lock_placed) :
+	MakoStatement *statement = may_know_tids() ? (with_names ? &lock_whole : &lock_placed) :
 		(with_names ? &lock_named : &lock_bare);
 	NullableDatum values[] = {
 		mako_text_array(sources, count), mako_uuid(tenant_id),
 		found == NULL ? mako_null() : mako_bigint_array(found, found_count)
 	};
 
-	table_close(relation, NoLock);
 	return mako_cursor_open(statement, values, true);
 }
 
@@ -238,6 +291,40 @@ read_head(const MakoRows *rows, uint64 row, MakoStream *stream)
 	stream->process_id = mako_row_uuid(rows, row, 6);
 	if (!tid.isnull)
 		stream->tid = *(ItemPointer) DatumGetPointer(tid.value);
+}
+
+/* Locks some heads, at least one, by one of these statements. */
+static MakoRows
+lock_heads(MakoStatement (*statements)[2], const int64 *stream_nos, int count,
+		   const char *workflow_id)
+{
+	int64		last = stream_nos[count - 1];
+	NullableDatum values[] = {
+		mako_bigint_array(stream_nos, count), mako_bigint(stream_nos[0]), mako_bigint(last),
+		mako_text(workflow_id)
+	};
+	bool		dense = mako_numbers_are_dense(stream_nos[0], last, count);
+
+	return mako_sql_query(&statements[dense][may_know_tids()], values);
+}
+
+/*
+ * Locks some heads, which are told in the order of their numbers, with a new snapshot, and reads
+ * them; returns how many of them there are.
+ */
+int
+mako_stream_lock_heads(const int64 *stream_nos, int count, MakoStream *streams)
+{
+	MakoRows	rows = lock_heads(lock_all, stream_nos, count, NULL);
+	int			found = (int) rows.count;
+
+	for (int i = 0; i < found; i++)
+	{
+		read_head(&rows, i, &streams[i]);
+		streams[i].workflow_id = mako_row_text(&rows, i, 3);
+	}
+	mako_rows_free(&rows);
+	return found;
 }
 
 /* Raises that there is no stream of this id, or none that the caller may see. */
@@ -340,6 +427,34 @@ read_heads(MakoRows rows, const char *const *sources, int source_count, MakoStre
 	}
 	mako_rows_free(&rows);
 	return count;
+}
+
+/*
+ * The next heads of a run in a range, as mako_stream_next() chooses them; at most so many, in the
+ * current memory context. Returns how many.
+ */
+int
+mako_stream_next_heads(const char *const *source, const pg_uuid_t *tenant_id, int64 after,
+					   int64 through, int64 run_id, bool but_not_failed, MakoStream *streams,
+					   int capacity)
+{
+	NullableDatum values[] = {
+		mako_text(source[0]), mako_uuid(tenant_id), mako_bigint(after), mako_bigint(through),
+		mako_integer(capacity), mako_bigint(run_id), mako_boolean(but_not_failed)
+	};
+
+	return read_heads(mako_sql_query(&select_next_heads, values), source, 1, streams);
+}
+
+/*
+ * Locks those of some heads that run under a workflow and that no other transaction has locked,
+ * with a new snapshot, and reads them; returns how many.
+ */
+int
+mako_stream_lock_free(const int64 *stream_nos, int count, const char *const *source,
+					  MakoStream *streams)
+{
+	return read_heads(lock_heads(lock_all_free, stream_nos, count, source[0]), source, 1, streams);
 }
 
 /*

@@ -90,7 +90,7 @@ typedef struct Numbers
 struct MakoHeapOrder
 {
 	MemoryContext context;		/* of everything here */
-	ResourceOwner owner;		/* of what the scan holds */
+	ResourceOwner owner;		/* of what the scan holds; NULL while it holds nothing */
 	Snapshot	snapshot;
 	MakoEventScan *scan;
 	MakoAttachedScan *attached; /* the same, where it evaluates a query of others; or NULL */
@@ -596,6 +596,15 @@ gather_event(MakoHeapOrder *heap_order)
 
 /* ---- the scan ------------------------------------------------------------------------------- */
 
+/* Gives the scan a resource owner, which becomes the current one, and a snapshot of now. */
+static void
+own_snapshot(MakoHeapOrder *heap_order)
+{
+	heap_order->owner = ResourceOwnerCreate(CurrentResourceOwner, "mako gather");
+	CurrentResourceOwner = heap_order->owner;
+	heap_order->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+}
+
 /* Starts the scan for the streams of some workflows, with a snapshot of now. */
 MakoHeapOrder *
 mako_heap_order_open(int sources)
@@ -613,9 +622,7 @@ mako_heap_order_open(int sources)
 	heap_order->open = open_table_create(context, 1024, NULL);
 	heap_order->complete = mako_complete_create(context, &heap_order->sets);
 	heap_order->covered = PG_INT64_MIN;
-	heap_order->owner = ResourceOwnerCreate(outer, "mako gather");
-	CurrentResourceOwner = heap_order->owner;
-	heap_order->snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	own_snapshot(heap_order);
 	heap_order->scan = mako_event_scan_open(heap_order->snapshot);
 	heap_order->attached = mako_event_scan_attached(heap_order->scan);
 	CurrentResourceOwner = outer;
@@ -810,26 +817,73 @@ mako_heap_order_leave(MakoHeapOrder *heap_order, int64 stream_no)
 	add_number(heap_order, &heap_order->left, stream_no);
 }
 
-/* Ends the scan. After an error it is not known what it still holds, so that is just let go. */
+/* Lets everything go that the scan holds. After an error it is not known what that is. */
 static void
-end_scan(MakoHeapOrder *heap_order)
+release_scan(MakoHeapOrder *heap_order)
+{
+	bool		is_known = !heap_order->broken;
+
+	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_BEFORE_LOCKS, is_known, false);
+	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_LOCKS, is_known, false);
+	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_AFTER_LOCKS, is_known, false);
+	ResourceOwnerDelete(heap_order->owner);
+	heap_order->owner = NULL;
+}
+
+/* Ends the scan, or suspends it. */
+static void
+end_scan(MakoHeapOrder *heap_order, bool suspend)
 {
 	ResourceOwner outer = CurrentResourceOwner;
 
 	if (!heap_order->broken)
 	{
 		CurrentResourceOwner = heap_order->owner;
-		mako_event_scan_close(heap_order->scan);
+		if (suspend)
+			mako_event_scan_suspend(heap_order->scan,
+									heap_order->pending ? NULL : heap_order->leaf);
+		else
+			mako_event_scan_close(heap_order->scan);
 		UnregisterSnapshot(heap_order->snapshot);
 		CurrentResourceOwner = outer;
 	}
-	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_BEFORE_LOCKS,
-						 !heap_order->broken, false);
-	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_LOCKS, !heap_order->broken, false);
-	ResourceOwnerRelease(heap_order->owner, RESOURCE_RELEASE_AFTER_LOCKS,
-						 !heap_order->broken, false);
+	release_scan(heap_order);
+}
+
+/*
+ * Lets the scan hold nothing until it is resumed, which may be in another transaction. What is
+ * gathered stays, and so do the events of the store. Not for an attached event store.
+ */
+void
+mako_heap_order_suspend(MakoHeapOrder *heap_order)
+{
+	if (heap_order->owner != NULL)
+		end_scan(heap_order, true);
+}
+
+/* Goes on, with a snapshot of now. Where that is not possible, the scan has ended early. */
+void
+mako_heap_order_resume(MakoHeapOrder *heap_order)
+{
+	MemoryContext old = MemoryContextSwitchTo(heap_order->context);
+	ResourceOwner outer = CurrentResourceOwner;
+	bool		goes_on;
+
+	own_snapshot(heap_order);
+	goes_on = !heap_order->ended &&
+		mako_event_scan_resume(heap_order->scan, heap_order->snapshot);
+	if (!goes_on)
+		UnregisterSnapshot(heap_order->snapshot);
 	CurrentResourceOwner = outer;
-	ResourceOwnerDelete(heap_order->owner);
+	MemoryContextSwitchTo(old);
+	/* An event that waited for its head is brought again. */
+	heap_order->pending = false;
+	if (!goes_on)
+	{
+		heap_order->early = heap_order->early || !heap_order->ended;
+		heap_order->ended = true;
+		release_scan(heap_order);
+	}
 }
 
 /*
@@ -859,7 +913,8 @@ mako_heap_order_close(MakoHeapOrder *heap_order, int *count)
 		qsort(heap_order->left.numbers, heap_order->left.count, sizeof(int64), compare_numbers);
 		memcpy(left, heap_order->left.numbers, sizeof(int64) * heap_order->left.count);
 	}
-	end_scan(heap_order);
+	if (heap_order->owner != NULL)
+		end_scan(heap_order, false);
 	MemoryContextDelete(heap_order->context);
 	return left;
 }

@@ -94,9 +94,15 @@ typedef struct MakoStream
  * all in it are better read than each looked up.
  */
 static inline bool
+mako_numbers_are_dense(int64 first, int64 last, int count)
+{
+	return last - first < (int64) count * 8;
+}
+
+static inline bool
 mako_streams_are_dense(const MakoStream *streams, int count)
 {
-	return streams[count - 1].stream_no - streams[0].stream_no < (int64) count * 8;
+	return mako_numbers_are_dense(streams[0].stream_no, streams[count - 1].stream_no, count);
 }
 
 /* ---- heads.c: heads in order, locked -------------------------------------------------------- */
@@ -125,6 +131,12 @@ extern int64 *mako_stream_next(const char *workflow_id, const pg_uuid_t *tenant_
 							   int64 through, int64 run_id, bool but_not_failed, int *count);
 extern int64 *mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_id,
 									int wait, int *locked_count);
+extern int	mako_stream_next_heads(const char *const *source, const pg_uuid_t *tenant_id,
+								   int64 after, int64 through, int64 run_id,
+								   bool but_not_failed, MakoStream *streams, int capacity);
+extern int	mako_stream_lock_free(const int64 *stream_nos, int count, const char *const *source,
+								  MakoStream *streams);
+extern int	mako_stream_lock_heads(const int64 *stream_nos, int count, MakoStream *streams);
 extern char *mako_stream_id(int64 stream_no);
 extern NullableDatum mako_stream_numbers(const MakoStream *streams, int count);
 extern int	mako_stream_fetch_heads(MakoCursor *cursor, const char *const *sources,
@@ -143,6 +155,7 @@ typedef struct MakoReader MakoReader;
 
 extern MakoRows mako_stream_find_beyond(int64 first, int64 last);
 extern void mako_stream_rehearse(void);
+extern int64 *mako_stream_beyond(const MakoStream *streams, int count, int *found);
 extern MakoReader *mako_stream_open_events(const MakoStream *streams, int count,
 										   const bool *has_apply);
 extern MakoReader *mako_stream_open_gathered(const MakoStream *streams, int count);
@@ -173,6 +186,8 @@ extern void mako_heap_order_release(MakoHeapOrder *heap_order);
 extern void mako_heap_order_forget(MakoHeapOrder *heap_order, int64 stream_no);
 extern const int64 *mako_heap_order_doubtful(MakoHeapOrder *heap_order, int *count);
 extern void mako_heap_order_leave(MakoHeapOrder *heap_order, int64 stream_no);
+extern void mako_heap_order_suspend(MakoHeapOrder *heap_order);
+extern void mako_heap_order_resume(MakoHeapOrder *heap_order);
 extern int64 *mako_heap_order_close(MakoHeapOrder *heap_order, int *count);
 
 #endif							/* MAKO_READ_H */

@@ -18,8 +18,7 @@
 	"n.stream_no, n.sequence_number, n.state, n.state_schema_version," \
 	" n.workflow_id OPERATOR(pg_catalog.<>) " workflow_id
 #define IS_STATE(version, workflow_id, periodic_too, moved) \
-	"n.reverted_by IS NULL" \
-	" AND CASE n.run_id WHEN 0" \
+	"CASE n.run_id WHEN 0" \
 	" THEN " periodic_too " AND n.sequence_number OPERATOR(pg_catalog.<=) " version \
 	" AND n.workflow_id OPERATOR(pg_catalog.=) " workflow_id \
 	" ELSE " moved " END"
@@ -31,7 +30,8 @@ static MakoStatement select_state = {
 																 " (SELECT"
 																 " FROM mako.migration_run r WHERE"
 																 " r.run_id OPERATOR(pg_catalog.=)"
-																 " n.run_id AND r.update_registry)")
+																 " n.run_id AND r.update_registry)"
+																 " AND " MAKO_STANDS("n"))
 	" ORDER BY n.sequence_number DESC, n.run_id DESC LIMIT 1",
 	4, {INT8OID, INT8OID, TEXTOID, BOOLOID}
 };
@@ -42,7 +42,8 @@ static MakoStatement select_states = {
 	" pg_catalog.unnest($4))"
 	" AS h (stream_no, version, workflow_id, periodic_too)"
 	" JOIN mako.snapshot n ON n.stream_no OPERATOR(pg_catalog.=) h.stream_no"
-	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6 AND "
+	" WHERE n.stream_no OPERATOR(pg_catalog.>=) $5 AND n.stream_no OPERATOR(pg_catalog.<=) $6"
+	" AND " MAKO_STANDS_BETWEEN("n", "$5", "$6") " AND "
 	IS_STATE("h.version", "h.workflow_id", "h.periodic_too",
 			 "n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r"
 			 " WHERE r.update_registry)")
@@ -56,7 +57,7 @@ static MakoStatement select_states_apart = {
 	" pg_catalog.unnest($3), pg_catalog.unnest($4))"
 	" AS h (stream_no, version, workflow_id, periodic_too)"
 	" CROSS JOIN LATERAL (SELECT " STATE_COLUMNS("h.workflow_id") " FROM mako.snapshot n"
-	"   WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no AND "
+	"   WHERE n.stream_no OPERATOR(pg_catalog.=) h.stream_no AND " MAKO_STANDS("n") " AND "
 	IS_STATE("h.version", "h.workflow_id", "h.periodic_too",
 			 "n.run_id OPERATOR(pg_catalog.=) ANY (SELECT r.run_id FROM mako.migration_run r"
 			 " WHERE r.update_registry)")

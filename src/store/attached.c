@@ -92,7 +92,7 @@ static MakoStatement insert_heads = {
 	"SELECT s.stream_no, s.stream_id, s.version, COALESCE(" last ", 0)," \
 	" COALESCE((SELECT pg_catalog.max(n.sequence_number) FROM mako.snapshot n" \
 	"   WHERE n.stream_no OPERATOR(pg_catalog.=) s.stream_no" \
-	"   AND n.run_id OPERATOR(pg_catalog.>) 0 AND n.reverted_by IS NULL), 0)" \
+	"   AND n.run_id OPERATOR(pg_catalog.>) 0 AND " MAKO_STANDS("n") "), 0)" \
 	" FROM mako.stream s WHERE " condition " ORDER BY s.stream_no"
 #define LAST_EVENT \
 	"(SELECT pg_catalog.max(v.sequence_number) FROM mako.event v" \
@@ -132,6 +132,7 @@ static MakoStatement delete_streams[] = {
 	{DELETE_OF("correlation"), 1, {INT8ARRAYOID}, true},
 	{DELETE_OF("snapshot"), 1, {INT8ARRAYOID}, true},
 	{DELETE_OF("repointed"), 1, {INT8ARRAYOID}, true},
+	{DELETE_OF("reverted"), 1, {INT8ARRAYOID}, true},
 	{DELETE_OF("stream"), 1, {INT8ARRAYOID}, true},
 };
 

@@ -58,10 +58,12 @@ static MakoStatement advance_heads = {
 /* The run that brought a stream to the workflow that it runs under. */
 static MakoStatement select_last_run = {
 	"SELECT pg_catalog.max(m.run_id)"
-	" FROM (SELECT COALESCE(n.reverted_by, n.run_id) FROM mako.snapshot n"
+	" FROM (SELECT n.run_id FROM mako.snapshot n"
 	"   WHERE n.stream_no OPERATOR(pg_catalog.=) $1"
-	"   UNION ALL SELECT COALESCE(p.reverted_by, p.run_id) FROM mako.repointed p"
-	"   WHERE p.stream_no OPERATOR(pg_catalog.=) $1) m (run_id)"
+	"   UNION ALL SELECT p.run_id FROM mako.repointed p"
+	"   WHERE p.stream_no OPERATOR(pg_catalog.=) $1"
+	"   UNION ALL SELECT u.reverted_by FROM mako.reverted u"
+	"   WHERE u.stream_no OPERATOR(pg_catalog.=) $1) m (run_id)"
 	" JOIN mako.migration_run r ON r.run_id OPERATOR(pg_catalog.=) m.run_id"
 	" WHERE r.update_registry AND r.target_wf OPERATOR(pg_catalog.=) $2",
 	2, {INT8OID, TEXTOID}

@@ -21,6 +21,35 @@
 
 #include "gate/gate.h"
 
+/* ---- what a run has done to a stream, and no later one has undone ---------------------------- */
+
+/*
+ * Conditions of statements about a row of mako.snapshot or mako.repointed. Where a statement is
+ * about a range of streams, those that were taken back are looked for in the same range.
+ */
+#define MAKO_UNDONE(row, more) \
+	"EXISTS (SELECT FROM mako.reverted x" \
+	" WHERE x.stream_no OPERATOR(pg_catalog.=) " row ".stream_no" \
+	" AND x.run_id OPERATOR(pg_catalog.=) " row ".run_id" more ")"
+#define MAKO_IS_UNDONE(row) MAKO_UNDONE(row, "")
+#define MAKO_STANDS(row) "NOT " MAKO_UNDONE(row, "")
+#define MAKO_STANDS_BETWEEN(row, first, last) \
+	"NOT " MAKO_UNDONE(row, " AND x.stream_no OPERATOR(pg_catalog.>=) " first \
+					   " AND x.stream_no OPERATOR(pg_catalog.<=) " last)
+
+/* ---- statements about many streams ---------------------------------------------------------- */
+
+/*
+ * Between these stands a query about each of some streams, whose numbers are $1: o.stream_no is the
+ * one that is asked for. Each is looked up by its key, whatever statistics say, because OFFSET 0
+ * keeps the server from joining tables as wholes: of a table that it knows nothing of, it expects
+ * an array of a thousand numbers to find most rows.
+ */
+#define MAKO_FOR_EACH \
+	"SELECT l.* FROM pg_catalog.unnest($1) AS o (stream_no) CROSS JOIN LATERAL ("
+#define MAKO_END_EACH_LOCKED(locked) " OFFSET 0" locked ") l"
+#define MAKO_END_EACH MAKO_END_EACH_LOCKED("")
+
 /* ---- store_check.c: the store as a whole ---------------------------------------------------- */
 
 extern bool mako_store_is_whole(void);

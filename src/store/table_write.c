@@ -111,7 +111,9 @@ has_own_checks_only(const TupleConstr *constraints)
 static bool
 has_own_triggers_only(const TriggerDesc *triggers, CmdType command)
 {
-	static const char *const own[] = {"stream_guard", "snapshot_insert_guard", "snapshot_saved"};
+	static const char *const own[] = {
+		"stream_guard", "snapshot_insert_guard", "snapshot_saved", "reverted_guard"
+	};
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{

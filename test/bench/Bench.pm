@@ -246,7 +246,7 @@ SQL
 	copy_set($db, 'finished');
 	sql('finished', register($set));
 	my $matching = sql('finished', migrate_statement($set)) =~ /^(\d+)\|0$/ ? $1 : die "not all streams of $set migrate\n";
-	my $columns = 'stream_no, sequence_number, run_id, workflow_id, state_schema_version, state, taken_at, reverted_by';
+	my $columns = 'stream_no, sequence_number, run_id, workflow_id, state_schema_version, state, taken_at';
 	system("psql -Xq -d finished -c '\\copy (SELECT $columns FROM mako.snapshot ORDER BY stream_no) TO STDOUT' | "
 		  . "psql -Xq -d $db -c '\\copy bench.finished FROM STDIN'") == 0
 	  or die "could not copy the snapshots of $set\n";

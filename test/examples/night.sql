@@ -37,8 +37,8 @@ CREATE FUNCTION content() RETURNS text LANGUAGE sql STABLE AS $$
                     (SELECT md5(string_agg(r::text, E'\n' ORDER BY tenant_id, key)) FROM mako.registry r),
                     (SELECT md5(string_agg(c::text, E'\n' ORDER BY tenant_id, tag, stream_no)) FROM mako.correlation c),
                     (SELECT md5(string_agg(d::text, E'\n' ORDER BY deadline_id)) FROM generator.deadline d),
-                    (SELECT md5(string_agg(n::text, E'\n' ORDER BY stream_no, sequence_number, run_id)) FROM mako.snapshot n WHERE reverted_by IS NULL),
-                    (SELECT md5(string_agg(p::text, E'\n' ORDER BY stream_no, run_id)) FROM mako.repointed p WHERE reverted_by IS NULL)))
+                    (SELECT md5(string_agg(n::text, E'\n' ORDER BY stream_no, sequence_number, run_id)) FROM mako.snapshot n WHERE (stream_no, run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted)),
+                    (SELECT md5(string_agg(p::text, E'\n' ORDER BY stream_no, run_id)) FROM mako.repointed p WHERE (stream_no, run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted))))
 $$;
 \o
 
@@ -134,7 +134,7 @@ SET statement_timeout = '1 s';
 CALL mako_migrate_version_batched(:old, :new, batch_size => 200, pause => '100 ms', reason => 'the second night');
 RESET statement_timeout;
 \o
-SELECT count(*) AS moved FROM mako.snapshot WHERE run_id > 0 AND reverted_by IS NULL \gset
+SELECT count(*) AS moved FROM mako.snapshot WHERE run_id > 0 AND (stream_no, run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted) \gset
 SELECT cmp_ok(:moved, '>', 0, 'cancelled after a second, it has moved some');
 SELECT cmp_ok(:moved, '<', (SELECT sum(migrated)::int FROM expected), 'but not all');
 CALL mako_migrate_version_batched(:old, :new, batch_size => 2000, reason => 'the second night') \g /dev/null
@@ -144,7 +144,8 @@ SELECT results_eq(
   'called again, the same runs go on to the end');
 SELECT is_empty(
   $$ SELECT r.stream_id FROM rehearsal r JOIN mako.stream s USING (stream_id)
-     LEFT JOIN mako.snapshot n ON n.stream_no = s.stream_no AND n.run_id > 0 AND n.reverted_by IS NULL
+     LEFT JOIN mako.snapshot n ON n.stream_no = s.stream_no AND n.run_id > 0
+       AND (n.stream_no, n.run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted)
      WHERE n.state IS DISTINCT FROM r.new_state $$,
   'stream by stream it is what was rehearsed');
 SELECT is_empty($$ SELECT v.* FROM mako.migration_run r, LATERAL mako_verify(r.run_id) v WHERE r.kind = 'batched' $$, 'and follows from the events');

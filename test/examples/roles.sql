@@ -44,11 +44,11 @@ ORDER BY g.name COLLATE "C" \gexec
 
 -- The store.
 GRANT USAGE ON SCHEMA mako TO :"author", :"operator", :"auditor";
-GRANT SELECT ON mako.stream, mako.event, mako.snapshot, mako.repointed, mako.format_version, mako.dependent, mako.migration_run,
-  mako.migration_error, mako.migration_batch, mako.migrated_stream TO :"author", :"operator", :"auditor";
+GRANT SELECT ON mako.stream, mako.event, mako.snapshot, mako.repointed, mako.reverted, mako.format_version, mako.dependent,
+  mako.migration_run, mako.migration_error, mako.migration_batch, mako.migrated_stream TO :"author", :"operator", :"auditor";
 GRANT UPDATE ON mako.stream TO :"operator";
-GRANT INSERT, UPDATE ON mako.snapshot, mako.repointed, mako.migration_run, mako.format_version TO :"operator";
-GRANT INSERT ON mako.migration_error, mako.migration_batch TO :"operator";
+GRANT INSERT, UPDATE ON mako.migration_run, mako.format_version TO :"operator";
+GRANT INSERT ON mako.snapshot, mako.repointed, mako.reverted, mako.migration_error, mako.migration_batch TO :"operator";
 
 -- The columns of dependents that follow.
 SELECT format('GRANT SELECT (%s), UPDATE (%I) ON %s TO %I',

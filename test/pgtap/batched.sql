@@ -5,7 +5,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(66);
+SELECT plan(71);
 
 SELECT mako_create_store();
 \ir include/helpers.sql
@@ -134,7 +134,9 @@ DROP ROLE mako_batched_nobody;
 -- A whole version, interrupted by errors
 ----------------------------------------------------------------------------------------------------
 
+SET mako_migration.scan_order = key;
 CALL mako_migrate_version_batched(:'fv1', :'fv2', 7, max_errors => 5, reason => 'cutover');
+RESET mako_migration.scan_order;
 SELECT is(:'LAST_ERROR_SQLSTATE' || ' ' || :'LAST_ERROR_MESSAGE', 'MK006 more than 5 streams could not be migrated', 'too many errors end it');
 SELECT is(pg_temp.rows($$ SELECT kind, source_wf, batch_size, through_stream_no > 190, finished_at IS NULL, migrated > 0, failed BETWEEN 3 AND 5
                           FROM mako.migration_run WHERE source_wf ~ 'x' $$), 'batched|x@FV2024-10-01|7|true|true|true|true', 'what the batches before have done stays');
@@ -278,5 +280,22 @@ DROP ROLE mako_batched_other;
 SELECT is(pg_temp.rows('SELECT DISTINCT r.session_role = session_user, b.session_role, b.effective_role
                         FROM mako.migration_run r JOIN mako.migration_batch b USING (run_id) WHERE r.run_id = (SELECT max(run_id) FROM mako.migration_run)'),
           'true|mako_batched_other|mako_batched_other', 'the run tells who began it, its batches who went on with it');
+
+-- Folded ahead, streams that fail come before the others, so that a run that too many end has written nothing.
+SELECT mako_register_workflow('p@FV202' || v || '-10-01', 'b.apply', initial_state => jsonb_build_object('v', v)) FROM generate_series(4, 5) AS v;
+SELECT mako_register_migration('p@FV2024-10-01', 'p@FV2025-10-01', 'b.step');
+INSERT INTO mako.stream (stream_id, workflow_id) SELECT 'p' || i, 'p@FV2024-10-01' FROM generate_series(1, 40) AS i;
+INSERT INTO mako.event (stream_no, sequence_number, workflow_id, event_type, payload)
+SELECT stream_no, 1, workflow_id, 'Good', CASE WHEN stream_id ~ '[05]$' THEN '{"poison": 1}' ELSE '{}' END::jsonb FROM mako.stream WHERE stream_id ~ '^p';
+SET mako_migration.scan_order = heap;
+CALL mako_migrate_batched('p@FV2024-10-01', 'p@FV2025-10-01', 3, max_errors => 5);
+SELECT is(:'LAST_ERROR_SQLSTATE'::text, 'MK006', 'too many errors end a run that folds ahead');
+SELECT is(pg_temp.rows($$ SELECT migrated, failed FROM mako.migration_run WHERE source_wf ~ '^p' $$), '0|3', '... with what its batches before had found, and nothing written');
+CALL mako_migrate_batched('p@FV2024-10-01', 'p@FV2025-10-01', 3, max_errors => 8) \gset
+SELECT is(pg_temp.rows($$ SELECT migrated, failed FROM mako.migration_run WHERE source_wf ~ '^p' $$), '32|8', '... and goes on when more are allowed');
+SELECT is(pg_temp.rows($$ SELECT count(*), count(DISTINCT stream_id) FROM mako.migration_error e JOIN mako.migration_run r USING (run_id) WHERE r.source_wf ~ '^p' $$), '8|8',
+          '... without trying those again that have failed');
+SELECT is_empty('SELECT pg_temp.findings()', '... to states that can be computed again');
+RESET mako_migration.scan_order;
 
 SELECT * FROM finish();

@@ -270,7 +270,7 @@ SELECT is(pg_temp.tampered($$ UPDATE mako.snapshot SET sequence_number = 4 WHERE
           'error|snapshot_misplaced|migrated 1', 'one whose number is too high');
 SELECT is(pg_temp.tampered($$ UPDATE mako.snapshot SET run_id = 999 WHERE stream_no = t.no('migrated_2') $$),
           'error|snapshot_of_unknown_run|migrated 2', 'one of a run that is not recorded');
-SELECT is(pg_temp.tampered($$ UPDATE mako.snapshot SET reverted_by = 1 WHERE stream_no = t.no('migrated_1') $$),
+SELECT is(pg_temp.tampered($$ INSERT INTO mako.reverted SELECT stream_no, run_id, 1 FROM mako.snapshot WHERE stream_no = t.no('migrated_1') AND run_id > 0 $$),
           'error|snapshot_of_unknown_run|migrated 1', 'one that is said to be undone');
 SELECT is(pg_temp.after($$ SELECT t.spawn('back', 'w@FV2024-10-01', '{Opened}'); SELECT mako_revert(run_id) FROM mako_migrate('w@FV2024-10-01', 'w@FV2025-10-01') $$),
           NULL, 'or is indeed');

@@ -136,7 +136,7 @@ INSERT INTO attempt (what, refusal, alone, statement) VALUES
   ('a forged state', '0A000', NULL,
    $$UPDATE mako.snapshot SET state = '{"word": 9}' WHERE run_id <> 0$$),
   ('a snapshot that counts as reverted', '0A000', NULL,
-   $$UPDATE mako.snapshot SET reverted_by = 1 WHERE run_id <> 0$$),
+   $$INSERT INTO mako.reverted SELECT stream_no, run_id, 2 FROM mako.snapshot WHERE run_id <> 0$$),
   ('a snapshot that becomes a periodic one', '0A000', NULL,
    $$UPDATE mako.snapshot SET run_id = 0 WHERE run_id <> 0$$),
   ('a periodic one that becomes a migration''s', '0A000', NULL,
@@ -154,7 +154,7 @@ INSERT INTO attempt (what, refusal, alone, statement) VALUES
   -- the audit trail, and versions
   ('a stream that counts as repointed', '0A000', NULL,
    $$INSERT INTO mako.repointed VALUES (1, 1, 2)$$),
-  ('one that counts as reverted', '0A000', NULL, $$UPDATE mako.repointed SET reverted_by = 1$$),
+  ('one that counts as reverted', '0A000', NULL, $$INSERT INTO mako.reverted VALUES (2, 1, 2)$$),
   ('another reason', '0A000', NULL, $$UPDATE mako.migration_run SET reason = 'another'$$),
   ('a run less', '0A000', NULL, $$DELETE FROM mako.migration_run$$),
   ('a run more', '0A000', NULL,

@@ -50,7 +50,7 @@ CREATE ROLE few_reader;
 GRANT few_reader TO CURRENT_USER;
 GRANT USAGE ON SCHEMA mako, f TO few_reader;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public, f, mako TO few_reader;
-GRANT SELECT ON mako_workflow, mako_state_migration, mako.dependent, mako.format_version, mako.migration_run, mako.snapshot TO few_reader;
+GRANT SELECT ON mako_workflow, mako_state_migration, mako.dependent, mako.format_version, mako.migration_run, mako.snapshot, mako.reverted TO few_reader;
 GRANT SELECT (stream_no, sequence_number, workflow_id, event_type, schema_version, payload) ON mako.event TO few_reader;
 GRANT SELECT (stream_no, stream_id, tenant_id, process_id, workflow_id, version) ON mako.stream TO few_reader;
 GRANT SELECT, INSERT, UPDATE ON mako.snapshot, mako.migration_run, mako.repointed, mako.migration_error TO few_reader;

@@ -42,7 +42,7 @@ $$;
 -- Everything that an adoption could change, as rows.
 CREATE FUNCTION pg_temp.rows_now() RETURNS TABLE (part text, row_text text) LANGUAGE plpgsql AS $$
 BEGIN
-  FOREACH part IN ARRAY '{stream,event,snapshot,repointed,registry,format_version,migration_run}'::text[] LOOP
+  FOREACH part IN ARRAY '{stream,event,snapshot,repointed,reverted,registry,format_version,migration_run}'::text[] LOOP
     RETURN QUERY EXECUTE format('SELECT %L, concat(t.ctid, t.xmin, t) FROM mako.%I t', part, part);
   END LOOP;
   RETURN QUERY SELECT 'sequence', pg_sequence_last_value(pg_get_serial_sequence('mako.stream', 'stream_no'))::text;

@@ -226,7 +226,7 @@ DROP TRIGGER tells ON mako.snapshot;
 -- What a trigger appends to on the way back stays, and fails.
 SELECT max(run_id) AS last_run FROM mako.migration_run \gset
 BEGIN;
-CREATE TRIGGER tells AFTER UPDATE ON mako.snapshot FOR EACH ROW WHEN (NEW.stream_no % 100 = 0)
+CREATE TRIGGER tells AFTER INSERT ON mako.reverted FOR EACH ROW WHEN (NEW.stream_no % 100 = 0)
 EXECUTE FUNCTION lib.tells('left', 600);
 SELECT is(lib.report(format('mako_revert(%s)', :last_run)), '599/0/1 55000, 1 there', 'a revert');
 ROLLBACK;

@@ -22,8 +22,8 @@ SELECT mako_create_store();
 CREATE VIEW pg_temp.content AS
 SELECT 'stream' AS relation, t::text AS content FROM mako.stream t
 UNION ALL SELECT 'event', t::text FROM mako.event t
-UNION ALL SELECT 'snapshot', t::text FROM mako.snapshot t WHERE reverted_by IS NULL
-UNION ALL SELECT 'repointed', t::text FROM mako.repointed t WHERE reverted_by IS NULL
+UNION ALL SELECT 'snapshot', t::text FROM mako.snapshot t WHERE (stream_no, run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted)
+UNION ALL SELECT 'repointed', t::text FROM mako.repointed t WHERE (stream_no, run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted)
 UNION ALL SELECT 'registry', t::text FROM mako.registry t
 UNION ALL SELECT 'correlation', t::text FROM mako.correlation t
 UNION ALL SELECT 'format_version', t::text FROM mako.format_version t
@@ -69,7 +69,7 @@ RESET mako_migration.batch_size;
 SELECT is(pg_temp.rows('SELECT run_id, source_wf, target_wf, migrated, skipped, failed, errors, started_at IS NULL AS s, duration < ''0'' AS d FROM golden_report'),
           format('2|%s|%s|1657|0|0|[]|false|false', :'fv2', :'fv1'), 'golden: every stream that was migrated is taken back');
 SELECT is(pg_temp.difference('golden_before'), NULL, 'golden: every table is as it was before');
-SELECT is((SELECT count(*) FROM mako.snapshot WHERE run_id = 1 AND reverted_by = 2), 1657::bigint, 'golden: the snapshots are kept, marked');
+SELECT is((SELECT count(*) FROM mako.snapshot JOIN mako.reverted USING (stream_no, run_id) WHERE run_id = 1 AND reverted_by = 2), 1657::bigint, 'golden: the snapshots are kept, marked');
 SELECT is((SELECT count(*) FROM mako.migrated_stream), 0::bigint, 'golden: caches are told nothing of it any more');
 SELECT results_eq('SELECT * FROM golden_run', 'SELECT * FROM mako.migration_run WHERE run_id = 1', 'golden: the run itself stays as it was recorded');
 SELECT is(pg_temp.rows('SELECT run_id, kind, source_wf, target_wf, path, tenant_id, update_registry, in_flight_only, reverts, reason, definitions,
@@ -93,7 +93,7 @@ SELECT is_empty($$ (SELECT relation, regexp_replace(content, ',[14],gpke.*@', ',
                     EXCEPT SELECT relation, regexp_replace(content, ',[14],gpke.*@', ',run,') FROM golden_migrated) $$,
                 'golden: with the same result');
 SELECT is((SELECT count(*) FROM mako.snapshot a JOIN mako.snapshot b USING (stream_no, sequence_number, workflow_id, state, state_schema_version)
-           WHERE a.run_id = 1 AND b.run_id = 4 AND b.reverted_by IS NULL), 1657::bigint, 'golden: and the same states, in snapshots of its own');
+           WHERE a.run_id = 1 AND b.run_id = 4 AND (b.stream_no, b.run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted)), 1657::bigint, 'golden: and the same states, in snapshots of its own');
 
 -- A cut-off back and forth: a tenth goes on under the new rules, the rest goes back.
 SELECT is((SELECT count(mako_append(stream_id, workflow_id, 'SupplierChangeActivated', '{"type": "Activated"}'))
@@ -125,7 +125,7 @@ CREATE TEMPORARY TABLE generated_undone AS
 SELECT g.run_id AS undone, g.migrated AS were, r.* FROM generated_reports g, LATERAL mako_revert(g.run_id) r ORDER BY g.run_id DESC;
 SELECT is_empty('SELECT * FROM generated_undone WHERE migrated <> were OR failed <> 0', 'generated: each run is undone, whole');
 SELECT is(pg_temp.difference('generated_before'), NULL, 'generated: every table is as it was before');
-SELECT is_empty($$ SELECT * FROM mako.snapshot WHERE run_id IN (SELECT undone FROM generated_undone) AND reverted_by IS NULL $$,
+SELECT is_empty($$ SELECT * FROM mako.snapshot WHERE run_id IN (SELECT undone FROM generated_undone) AND (stream_no, run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted) $$,
                 'generated: every snapshot is marked');
 
 ----------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ ALTER TABLE app.note ADD CHECK (stream <> 'two' OR workflow <> 'w@FV2021-10-01')
 SELECT is((SELECT concat_ws('|', migrated, failed, errors[1].stream_id, errors[1].phase, errors[1].sqlstate) FROM mako_revert(pg_temp.run(7))),
           '1|1|two|registry|23514', 'unwritable: a dependent that refuses');
 SELECT is(pg_temp.heads(), E'one|FV2021-10-01|true\ntwo|FV2022-10-01|true\nempty|FV2021-10-01|true', 'unwritable: stays, the others go back');
-SELECT is((SELECT count(*) FROM mako.snapshot n JOIN mako.stream s USING (stream_no) WHERE s.stream_id = 'two' AND n.run_id = pg_temp.run(7) AND n.reverted_by IS NULL),
+SELECT is((SELECT count(*) FROM mako.snapshot n JOIN mako.stream s USING (stream_no) WHERE s.stream_id = 'two' AND n.run_id = pg_temp.run(7) AND (n.stream_no, n.run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted)),
           1::bigint, 'unwritable: with its snapshot');
 ROLLBACK;
 
@@ -276,7 +276,7 @@ SELECT run_id AS shadow FROM mako_migrate('w@FV2021-10-01', 'w@FV2022-10-01', up
 CALL app.spell('shadow', 'w@FV2021-10-01', 'r');
 SELECT is(pg_temp.rows(format('SELECT migrated, skipped, failed FROM mako_revert(%s)', :shadow)), '1|0|0', 'snapshots only: are taken back although the stream went on');
 SELECT is(pg_temp.rows(format('SELECT update_registry, reverts FROM mako.migration_run WHERE run_id = %s + 1', :shadow)), format('false|%s', :shadow), 'snapshots only: recorded so');
-SELECT is((SELECT reverted_by FROM mako.snapshot WHERE run_id = :shadow), :shadow + 1::bigint, 'snapshots only: the snapshot is marked');
+SELECT is((SELECT reverted_by FROM mako.reverted WHERE run_id = :shadow), :shadow + 1::bigint, 'snapshots only: the snapshot is marked');
 SELECT is(pg_temp.rows($$ SELECT kind FROM mako_history('shadow') $$), E'spawned\nevent\nevent\nevent', 'snapshots only: no part of the story');
 SELECT is((SELECT count(*) FROM pg_temp.content WHERE relation = 'snapshot'), (SELECT count(*) FROM shadow_before WHERE relation = 'snapshot'), 'snapshots only: there are as many as before');
 
@@ -319,7 +319,7 @@ SELECT run_id AS plain FROM mako_migrate('s@FV2022-10-01', 's@FV2023-10-01') \gs
 SELECT is((SELECT sequence_number FROM mako.repointed WHERE run_id = :plain AND stream_no = (SELECT stream_no FROM mako.stream WHERE stream_id = 'plain')), 2::bigint, 'repointed: without a snapshot');
 SELECT is(pg_temp.count(format('mako_revert(%s)', :plain)), '1|0|0', 'repointed: and back');
 SELECT is(pg_temp.difference('plain_before'), NULL, 'repointed: as it was before');
-SELECT is((SELECT reverted_by FROM mako.repointed WHERE run_id = :plain), :plain + 1::bigint, 'repointed: marked');
+SELECT is((SELECT reverted_by FROM mako.reverted WHERE run_id = :plain), :plain + 1::bigint, 'repointed: marked');
 
 -- An identity step to a workflow with apply: what is stored under it must not cost the only state of before.
 SELECT mako_register_workflow('s@FV2024-10-01', 'app.apply', initial_state => '{"letters": ""}');

@@ -157,11 +157,11 @@ ORDER BY n, r.role;
 
 -- What is missing ends the whole call, instead of failing every stream.
 BEGIN;
-REVOKE UPDATE ON mako.snapshot FROM "roles: Operator";
-SELECT is(pg_temp.sqlstate_as(:'operator', 'SELECT mako_revert(1)'), '42501', 'without UPDATE on snapshots, nothing is reverted');
-GRANT UPDATE ON mako.snapshot TO "roles: Operator";
-REVOKE UPDATE ON mako.repointed FROM "roles: Operator";
-SELECT is(pg_temp.sqlstate_as(:'operator', 'SELECT mako_revert(1)'), '42501', 'nor without UPDATE on what was repointed');
+REVOKE INSERT ON mako.reverted FROM "roles: Operator";
+SELECT is(pg_temp.sqlstate_as(:'operator', 'SELECT mako_revert(1)'), '42501', 'without INSERT on mako.reverted, nothing is reverted');
+GRANT INSERT ON mako.reverted TO "roles: Operator";
+REVOKE UPDATE ON mako.stream FROM "roles: Operator";
+SELECT is(pg_temp.sqlstate_as(:'operator', 'SELECT mako_revert(1)'), '42501', 'nor without UPDATE on the heads');
 ROLLBACK;
 
 -- Row security: a revert that would not see every stream is an error; a history shows what the caller may see.

@@ -38,7 +38,7 @@ DECLARE
   sum text;
   all_sums text := '';
 BEGIN
-  FOREACH t IN ARRAY '{mako.stream,mako.event,mako.snapshot,mako.repointed,mako.registry,mako.correlation,mako.format_version,mako.dependent,gpke.deadline}'::text[] LOOP
+  FOREACH t IN ARRAY '{mako.stream,mako.event,mako.snapshot,mako.repointed,mako.reverted,mako.registry,mako.correlation,mako.format_version,mako.dependent,gpke.deadline}'::text[] LOOP
     EXECUTE format('SELECT md5(string_agg(concat(t.ctid, t.xmin, t), '','' ORDER BY t.ctid)) FROM %s t', t) INTO sum;
     all_sums := concat(all_sums, t, ' ', sum, E'\n');
   END LOOP;

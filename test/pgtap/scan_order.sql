@@ -91,7 +91,7 @@ BEGIN
     SELECT * FROM (VALUES
       ('stream', 'mako.stream'),
       ('snapshot', '(SELECT stream_no, sequence_number, r.source_wf, n.workflow_id, state_schema_version, state, reverted_by
-                     FROM mako.snapshot n LEFT JOIN mako.migration_run r USING (run_id))'),
+                     FROM mako.snapshot n LEFT JOIN mako.migration_run r USING (run_id) LEFT JOIN mako.reverted USING (stream_no, run_id))'),
       ('repointed', '(SELECT stream_no, source_wf, sequence_number FROM mako.repointed JOIN mako.migration_run USING (run_id))'),
       ('follower', 'o.follower'),
       ('run', '(SELECT source_wf, target_wf, finished_at IS NOT NULL, migrated, skipped, failed FROM mako.migration_run)'),

@@ -25,7 +25,9 @@ CREATE FUNCTION pg_temp.rows_now() RETURNS text LANGUAGE sql AS $$
   FROM (SELECT concat_ws(' ', 'head', stream_no, stream_id, workflow_id, version) FROM mako.stream
         UNION ALL
         SELECT concat_ws(' ', 'snapshot', stream_no, sequence_number, run_id, workflow_id,
-                         state_schema_version, state, reverted_by) FROM mako.snapshot
+                         state_schema_version, state) FROM mako.snapshot
+        UNION ALL
+        SELECT concat_ws(' ', 'reverted', stream_no, run_id, reverted_by) FROM mako.reverted
         UNION ALL
         SELECT concat_ws(' ', 'error', run_id, stream_id, phase, sequence_number, sqlstate, message)
         FROM mako.migration_error

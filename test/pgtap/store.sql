@@ -4,7 +4,7 @@
 CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
-SELECT plan(354);
+SELECT plan(364);
 
 \ir include/helpers.sql
 
@@ -65,6 +65,7 @@ migration_run|r
 process_identity|v
 registry|r
 repointed|r
+reverted|r
 snapshot|r
 stream|r$$, 'the store has these tables and views');
 
@@ -110,14 +111,17 @@ run_id bigint not null default 0
 workflow_id text collate C not null
 state_schema_version integer not null
 state jsonb not null
-taken_at timestamp with time zone not null default now()
-reverted_by bigint$$, 'columns of mako.snapshot');
+taken_at timestamp with time zone not null default now()$$, 'columns of mako.snapshot');
 
 SELECT is(pg_temp.columns('repointed'),
 $$run_id bigint not null
 stream_no bigint not null
-sequence_number bigint not null
-reverted_by bigint$$, 'columns of mako.repointed');
+sequence_number bigint not null$$, 'columns of mako.repointed');
+
+SELECT is(pg_temp.columns('reverted'),
+$$stream_no bigint not null
+run_id bigint not null
+reverted_by bigint not null$$, 'columns of mako.reverted');
 
 SELECT is(pg_temp.columns('registry'),
 $$tenant_id uuid not null
@@ -228,6 +232,7 @@ mako.migration_error|PRIMARY KEY (run_id, error_no)
 mako.migration_run|PRIMARY KEY (run_id)
 mako.registry|PRIMARY KEY (tenant_id, key)
 mako.repointed|PRIMARY KEY (stream_no, run_id)
+mako.reverted|PRIMARY KEY (stream_no, run_id)
 mako.snapshot|PRIMARY KEY (stream_no, sequence_number, run_id)
 mako.stream|PRIMARY KEY (stream_no)$$, 'primary keys');
 
@@ -285,6 +290,7 @@ mako.migration_error|migration_error_guard|O
 mako.migration_run|migration_run_final|O
 mako.migration_run|migration_run_guard|O
 mako.repointed|repointed_guard|O
+mako.reverted|reverted_guard|O
 mako.snapshot|snapshot_delete_guard|O
 mako.snapshot|snapshot_insert_guard|O
 mako.snapshot|snapshot_saved|O
@@ -819,7 +825,6 @@ SELECT matches(pg_temp.error(statement), '^0A000\|cannot [a-z ]+ table "mako\.sn
 FROM (VALUES ($$INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state) VALUES (5001, 2, 1, 'w@FV2024-10-01', 1, '{}')$$),
              ($$INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, workflow_id, state_schema_version, state) VALUES (5001, 2, -1, 'w@FV2024-10-01', 1, '{}')$$),
              ($$UPDATE mako.snapshot SET state = '{"n": 4}' WHERE run_id = 1$$),
-             ($$UPDATE mako.snapshot SET reverted_by = 1 WHERE run_id = 1$$),
              ($$UPDATE mako.snapshot SET run_id = 0, sequence_number = 2 WHERE run_id = 1$$),
              ($$UPDATE mako.snapshot SET run_id = 99 WHERE run_id = 0$$),
              ($$DELETE FROM mako.snapshot$$),
@@ -828,7 +833,7 @@ FROM (VALUES ($$INSERT INTO mako.snapshot (stream_no, sequence_number, run_id, w
                 ON CONFLICT ON CONSTRAINT snapshot_pkey DO UPDATE SET run_id = 98$$)) x (statement);
 
 SELECT is(pg_temp.error(format(statement, t)), format('0A000|cannot %s table "mako.%s"|The audit trail is written by migrations only.', action, t), format(statement, t))
-FROM unnest(ARRAY['migration_run', 'migration_error', 'migration_batch', 'repointed']) AS t,
+FROM unnest(ARRAY['migration_run', 'migration_error', 'migration_batch', 'repointed', 'reverted']) AS t,
      (VALUES ('INSERT INTO mako.%s SELECT', 'insert into'), ('UPDATE mako.%s SET run_id = 7', 'update'),
              ('DELETE FROM mako.%s', 'delete from'), ('TRUNCATE mako.%s', 'truncate')) s (statement, action)
 WHERE t <> 'migration_run' OR action <> 'update';

@@ -52,7 +52,7 @@ SELECT count(mako_register_key(tenant, 'conversation', pg_temp.stream(tenant, 1)
 -- Everything in the store, to see that nothing has changed; as a table, to see what has.
 CREATE FUNCTION pg_temp.rows_now() RETURNS TABLE (part text, row_text text) LANGUAGE plpgsql AS $$
 BEGIN
-  FOREACH part IN ARRAY '{stream,event,snapshot,repointed,registry,correlation}'::text[] LOOP
+  FOREACH part IN ARRAY '{stream,event,snapshot,repointed,reverted,registry,correlation}'::text[] LOOP
     RETURN QUERY EXECUTE format('SELECT %L, t::text FROM mako.%I t', part, part);
   END LOOP;
 END
@@ -103,6 +103,7 @@ ALTER TABLE mako.correlation ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mako.event ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mako.snapshot ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mako.repointed ENABLE ROW LEVEL SECURITY;
+ALTER TABLE mako.reverted ENABLE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON mako.stream USING (tenant_id = current_setting('app.tenant')::uuid);
 CREATE POLICY tenant ON mako.registry USING (tenant_id = current_setting('app.tenant')::uuid);
 CREATE POLICY tenant ON mako.correlation USING (tenant_id = current_setting('app.tenant')::uuid);
@@ -110,6 +111,7 @@ CREATE POLICY tenant ON mako.correlation USING (tenant_id = current_setting('app
 CREATE POLICY tenant ON mako.event USING (EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = event.stream_no));
 CREATE POLICY tenant ON mako.snapshot USING (EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = snapshot.stream_no));
 CREATE POLICY tenant ON mako.repointed USING (EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = repointed.stream_no));
+CREATE POLICY tenant ON mako.reverted USING (EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = reverted.stream_no));
 
 -- Runs a statement as a role for a tenant. Gives its rows, a line each, or its error.
 CREATE FUNCTION pg_temp.run_as(role text, tenant uuid, statement text) RETURNS text LANGUAGE plpgsql AS $$
@@ -196,14 +198,14 @@ INSERT INTO need (call, execute, privileges) VALUES
   -- Reading. Of the runs, only what the history of a stream needs: no reasons and no roles. Of the workflow's functions, that they
   -- can be found: they run as their owner.
   ('mako_load({moved})', NULL, '{SELECT ON mako.stream,SELECT ON mako.event}'),
-  ('mako_state({moved})', NULL, '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
-  ('mako_resume({moved})', NULL, '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
+  ('mako_state({moved})', NULL, '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,SELECT ON mako.reverted,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
+  ('mako_resume({moved})', NULL, '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,SELECT ON mako.reverted,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
   -- Events of another workflow behind the start: was the stream moved without a snapshot, or is one missing?
-  ('mako_resume({repointed})', NULL, '{SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,SELECT ON mako.repointed,"SELECT (run_id, source_wf, target_wf, update_registry) ON mako.migration_run"}'),
-  ('mako_trace({moved})', NULL, '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,SELECT ON mako.repointed,"SELECT (run_id, source_wf, target_wf, update_registry, migrated) ON mako.migration_run"}'),
+  ('mako_resume({repointed})', NULL, '{SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,SELECT ON mako.repointed,SELECT ON mako.reverted,"SELECT (run_id, source_wf, target_wf, update_registry) ON mako.migration_run"}'),
+  ('mako_trace({moved})', NULL, '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,SELECT ON mako.repointed,SELECT ON mako.reverted,"SELECT (run_id, source_wf, target_wf, update_registry, migrated) ON mako.migration_run"}'),
   -- Periodic snapshots replace each other.
-  ('mako_take_snapshot({moved})', 'mako_take_snapshot', '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,INSERT ON mako.snapshot,UPDATE ON mako.snapshot,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
-  ('mako_save_snapshot({moved}, 2, ''t@FV2025-10-01'', 1, ''{}'')', 'mako_save_snapshot', '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.snapshot,INSERT ON mako.snapshot,UPDATE ON mako.snapshot,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
+  ('mako_take_snapshot({moved})', 'mako_take_snapshot', '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.event,SELECT ON mako.snapshot,INSERT ON mako.snapshot,UPDATE ON mako.snapshot,SELECT ON mako.reverted,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
+  ('mako_save_snapshot({moved}, 2, ''t@FV2025-10-01'', 1, ''{}'')', 'mako_save_snapshot', '{USAGE ON SCHEMA t,SELECT ON mako.stream,SELECT ON mako.snapshot,INSERT ON mako.snapshot,UPDATE ON mako.snapshot,SELECT ON mako.reverted,"SELECT (run_id, update_registry) ON mako.migration_run"}'),
   ('mako_prune_snapshots(0)', 'mako_prune_snapshots', '{SELECT ON mako.stream,SELECT ON mako.snapshot,DELETE ON mako.snapshot}'),
   -- Routing.
   ('mako_lookup({tenant}, ''conversation'')', NULL, '{SELECT ON mako.stream,SELECT ON mako.registry}'),
@@ -228,7 +230,7 @@ CREATE ROLE mako_test_app;
 GRANT USAGE ON SCHEMA mako, t TO mako_test_app;
 GRANT SELECT, INSERT ON mako.stream, mako.event TO mako_test_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mako.snapshot, mako.registry, mako.correlation TO mako_test_app;
-GRANT SELECT ON mako.repointed, mako.format_version, mako.process_identity, mako.migrated_stream TO mako_test_app;
+GRANT SELECT ON mako.repointed, mako.reverted, mako.format_version, mako.process_identity, mako.migrated_stream TO mako_test_app;
 GRANT SELECT (run_id, source_wf, target_wf, update_registry, migrated) ON mako.migration_run TO mako_test_app;
 GRANT EXECUTE ON FUNCTION mako_spawn, mako_append, mako_append_batch, mako_take_snapshot, mako_save_snapshot, mako_prune_snapshots, mako_register_key, mako_unregister_key,
   mako_expire_keys, mako_add_tag, mako_remove_tag TO mako_test_app;

@@ -24,6 +24,9 @@ CREATE POLICY tenant ON mako.snapshot
 ALTER TABLE mako.repointed ENABLE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON mako.repointed
   USING (EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = repointed.stream_no));
+ALTER TABLE mako.reverted ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON mako.reverted
+  USING (EXISTS (SELECT FROM mako.stream s WHERE s.stream_no = reverted.stream_no));
 
 -- The other tenant has processes with and without periodic snapshots, keys that have expired, tags.
 SELECT count(mako_take_snapshot(stream_id)) FROM mako.stream WHERE stream_no < 4;
@@ -38,7 +41,7 @@ GRANT USAGE ON SCHEMA mako, lib TO "tenants: Hostile";
 GRANT SELECT, INSERT, UPDATE, DELETE ON mako.registry, mako.correlation, mako.snapshot
   TO "tenants: Hostile";
 GRANT SELECT, INSERT ON mako.stream, mako.event TO "tenants: Hostile";
-GRANT SELECT ON mako.repointed, mako.format_version, mako.migration_run, mako.migration_error,
+GRANT SELECT ON mako.repointed, mako.reverted, mako.format_version, mako.migration_run, mako.migration_error,
   mako.dependent, mako.process_identity, mako.migrated_stream TO "tenants: Hostile";
 SELECT format('GRANT EXECUTE ON ROUTINE %s TO "tenants: Hostile"', p.oid::regprocedure)
 FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid

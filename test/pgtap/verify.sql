@@ -218,7 +218,7 @@ SELECT is(pg_temp.rows(pg_temp.verify(2)), E'10001|2|state differs|{"count": 22}
           'registered, it proves something else');
 
 -- What was undone is not looked at, though it counts.
-SELECT is(pg_temp.after('UPDATE mako.snapshot SET reverted_by = 98 WHERE stream_no = 10001 AND run_id = 2', pg_temp.verify(2)),
+SELECT is(pg_temp.after('INSERT INTO mako.reverted VALUES (10001, 2, 98)', pg_temp.verify(2)),
           '10002|2|state differs|{"count": 22}|{"count": 33}|2', 'a reverted migration');
 
 -- A history that spans two workflows and has no migration snapshot.
@@ -242,7 +242,7 @@ SELECT is(pg_temp.after('UPDATE mako.event SET payload = ''{"n": 2}'' WHERE sequ
 -- The caller's rights: what he may not read, he is not told; where he may read columns only, a statement reads the events.
 CREATE ROLE verifier;
 GRANT USAGE ON SCHEMA mako, t, gpke TO verifier;
-GRANT SELECT ON mako.stream, mako.snapshot, mako.repointed, mako.migration_run TO verifier;
+GRANT SELECT ON mako.stream, mako.snapshot, mako.repointed, mako.reverted, mako.migration_run TO verifier;
 CREATE FUNCTION pg_temp.as_verifier(query text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
   SET LOCAL ROLE verifier;

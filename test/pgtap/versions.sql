@@ -129,7 +129,7 @@ BEGIN
       ('stream', 'mako.stream'),
       ('event', '(SELECT stream_no, sequence_number, event_id, workflow_id, event_type, payload FROM mako.event)'),
       ('snapshot', '(SELECT stream_no, sequence_number, r.source_wf, n.workflow_id, state_schema_version, state, reverted_by
-                     FROM mako.snapshot n LEFT JOIN mako.migration_run r USING (run_id))'),
+                     FROM mako.snapshot n LEFT JOIN mako.migration_run r USING (run_id) LEFT JOIN mako.reverted USING (stream_no, run_id))'),
       ('repointed', '(SELECT stream_no, source_wf, sequence_number FROM mako.repointed JOIN mako.migration_run USING (run_id))'),
       ('registry', 'mako.registry'),
       ('correlation', 'mako.correlation'),

@@ -220,6 +220,7 @@ my @grants = (
 	'SELECT ON mako.snapshot',
 	'INSERT ON mako.snapshot',
 	'SELECT, INSERT ON mako.repointed',
+	'SELECT ON mako.reverted',
 	'SELECT, INSERT, UPDATE ON mako.migration_run',
 	'SELECT, INSERT ON mako.migration_error',
 	'SELECT ON mako.format_version, mako.dependent');

@@ -27,12 +27,12 @@ sub content
 	my ($db) = @_;
 
 	return [
-		grep({ !/^(mako\.(migration_|snapshot|repointed)|taken)/ } split /\n/, contents($node, $db)),
+		grep({ !/^(mako\.(migration_|snapshot|repointed|reverted)|taken)/ } split /\n/, contents($node, $db)),
 		split(/\n/, $node->safe_psql($db, <<'SQL')) ];
 SELECT 'snapshots', count(*), md5(string_agg((stream_no, sequence_number, workflow_id, state_schema_version, state)::text, ',' ORDER BY stream_no, sequence_number, run_id))
-FROM mako.snapshot WHERE reverted_by IS NULL;
+FROM mako.snapshot WHERE (stream_no, run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted);
 SELECT 'moves without one', count(*), md5(string_agg((stream_no, sequence_number)::text, ',' ORDER BY stream_no, sequence_number, run_id))
-FROM mako.repointed WHERE reverted_by IS NULL;
+FROM mako.repointed WHERE (stream_no, run_id) NOT IN (SELECT stream_no, run_id FROM mako.reverted);
 SELECT 'taken by a sink', count(*), md5(string_agg((stream_id, sequence_number, state)::text, ',' ORDER BY stream_id, run_id))
 FROM public.taken;
 SQL

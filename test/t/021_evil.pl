@@ -633,7 +633,7 @@ for my $kind (kinds('author', @author_kinds))
 # ---- an owner of the store
 
 my %column = (
-	(map { $_ => 'stream_no' } qw(stream event snapshot repointed registry correlation)),
+	(map { $_ => 'stream_no' } qw(stream event snapshot repointed reverted registry correlation)),
 	(map { $_ => 'run_id' } qw(migration_run migration_error migration_batch)),
 	attached => 'query',
 	format_version => 'format_version',

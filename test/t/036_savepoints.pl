@@ -108,7 +108,7 @@ answers($x, "ROLLBACK; $count", '0', 'all of it is rolled back');
 $node->safe_psql('store', <<'SQL');
 CREATE ROLE reader;
 GRANT USAGE ON SCHEMA mako, lib TO reader;
-GRANT SELECT ON mako.stream, mako.event, mako.snapshot, mako.repointed, mako.format_version,
+GRANT SELECT ON mako.stream, mako.event, mako.snapshot, mako.repointed, mako.reverted, mako.format_version,
   mako.migration_run TO reader;
 SQL
 my $state = "SELECT sequence_number FROM mako_state('$first')";

@@ -75,7 +75,7 @@ UNION ALL
 SQL
 for my $counter (
 	[ 'stream', 'UPDATE', 'n_tup_upd' ], [ 'snapshot', 'INSERT', 'n_tup_ins' ],
-	[ 'snapshot', 'UPDATE', 'n_tup_upd' ], [ 'event', 'INSERT', 'n_tup_ins' ],
+	[ 'reverted', 'INSERT', 'n_tup_ins' ], [ 'event', 'INSERT', 'n_tup_ins' ],
 	[ 'migration_batch', 'INSERT', 'n_tup_ins' ])
 {
 	my ($relation, $command, $column) = @$counter;

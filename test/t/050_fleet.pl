@@ -80,7 +80,7 @@ sub wait_for_none_busy
 # Heads, states, errors and dependents, whatever the numbers of streams and runs: count and sum of hashes of each.
 my @rows = (
 	'SELECT stream_id, tenant_id, workflow_id, version FROM mako.stream',
-	'SELECT s.stream_id, n.sequence_number, n.workflow_id, n.state_schema_version, n.state FROM mako.snapshot n JOIN mako.stream s USING (stream_no) WHERE n.reverted_by IS NULL',
+	'SELECT s.stream_id, n.sequence_number, n.workflow_id, n.state_schema_version, n.state FROM mako.snapshot n JOIN mako.stream s USING (stream_no) WHERE NOT EXISTS (SELECT FROM mako.reverted v WHERE (v.stream_no, v.run_id) = (n.stream_no, n.run_id))',
 	'SELECT s.stream_id, e.phase, e.sequence_number, e.sqlstate, e.message, e.detail FROM mako.migration_error e JOIN mako.stream s USING (stream_no)',
 	'SELECT deadline_id, workflow_id FROM gpke.deadline');
 my $sums = join ' UNION ALL ',

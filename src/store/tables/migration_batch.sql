@@ -13,8 +13,10 @@ CREATE TABLE mako.migration_batch (
 COMMENT ON TABLE mako.migration_batch IS
 'audit trail: the batches of batched runs, each of which was a transaction';
 COMMENT ON COLUMN mako.migration_batch.last_stream_no IS
-'the last stream that the run has come to; null when it tries again those that were busy';
-COMMENT ON COLUMN mako.migration_batch.busy IS 'streams that another transaction had locked';
+'the last stream that the run has come to; null when it tries again those that were busy, '
+'and when streams are folded ahead, so that they do not come in the order of their numbers';
+COMMENT ON COLUMN mako.migration_batch.busy IS
+'streams that were passed over: another transaction had locked them, or appended to them meanwhile';
 COMMENT ON COLUMN mako.migration_batch.session_role IS
 'the role that called the run, which need not be the one that began it; '
 'the same holds for effective_role';

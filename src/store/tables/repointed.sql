@@ -1,13 +1,11 @@
 CREATE TABLE mako.repointed (
   run_id           bigint NOT NULL,
   stream_no        bigint NOT NULL,
-  sequence_number  bigint NOT NULL,
-  reverted_by      bigint
+  sequence_number  bigint NOT NULL
 );
 COMMENT ON TABLE mako.repointed IS
 'streams that a run moved without a snapshot of their last event: '
 'those without events, and identity migrations without apply';
-COMMENT ON COLUMN mako.repointed.reverted_by IS 'the run that undid the migration';
 
 ALTER TABLE mako.repointed ADD CONSTRAINT repointed_pkey
   PRIMARY KEY (stream_no, run_id);

@@ -5,14 +5,12 @@ CREATE TABLE mako.snapshot (
   workflow_id           text COLLATE "C" NOT NULL,
   state_schema_version  integer NOT NULL,
   state                 jsonb NOT NULL,
-  taken_at              timestamptz NOT NULL DEFAULT now(),
-  reverted_by           bigint
+  taken_at              timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE mako.snapshot IS
 'states at a sequence number; those of a migration run are final, periodic ones are only a cache';
 COMMENT ON COLUMN mako.snapshot.run_id IS
 'the migration run that wrote it; 0 for a periodic snapshot';
-COMMENT ON COLUMN mako.snapshot.reverted_by IS 'the run that undid the migration';
 
 ALTER TABLE mako.snapshot ADD CONSTRAINT snapshot_pkey
   PRIMARY KEY (stream_no, sequence_number, run_id);
