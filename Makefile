@@ -1,6 +1,7 @@
-EXTENSION = mako_migration
+# mako_fleet is SQL only, and needs PL/Proxy and dblink only where it is created.
+EXTENSION = mako_migration mako_fleet
 MODULE_big = mako_migration
-DATA = $(sort $(wildcard sql/mako_migration--*.sql) $(SCRIPT))
+DATA = $(sort $(patsubst $(srcdir)/%,%,$(wildcard $(srcdir)/sql/mako_*--*.sql)) $(SCRIPT))
 DOCS = $(patsubst $(srcdir)/%,%,$(wildcard $(srcdir)/doc/*.md))
 
 EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/mako_migration.control)
@@ -23,7 +24,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # A folder of its own: all extensions share the one that PGXS takes, and our pages have names such as speed.md.
-docmoduledir := extension/$(EXTENSION)
+docmoduledir := extension/$(MODULE_big)
 
 $(OBJS): $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
 
