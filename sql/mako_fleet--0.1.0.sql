@@ -11,6 +11,21 @@
 -- shard. Bodies name all schemas: @mako@ stands for the one of mako_migration, here and on every
 -- shard, and @dblink@ for the one of dblink. The end of this script puts the names in.
 
+-- Whose schema it is can create better matches of what is called in it.
+DO $$
+BEGIN
+  IF (SELECT n.nspowner FROM pg_catalog.pg_namespace n
+      WHERE n.nspname OPERATOR(pg_catalog.=) 'mako_fleet')
+     OPERATOR(pg_catalog.<>)
+     (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user)
+  THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+      MESSAGE = 'schema "mako_fleet" belongs to another role',
+      HINT = 'Drop the schema, or rename it: CREATE EXTENSION creates its own.';
+  END IF;
+END
+$$;
+
 -- -------------------------------------------------------------------------------------------------
 -- Connections
 

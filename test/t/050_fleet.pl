@@ -733,6 +733,9 @@ on_each('ALTER ROLE postgres RESET search_path');
 # ---- servers that are no fleet
 
 $coord->safe_psql('postgres', 'CREATE DATABASE odd');
+$coord->safe_psql('odd', 'CREATE ROLE squatter; CREATE SCHEMA mako_fleet AUTHORIZATION squatter');
+like(error_of($coord, 'odd', 'CREATE EXTENSION mako_fleet CASCADE'), qr/^42501: schema "mako_fleet" belongs to another role/, 'a schema that was there before');
+$coord->safe_psql('odd', 'DROP SCHEMA mako_fleet');
 $coord->safe_psql('odd', 'CREATE EXTENSION mako_fleet CASCADE');
 like(error_of($coord, 'odd', $resolve), qr/^42704: foreign server "mako_fleet" of PL\/Proxy does not exist/, 'no server');
 my $same = conninfo(0, 's0');
