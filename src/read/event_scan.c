@@ -13,6 +13,7 @@
 #include "read/events.h"
 
 #include "access/heapam.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
@@ -187,6 +188,7 @@ mako_event_scan_suspend(MakoEventScan *scan, const MakoEventLeaf *consumed)
 		if (leaf->at_end || TTS_EMPTY(leaf->slot))
 			continue;
 		leaf->from = leaf->slot->tts_tid;
+		leaf->file = leaf->relation->rd_rel->relfilenode;
 		if (leaf == consumed)
 			leaf->from.ip_posid++;
 	}
@@ -194,21 +196,43 @@ mako_event_scan_suspend(MakoEventScan *scan, const MakoEventLeaf *consumed)
 }
 
 /*
- * Opens them again, as another snapshot sees them: events keep their places. Returns false where
- * the tables are not those that they were.
+ * Returns true if the tables of the events are those that they were, and events have their places
+ * still, which a table that is written anew does not keep.
+ */
+static bool
+has_same_leaves(const MakoEventScan *scan)
+{
+	int			found = 0;
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(mako_door_table("event"), AccessShareLock, NULL))
+	{
+		const MakoEventLeaf *leaf = &scan->leaves[found];
+		Relation	relation;
+		bool		is_same;
+
+		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_PARTITIONED_TABLE)
+			continue;
+		if (found++ == scan->count || leaf->table != lfirst_oid(cell))
+			return false;
+		relation = relation_open(leaf->table, NoLock);
+		is_same = !ItemPointerIsValid(&leaf->from) ||
+			leaf->file == relation->rd_rel->relfilenode;
+		relation_close(relation, NoLock);
+		if (!is_same)
+			return false;
+	}
+	return found == scan->count;
+}
+
+/*
+ * Opens them again, as another snapshot sees them; false where it is not known what has been
+ * brought.
  */
 bool
 mako_event_scan_resume(MakoEventScan *scan, Snapshot snapshot)
 {
-	List	   *tables = find_all_inheritors(mako_door_table("event"), AccessShareLock, NULL);
-	int			found = 0;
-	ListCell   *cell;
-
-	foreach(cell, tables)
-		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_RELATION &&
-			(found >= scan->count || scan->leaves[found++].table != lfirst_oid(cell)))
-			return false;
-	if (found != scan->count)
+	if (!has_same_leaves(scan))
 		return false;
 	for (int i = 0; i < scan->count; i++)
 	{

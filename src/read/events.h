@@ -42,6 +42,7 @@ typedef struct MakoEventLeaf
 	AttrNumber	attributes[MAKO_EVENT_COLUMNS];
 	AttrNumber	last_attribute;
 	ItemPointerData from;		/* a scan that goes on begins there; otherwise invalid */
+	Oid			file;			/* in which that place is */
 	bool		at_end;
 } MakoEventLeaf;
 

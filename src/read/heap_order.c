@@ -861,16 +861,20 @@ mako_heap_order_suspend(MakoHeapOrder *heap_order)
 		end_scan(heap_order, true);
 }
 
-/* Goes on, with a snapshot of now. Where that is not possible, the scan has ended early. */
+/*
+ * Goes on, with a snapshot of now. Where that is not possible, or not allowed any more, the scan
+ * has ended early.
+ */
 void
 mako_heap_order_resume(MakoHeapOrder *heap_order)
 {
+	const char *why_not;
 	MemoryContext old = MemoryContextSwitchTo(heap_order->context);
 	ResourceOwner outer = CurrentResourceOwner;
 	bool		goes_on;
 
 	own_snapshot(heap_order);
-	goes_on = !heap_order->ended &&
+	goes_on = !heap_order->ended && mako_heap_order_is_possible(&why_not) &&
 		mako_event_scan_resume(heap_order->scan, heap_order->snapshot);
 	if (!goes_on)
 		UnregisterSnapshot(heap_order->snapshot);

@@ -92,6 +92,38 @@ SQL
 	$node->safe_psql('postgres', 'DROP DATABASE ahead');
 }
 
+# What happens to the table of events between two transactions: it is written anew, or the caller may not read it any more.
+for my $case ([ 'VACUUM FULL mako.event', '' ], [ 'ALTER TABLE mako.event ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON mako.event USING (stream_no % 2 = 0)', qr/42501|row-level security/ ])
+{
+	my ($change, $error) = @$case;
+
+	$node->safe_psql('postgres', 'CREATE DATABASE ahead TEMPLATE store');
+	$node->safe_psql('ahead', <<SQL);
+CREATE ROLE mover LOGIN;
+GRANT USAGE ON SCHEMA mako, gpke TO mover;
+GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA mako, gpke, public TO mover;
+GRANT EXECUTE ON ALL ROUTINES IN SCHEMA public, gpke TO mover;
+SQL
+	my $run = start_sql($node, 'ahead', 'mover', 'SET SESSION AUTHORIZATION mover', "SET mako_migration.scan_order = heap",
+		"SET mako_migration.max_memory = '2MB'", "CALL mako_migrate_batched('$source', '$target', 100, pause => '3 ms')");
+	wait_for($node, 'ahead', "SELECT 'begun' FROM mako.migration_batch HAVING count(*) > 2");
+	$node->safe_psql('ahead', $change);
+	my $ended = finish_sql($run);
+	if ($error eq '')
+	{
+		ok($ended, "$change: a run goes on") or diag($run->{err});
+		is_deeply([ grep { !/^mako\.(migration_(run|batch|error)|event)/ } split /\n/, outcome($node, 'ahead') ],
+			[ grep { !/^mako\.event/ } @{ $but_audit[0] } ], '... to the same states');
+	}
+	else
+	{
+		like($run->{err}, $error, 'a policy that comes meanwhile: a run ends');
+		is($node->safe_psql('ahead', 'SELECT sum(migrated) = (SELECT count(*) FROM mako.snapshot WHERE run_id > 0) FROM mako.migration_batch'), 't', '... and with what is committed');
+	}
+	$node->safe_psql('ahead', 'DROP OWNED BY mover');
+	$node->safe_psql('postgres', 'DROP DATABASE ahead; DROP ROLE mover');
+}
+
 # ---- cancelled
 
 # How far a call comes before it is cancelled depends on the machine: when a run has ended, another begins, in a new copy.
