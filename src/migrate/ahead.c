@@ -23,6 +23,12 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+/*
+ * So long, in milliseconds, folding goes on at most before a batch is written: slow functions shall
+ * neither hide how far a run has come, nor have much to do again when it is cancelled.
+ */
+#define FOLD_AT_MOST 1000
+
 /* Numbers of streams, in no order. */
 typedef struct Numbers
 {
@@ -155,7 +161,7 @@ resume(MakoAhead *ahead, MakoPass *pass)
 	{
 		MemoryContext old = MemoryContextSwitchTo(ahead->context);
 
-		ahead->heap_order = mako_heap_order_open(1);
+		ahead->heap_order = mako_heap_order_open(1, ahead->run->request.batch_size);
 		MemoryContextSwitchTo(old);
 	}
 	else
@@ -202,13 +208,23 @@ fold_complete(const MakoAhead *ahead, MakoPass *pass)
 	MemoryContextReset(pass->batch_context);
 }
 
+/* Returns true if it is time to write what was folded since a time. */
+static bool
+is_enough(const MakoPass *pass, TimestampTz since)
+{
+	return mako_writer_is_full(pass->writer) ||
+		(pass->writer->count >= pass->runs[0].request->batch_size &&
+		 TimestampDifferenceExceeds(since, GetCurrentTimestamp(), FOLD_AT_MOST));
+}
+
 /*
- * Reads on and folds, in the current transaction, until as many states wait as may; false when
- * there are no more events.
+ * Reads on and folds, in the current transaction, until as many states wait as may, or for long
+ * enough; false when there are no more events.
  */
 bool
 mako_ahead_fold(MakoAhead *ahead, int64 failed_in_all)
 {
+	TimestampTz since = GetCurrentTimestamp();
 	MakoPass   *pass = mako_pass_open_batch(ahead->run, failed_in_all, false);
 
 	if (ahead->results_context != NULL)
@@ -216,7 +232,7 @@ mako_ahead_fold(MakoAhead *ahead, int64 failed_in_all)
 	mako_pass_compile(pass);
 	mako_pass_rehearse(pass);
 	resume(ahead, pass);
-	while (!ahead->ended && !mako_writer_is_full(pass->writer))
+	while (!ahead->ended && !is_enough(pass, since))
 	{
 		switch (mako_heap_order_advance(ahead->heap_order))
 		{

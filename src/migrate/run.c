@@ -371,7 +371,7 @@ migrate_in_heap_order(MakoPass *pass)
 	int64	   *left;
 	int			count;
 
-	pass->heap_order = mako_heap_order_open(pass->count);
+	pass->heap_order = mako_heap_order_open(pass->count, PG_INT32_MAX);
 	expect_batch(pass);
 	while ((need = mako_heap_order_advance(pass->heap_order)) != MAKO_HEAP_ORDER_END)
 	{

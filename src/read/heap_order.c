@@ -605,9 +605,12 @@ own_snapshot(MakoHeapOrder *heap_order)
 	heap_order->snapshot = RegisterSnapshot(GetTransactionSnapshot());
 }
 
-/* Starts the scan for the streams of some workflows, with a snapshot of now. */
+/*
+ * Starts the scan for the streams of some workflows, with a snapshot of now; so many are handed out
+ * together at most.
+ */
 MakoHeapOrder *
-mako_heap_order_open(int sources)
+mako_heap_order_open(int sources, int most_at_once)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako gather",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -617,8 +620,9 @@ mako_heap_order_open(int sources)
 
 	heap_order->context = heap_order->chunks.context = context;
 	heap_order->take_streams =
-		Max(TAKE_STREAMS,
-			Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
+		Min(most_at_once,
+			Max(TAKE_STREAMS,
+				Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE));
 	heap_order->open = open_table_create(context, 1024, NULL);
 	heap_order->complete = mako_complete_create(context, &heap_order->sets);
 	heap_order->covered = PG_INT64_MIN;

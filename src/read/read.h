@@ -177,7 +177,7 @@ typedef enum MakoHeapOrderNeed
 } MakoHeapOrderNeed;
 
 extern bool mako_heap_order_is_possible(const char **why_not);
-extern MakoHeapOrder *mako_heap_order_open(int sources);
+extern MakoHeapOrder *mako_heap_order_open(int sources, int most_at_once);
 extern MakoHeapOrderNeed mako_heap_order_advance(MakoHeapOrder *heap_order);
 extern void mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int count,
 								   const bool *has_apply);
