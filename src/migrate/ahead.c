@@ -29,14 +29,6 @@
  */
 #define FOLD_AT_MOST 1000
 
-/* Numbers of streams, in no order. */
-typedef struct Numbers
-{
-	int64	   *numbers;
-	int			count;
-	int			capacity;
-} Numbers;
-
 struct MakoAhead
 {
 	MakoBatchedRun *run;
@@ -49,8 +41,8 @@ struct MakoAhead
 	MakoResult *results;		/* that wait, in the order of the streams */
 	int			result_count;
 	int			written;		/* of these */
-	Numbers		failed;			/* of what was folded last */
-	Numbers		left;
+	MakoNumbers failed;			/* of what was folded last */
+	MakoNumbers left;
 };
 
 /*
@@ -63,14 +55,14 @@ mako_ahead_begin(MakoBatchedRun *run, MemoryContext parent)
 	const MakoRequest *request = &run->request;
 	MakoPass   *pass = mako_pass_open_batch(run, 0, false);
 	MakoMatches *matches = mako_matches_take(pass->sources, 1, request->tenant_id);
+	bool		has_apply = pass->runs[0].plan->workflows[0]->apply != NULL;
 	const char *why = "the events are those of an attached event store";
 	bool		heap;
 	MemoryContext context;
 	MakoAhead  *ahead;
 
-	mako_pass_compile(pass);
 	heap = !mako_door_is_attached() &&
-		mako_run_choose_heap_order(matches, pass->sources, pass->has_apply[0] ? 1 : 0, NULL, &why);
+		mako_run_choose_heap_order(matches, pass->sources, has_apply ? 1 : 0, NULL, &why);
 	ereport(DEBUG1,
 			(errmsg_internal("reading events in %s order: %s", heap ? "heap" : "key", why)));
 	if (!heap)
@@ -85,36 +77,11 @@ mako_ahead_begin(MakoBatchedRun *run, MemoryContext parent)
 
 /* ---- what is taken in key order ------------------------------------------------------------- */
 
-/* Adds a stream to such a list. */
-static void
-add_number(const MakoAhead *ahead, Numbers *list, int64 stream_no)
-{
-	if (list->count == list->capacity)
-	{
-		list->capacity = Max(list->capacity * 2, 128);
-		list->numbers = list->numbers == NULL ?
-			MemoryContextAlloc(ahead->context, sizeof(int64) * list->capacity) :
-			repalloc_huge(list->numbers, sizeof(int64) * list->capacity);
-	}
-	list->numbers[list->count++] = stream_no;
-}
-
-/* For qsort(): the order of stream numbers. */
-static int
-compare_numbers(const void *a, const void *b)
-{
-	int64		one = *(const int64 *) a;
-	int64		other = *(const int64 *) b;
-
-	return one < other ? -1 : one > other;
-}
-
 /* Brings a list in order, and empties it. */
 static const int64 *
-take_numbers(Numbers *list, int *count)
+take_numbers(MakoNumbers *list, int *count)
 {
-	if (list->count > 0)
-		qsort(list->numbers, list->count, sizeof(int64), compare_numbers);
+	mako_numbers_sort(list);
 	*count = list->count;
 	list->count = 0;
 	return list->numbers;
@@ -124,7 +91,7 @@ take_numbers(Numbers *list, int *count)
 void
 mako_ahead_fail(MakoAhead *ahead, int64 stream_no)
 {
-	add_number(ahead, &ahead->failed, stream_no);
+	mako_numbers_add(&ahead->failed, ahead->context, stream_no);
 }
 
 /* The streams that failed when they were folded last, in the order of their numbers. */
@@ -146,7 +113,7 @@ mako_ahead_end(MakoAhead *ahead, int *count, int64 *after)
 	const int64 *incomplete = mako_heap_order_close(ahead->heap_order, &incomplete_count);
 
 	for (int i = 0; i < incomplete_count; i++)
-		add_number(ahead, &ahead->left, incomplete[i]);
+		mako_numbers_add(&ahead->left, ahead->context, incomplete[i]);
 	*after = ahead->heads_ended ? ahead->run->through_stream_no : ahead->covered;
 	return take_numbers(&ahead->left, count);
 }
@@ -296,7 +263,7 @@ add_unchanged(MakoAhead *ahead, MakoPass *pass, const MakoResult *results, int c
 		}
 		else
 		{
-			add_number(ahead, &ahead->left, result.stream_no);
+			mako_numbers_add(&ahead->left, ahead->context, result.stream_no);
 			left++;
 		}
 		next += is_locked;

@@ -75,14 +75,6 @@ typedef struct OpenEntry
 #define SH_DECLARE
 #include "lib/simplehash.h"
 
-/* Stream numbers, in no order. */
-typedef struct Numbers
-{
-	int64	   *numbers;
-	int			count;
-	int			capacity;
-} Numbers;
-
 /* Texts that many events have in common. */
 #define SHARED_TEXTS 256
 #define SHARED_LENGTH 256
@@ -110,8 +102,8 @@ struct MakoHeapOrder
 	int			take_streams;	/* so many are taken together */
 	int			ready_capacity;
 	MakoStream *taken;			/* those that are being taken, or NULL */
-	Numbers		left;
-	Numbers		doubtful;
+	MakoNumbers left;
+	MakoNumbers doubtful;
 	struct varlena *shared[SHARED_TEXTS];	/* by hash */
 	struct varlena *workflow;	/* of the last event, among them */
 	const char *unstamped;		/* of the last event that says none */
@@ -176,27 +168,12 @@ mako_heap_order_is_possible(const char **why_not)
 
 /* Adds a stream to such a list. */
 static void
-add_number(MakoHeapOrder *heap_order, Numbers *list, int64 stream_no)
+add_number(MakoHeapOrder *heap_order, MakoNumbers *list, int64 stream_no)
 {
-	if (list->count == list->capacity)
-	{
-		heap_order->sets += sizeof(int64) * (Max(list->capacity * 2, 128) - list->capacity);
-		list->capacity = Max(list->capacity * 2, 128);
-		list->numbers = list->numbers == NULL ?
-			MemoryContextAlloc(heap_order->context, sizeof(int64) * list->capacity) :
-			repalloc_huge(list->numbers, sizeof(int64) * list->capacity);
-	}
-	list->numbers[list->count++] = stream_no;
-}
+	int			before = list->capacity;
 
-/* For qsort(): the order of stream numbers. */
-static int
-compare_numbers(const void *a, const void *b)
-{
-	int64		one = *(const int64 *) a;
-	int64		other = *(const int64 *) b;
-
-	return one < other ? -1 : one > other;
+	mako_numbers_add(list, heap_order->context, stream_no);
+	heap_order->sets += sizeof(int64) * (list->capacity - before);
 }
 
 /*
@@ -502,8 +479,8 @@ add_event(MakoHeapOrder *heap_order, OpenEntry *entry, int64 sequence_number)
 static int
 compare_events(const void *a, const void *b)
 {
-	return compare_numbers(&(*(MakoGathered *const *) a)->event.sequence_number,
-						   &(*(MakoGathered *const *) b)->event.sequence_number);
+	return mako_numbers_compare(&(*(MakoGathered *const *) a)->event.sequence_number,
+								&(*(MakoGathered *const *) b)->event.sequence_number);
 }
 
 /* The events of a stream in the order of their numbers. */
@@ -710,7 +687,7 @@ compare_streams(const void *a, const void *b)
 	const MakoStream *y = &(*(OpenStream *const *) b)->stream;
 
 	return x->source != y->source ? x->source - y->source :
-		compare_numbers(&x->stream_no, &y->stream_no);
+		mako_numbers_compare(&x->stream_no, &y->stream_no);
 }
 
 /*
@@ -915,12 +892,9 @@ mako_heap_order_close(MakoHeapOrder *heap_order, int *count)
 							 heap_order->chunks.blocks / 1024)));
 	*count = heap_order->left.count;
 	left = palloc_extended(sizeof(int64) * (heap_order->left.count + 1), MCXT_ALLOC_HUGE);
-	/* Where nothing is left, there is no list of it. */
-	if (heap_order->left.count > 0)
-	{
-		qsort(heap_order->left.numbers, heap_order->left.count, sizeof(int64), compare_numbers);
-		memcpy(left, heap_order->left.numbers, sizeof(int64) * heap_order->left.count);
-	}
+	mako_numbers_sort(&heap_order->left);
+	if (*count > 0)
+		memcpy(left, heap_order->left.numbers, sizeof(int64) * *count);
 	if (heap_order->owner != NULL)
 		end_scan(heap_order, false);
 	MemoryContextDelete(heap_order->context);

@@ -5,6 +5,7 @@
  *
  *	  match.c        how many streams run under which workflow, and which match (MakoMatches)
  *	  seen.c         which ones a pass has met (MakoSeen)
+ *	  numbers.c      lists of stream numbers (MakoNumbers)
  *	  heads.c        heads in order, locked (MakoStream)
  *	  states.c       the states that streams start from: boundaries
  *	  events.c       events in key order (MakoReader, MakoEvent)
@@ -44,6 +45,19 @@ extern MakoSeen *mako_seen_create(void);
 extern void mako_seen_add(MakoSeen *seen, int64 number);
 extern bool mako_seen_has(const MakoSeen *seen, int64 number);
 extern int64 mako_seen_count(const MakoSeen *seen);
+
+/* ---- numbers.c: lists of stream numbers ----------------------------------------------------- */
+
+typedef struct MakoNumbers
+{
+	int64	   *numbers;		/* NULL while there are none */
+	int			count;
+	int			capacity;
+} MakoNumbers;
+
+extern void mako_numbers_add(MakoNumbers *list, MemoryContext context, int64 number);
+extern int	mako_numbers_compare(const void *a, const void *b);
+extern void mako_numbers_sort(MakoNumbers *list);
 
 /* ---- what is read --------------------------------------------------------------------------- */
 
