@@ -54,7 +54,7 @@ for my $case (
 	[ "SELECT count(*) FROM mako_dry_run($runs[0])", 'SELECT stream', 'SELECT event' ],
 	[ "SELECT mako_migrate($runs[0])", 'SELECT event', 'INSERT snapshot', 'UPDATE stream' ],
 	[ "CALL mako_migrate_batched($runs[1])", 'SELECT event', 'INSERT snapshot', 'UPDATE stream' ],
-	[ 'SELECT mako_revert(1)', 'UPDATE snapshot', 'UPDATE stream' ])
+	[ 'SELECT mako_revert(1)', 'INSERT reverted', 'UPDATE stream' ])
 {
 	my ($sql, @expected) = @$case;
 	my $told = audited($sql);
