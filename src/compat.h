@@ -252,6 +252,13 @@ MakoReportActivity(const char *text)
 #endif
 #define MakoCurrentActivity() pgstat_get_backend_current_activity(MyProcPid, true)
 
+/* 15 lets a sender collect messages before it wakes the receiver. */
+#if PG_VERSION_NUM >= 150000
+#define MakoQueueSend(queue, parts, count) shm_mq_sendv(queue, parts, count, false, false)
+#else
+#define MakoQueueSend(queue, parts, count) shm_mq_sendv(queue, parts, count, false)
+#endif
+
 /* 18 has generated columns that are not stored. */
 #if PG_VERSION_NUM >= 180000
 #define MakoIsVirtual(attribute) ((attribute)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)

@@ -102,6 +102,8 @@ extern void mako_program_bind(ParamListInfo parameters, MakoParameter parameter,
 extern MakoProgram *mako_program_plan(Expr *expression, Oid owner, List **notes);
 extern MakoProgram *mako_program_compile(const MakoFunction *function);
 extern MakoProgram *mako_program_compile_check(const MakoFunction *function);
+extern const char *mako_program_unsafe(const MakoFunction *function);
+extern const char *mako_program_unsafe_check(const MakoFunction *function);
 extern void mako_program_require_state(const MakoFunction *function, Datum state);
 extern ExprContext *mako_program_context(ParamListInfo parameters);
 extern void mako_program_prepare(MakoProgram *program, ExprContext *context);

@@ -24,7 +24,9 @@
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 /* Types of the parameters, by number. */
 static const Oid parameter_type[] = {
@@ -239,6 +241,62 @@ mako_program_compile_check(const MakoFunction *function)
 	state = parameter_as(MAKO_PARAMETER_STATE, type);
 	mako_gate_leave(&gate);
 	return mako_program_plan((Expr *) state, function->owner, NULL);
+}
+
+/* For check_functions_in_node(). */
+static bool
+is_unsafe(Oid function, void *context)
+{
+	if (func_parallel(function) == PROPARALLEL_SAFE)
+		return false;
+	*(Oid *) context = function;
+	return true;
+}
+
+/* Finds a function that an expression calls and that is not PARALLEL SAFE. */
+static bool
+find_unsafe(Node *node, void *context)
+{
+	return node != NULL &&
+		(check_functions_in_node(node, is_unsafe, context) ||
+		 expression_tree_walker(node, find_unsafe, context));
+}
+
+/*
+ * Says why a worker cannot evaluate the check of the domain that a function declares for a state;
+ * NULL where it can.
+ */
+const char *
+mako_program_unsafe_check(const MakoFunction *function)
+{
+	Oid			type = function == NULL ? JSONBOID : mako_function_state_type(function);
+	Oid			unsafe = InvalidOid;
+	DomainConstraintRef constraints;
+	MakoGate	gate;
+	ListCell   *cell;
+
+	if (type == JSONBOID)
+		return NULL;
+	/* The server may plan the constraints. */
+	gate = mako_gate_enter(function->owner);
+	InitDomainConstraintRef(type, &constraints, CurrentMemoryContext, false);
+	mako_gate_leave(&gate);
+	foreach(cell, constraints.constraints)
+		(void) find_unsafe((Node *) ((DomainConstraintState *) lfirst(cell))->check_expr, &unsafe);
+	return !OidIsValid(unsafe) ? NULL :
+		psprintf("function %s, in a check of %s, is not PARALLEL SAFE",
+				 format_procedure(unsafe), format_type_be(type));
+}
+
+/* The same of a function, with that check where there is one. */
+const char *
+mako_program_unsafe(const MakoFunction *function)
+{
+	if (function == NULL)
+		return NULL;
+	if (func_parallel(function->oid) != PROPARALLEL_SAFE)
+		return psprintf("function %s is not PARALLEL SAFE", function->signature);
+	return function->role == MAKO_ROLE_APPLY ? mako_program_unsafe_check(function) : NULL;
 }
 
 /* What the programs of a fold are evaluated in, in the current memory context. */

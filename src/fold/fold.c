@@ -80,6 +80,30 @@ mako_fold_require_apply(const MakoFold *fold)
 				 errmsg("workflow \"%s\" has no apply function", fold->workflow->workflow_id)));
 }
 
+/*
+ * Says why a worker cannot evaluate the functions of a fold, as a part of a sentence; NULL where
+ * it can.
+ */
+const char *
+mako_fold_unsafe_function(const MakoFold *fold)
+{
+	const MakoPlan *plan = fold->plan;
+	const MakoWorkflow *source = fold->workflow;
+	const char *why = mako_program_unsafe(source->apply);
+
+	if (why == NULL)
+		why = mako_program_unsafe(source->upcast);
+	if (why == NULL)
+		why = mako_program_unsafe(source->in_flight);
+	for (int i = 0; i < plan->steps && why == NULL; i++)
+	{
+		why = mako_program_unsafe(plan->migrations[i]->migrate);
+		if (why == NULL)
+			why = mako_program_unsafe_check(plan->workflows[i + 1]->apply);
+	}
+	return why;
+}
+
 /* Where a fold is, for the context of an error; an ErrorContextCallback. */
 void
 mako_fold_context(void *argument)

@@ -56,6 +56,7 @@ extern MakoFold *mako_fold_create(const MakoPlan *plan);
 extern void mako_fold_recover(MakoFold *fold);
 extern void mako_fold_release(MakoFold *fold);
 extern void mako_fold_require_apply(const MakoFold *fold);
+extern const char *mako_fold_unsafe_function(const MakoFold *fold);
 extern void mako_fold_context(void *argument);
 extern void mako_fold_begin(MakoFold *fold, Datum state, int64 sequence_number);
 extern bool mako_fold_event(MakoFold *fold, const MakoEvent *event);
@@ -251,6 +252,7 @@ typedef struct MakoStreamsWalk
 	int64		seed;			/* the same seed, the same sample */
 	bool		with_names;
 	bool		periodic_too;	/* streams may start from periodic snapshots */
+	const MakoShare *share;		/* of all streams; NULL: all of them */
 	/* Like those of a batch. */
 	bool		(*take) (void *argument, const MakoStream *stream, MakoReader *reader);
 	bool		(*wants_pause) (void *argument, bool accepted);

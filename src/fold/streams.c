@@ -28,7 +28,8 @@ mako_streams_walk(const MakoStreamsWalk *walk)
 		.wants_pause = walk->wants_pause,.fail = walk->fail,.argument = walk->argument
 	};
 	MakoCursor *heads = walk->sample < 0 ?
-		mako_stream_open_heads(&workflow_id, 1, walk->tenant_id, walk->with_names) :
+		mako_stream_open_heads(&workflow_id, 1, walk->tenant_id, walk->with_names,
+							   walk->share) :
 		mako_stream_open_sample(workflow_id, walk->tenant_id, walk->sample, walk->seed);
 
 	do

@@ -14,6 +14,7 @@
  *	  row.c        values of rows
  *	  constraint.c deferrable constraints
  *	  role.c       roles that are remembered in tables
+ *	  worker.c     other processes that read and compute for the transaction of this one
  *
  * A plan and what is known of a table live for the session, until something changes. Rows live
  * until they are freed or the connection ends, and a connection until it is closed or the
@@ -173,6 +174,40 @@ extern void mako_constraints_defer_again(void);
 extern char *mako_identity(Oid object);
 extern Oid	mako_role_find(const char *name, const char *identity);
 extern bool mako_role_is(Oid now, const char *name, const char *identity);
+
+/* ---- worker.c: processes that work for the transaction of this one ------------------------- */
+
+/* The leader's side. */
+typedef struct MakoWorkers MakoWorkers;
+
+/* A worker's own side. */
+typedef struct MakoWorker
+{
+	int			number;			/* from 0 on */
+	int			count;			/* of workers */
+	const void *task;			/* what the leader has given to each of them */
+	struct shm_mq_handle *queue;
+} MakoWorker;
+
+/* A part of a message. */
+typedef struct MakoPart
+{
+	const void *data;
+	Size		size;
+} MakoPart;
+
+#define MAKO_MOST_PARTS 4		/* of a message */
+
+extern int	mako_workers_wanted(const char **why_not);
+extern MakoWorkers *mako_workers_start(const char *entry, int count, const void *task, Size size);
+extern void *mako_workers_task(const MakoWorkers *workers);
+extern void mako_workers_go(MakoWorkers *workers);
+extern const void *mako_workers_receive(MakoWorkers *workers, Size *size);
+extern const void *mako_workers_receive_from(MakoWorkers *workers, int worker, Size *size);
+extern int	mako_workers_count(const MakoWorkers *workers);
+extern void mako_workers_end(MakoWorkers *workers);
+extern void mako_worker_main(Datum argument, void (*work) (MakoWorker *worker));
+extern void mako_worker_send(MakoWorker *worker, const MakoPart *parts, int count);
 
 /* ---- gate.c, temporary.c, harmless.c -------------------------------------------------------- */
 

@@ -340,7 +340,8 @@ count_events(Preview *preview)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako batch",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
-	MakoCursor *heads = mako_stream_open_heads(&preview->source_wf, 1, preview->tenant_id, false);
+	MakoCursor *heads = mako_stream_open_heads(&preview->source_wf, 1, preview->tenant_id, false,
+											   NULL);
 	int			count;
 
 	do

@@ -128,7 +128,7 @@ resume(MakoAhead *ahead, MakoPass *pass)
 	{
 		MemoryContext old = MemoryContextSwitchTo(ahead->context);
 
-		ahead->heap_order = mako_heap_order_open(1, ahead->run->request.batch_size);
+		ahead->heap_order = mako_heap_order_open(1, ahead->run->request.batch_size, NULL);
 		MemoryContextSwitchTo(old);
 	}
 	else

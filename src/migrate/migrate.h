@@ -7,6 +7,7 @@
  *	  ahead.c       ... whose streams are folded ahead (MakoAhead: batched.h)
  *	  call_guard.c  not twice, and not inside another one
  *	  run.c         the runs of a call, in one pass (MakoRequest; MakoPass: pass.h)
+ *	  parallel.c    ... whose streams are folded by workers
  *	  move.c        one stream, from its events to its state under the target (MakoMover, MakoMove)
  *	  writer.c      snapshots, heads, dependents, sinks: many streams, in key order (MakoWriter)
  *	  dependent.c   the tables that follow (MakoFollower)
@@ -288,6 +289,11 @@ extern void mako_run_check_fingerprint(const char *fingerprint, const char *expe
 extern bool mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded,
 									   int count, const MakoSinks *sinks, const char **why);
 extern List *mako_run(const MakoRequest *requests, int count);
+
+/* ---- parallel.c: streams that workers fold -------------------------------------------------- */
+
+extern int	mako_parallel_workers(int wanted, int64 streams, MakoFold *const *folds, int count,
+								  const char **why_not);
 
 /* ---- call_guard.c: not twice, and not inside another one ------------------------------------ */
 

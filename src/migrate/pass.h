@@ -1,6 +1,6 @@
 /*
  * pass.h
- *	  What run.c and ahead.c share: the runs of a call while they are under way.
+ *	  What run.c, ahead.c and parallel.c share: the runs of a call while they are under way.
  */
 #ifndef MAKO_PASS_H
 #define MAKO_PASS_H
@@ -39,6 +39,7 @@ typedef struct MakoPass
 	uint64		advances;		/* mako_store_advances(), then */
 	MakoCursor *heads;
 	bool		heads_ended;
+	int			workers;		/* that may fold, where events are read in heap order */
 	MakoSeen   *seen;			/* heads that it has brought */
 	MemoryContext batch_context;	/* heads and boundaries */
 	MakoStream *streams;		/* the current batch, there */
@@ -53,6 +54,14 @@ extern void mako_pass_compile(MakoPass *pass);
 extern void mako_pass_rehearse(const MakoPass *pass);
 extern void mako_pass_load_states(MakoPass *pass);
 extern void mako_pass_take_batch(MakoPass *pass, MakoStream *streams, int count, bool gathered);
+extern void mako_pass_take_left(MakoPass *pass, const int64 *stream_nos, int count);
+extern void mako_pass_write(const MakoPass *pass);
 extern void mako_pass_check_definitions(const MakoPass *pass);
+
+/* ---- parallel.c: streams that workers fold -------------------------------------------------- */
+
+extern MakoWorkers *mako_parallel_start(const MakoPass *pass);
+extern void mako_parallel_expect(MakoWorkers *workers, int64 last, double part);
+extern void mako_parallel_migrate(MakoPass *pass, MakoWorkers *workers);
 
 #endif							/* MAKO_PASS_H */

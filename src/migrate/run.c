@@ -61,13 +61,18 @@ wants_to_write(void *argument, bool accepted)
 }
 
 /* Writes what waits, when it is time to. */
+void
+mako_pass_write(const MakoPass *pass)
+{
+	if (mako_writer_is_full(pass->writer))
+		mako_writer_flush(pass->writer);
+}
+
+/* The same; see MakoBatch. */
 static void
 write_results(void *argument)
 {
-	const MakoPass *pass = argument;
-
-	if (mako_writer_is_full(pass->writer))
-		mako_writer_flush(pass->writer);
+	mako_pass_write(argument);
 }
 
 /* Reports a stream that failed. */
@@ -166,8 +171,8 @@ migrate_in_key_order(MakoPass *pass)
 }
 
 /* Migrates streams whose heads are locked already, by their numbers. */
-static void
-migrate_left(MakoPass *pass, const int64 *stream_nos, int count)
+void
+mako_pass_take_left(MakoPass *pass, const int64 *stream_nos, int count)
 {
 	for (int first = 0; first < count; first += mako_batch_size)
 	{
@@ -264,7 +269,8 @@ find_left(MakoPass *pass, int *count)
 		return left;
 
 	PushActiveSnapshot(pass->snapshot);
-	matching = mako_stream_open_heads(pass->sources, pass->count, pass->tenant_id, false);
+	matching = mako_stream_open_heads(pass->sources, pass->count, pass->tenant_id, false,
+									  NULL);
 	PopActiveSnapshot();
 	do
 	{
@@ -371,7 +377,7 @@ migrate_in_heap_order(MakoPass *pass)
 	int64	   *left;
 	int			count;
 
-	pass->heap_order = mako_heap_order_open(pass->count, PG_INT32_MAX);
+	pass->heap_order = mako_heap_order_open(pass->count, PG_INT32_MAX, NULL);
 	expect_batch(pass);
 	while ((need = mako_heap_order_advance(pass->heap_order)) != MAKO_HEAP_ORDER_END)
 	{
@@ -386,7 +392,7 @@ migrate_in_heap_order(MakoPass *pass)
 	withdraw_doubtful(pass);
 	left = mako_heap_order_close(pass->heap_order, &count);
 	pass->heap_order = NULL;
-	migrate_left(pass, left, count);
+	mako_pass_take_left(pass, left, count);
 	(void) fetch_batch(pass);
 	migrate_in_key_order(pass);
 }
@@ -439,16 +445,50 @@ choose_heap_order(const MakoPass *pass)
 	return heap;
 }
 
+/*
+ * Finds out how many workers fold a pass in heap order, at most as many as are wanted; 0: it is
+ * done here.
+ */
+static int
+choose_workers(const MakoPass *pass, int wanted, const char *why_not)
+{
+	int			workers = mako_parallel_workers(wanted, count_matching(pass), pass->folds,
+												pass->count, &why_not);
+
+	if (workers == 0)
+		ereport(DEBUG1, (errmsg_internal("folding without workers: %s", why_not)));
+	return workers;
+}
+
+/* Migrates the streams that the cursor brings, with workers; false where none can be had. */
+static bool
+migrate_in_parallel(MakoPass *pass)
+{
+	MakoWorkers *workers = pass->workers == 0 ? NULL : mako_parallel_start(pass);
+	double		matching = (double) count_matching(pass);
+
+	if (workers == NULL)
+		return false;
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		mako_parallel_expect(workers, pass->streams[pass->stream_count - 1].stream_no,
+							 mako_seen_count(pass->seen) / matching);
+	} while (fetch_batch(pass));
+	mako_parallel_migrate(pass, workers);
+	return true;
+}
+
 /* Migrates every matching stream. Without matches, they are few enough to be looked up. */
 static void
 migrate_all(MakoPass *pass)
 {
 	if (fetch_batch(pass))
 	{
-		if (pass->matches != NULL && choose_heap_order(pass))
-			migrate_in_heap_order(pass);
-		else
+		if (pass->matches == NULL || !choose_heap_order(pass))
 			migrate_in_key_order(pass);
+		else if (!migrate_in_parallel(pass))
+			migrate_in_heap_order(pass);
 	}
 	mako_cursor_close(pass->heads);
 	if (may_have_left_some(pass))
@@ -596,6 +636,8 @@ List *
 mako_run(const MakoRequest *requests, int count)
 {
 	MakoSinks  *sinks = requests[0].update_registry ? mako_sinks_current() : NULL;
+	const char *why_not;
+	int			wanted = mako_workers_wanted(&why_not);
 	MakoPass   *pass = open_pass(requests, count, sinks, true);
 	const int64 *found;
 	int			found_count;
@@ -616,6 +658,7 @@ mako_run(const MakoRequest *requests, int count)
 														0);
 	mako_pass_compile(pass);
 	mako_pass_rehearse(pass);
+	pass->workers = choose_workers(pass, wanted, why_not);
 	mako_progress_begin(&requests[0], pass->runs[0].report->run_id, 0, count_matching(pass), 0,
 						pass->runs[0].report->started_at);
 	migrate_all(pass);

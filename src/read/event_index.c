@@ -231,6 +231,55 @@ mako_event_index_beyond(MakoEventIndex *lookup, const MakoStream *streams, int c
 	return find_beyond_each(lookup, streams, count, numbers);
 }
 
+/* ---- where the events of a range lie -------------------------------------------------------- */
+
+/* So many events at each end of a range tell where the range lies. */
+#define EVENTS_OF_EDGE 2000
+
+/*
+ * Widens a range of pages by those of the events at one end of a range of streams, by their
+ * entries.
+ */
+static void
+add_edge(const MakoEventIndex *lookup, const MakoRange *range, ScanDirection direction,
+		 BlockNumber * first, BlockNumber * last)
+{
+	IndexScanDesc scan = MakoIndexBeginScan(lookup->relation, lookup->index, GetActiveSnapshot(),
+											2);
+	ScanKeyData keys[2];
+	ItemPointer tid;
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(range->first));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(range->last));
+	index_rescan(scan, keys, 2, NULL, 0);
+	for (int i = 0; i < EVENTS_OF_EDGE && (tid = index_getnext_tid(scan, direction)) != NULL; i++)
+	{
+		*first = Min(*first, ItemPointerGetBlockNumber(tid));
+		*last = Max(*last, ItemPointerGetBlockNumber(tid));
+	}
+	index_endscan(scan);
+}
+
+/*
+ * The pages that the events of a range of streams are in, but for those that lie far from the
+ * others; false where that is not known, or where there are no events.
+ */
+bool
+mako_event_index_blocks(const MakoRange *range, BlockNumber * first, BlockNumber * last)
+{
+	MakoEventIndex lookup = {0};
+
+	if (!open_relations(&lookup))
+		return false;
+	*first = InvalidBlockNumber;
+	*last = 0;
+	add_edge(&lookup, range, ForwardScanDirection, first, last);
+	add_edge(&lookup, range, BackwardScanDirection, first, last);
+	index_close(lookup.index, NoLock);
+	table_close(lookup.relation, NoLock);
+	return *first != InvalidBlockNumber;
+}
+
 /* Closes them. */
 void
 mako_event_index_close(MakoEventIndex *lookup)

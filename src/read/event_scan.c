@@ -97,6 +97,20 @@ mako_event_scan_open(Snapshot snapshot)
 	return scan;
 }
 
+/*
+ * Lets the scan, which has not begun, read only those pages of the table that nearly all events of
+ * a range of streams are in, if it is known which those are.
+ */
+void
+mako_event_scan_limit(MakoEventScan *scan, const MakoRange *range)
+{
+	BlockNumber first;
+	BlockNumber last;
+
+	if (scan->count == 1 && mako_event_index_blocks(range, &first, &last))
+		heap_setscanlimits(scan->leaves[0].scan, first, last - first + 1);
+}
+
 /* Goes to the next event of a leaf; false at its end. */
 static bool
 advance(MakoEventLeaf *leaf)

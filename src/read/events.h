@@ -51,6 +51,7 @@ typedef struct MakoAttachedScan MakoAttachedScan;
 
 extern MakoEventScan *mako_event_scan_open(Snapshot snapshot);
 extern MakoAttachedScan *mako_event_scan_attached(const MakoEventScan *scan);
+extern void mako_event_scan_limit(MakoEventScan *scan, const MakoRange *range);
 extern MakoEventLeaf *mako_event_scan_next(MakoEventScan *scan);
 extern void mako_event_scan_close(MakoEventScan *scan);
 extern void mako_event_scan_suspend(MakoEventScan *scan, const MakoEventLeaf *consumed);
@@ -120,6 +121,7 @@ extern void mako_event_index_stream(MakoEventIndex *lookup, int64 stream_no, int
 extern bool mako_event_index_next(MakoEventIndex *lookup, NullableDatum *values);
 extern int	mako_event_index_beyond(MakoEventIndex *lookup, const MakoStream *streams, int count,
 									int64 *numbers);
+extern bool mako_event_index_blocks(const MakoRange *range, BlockNumber * first, BlockNumber * last);
 extern void mako_event_index_close(MakoEventIndex *lookup);
 
 #endif							/* MAKO_EVENTS_H */

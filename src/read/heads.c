@@ -48,6 +48,27 @@ static MakoStatement lock_named = {HEAD(NAMES, NO_TID) OF_WORKFLOWS LOCKED, OF_W
 static MakoStatement lock_placed = {HEAD(NO_NAMES, TID) OF_WORKFLOWS LOCKED, OF_WORKFLOWS_TYPES};
 static MakoStatement lock_whole = {HEAD(NAMES, TID) OF_WORKFLOWS LOCKED, OF_WORKFLOWS_TYPES};
 
+/* Those of a worker: a range, and a share. */
+#define OF_PART(part) \
+	" WHERE s.workflow_id OPERATOR(pg_catalog.=) ANY ($1)" \
+	" AND ($2 IS NULL OR s.tenant_id OPERATOR(pg_catalog.=) $2)" part " ORDER BY s.stream_no", \
+	4, {TEXTARRAYOID, UUIDOID, INT8OID, INT8OID}, true
+#define OF_RANGE \
+	OF_PART(" AND s.stream_no OPERATOR(pg_catalog.>=) $3" \
+			" AND s.stream_no OPERATOR(pg_catalog.<=) $4")
+
+/* The dimensions are whether they have names, and whether they have places. */
+static MakoStatement select_range[2][2] = {
+	{{HEAD(NO_NAMES, NO_TID) OF_RANGE}, {HEAD(NO_NAMES, TID) OF_RANGE}},
+	{{HEAD(NAMES, NO_TID) OF_RANGE}, {HEAD(NAMES, TID) OF_RANGE}},
+};
+
+static MakoStatement select_share = {
+	HEAD(NAMES, NO_TID)
+	OF_PART(" AND ((s.stream_no OPERATOR(pg_catalog.>>) 9) OPERATOR(pg_catalog.&) 1073741823)"
+			" OPERATOR(pg_catalog.%) $4 OPERATOR(pg_catalog.=) $3")
+};
+
 /* Some of them, the same for the same seed. */
 static MakoStatement select_sample = {
 	"SELECT * FROM (" HEAD(NAMES, NO_TID)
@@ -151,19 +172,48 @@ static MakoStatement select_stream_id = {
 	1, {INT8OID}
 };
 
+/* Returns true if the current role may know where the heads lie. */
+static bool
+may_know_tids(void)
+{
+	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
+	bool		may_know = mako_door_read_obstacle(relation, false) == NULL;
+
+	table_close(relation, NoLock);
+	return may_know;
+}
+
 /*
  * Opens the cursor over the heads that run under some workflows, with the active snapshot; with
- * names, they tell those of their streams.
+ * names, they tell those of their streams. Those of a share have names.
  */
 MakoCursor *
 mako_stream_open_heads(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id,
-					   bool with_names)
+					   bool with_names, const MakoShare *share)
+{
+	NullableDatum values[4] = {mako_text_array(workflow_ids, count), mako_uuid(tenant_id)};
+
+	if (share == NULL)
+	{
+		values[2] = mako_null();
+		return mako_cursor_open(with_names ? &select_named : &select_bare, values, false);
+	}
+	values[2] = mako_bigint(share->number);
+	values[3] = mako_bigint(share->count);
+	return mako_cursor_open(&select_share, values, false);
+}
+
+/* The same over those of a range, which tell where they lie if the current role may know. */
+MakoCursor *
+mako_stream_open_range(const char *const *workflow_ids, int count, const pg_uuid_t *tenant_id,
+					   bool with_names, const MakoRange *range)
 {
 	NullableDatum values[] = {
-		mako_text_array(workflow_ids, count), mako_uuid(tenant_id), mako_null()
+		mako_text_array(workflow_ids, count), mako_uuid(tenant_id), mako_bigint(range->first),
+		mako_bigint(range->last)
 	};
 
-	return mako_cursor_open(with_names ? &select_named : &select_bare, values, false);
+	return mako_cursor_open(&select_range[with_names][may_know_tids()], values, false);
 }
 
 /* The same over some of them, with names: so many, chosen by a seed. */
@@ -223,17 +273,6 @@ mako_stream_lock_some(const int64 *stream_nos, int count, const char *workflow_i
 	return read_numbers(wait < 0 ? mako_sql_query(&lock_free, values) :
 						mako_sql_query_waiting(&lock_some, values, wait),
 						locked_count);
-}
-
-/* Returns true if the current role may know where the heads lie. */
-static bool
-may_know_tids(void)
-{
-	Relation	relation = table_open(mako_door_table("stream"), AccessShareLock);
-	bool		may_know = mako_door_read_obstacle(relation, false) == NULL;
-
-	table_close(relation, NoLock);
-	return may_know;
 }
 
 /*

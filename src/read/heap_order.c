@@ -93,6 +93,7 @@ struct MakoHeapOrder
 	bool		broken;			/* by an error */
 	MakoHeapOrderNeed need;
 
+	MakoRange	range;			/* of the streams that are gathered */
 	int64		covered;		/* heads up to this number are known */
 	int64		heads;			/* that wait for events, or waited */
 	open_table_hash *open;
@@ -545,7 +546,8 @@ gather_event(MakoHeapOrder *heap_order)
 	int64		sequence_number;
 	OpenEntry  *entry;
 
-	if (stream_no == MAKO_NO_STREAM)
+	if (stream_no == MAKO_NO_STREAM ||
+		stream_no < heap_order->range.first || stream_no > heap_order->range.last)
 		return true;
 	if (stream_no > heap_order->covered)
 		return false;
@@ -583,11 +585,13 @@ own_snapshot(MakoHeapOrder *heap_order)
 }
 
 /*
- * Starts the scan for the streams of some workflows, with a snapshot of now; so many are handed out
- * together at most.
+ * Starts the scan for the streams of some workflows, or for a range of them, with a snapshot of
+ * now; so many are handed out together at most. Of a range only that part of the table is read
+ * which nearly all of its events are in: the streams that have others are left, and the caller
+ * looks for events beyond the heads himself.
  */
 MakoHeapOrder *
-mako_heap_order_open(int sources, int most_at_once)
+mako_heap_order_open(int sources, int most_at_once, const MakoRange *range)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako gather",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -596,6 +600,7 @@ mako_heap_order_open(int sources, int most_at_once)
 	MakoHeapOrder *heap_order = palloc0(sizeof(MakoHeapOrder));
 
 	heap_order->context = heap_order->chunks.context = context;
+	heap_order->range = range != NULL ? *range : (MakoRange) {PG_INT64_MIN, PG_INT64_MAX};
 	heap_order->take_streams =
 		Min(most_at_once,
 			Max(TAKE_STREAMS,
@@ -606,6 +611,8 @@ mako_heap_order_open(int sources, int most_at_once)
 	own_snapshot(heap_order);
 	heap_order->scan = mako_event_scan_open(heap_order->snapshot);
 	heap_order->attached = mako_event_scan_attached(heap_order->scan);
+	if (range != NULL)
+		mako_event_scan_limit(heap_order->scan, range);
 	CurrentResourceOwner = outer;
 	MemoryContextSwitchTo(old);
 	return heap_order;

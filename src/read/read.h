@@ -4,8 +4,8 @@
  *	  states: of a workflow it is told only whether events are folded at all.
  *
  *	  match.c        how many streams run under which workflow, and which match (MakoMatches)
- *	  seen.c         which ones a pass has met (MakoSeen)
  *	  numbers.c      lists of stream numbers (MakoNumbers)
+ *	  seen.c         sets of them (MakoSeen), and parts of them (MakoRange, MakoShare)
  *	  heads.c        heads in order, locked (MakoStream)
  *	  states.c       the states that streams start from: boundaries
  *	  events.c       events in key order (MakoReader, MakoEvent)
@@ -37,15 +37,6 @@ extern int64 mako_matches_under(const MakoMatches *matches, const char *workflow
 extern int64 mako_matches_scope(const MakoMatches *matches, const char *workflow_id);
 extern const int64 *mako_matches_found(const MakoMatches *matches, int *count);
 
-/* ---- seen.c: which streams a pass has met --------------------------------------------------- */
-
-typedef struct MakoSeen MakoSeen;
-
-extern MakoSeen *mako_seen_create(void);
-extern void mako_seen_add(MakoSeen *seen, int64 number);
-extern bool mako_seen_has(const MakoSeen *seen, int64 number);
-extern int64 mako_seen_count(const MakoSeen *seen);
-
 /* ---- numbers.c: lists of stream numbers ----------------------------------------------------- */
 
 typedef struct MakoNumbers
@@ -58,6 +49,34 @@ typedef struct MakoNumbers
 extern void mako_numbers_add(MakoNumbers *list, MemoryContext context, int64 number);
 extern int	mako_numbers_compare(const void *a, const void *b);
 extern void mako_numbers_sort(MakoNumbers *list);
+
+/* ---- seen.c: sets of stream numbers --------------------------------------------------------- */
+
+typedef struct MakoSeen MakoSeen;
+
+extern MakoSeen *mako_seen_create(void);
+extern void mako_seen_add(MakoSeen *seen, int64 number);
+extern bool mako_seen_has(const MakoSeen *seen, int64 number);
+extern int64 mako_seen_count(const MakoSeen *seen);
+extern void mako_seen_without(const MakoSeen *seen, const MakoSeen *other, MakoNumbers *list,
+							  MemoryContext context);
+
+/* The streams from one number to another: those of a worker that reads in heap order. */
+typedef struct MakoRange
+{
+	int64		first;
+	int64		last;
+} MakoRange;
+
+/*
+ * The streams of a worker that reads in key order: of so many numbers that follow one another each
+ * worker has its turn, so that all of them send the streams in their order.
+ */
+typedef struct MakoShare
+{
+	int			number;			/* of the worker, from 0 on */
+	int			count;			/* of workers */
+} MakoShare;
 
 /* ---- what is read --------------------------------------------------------------------------- */
 
@@ -135,7 +154,11 @@ mako_event_written_under(const MakoEvent *event, const char *workflow_id)
 extern void mako_stream_find(Datum stream_id, MakoStream *stream);
 extern void mako_stream_lock(Datum stream_id, MakoStream *stream);
 extern MakoCursor *mako_stream_open_heads(const char *const *workflow_ids, int count,
-										  const pg_uuid_t *tenant_id, bool with_names);
+										  const pg_uuid_t *tenant_id, bool with_names,
+										  const MakoShare *share);
+extern MakoCursor *mako_stream_open_range(const char *const *workflow_ids, int count,
+										  const pg_uuid_t *tenant_id, bool with_names,
+										  const MakoRange *range);
 extern MakoCursor *mako_stream_open_sample(const char *workflow_id, const pg_uuid_t *tenant_id,
 										   int64 size, int64 seed);
 extern MakoCursor *mako_stream_open_locking(const char *const *sources, int count,
@@ -191,7 +214,7 @@ typedef enum MakoHeapOrderNeed
 } MakoHeapOrderNeed;
 
 extern bool mako_heap_order_is_possible(const char **why_not);
-extern MakoHeapOrder *mako_heap_order_open(int sources, int most_at_once);
+extern MakoHeapOrder *mako_heap_order_open(int sources, int most_at_once, const MakoRange *range);
 extern MakoHeapOrderNeed mako_heap_order_advance(MakoHeapOrder *heap_order);
 extern void mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int count,
 								   const bool *has_apply);

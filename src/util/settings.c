@@ -11,6 +11,7 @@ int			mako_batch_size = 1000;
 bool		mako_native_evaluation = true;
 int			mako_scan_order = MAKO_SCAN_AUTO;
 int			mako_progress_interval = 0;
+int			mako_max_workers = -1;
 char	   *mako_writer = NULL;
 
 static const struct config_enum_entry scan_orders[] = {
@@ -98,6 +99,18 @@ mako_settings_init(void)
 							&mako_progress_interval,
 							0, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	/*
+	 * A migration has as much to compute as a parallel query, so it may take as many processes,
+	 * unless it is said otherwise.
+	 */
+	DefineCustomIntVariable("mako_migration.max_workers",
+							"Number of background workers that fold streams for a migration.",
+							"0 for none; -1 for as many as max_parallel_workers_per_gather.",
+							&mako_max_workers,
+							-1, -1, 1024,
+							PGC_USERSET, 0,
 							NULL, NULL, NULL);
 
 	/*

@@ -31,6 +31,7 @@ extern int	mako_batch_size;	/* heads locked and read at once */
 extern bool mako_native_evaluation; /* programs run on expanded values */
 extern int	mako_scan_order;	/* MakoScanOrder */
 extern int	mako_progress_interval; /* ms between notices of progress; 0: none */
+extern int	mako_max_workers;	/* processes that fold for a run; -1: see settings.c */
 extern char *mako_writer;		/* format version of events that say none; empty: none */
 
 /* In which order a pass reads events. */

@@ -362,6 +362,24 @@ sub cpu_of
 	return $nanoseconds / 1e9;
 }
 
+# Seconds that the ended children of a process's parent were on a CPU, in hundredths: its workers are among them.
+sub cpu_of_ended
+{
+	my ($pid) = @_;
+	my $parent = slurp_stat(slurp_stat($pid)->[1]);
+
+	return ($parent->[13] + $parent->[14]) / 100;
+}
+
+# What /proc tells of a process, from its state on.
+sub slurp_stat
+{
+	my ($pid) = @_;
+
+	open my $file, '<', "/proc/$pid/stat" or die "no process $pid\n";
+	return [ split ' ', <$file> =~ s/^.*\) //r ];
+}
+
 # Bytes of a process's memory that are its own: all but shared buffers, libraries and programs.
 sub memory_of
 {
@@ -383,10 +401,12 @@ sub measure_in
 	my $cpu = 0;
 
 	$cpu -= cpu_of($_) foreach @processes;
+	$cpu -= cpu_of_ended($session->{server});
 	my $wall = -time;
 	my $answer = run_in($session, $statements, $look);
 	$wall += time;
 	$cpu += cpu_of($_) foreach @processes;
+	$cpu += cpu_of_ended($session->{server});
 	$look->();
 	return { cpu => $cpu, wall => $wall, memory => $peak - $memory, answer => $answer };
 }

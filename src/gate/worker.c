@@ -1,0 +1,445 @@
+/*
+ * worker.c
+ *	  Workers: other processes that read and compute for the transaction of this one.
+ *
+ * A worker is a background worker, and sees what its leader sees: it is connected as the role that
+ * has logged in, acts as the role that the leader acts as, with the leader's settings, and reads
+ * with the snapshot that the leader had when it let it go. It writes nothing. The server's own
+ * parallel mode is not enough: in it no leader may write, and no worker may let one stream fail by
+ * itself, which takes a subtransaction. So what the leader has changed in its transaction before
+ * is not there for a worker, and there are none where it has changed something.
+ *
+ * Leader and workers are one group for the lock manager, as those of a parallel query are: they do
+ * not wait for each other's locks, and a deadlock of one with others is one of all.
+ *
+ * A worker sends messages to its leader through a queue, and waits where that is full. A worker
+ * that ends early, or has not started at all because there is no place for it, sends no more: the
+ * leader has to do what has not been done. When the leader's transaction (or subtransaction) ends,
+ * or its process, so do the workers.
+ *
+ * All that they share lies in one segment of dynamic shared memory: a head, the leader's settings
+ * and snapshot, the task, and a queue for each worker.
+ */
+#include "gate/gate.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "optimizer/cost.h"
+#include "pgstat.h"
+#include "port/atomics.h"
+#include "postmaster/bgworker.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/shm_mq.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+/* A library of another version, put in place meanwhile, knows another layout. */
+#define LAYOUT 1
+
+/* Bytes of a queue: so many states may wait for a leader that writes. */
+#define QUEUE_SIZE ((Size) 4 * 1024 * 1024)
+
+/* The head of the segment, whose other parts are told by where they begin. */
+typedef struct Shared
+{
+	int			layout;
+	pg_atomic_uint32 count;		/* of workers; 0 until they may go */
+	Oid			database;
+	Oid			authenticated;	/* role that has logged in */
+	Oid			role;			/* of SET ROLE; InvalidOid without */
+	Oid			user;			/* current one */
+	int			security;
+	PGPROC	   *leader;
+	int			leader_pid;
+	Size		settings;
+	Size		snapshot;
+	Size		task;
+	Size		queues;
+} Shared;
+
+/* The workers of a leader; lives as long as its transaction. */
+struct MakoWorkers
+{
+	dsm_segment *segment;
+	int			count;			/* that have been started */
+	int			open;			/* whose queues may bring more */
+	int			next;			/* whose queue is asked next */
+	BackgroundWorkerHandle **handles;
+	shm_mq_handle **queues;		/* NULL where one is at its end */
+};
+
+/* How many messages of one worker are taken before those of the next. */
+#define MESSAGES_AT_ONCE 64
+
+/* ---- can it be done ------------------------------------------------------------------------- */
+
+/*
+ * How many workers the caller may have, if there is work for so many; 0 where the current
+ * transaction cannot have any, and why. To be asked before the transaction writes.
+ */
+int
+mako_workers_wanted(const char **why_not)
+{
+	int			count = mako_max_workers >= 0 ? mako_max_workers : max_parallel_workers_per_gather;
+
+	if (count == 0)
+		*why_not = mako_max_workers >= 0 ? "mako_migration.max_workers is 0" :
+			"max_parallel_workers_per_gather is 0";
+	else if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		*why_not = "the transaction has changed something already";
+	else if (IsolationIsSerializable())
+		*why_not = "the transaction is serializable";
+	else if (IsInParallelMode())
+		*why_not = "the call is part of a parallel query";
+	else if (GetSessionUserId() != GetAuthenticatedUserId())
+		*why_not = "SET SESSION AUTHORIZATION is in effect";
+	else
+		return count;
+	return 0;
+}
+
+/* ---- the leader ----------------------------------------------------------------------------- */
+
+/* The place of a worker's queue. */
+static void *
+queue_place(Shared *shared, int worker)
+{
+	return (char *) shared + shared->queues + QUEUE_SIZE * worker;
+}
+
+/*
+ * Ends the workers, whether they have come to their end or the leader's transaction has, and waits
+ * for that; called when the segment goes.
+ */
+static void
+end_workers(dsm_segment * segment, Datum argument)
+{
+	MakoWorkers *workers = (MakoWorkers *) DatumGetPointer(argument);
+
+	for (int i = 0; i < workers->count; i++)
+		TerminateBackgroundWorker(workers->handles[i]);
+	HOLD_INTERRUPTS();
+	for (int i = 0; i < workers->count; i++)
+		(void) WaitForBackgroundWorkerShutdown(workers->handles[i]);
+	RESUME_INTERRUPTS();
+}
+
+/*
+ * A copy of a snapshot of this transaction for processes that are not in it. To them, what the
+ * transaction has changed and will change is under way. Which of its subtransactions that is they
+ * are to look up.
+ */
+static SnapshotData
+snapshot_for_others(Snapshot snapshot)
+{
+	SnapshotData copy = *snapshot;
+	TransactionId own = GetTopTransactionIdIfAny();
+
+	if (!TransactionIdIsValid(own))
+		return copy;
+	copy.xip = palloc(sizeof(TransactionId) * (snapshot->xcnt + 1));
+	if (snapshot->xcnt > 0)
+		memcpy(copy.xip, snapshot->xip, sizeof(TransactionId) * snapshot->xcnt);
+	copy.xip[copy.xcnt++] = own;
+	copy.suboverflowed = true;
+	return copy;
+}
+
+/* The size of the largest snapshot that there can be. */
+static Size
+most_snapshot_space(void)
+{
+	SnapshotData largest = {
+		.snapshot_type = SNAPSHOT_MVCC,.xcnt = GetMaxSnapshotXidCount() + 1,
+		.subxcnt = GetMaxSnapshotSubxidCount()
+	};
+
+	return EstimateSnapshotSpace(&largest);
+}
+
+/* Makes the segment. */
+static dsm_segment *
+create_segment(int count, const void *task, Size size)
+{
+	Size		settings_size = EstimateGUCStateSpace();
+	Size		settings = MAXALIGN(sizeof(Shared));
+	Size		snapshot_place = settings + MAXALIGN(settings_size);
+	Size		task_place = snapshot_place + MAXALIGN(most_snapshot_space());
+	Size		queues = task_place + MAXALIGN(size);
+	dsm_segment *segment = dsm_create(queues + QUEUE_SIZE * count, 0);
+	Shared	   *shared = dsm_segment_address(segment);
+
+	*shared = (Shared) {
+		.layout = LAYOUT,.database = MyDatabaseId,
+		.authenticated = GetAuthenticatedUserId(),.role = GetCurrentRoleId(),.leader = MyProc,
+		.leader_pid = MyProcPid,.settings = settings,.snapshot = snapshot_place,.task = task_place,
+		.queues = queues
+		};
+	pg_atomic_init_u32(&shared->count, 0);
+	GetUserIdAndSecContext(&shared->user, &shared->security);
+	SerializeGUCState(settings_size, (char *) shared + settings);
+	memcpy((char *) shared + task_place, task, size);
+	return segment;
+}
+
+/* Starts one worker; false where there is no place for it. */
+static bool
+start_worker(MakoWorkers *workers, const char *entry, int number)
+{
+	Shared	   *shared = dsm_segment_address(workers->segment);
+	shm_mq	   *queue = shm_mq_create(queue_place(shared, number), QUEUE_SIZE);
+	BackgroundWorker worker = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_ConsistentState,.bgw_restart_time = BGW_NEVER_RESTART,
+		.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(workers->segment)),
+		.bgw_notify_pid = MyProcPid
+	};
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "mako_migration worker for PID %d", MyProcPid);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "mako_migration worker");
+	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "mako_migration");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "%s", entry);
+	memcpy(worker.bgw_extra, &number, sizeof(number));
+	shm_mq_set_receiver(queue, MyProc);
+	if (!RegisterDynamicBackgroundWorker(&worker, &workers->handles[number]))
+		return false;
+	workers->queues[number] = shm_mq_attach(queue, workers->segment, workers->handles[number]);
+	return true;
+}
+
+/*
+ * Starts so many workers for a task, as many as there are places for; NULL where there is none.
+ * Each calls the function of that name, which the library exports and which calls
+ * mako_worker_main(). They get ready, and wait until they may go.
+ */
+MakoWorkers *
+mako_workers_start(const char *entry, int count, const void *task, Size size)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	MakoWorkers *workers = palloc0(sizeof(MakoWorkers));
+
+	workers->handles = palloc0(sizeof(BackgroundWorkerHandle *) * count);
+	workers->queues = palloc0(sizeof(shm_mq_handle *) * count);
+	BecomeLockGroupLeader();
+	workers->segment = create_segment(count, task, size);
+	on_dsm_detach(workers->segment, end_workers, PointerGetDatum(workers));
+	while (workers->count < count && start_worker(workers, entry, workers->count))
+		workers->count++;
+	workers->open = workers->count;
+	MemoryContextSwitchTo(old);
+	ereport(DEBUG1,
+			(errmsg_internal("started %d of %d workers", workers->count, count)));
+	if (workers->count > 0)
+		return workers;
+	mako_workers_end(workers);
+	return NULL;
+}
+
+/* What the workers have been given, which can be changed until they may go. */
+void *
+mako_workers_task(const MakoWorkers *workers)
+{
+	Shared	   *shared = dsm_segment_address(workers->segment);
+
+	return (char *) shared + shared->task;
+}
+
+/* Lets the workers go, which read with the active snapshot. */
+void
+mako_workers_go(MakoWorkers *workers)
+{
+	Shared	   *shared = dsm_segment_address(workers->segment);
+	SnapshotData snapshot = snapshot_for_others(GetActiveSnapshot());
+
+	SerializeSnapshot(&snapshot, (char *) shared + shared->snapshot);
+	pg_write_barrier();
+	pg_atomic_write_u32(&shared->count, workers->count);
+}
+
+/* How many have been started. */
+int
+mako_workers_count(const MakoWorkers *workers)
+{
+	return workers->count;
+}
+
+/* Takes a message of one worker, if there is one; notes where it sends no more. */
+static const void *
+try_receive(MakoWorkers *workers, int worker, Size *size)
+{
+	void	   *message = NULL;
+
+	if (workers->queues[worker] == NULL)
+		return NULL;
+	switch (shm_mq_receive(workers->queues[worker], size, &message, true))
+	{
+		case SHM_MQ_SUCCESS:
+			return message;
+		case SHM_MQ_WOULD_BLOCK:
+			return NULL;
+		case SHM_MQ_DETACHED:
+			break;
+	}
+	shm_mq_detach(workers->queues[worker]);
+	workers->queues[worker] = NULL;
+	workers->open--;
+	return NULL;
+}
+
+/* Waits until some worker has sent something, or has ended. */
+static void
+wait_for_message(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * The next message of whichever worker, waiting for it; NULL when all of them have ended. It lasts
+ * until the next call.
+ */
+const void *
+mako_workers_receive(MakoWorkers *workers, Size *size)
+{
+	while (workers->open > 0)
+	{
+		for (int i = 0; i < workers->count; i++)
+		{
+			int			worker = workers->next / MESSAGES_AT_ONCE % workers->count;
+			const void *message = try_receive(workers, worker, size);
+
+			if (message != NULL)
+			{
+				workers->next++;
+				return message;
+			}
+			workers->next = (worker + 1) % workers->count * MESSAGES_AT_ONCE;
+		}
+		if (workers->open > 0)
+			wait_for_message();
+	}
+	return NULL;
+}
+
+/* The next message of one worker, waiting for it; NULL when that has ended. */
+const void *
+mako_workers_receive_from(MakoWorkers *workers, int worker, Size *size)
+{
+	const void *message;
+
+	while ((message = try_receive(workers, worker, size)) == NULL &&
+		   workers->queues[worker] != NULL)
+		wait_for_message();
+	return message;
+}
+
+/* Lets the workers go. */
+void
+mako_workers_end(MakoWorkers *workers)
+{
+	dsm_detach(workers->segment);
+}
+
+/* ---- a worker ------------------------------------------------------------------------------- */
+
+/* Sends a message of some parts to the leader; where that has gone, the worker ends. */
+void
+mako_worker_send(MakoWorker *worker, const MakoPart *parts, int count)
+{
+	shm_mq_iovec vector[MAKO_MOST_PARTS];
+
+	for (int i = 0; i < count; i++)
+		vector[i] = (shm_mq_iovec) {parts[i].data, parts[i].size};
+	if (MakoQueueSend(worker->queue, vector, count) != SHM_MQ_SUCCESS)
+		proc_exit(0);
+}
+
+/* Waits until the leader lets the workers go; returns how many they are. */
+static int
+wait_to_go(Shared *shared)
+{
+	uint32		count;
+
+	while ((count = pg_atomic_read_u32(&shared->count)) == 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000);
+	}
+	pg_read_barrier();
+	return (int) count;
+}
+
+/* Takes the leader's settings. */
+static void
+take_settings(Shared *shared)
+{
+	StartTransactionCommand();
+	/* The hooks of some settings are less strict then. */
+	InitializingParallelWorker = true;
+	RestoreGUCState((char *) shared + shared->settings);
+	InitializingParallelWorker = false;
+	CommitTransactionCommand();
+}
+
+/* Begins a transaction that sees what the leader sees, as the role that it acts as. */
+static void
+begin_transaction(Shared *shared)
+{
+	Snapshot	snapshot;
+
+	StartTransactionCommand();
+	XactIsoLevel = XACT_REPEATABLE_READ;
+	XactReadOnly = true;
+	snapshot = RestoreSnapshot((char *) shared + shared->snapshot);
+	RestoreTransactionSnapshot(snapshot, shared->leader);
+	PushActiveSnapshot(snapshot);
+	if (OidIsValid(shared->role))
+		SetCurrentRoleId(shared->role, superuser_arg(shared->role));
+	SetUserIdAndSecContext(shared->user, shared->security);
+}
+
+/* The main function of all workers, which do their work in a transaction. */
+void
+mako_worker_main(Datum argument, void (*work) (MakoWorker *worker))
+{
+	dsm_segment *segment;
+	Shared	   *shared;
+	MakoWorker	worker;
+	shm_mq	   *queue;
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	CurrentResourceOwner = ResourceOwnerCreate(NULL, "mako worker");
+	segment = dsm_attach(DatumGetUInt32(argument));
+	if (segment == NULL)
+		return;					/* the leader has gone */
+	dsm_pin_mapping(segment);
+	shared = dsm_segment_address(segment);
+	if (shared->layout != LAYOUT)
+		return;
+	memcpy(&worker.number, MyBgworkerEntry->bgw_extra, sizeof(worker.number));
+	worker.task = (char *) shared + shared->task;
+	queue = queue_place(shared, worker.number);
+	shm_mq_set_sender(queue, MyProc);
+	worker.queue = shm_mq_attach(queue, segment, NULL);
+	if (!BecomeLockGroupMember(shared->leader, shared->leader_pid))
+		return;
+	BackgroundWorkerInitializeConnectionByOid(shared->database, shared->authenticated, 0);
+	take_settings(shared);
+	worker.count = wait_to_go(shared);
+	begin_transaction(shared);
+	pgstat_report_activity(STATE_RUNNING, psprintf("mako_migration worker for PID %d",
+												   shared->leader_pid));
+	work(&worker);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	shm_mq_detach(worker.queue);
+}
