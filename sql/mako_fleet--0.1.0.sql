@@ -270,7 +270,7 @@ CREATE FUNCTION plan(
 RETURNS TABLE (
   shard text, step integer, kind text, source_wf text, target_wf text, function text,
   evaluation text, streams bigint, in_flight bigint, events bigint, scan_order text,
-  blockers text[], fingerprint text)
+  workers text, blockers text[], fingerprint text)
 LANGUAGE plproxy VOLATILE PARALLEL UNSAFE AS
 $$
   CLUSTER 'mako_fleet';

@@ -2040,8 +2040,8 @@ CREATE FUNCTION mako_plan(
   in_flight_only boolean DEFAULT false)
 RETURNS TABLE (
   step integer, kind text, source_wf text, target_wf text, function text, evaluation text,
-  streams bigint, in_flight bigint, events bigint, scan_order text, blockers text[],
-  fingerprint text)
+  streams bigint, in_flight bigint, events bigint, scan_order text, workers text,
+  blockers text[], fingerprint text)
 LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION mako_plan(mako_workflow_id, mako_workflow_id, uuid, boolean) IS
 'what mako_migrate() would use: functions and steps; '

@@ -271,17 +271,18 @@ mako_program_unsafe_check(const MakoFunction *function)
 {
 	Oid			type = function == NULL ? JSONBOID : mako_function_state_type(function);
 	Oid			unsafe = InvalidOid;
-	DomainConstraintRef constraints;
+	DomainConstraintRef *domain;
 	MakoGate	gate;
 	ListCell   *cell;
 
 	if (type == JSONBOID)
 		return NULL;
-	/* The server may plan the constraints. */
+	/* The server may plan the constraints; it keeps a reference until the context is reset. */
+	domain = palloc(sizeof(DomainConstraintRef));
 	gate = mako_gate_enter(function->owner);
-	InitDomainConstraintRef(type, &constraints, CurrentMemoryContext, false);
+	InitDomainConstraintRef(type, domain, CurrentMemoryContext, false);
 	mako_gate_leave(&gate);
-	foreach(cell, constraints.constraints)
+	foreach(cell, domain->constraints)
 		(void) find_unsafe((Node *) ((DomainConstraintState *) lfirst(cell))->check_expr, &unsafe);
 	return !OidIsValid(unsafe) ? NULL :
 		psprintf("function %s, in a check of %s, is not PARALLEL SAFE",

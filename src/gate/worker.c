@@ -12,18 +12,22 @@
  * Leader and workers are one group for the lock manager, as those of a parallel query are: they do
  * not wait for each other's locks, and a deadlock of one with others is one of all.
  *
- * A worker sends messages to its leader through a queue, and waits where that is full. A worker
+ * A worker sends messages to its leader through a queue, and waits where that is full. What it or
+ * the code of others in it reports, notices and the like, goes through another one to the leader's
+ * client. A worker
  * that ends early, or has not started at all because there is no place for it, sends no more: the
  * leader has to do what has not been done. When the leader's transaction (or subtransaction) ends,
  * or its process, so do the workers.
  *
  * All that they share lies in one segment of dynamic shared memory: a head, the leader's settings
- * and snapshot, the task, and a queue for each worker.
+ * and snapshot, the task, and two queues for each worker.
  */
 #include "gate/gate.h"
 
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "libpq/pqformat.h"
+#include "libpq/pqmq.h"
 #include "optimizer/cost.h"
 #include "pgstat.h"
 #include "port/atomics.h"
@@ -44,6 +48,9 @@
 
 /* Bytes of a queue: so many states may wait for a leader that writes. */
 #define QUEUE_SIZE ((Size) 4 * 1024 * 1024)
+
+/* ... and of one for reports, as parallel queries have it. */
+#define REPORT_QUEUE_SIZE ((Size) 16 * 1024)
 
 /* The head of the segment, whose other parts are told by where they begin. */
 typedef struct Shared
@@ -72,6 +79,7 @@ struct MakoWorkers
 	int			next;			/* whose queue is asked next */
 	BackgroundWorkerHandle **handles;
 	shm_mq_handle **queues;		/* NULL where one is at its end */
+	shm_mq_handle **reports;	/* the same */
 };
 
 /* How many messages of one worker are taken before those of the next. */
@@ -110,7 +118,14 @@ mako_workers_wanted(const char **why_not)
 static void *
 queue_place(Shared *shared, int worker)
 {
-	return (char *) shared + shared->queues + QUEUE_SIZE * worker;
+	return (char *) shared + shared->queues + (QUEUE_SIZE + REPORT_QUEUE_SIZE) * worker;
+}
+
+/* The place of the one for its reports. */
+static void *
+report_place(Shared *shared, int worker)
+{
+	return (char *) queue_place(shared, worker) + QUEUE_SIZE;
 }
 
 /*
@@ -172,7 +187,8 @@ create_segment(int count, const void *task, Size size)
 	Size		snapshot_place = settings + MAXALIGN(settings_size);
 	Size		task_place = snapshot_place + MAXALIGN(most_snapshot_space());
 	Size		queues = task_place + MAXALIGN(size);
-	dsm_segment *segment = dsm_create(queues + QUEUE_SIZE * count, 0);
+	dsm_segment *segment = dsm_create(queues + (QUEUE_SIZE + REPORT_QUEUE_SIZE) * count,
+									  0);
 	Shared	   *shared = dsm_segment_address(segment);
 
 	*shared = (Shared) {
@@ -194,6 +210,7 @@ start_worker(MakoWorkers *workers, const char *entry, int number)
 {
 	Shared	   *shared = dsm_segment_address(workers->segment);
 	shm_mq	   *queue = shm_mq_create(queue_place(shared, number), QUEUE_SIZE);
+	shm_mq	   *reports = shm_mq_create(report_place(shared, number), REPORT_QUEUE_SIZE);
 	BackgroundWorker worker = {
 		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
 		.bgw_start_time = BgWorkerStart_ConsistentState,.bgw_restart_time = BGW_NEVER_RESTART,
@@ -207,9 +224,11 @@ start_worker(MakoWorkers *workers, const char *entry, int number)
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "%s", entry);
 	memcpy(worker.bgw_extra, &number, sizeof(number));
 	shm_mq_set_receiver(queue, MyProc);
+	shm_mq_set_receiver(reports, MyProc);
 	if (!RegisterDynamicBackgroundWorker(&worker, &workers->handles[number]))
 		return false;
 	workers->queues[number] = shm_mq_attach(queue, workers->segment, workers->handles[number]);
+	workers->reports[number] = shm_mq_attach(reports, workers->segment, workers->handles[number]);
 	return true;
 }
 
@@ -226,6 +245,7 @@ mako_workers_start(const char *entry, int count, const void *task, Size size)
 
 	workers->handles = palloc0(sizeof(BackgroundWorkerHandle *) * count);
 	workers->queues = palloc0(sizeof(shm_mq_handle *) * count);
+	workers->reports = palloc0(sizeof(shm_mq_handle *) * count);
 	BecomeLockGroupLeader();
 	workers->segment = create_segment(count, task, size);
 	on_dsm_detach(workers->segment, end_workers, PointerGetDatum(workers));
@@ -269,6 +289,57 @@ mako_workers_count(const MakoWorkers *workers)
 	return workers->count;
 }
 
+/*
+ * Passes on what a worker has reported; why it has ended early is for whoever looks for it: the
+ * leader does its work, and meets the same.
+ */
+static void
+pass_on(const void *report, Size size)
+{
+	StringInfoData message;
+	ErrorData	data;
+	char		kind;
+
+	initStringInfo(&message);
+	appendBinaryStringInfo(&message, report, (int) size);
+	kind = pq_getmsgbyte(&message);
+	if (kind == 'N' || kind == 'E')
+	{
+		pq_parse_errornotice(&message, &data);
+		if (kind == 'N')
+			ThrowErrorData(&data);
+		else
+			ereport(DEBUG1,
+					(errmsg_internal("a worker has ended early: %s", data.message)));
+	}
+	pfree(message.data);
+}
+
+/* Passes on what the workers have reported. */
+static void
+take_reports(MakoWorkers *workers)
+{
+	for (int i = 0; i < workers->count; i++)
+	{
+		shm_mq_result result = SHM_MQ_SUCCESS;
+
+		while (workers->reports[i] != NULL && result == SHM_MQ_SUCCESS)
+		{
+			Size		size;
+			void	   *report;
+
+			result = shm_mq_receive(workers->reports[i], &size, &report, true);
+			if (result == SHM_MQ_SUCCESS)
+				pass_on(report, size);
+			else if (result == SHM_MQ_DETACHED)
+			{
+				shm_mq_detach(workers->reports[i]);
+				workers->reports[i] = NULL;
+			}
+		}
+	}
+}
+
 /* Takes a message of one worker, if there is one; notes where it sends no more. */
 static const void *
 try_receive(MakoWorkers *workers, int worker, Size *size)
@@ -294,8 +365,9 @@ try_receive(MakoWorkers *workers, int worker, Size *size)
 
 /* Waits until some worker has sent something, or has ended. */
 static void
-wait_for_message(void)
+wait_for_message(MakoWorkers *workers)
 {
+	take_reports(workers);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -323,8 +395,9 @@ mako_workers_receive(MakoWorkers *workers, Size *size)
 			workers->next = (worker + 1) % workers->count * MESSAGES_AT_ONCE;
 		}
 		if (workers->open > 0)
-			wait_for_message();
+			wait_for_message(workers);
 	}
+	take_reports(workers);
 	return NULL;
 }
 
@@ -336,7 +409,9 @@ mako_workers_receive_from(MakoWorkers *workers, int worker, Size *size)
 
 	while ((message = try_receive(workers, worker, size)) == NULL &&
 		   workers->queues[worker] != NULL)
-		wait_for_message();
+		wait_for_message(workers);
+	if (message == NULL)
+		take_reports(workers);
 	return message;
 }
 
@@ -413,6 +488,7 @@ mako_worker_main(Datum argument, void (*work) (MakoWorker *worker))
 	Shared	   *shared;
 	MakoWorker	worker;
 	shm_mq	   *queue;
+	shm_mq	   *reports;
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
@@ -429,6 +505,9 @@ mako_worker_main(Datum argument, void (*work) (MakoWorker *worker))
 	queue = queue_place(shared, worker.number);
 	shm_mq_set_sender(queue, MyProc);
 	worker.queue = shm_mq_attach(queue, segment, NULL);
+	reports = report_place(shared, worker.number);
+	shm_mq_set_sender(reports, MyProc);
+	pq_redirect_to_shm_mq(segment, shm_mq_attach(reports, segment, NULL));
 	if (!BecomeLockGroupMember(shared->leader, shared->leader_pid))
 		return;
 	BackgroundWorkerInitializeConnectionByOid(shared->database, shared->authenticated, 0);

@@ -52,6 +52,7 @@ enum
 	PLAN_IN_FLIGHT,
 	PLAN_EVENTS,
 	PLAN_SCAN_ORDER,
+	PLAN_WORKERS,
 	PLAN_BLOCKERS,
 	PLAN_FINGERPRINT,
 	PLAN_COLUMNS
@@ -72,6 +73,8 @@ typedef struct Preview
 	bool		has_predicate;
 	List	   *blockers;		/* of char *, a sentence each */
 	MakoSinks  *sinks;			/* that a run would write to; NULL for none */
+	int			workers;		/* that a run may have, by its transaction; */
+	const char *why_no_workers; /* if that is 0 */
 	int64		events;			/* after the boundaries, of the streams that match */
 	int64		without_state;	/* streams of a workflow without apply that have no snapshot at
 								 * their version */
@@ -370,16 +373,31 @@ count_events(Preview *preview)
 					   preview->without_state, preview->source_wf));
 }
 
-/* The order in which a run would read events, and why. */
+/* How many workers would fold the streams of a run in heap order; 0, and why. */
 static char *
-scan_order(const Preview *preview, const MakoMatches *matches)
+workers_in_heap_order(const Preview *preview, int64 streams)
+{
+	const char *why_not = preview->why_no_workers;
+	MakoFold   *fold = mako_fold_create(preview->plan);
+	int			workers = mako_parallel_workers(preview->workers, streams, &fold, 1, &why_not);
+
+	return workers > 0 ? psprintf("%d", workers) : psprintf("0: %s", why_not);
+}
+
+/* Adds the order in which a run would read events, and how many workers would fold. */
+static void
+add_ways(const Preview *preview, const MakoMatches *matches, NullableDatum *values)
 {
 	const char *why;
 	bool		heap = mako_run_choose_heap_order(matches, &preview->source_wf,
 												  preview->has_apply ? 1 : 0, preview->sinks,
 												  &why);
+	const char *workers = "0: events are read in key order";
 
-	return psprintf("%s: %s", heap ? "heap" : "key", why);
+	if (heap && preview->plan != NULL)
+		workers = workers_in_heap_order(preview, mako_matches_under(matches, preview->source_wf));
+	values[PLAN_SCAN_ORDER] = mako_text(psprintf("%s: %s", heap ? "heap" : "key", why));
+	values[PLAN_WORKERS] = mako_text(preview->plan == NULL ? NULL : workers);
 }
 
 /* Adds the last row. */
@@ -408,7 +426,7 @@ add_total(Preview *preview)
 		values[PLAN_EVENTS] = mako_bigint(preview->events);
 		values[PLAN_FINGERPRINT] = mako_text(preview->plan->fingerprint);
 	}
-	values[PLAN_SCAN_ORDER] = mako_text(scan_order(preview, matches));
+	add_ways(preview, matches, values);
 	blockers = palloc(sizeof(char *) * (list_length(preview->blockers) + 1));
 	foreach(cell, preview->blockers)
 		blockers[count++] = lfirst(cell);
@@ -433,6 +451,7 @@ mako_plan(PG_FUNCTION_ARGS)
 	mako_require_value(!PG_ARGISNULL(3), "in_flight_only");
 	preview.tenant_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
 	preview.in_flight_only = PG_GETARG_BOOL(3);
+	preview.workers = mako_workers_wanted(&preview.why_no_workers);
 	mako_plan_require_pair(preview.source_wf, preview.target_wf);
 
 	connection = mako_sql_connect();

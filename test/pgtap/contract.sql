@@ -73,7 +73,7 @@ CREATE TEMPORARY TABLE expected_function (name, arguments, result, kind, volatil
   ('mako_plan',
    'source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL::uuid, in_flight_only boolean DEFAULT false',
    'TABLE(step integer, kind text, source_wf text, target_wf text, function text, evaluation text, streams bigint, in_flight bigint, '
-   'events bigint, scan_order text, blockers text[], fingerprint text)', 'f', 's', false, 'u'),
+   'events bigint, scan_order text, workers text, blockers text[], fingerprint text)', 'f', 's', false, 'u'),
   ('mako_dry_run',
    'source_wf mako_workflow_id, target_wf mako_workflow_id, tenant_id uuid DEFAULT NULL::uuid, in_flight_only boolean DEFAULT false, '
    'sample bigint DEFAULT NULL::bigint, seed bigint DEFAULT 0',
