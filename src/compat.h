@@ -259,6 +259,14 @@ MakoReportActivity(const char *text)
 #define MakoQueueSend(queue, parts, count) shm_mq_sendv(queue, parts, count, false)
 #endif
 
+/* 18 can leave room in front of a row. */
+#if PG_VERSION_NUM >= 180000
+#define MakoFormMinimalTuple(tupdesc, values, nulls) \
+	heap_form_minimal_tuple(tupdesc, values, nulls, 0)
+#else
+#define MakoFormMinimalTuple(tupdesc, values, nulls) heap_form_minimal_tuple(tupdesc, values, nulls)
+#endif
+
 /* 18 has generated columns that are not stored. */
 #if PG_VERSION_NUM >= 180000
 #define MakoIsVirtual(attribute) ((attribute)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)

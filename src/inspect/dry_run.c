@@ -2,7 +2,8 @@
  * dry_run.c
  *	  mako_dry_run(): what a migration would do, stream by stream, without doing it.
  *
- * Streams are taken by streams.c and moved by move.c, as a run moves them, so the outcome is that
+ * Streams are taken by streams.c and moved by move.c, as a run moves them, by workers where a run
+ * could have some (shared_rows.c), so the outcome is that
  * of a run up to phase "state". Nothing is locked or written, so it works in READ ONLY
  * transactions and on a standby. Rows go to the result as they are made, in the order of the
  * streams: a stream that is refused asks for a pause, so that its error comes before the next
@@ -67,6 +68,7 @@ preview_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	DryRun	   *run = argument;
 	MakoMove	move;
 
+	mako_rowset_at(run->rows, stream->stream_no);
 	if (!mako_mover_take(&run->mover, run->fold, run->replay, stream, reader, &move))
 		return false;
 	if (move.moves)
@@ -99,6 +101,7 @@ add_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 seq
 	};
 	MemoryContext old;
 
+	mako_rowset_at(run->rows, stream->stream_no);
 	MemoryContextReset(run->row_context);
 	old = MemoryContextSwitchTo(run->row_context);
 	values[DRY_STREAM_ID] = mako_text(stream->stream_id);
@@ -126,12 +129,20 @@ sample_argument(FunctionCallInfo fcinfo, int argument)
 	return sample;
 }
 
-/* Takes the streams of the source, or a sample of them. */
-static void
-rehearse_run(MakoStreamsWalk *walk, const char *source_wf, const char *target_wf,
-			 bool in_flight_only, MakoRowSet *rows)
+/* What a dry run is asked for; followed by source and target, as strings, for a worker. */
+typedef struct Asked
 {
-	const MakoPlan *plan = mako_plan_create(source_wf, target_wf);
+	bool		in_flight_only;
+	bool		has_tenant;
+	pg_uuid_t	tenant_id;
+	int64		sample;			/* -1 for all streams */
+	int64		seed;
+} Asked;
+
+/* A dry run along a plan, whose rows go there. */
+static DryRun
+begin_run(const MakoPlan *plan, bool in_flight_only, MakoRowSet *rows)
+{
 	DryRun		run = {
 		.mover = mako_mover(plan, in_flight_only),.fold = mako_fold_create(plan),
 		.replay = mako_replay_create(),.rows = rows,
@@ -141,19 +152,85 @@ rehearse_run(MakoStreamsWalk *walk, const char *source_wf, const char *target_wf
 											 ALLOCSET_DEFAULT_SIZES)
 	};
 
-	/* What is refused to the caller ends the call here, instead of failing every stream. */
-	if (run.fold->apply != NULL)
-		mako_stream_rehearse();
-	walk->fold = run.fold;
-	walk->replay = run.replay;
-	walk->periodic_too = run.mover.periodic_too;
-	walk->take = preview_stream;
-	walk->wants_pause = tells_refusal;
-	walk->fail = add_failure;
-	walk->argument = &run;
-	mako_streams_walk(walk);
-	mako_replay_warn(run.replay, NULL);
+	return run;
 }
+
+/* Takes the streams of the source, a sample or a share of them. */
+static void
+rehearse_streams(DryRun *run, const Asked *asked, const MakoShare *share)
+{
+	MakoStreamsWalk walk = {
+		.fold = run->fold,.replay = run->replay,
+		.tenant_id = asked->has_tenant ? &asked->tenant_id : NULL,.sample = asked->sample,
+		.seed = asked->seed,.with_names = true,.periodic_too = run->mover.periodic_too,
+		.share = share,.take = preview_stream,.wants_pause = tells_refusal,.fail = add_failure,
+		.argument = run
+	};
+
+	mako_streams_walk(&walk);
+}
+
+/* ---- with workers --------------------------------------------------------------------------- */
+
+/* What a worker does; a MakoSharedWork. */
+static int64
+rehearse_share(const void *given, const MakoShare *share, MakoRowSet *rows)
+{
+	const Asked *asked = given;
+	const char *source_wf = (const char *) given + sizeof(Asked);
+	const char *target_wf = source_wf + strlen(source_wf) + 1;
+	DryRun		run = begin_run(mako_plan_create(source_wf, target_wf), asked->in_flight_only,
+								rows);
+
+	rehearse_streams(&run, asked, share);
+	return run.replay->rebuilt;
+}
+
+/* The work of a worker. */
+static void
+work(MakoWorker *worker)
+{
+	mako_shared_rows_work(worker, rehearse_share);
+}
+
+PGDLLEXPORT void mako_dry_run_worker(Datum argument);
+
+/* Its main function. */
+void
+mako_dry_run_worker(Datum argument)
+{
+	mako_worker_main(argument, work);
+}
+
+/* Lets workers take the streams; false where there are none. */
+static bool
+rehearse_with_workers(const DryRun *run, const Asked *asked, int wanted, Oid function)
+{
+	const MakoPlan *plan = run->mover.plan;
+	const char *source_wf = plan->workflows[0]->workflow_id;
+	const char *why_not = NULL;
+	MakoMatches *matches;
+	StringInfoData given;
+	int			workers;
+	int64		rebuilt;
+
+	if (wanted == 0 || asked->sample >= 0)
+		return false;
+	matches = mako_matches_take(&source_wf, 1, asked->has_tenant ? &asked->tenant_id : NULL);
+	workers = mako_parallel_workers(wanted, mako_matches_under(matches, source_wf), &run->fold, 1,
+									&why_not);
+	initStringInfo(&given);
+	appendBinaryStringInfo(&given, (const char *) asked, sizeof(Asked));
+	appendBinaryStringInfo(&given, source_wf, (int) strlen(source_wf) + 1);
+	appendBinaryStringInfo(&given, plan->workflows[plan->steps]->workflow_id,
+						   (int) strlen(plan->workflows[plan->steps]->workflow_id) + 1);
+	rebuilt = mako_shared_rows("mako_dry_run_worker", workers, function, given.data, given.len,
+							   run->rows);
+	run->replay->rebuilt += Max(rebuilt, 0);
+	return rebuilt >= 0;
+}
+
+/* ---- the call ------------------------------------------------------------------------------- */
 
 MAKO_FUNCTION(mako_dry_run);
 
@@ -162,7 +239,10 @@ Datum
 mako_dry_run(PG_FUNCTION_ARGS)
 {
 	MakoRowSet *rows = mako_rowset_begin(fcinfo);
-	MakoStreamsWalk walk = {.with_names = true};
+	Asked		asked = {0};
+	DryRun		run;
+	const char *why_not;
+	int			wanted = mako_workers_wanted(&why_not);
 	const char *source_wf = mako_argument_text(fcinfo, 0, "source_wf");
 	const char *target_wf = mako_argument_text(fcinfo, 1, "target_wf");
 	MemoryContext context;
@@ -172,15 +252,24 @@ mako_dry_run(PG_FUNCTION_ARGS)
 	mako_require_value(!PG_ARGISNULL(3), "in_flight_only");
 	mako_require_value(!PG_ARGISNULL(5), "seed");
 	mako_plan_require_pair(source_wf, target_wf);
-	walk.tenant_id = PG_ARGISNULL(2) ? NULL : PG_GETARG_UUID_P(2);
-	walk.sample = sample_argument(fcinfo, 4);
-	walk.seed = PG_GETARG_INT64(5);
+	asked.in_flight_only = PG_GETARG_BOOL(3);
+	asked.has_tenant = !PG_ARGISNULL(2);
+	if (asked.has_tenant)
+		asked.tenant_id = *PG_GETARG_UUID_P(2);
+	asked.sample = sample_argument(fcinfo, 4);
+	asked.seed = PG_GETARG_INT64(5);
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "mako dry run", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	connection = mako_sql_connect();
 	mako_store_check();
-	rehearse_run(&walk, source_wf, target_wf, PG_GETARG_BOOL(3), rows);
+	run = begin_run(mako_plan_create(source_wf, target_wf), asked.in_flight_only, rows);
+	/* What is refused to the caller ends the call here, instead of failing every stream. */
+	if (run.fold->apply != NULL)
+		mako_stream_rehearse();
+	if (!rehearse_with_workers(&run, &asked, wanted, fcinfo->flinfo->fn_oid))
+		rehearse_streams(&run, &asked, NULL);
+	mako_replay_warn(run.replay, NULL);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

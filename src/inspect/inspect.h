@@ -10,6 +10,8 @@
  *	  check_body.c    ... in the bodies of functions
  *	  check_values.c  ... by values that definitions allow or that are stored
  *	  verify.c        mako_verify(): computes what is stored again
+ *	  proof.c         ... of many streams                              (MakoProof: proof.h)
+ *	  shared_rows.c   rows of streams, made by workers
  *	  transitions.c   mako_transitions(): which states follow which
  */
 #ifndef MAKO_INSPECT_H
@@ -65,5 +67,17 @@ extern void mako_check_add_rows(MakoCheck *check, MakoRows rows);
 extern int	mako_check_compare(const ListCell *a, const ListCell *b);
 extern void mako_check_body(MakoCheck *check, const MakoFunction *function);
 extern void mako_check_values(MakoCheck *check, const List *definitions, int64 sample);
+
+/* ---- shared_rows.c: rows of streams, made by workers ---------------------------------------- */
+
+/*
+ * Takes a share of the streams, as a worker has been given them, and adds their rows in the order of
+ * the streams. Returns how many it has rebuilt.
+ */
+typedef int64 (*MakoSharedWork) (const void *given, const MakoShare *share, MakoRowSet *rows);
+
+extern int64 mako_shared_rows(const char *entry, int workers, Oid function, const void *given,
+							  int size, MakoRowSet *rows);
+extern void mako_shared_rows_work(MakoWorker *worker, MakoSharedWork work);
 
 #endif							/* MAKO_INSPECT_H */

@@ -6,16 +6,16 @@
  * The leader locks all heads first; then workers go, with a snapshot of after that, so they see the
  * heads that are locked. Each has a range of the streams, with as many heads as the others, reads
  * the part of the events that those of the range lie in, gathers, folds and migrates them, and
- * sends the states. The
- * leader hands them to the writer, as if it had folded them itself.
+ * sends the states. The leader hands them to the writer, as if it had folded them itself.
  *
  * Whatever is out of the ordinary a worker does not judge. A stream that fails, or was not
- * complete, or of which there are more events than its head says, is left, and so is one that a worker has not sent
- * because it has ended early; the leader reads what is left in key order. So results and errors
- * are those of a pass without workers.
+ * complete, or of which there are more events than its head says, is left, and so is one that a
+ * worker has not sent because it has ended early; the leader reads what is left in key order. So
+ * results and errors are those of a pass without workers.
  */
 #include "migrate/pass.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -271,8 +271,6 @@ work(MakoWorker *worker)
 	MakoConnection connection = mako_sql_connect();
 	Part		part = {.worker = worker,.range = &task->ranges[worker->number]};
 
-	/* The setting is what all of them may use. */
-	mako_max_memory /= worker->count;
 	part.pass = open_pass(task);
 	part.pass->heads = mako_stream_open_range(part.pass->sources, part.pass->count,
 											  task->has_tenant ? &task->tenant_id : NULL,
@@ -303,7 +301,30 @@ typedef struct Leader
 	MemoryContext context;		/* of these */
 } Leader;
 
-/* How many workers a pass may have; 0, and why not, where it has none. */
+/*
+ * Says why the caller's workers may not see what he sees: a policy may ask for what only his session
+ * knows, and another extension may watch him. NULL where they may.
+ */
+static const char *
+store_obstacle(void)
+{
+	static const char *const tables[] = {"stream", "event", "snapshot"};
+	const char *obstacle = NULL;
+
+	for (size_t i = 0; i < lengthof(tables) && obstacle == NULL; i++)
+	{
+		Relation	relation = table_open(mako_door_table(tables[i]), AccessShareLock);
+
+		obstacle = mako_door_read_obstacle(relation, true);
+		table_close(relation, NoLock);
+	}
+	return obstacle;
+}
+
+/*
+ * How many workers may fold so many streams; 0, and why not, where there are none. That none is
+ * wanted has its reason already.
+ */
 int
 mako_parallel_workers(int wanted, int64 streams, MakoFold *const *folds, int count,
 					  const char **why_not)
@@ -322,6 +343,8 @@ mako_parallel_workers(int wanted, int64 streams, MakoFold *const *folds, int cou
 		*why_not = psprintf("there are fewer than %d streams", STREAMS_OF_WORKER);
 		return 0;
 	}
+	if ((*why_not = store_obstacle()) != NULL)
+		return 0;
 	for (int i = 0; i < count; i++)
 		if ((*why_not = mako_fold_unsafe_function(folds[i])) != NULL)
 			return 0;

@@ -65,8 +65,7 @@ static MakoStatement select_range[2][2] = {
 
 static MakoStatement select_share = {
 	HEAD(NAMES, NO_TID)
-	OF_PART(" AND ((s.stream_no OPERATOR(pg_catalog.>>) 9) OPERATOR(pg_catalog.&) 1073741823)"
-			" OPERATOR(pg_catalog.%) $4 OPERATOR(pg_catalog.=) $3")
+	OF_PART(" AND " MAKO_IN_SHARE("s.stream_no", "$3", "$4"))
 };
 
 /* Some of them, the same for the same seed. */

@@ -78,6 +78,11 @@ typedef struct MakoShare
 	int			count;			/* of workers */
 } MakoShare;
 
+/* A condition of SQL: a number is in a share. */
+#define MAKO_IN_SHARE(stream_no, number, count) \
+	"((" stream_no " OPERATOR(pg_catalog.>>) 9) OPERATOR(pg_catalog.&) 1073741823)" \
+	" OPERATOR(pg_catalog.%) " count " OPERATOR(pg_catalog.=) " number
+
 /* ---- what is read --------------------------------------------------------------------------- */
 
 /* One event as it is read; points into the reader's memory, valid until the next one. */

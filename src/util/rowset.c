@@ -6,11 +6,13 @@
 #include "util/util.h"
 
 #include "access/htup_details.h"
+#include "executor/tuptable.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
 /* Raises unless an argument has a value. */
@@ -60,7 +62,11 @@ mako_result_row(TupleDesc type, const NullableDatum *values)
 /* Where the rows of a call go; lives in the context in which it was begun. */
 struct MakoRowSet
 {
-	Tuplestorestate *store;
+	Tuplestorestate *store;		/* NULL: they are sent */
+	MakoRowSender send;
+	void	   *argument;		/* of that */
+	int64		stream_no;		/* that the rows are about; for the same */
+	TupleTableSlot *slot;		/* for rows that are complete */
 	TupleDesc	tupdesc;
 	Datum	   *values;			/* of the current row */
 	bool	   *nulls;
@@ -71,7 +77,7 @@ MakoRowSet *
 mako_rowset_begin(FunctionCallInfo fcinfo)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	MakoRowSet *rows = palloc(sizeof(MakoRowSet));
+	MakoRowSet *rows = palloc0(sizeof(MakoRowSet));
 	MemoryContext old;
 
 	if (result == NULL || !IsA(result, ReturnSetInfo) ||
@@ -95,6 +101,31 @@ mako_rowset_begin(FunctionCallInfo fcinfo)
 	return rows;
 }
 
+/* Begins rows of a function that are sent to the process in which it was called. */
+MakoRowSet *
+mako_rowset_begin_sending(Oid function, MakoRowSender send, void *argument)
+{
+	MakoRowSet *rows = palloc0(sizeof(MakoRowSet));
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "function %u is missing", function);	/* cannot happen */
+	rows->tupdesc = build_function_result_tupdesc_t(tuple);
+	ReleaseSysCache(tuple);
+	rows->values = palloc(sizeof(Datum) * rows->tupdesc->natts);
+	rows->nulls = palloc(sizeof(bool) * rows->tupdesc->natts);
+	rows->send = send;
+	rows->argument = argument;
+	return rows;
+}
+
+/* The rows that are added from now on are about this stream. */
+void
+mako_rowset_at(MakoRowSet *rows, int64 stream_no)
+{
+	rows->stream_no = stream_no;
+}
+
 /* The row type, for values that depend on it. */
 TupleDesc
 mako_rowset_type(const MakoRowSet *rows)
@@ -111,5 +142,24 @@ mako_rowset_add(MakoRowSet *rows, const NullableDatum *values)
 		rows->values[i] = values[i].value;
 		rows->nulls[i] = values[i].isnull;
 	}
-	tuplestore_putvalues(rows->store, rows->tupdesc, rows->values, rows->nulls);
+	if (rows->store != NULL)
+		tuplestore_putvalues(rows->store, rows->tupdesc, rows->values, rows->nulls);
+	else
+	{
+		MinimalTuple row = MakoFormMinimalTuple(rows->tupdesc, rows->values, rows->nulls);
+
+		rows->send(rows->argument, rows->stream_no, row);
+		pfree(row);
+	}
+}
+
+/* Adds a row that is complete. */
+void
+mako_rowset_add_tuple(MakoRowSet *rows, MinimalTuple row)
+{
+	if (rows->slot == NULL)
+		rows->slot = MakeSingleTupleTableSlot(rows->tupdesc, &TTSOpsMinimalTuple);
+	ExecForceStoreMinimalTuple(row, rows->slot, false);
+	tuplestore_puttupleslot(rows->store, rows->slot);
+	ExecClearTuple(rows->slot);
 }

@@ -18,6 +18,7 @@
 
 #include "mako_migration.h"
 
+#include "access/htup.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -119,6 +120,9 @@ mako_unless(bool is_null, NullableDatum value)
 
 typedef struct MakoRowSet MakoRowSet;
 
+/* Sends a row about a stream to where it belongs. */
+typedef void (*MakoRowSender) (void *argument, int64 stream_no, MinimalTuple row);
+
 extern void mako_require_value(bool has_value, const char *name);
 extern char *mako_argument_text(FunctionCallInfo fcinfo, int argument, const char *name);
 extern TupleDesc mako_result_type(FunctionCallInfo fcinfo);
@@ -126,6 +130,9 @@ extern Datum mako_result_row(TupleDesc type, const NullableDatum *values);
 extern MakoRowSet *mako_rowset_begin(FunctionCallInfo fcinfo);
 extern TupleDesc mako_rowset_type(const MakoRowSet *rows);
 extern void mako_rowset_add(MakoRowSet *rows, const NullableDatum *values);
+extern MakoRowSet *mako_rowset_begin_sending(Oid function, MakoRowSender send, void *argument);
+extern void mako_rowset_at(MakoRowSet *rows, int64 stream_no);
+extern void mako_rowset_add_tuple(MakoRowSet *rows, MinimalTuple row);
 
 /* ---- array.c: arrays, and copies ------------------------------------------------------------ */
 
