@@ -122,6 +122,28 @@ copy('plain', 'shared');
 is(migrate_with('shared', 2, $migrate)->{answer}, migrate_with('plain', 0, $migrate)->{answer}, 'in a table without any order');
 is(left_in('shared'), left_in('plain'), '... the same is left');
 
+# Dry runs and proofs: the same rows in the same order; of damaged snapshots, too.
+copy('plain', 'shared');
+for my $case (
+	[ 'a dry run', 'generated', "SELECT md5(string_agg(d::text, E'\\n')), count(*), count(error) FROM mako_dry_run('$source', '$target') AS d" ],
+	[ 'a summary', 'generated', "SELECT string_agg(s::text, E'\\n') FROM mako_dry_run_summary('$source', '$target') AS s" ],
+	[ 'a dry run of what is in flight', 'generated',
+		"SELECT md5(string_agg(d::text, E'\\n')), count(*) FROM mako_dry_run('$source', '$target', in_flight_only => true) AS d" ],
+	[ 'a proof', 'shared', "SELECT md5(string_agg(v::text, E'\\n')), count(*) FROM mako_verify(1) AS v",
+		"SET session_replication_role = replica; UPDATE mako.snapshot SET state = '{}' WHERE stream_no % 50 = 3;
+		 UPDATE mako.snapshot SET sequence_number = sequence_number + 100 WHERE stream_no % 50 = 4 AND run_id > 0;
+		 DELETE FROM mako.stream WHERE stream_no % 50 = 5" ])
+{
+	my ($what, $db, $query, $damage) = @$case;
+
+	$node->safe_psql($db, $damage) if $damage;
+	my ($without, $with) = map { migrate_with($db, $_, $query) } 0, 3;
+	is($with->{answer}, $without->{answer}, "$what: workers make the same rows") or diag("$with->{messages}\n$without->{answer}");
+	is("$without->{started} $with->{started}", '0 3', '... three of them');
+}
+my $read_only = migrate_with('generated', 2, "SELECT count(*) FROM mako_dry_run('$source', '$target')", before => 'BEGIN READ ONLY;');
+is($read_only->{started}, 2, '... in a read-only transaction, too');
+
 # Too many errors.
 for my $workers (0, 2)
 {
@@ -337,6 +359,16 @@ for my $what (qw(worker leader server))
 	finish_sql(start_sql($node, 'shared', 'leader', $settings, $migrate));
 	is(left_in('shared'), $without_disturbance, '... and is carried out then');
 	is(damage($node, 'shared'), '', '... without damage');
+}
+
+# A dry run cannot do without a worker that ends.
+{
+	my $run = start_sql($node, 'slow', 'leader', $settings, "SELECT count(*) FROM mako_dry_run('$source', '$target')");
+	my $worker = wait_for($node, 'postgres', $working);
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
+	ok(!finish_sql($run), 'a dry run one of whose workers ends');
+	like($run->{err}, qr/ERROR:  XX000: a worker has ended early/, '... says so');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'mako_migration worker'"), 0, '... and none is left');
 }
 
 # Somebody waits for a lock that the leader's excludes: workers are not kept waiting behind.
