@@ -2286,50 +2286,74 @@ BEGIN
            min(e.sequence_number) AS first, max(e.sequence_number) AS last
     FROM mako.event e GROUP BY e.stream_no, e.workflow_id),
   history AS (
-    SELECT DISTINCT ON (p.stream_no)
-           p.stream_no, (sum(p.events) OVER w)::bigint AS events, min(p.first) OVER w AS first,
-           p.last, p.workflow_id
-    FROM part p WINDOW w AS (PARTITION BY p.stream_no)
-    ORDER BY p.stream_no, p.last DESC),
-  saved AS (
-    SELECT n.stream_no, max(n.sequence_number) FILTER (WHERE v.run_id IS NULL) AS saved,
-           max(n.sequence_number) AS furthest,
-           bool_or(n.run_id <> 0 AND r.run_id IS NULL) AS of_unknown_run
-    FROM mako.snapshot n LEFT JOIN mako.migration_run r ON r.run_id = n.run_id
-    LEFT JOIN mako.reverted v ON v.stream_no = n.stream_no AND v.run_id = n.run_id
-    GROUP BY n.stream_no),
+    SELECT p.stream_no, sum(p.events)::bigint AS events, min(p.first) AS first, max(p.last) AS last,
+           count(*) AS parts, min(p.workflow_id) AS workflow_id
+    FROM part p GROUP BY p.stream_no),
+  -- What applications and runs have left with a stream. It moves where a run repointed it, or else
+  -- at the run's snapshot.
+  mark AS NOT MATERIALIZED (
+    SELECT m.stream_no, m.sequence_number, m.run_id, m.is_snapshot,
+           v.run_id IS NULL AS stands, r.run_id IS NOT NULL AS is_known,
+           m.may_move AND v.run_id IS NULL AND m.run_id > 0 AND r.update_registry
+             AND r.kind <> 'revert' AS moves
+    FROM (SELECT n.stream_no, n.sequence_number, n.run_id, true AS is_snapshot,
+                 p.run_id IS NULL AS may_move
+          FROM mako.snapshot n
+          LEFT JOIN mako.repointed p ON p.stream_no = n.stream_no AND p.run_id = n.run_id
+          UNION ALL
+          SELECT p.stream_no, p.sequence_number, p.run_id, false, true FROM mako.repointed p) AS m
+    LEFT JOIN mako.migration_run r ON r.run_id = m.run_id
+    LEFT JOIN mako.reverted v ON v.stream_no = m.stream_no AND v.run_id = m.run_id),
+  marked AS (
+    SELECT m.stream_no,
+           max(m.sequence_number) FILTER (WHERE m.is_snapshot AND m.stands) AS saved,
+           max(m.sequence_number) FILTER (WHERE m.is_snapshot) AS furthest,
+           bool_or(m.is_snapshot AND m.run_id <> 0 AND NOT m.is_known) AS of_unknown_run,
+           count(*) FILTER (WHERE m.moves) AS moves, max(m.run_id) FILTER (WHERE m.moves) AS run_id,
+           max(m.sequence_number) FILTER (WHERE m.moves) AS moved_at
+    FROM mark m GROUP BY m.stream_no),
   -- Everything that has a number, with what is known of it: its head, unless stream_id is null;
-  -- its events, unless last is null; its snapshots, unless furthest is null.
+  -- its events, unless last is null; its snapshots, unless furthest is null; its moves, unless
+  -- run_id is null, which is that of the last one.
   known AS MATERIALIZED (
     SELECT stream_no, s.stream_id, s.version, s.workflow_id,
-           h.events, h.first, h.last, h.workflow_id AS last_workflow,
-           a.saved, a.furthest, a.of_unknown_run
-    FROM mako.stream s FULL JOIN history h USING (stream_no) FULL JOIN saved a USING (stream_no)),
-  -- The recorded moves of a stream in order.
-  move AS MATERIALIZED (
-    SELECT m.stream_no, m.sequence_number, m.run_id, r.source_wf, r.target_wf, m.has_snapshot,
-           row_number() OVER w AS number, lead(m.sequence_number) OVER w AS next,
-           lead(m.run_id) OVER w AS next_run
-    FROM (SELECT n.stream_no, n.sequence_number, n.run_id, true AS has_snapshot
-          FROM mako.snapshot n
-          WHERE n.run_id > 0
-            AND NOT EXISTS (SELECT FROM mako.repointed p
-                            WHERE p.stream_no = n.stream_no AND p.run_id = n.run_id)
-          UNION ALL
-          SELECT p.stream_no, p.sequence_number, p.run_id, false
-          FROM mako.repointed p) AS m
-    JOIN mako.migration_run r ON r.run_id = m.run_id AND r.update_registry AND r.kind <> 'revert'
-    WHERE NOT EXISTS (SELECT FROM mako.reverted v
-                      WHERE v.stream_no = m.stream_no AND v.run_id = m.run_id)
-    WINDOW w AS (PARTITION BY m.stream_no ORDER BY m.run_id)),
+           h.events, h.first, h.last, h.parts, h.workflow_id AS of_events,
+           a.saved, a.furthest, a.of_unknown_run, a.moves, a.run_id, a.moved_at
+    FROM mako.stream s FULL JOIN history h USING (stream_no) FULL JOIN marked a USING (stream_no)),
+  -- The workflow of the last event, where there is more than one and no move tells it.
+  latest AS (
+    SELECT DISTINCT ON (p.stream_no) p.stream_no, p.workflow_id
+    FROM known k JOIN part p ON p.stream_no = k.stream_no
+    WHERE k.parts > 1 AND k.run_id IS NULL
+    ORDER BY p.stream_no, p.last DESC),
   -- Where each stream must be now: where its last move led, or where its last event was written.
-  place AS (
-    SELECT k.stream_no, k.stream_id, k.workflow_id,
-           COALESCE(m.target_wf, k.last_workflow, k.workflow_id) AS expected, m.run_id
+  place AS MATERIALIZED (
+    SELECT k.stream_no, k.stream_id, k.workflow_id, k.run_id, k.moves, k.moved_at,
+           r.source_wf, r.target_wf,
+           COALESCE(r.target_wf, l.workflow_id, k.of_events, k.workflow_id) AS expected
     FROM known k
-    LEFT JOIN move m ON m.stream_no = k.stream_no AND m.next_run IS NULL
+    LEFT JOIN mako.migration_run r ON r.run_id = k.run_id
+    LEFT JOIN latest l ON l.stream_no = k.stream_no
     WHERE k.stream_id IS NOT NULL AND k.of_unknown_run IS NOT TRUE),
-  -- The workflow that a stream ran under, from one sequence number (exclusive) to another.
+  -- Streams some of whose events may not fit: what has moved once at most is told at once.
+  doubted AS MATERIALIZED (
+    SELECT DISTINCT p.stream_no
+    FROM part p JOIN place l ON l.stream_no = p.stream_no AND l.workflow_id = l.expected
+    WHERE CASE WHEN l.run_id IS NULL THEN p.workflow_id <> l.workflow_id
+               WHEN l.moves > 1 THEN true
+               ELSE NOT (p.workflow_id = l.source_wf AND p.last <= l.moved_at
+                         OR p.workflow_id = l.target_wf AND p.first > l.moved_at) END),
+  -- The recorded moves of these in order.
+  move AS MATERIALIZED (
+    SELECT m.stream_no, m.sequence_number, m.run_id, r.source_wf, r.target_wf,
+           m.is_snapshot AS has_snapshot,
+           row_number() OVER w AS number, lead(m.sequence_number) OVER w AS next
+    FROM mark m
+    JOIN doubted d ON d.stream_no = m.stream_no
+    JOIN mako.migration_run r ON r.run_id = m.run_id
+    WHERE m.moves
+    WINDOW w AS (PARTITION BY m.stream_no ORDER BY m.run_id)),
+  -- The workflow that such a stream ran under, from one sequence number (exclusive) to another.
   term AS MATERIALIZED (
     SELECT m.stream_no, m.sequence_number AS after,
            COALESCE(m.next, 9223372036854775807) AS through, m.target_wf AS workflow_id,
@@ -2339,13 +2363,13 @@ BEGIN
     SELECT m.stream_no, 0, m.sequence_number, m.source_wf, true FROM move m WHERE m.number = 1
     UNION ALL
     SELECT p.stream_no, 0, 9223372036854775807, p.workflow_id, true
-    FROM place p WHERE p.run_id IS NULL),
-  -- Streams some of whose events do not fit at first sight. An imported history may have begun
-  -- under workflows that lead to the first.
+    FROM place p JOIN doubted d ON d.stream_no = p.stream_no WHERE p.run_id IS NULL),
+  -- Those of which some do not fit at first sight. An imported history may have begun under
+  -- workflows that lead to the first.
   suspect AS MATERIALIZED (
     SELECT DISTINCT p.stream_no
     FROM part p
-    JOIN place l ON l.stream_no = p.stream_no AND l.workflow_id = l.expected
+    JOIN doubted d ON d.stream_no = p.stream_no
     WHERE NOT EXISTS (SELECT FROM term t
                       WHERE t.stream_no = p.stream_no AND t.workflow_id = p.workflow_id
                         AND t.after < p.first AND t.through >= p.last)),

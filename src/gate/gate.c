@@ -119,6 +119,16 @@ mako_gate_restrict_caller(const MakoGate *gate)
 	SetUserIdAndSecContext(gate->user, security);
 }
 
+/*
+ * Acts as another process of the same transaction does, which has told the role and in which
+ * operation: a worker, which has logged in as the same role.
+ */
+void
+mako_gate_join(Oid user, int security)
+{
+	SetUserIdAndSecContext(user, security);
+}
+
 /* Acts as before, with the settings of before. */
 void
 mako_gate_leave(const MakoGate *gate)

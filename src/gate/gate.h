@@ -257,6 +257,7 @@ extern void mako_temporary_require_safe(Oid role);
 extern MakoGate mako_gate_enter(Oid owner);
 extern MakoGate mako_gate_enter_table(Oid owner);
 extern void mako_gate_restrict_caller(const MakoGate *gate);
+extern void mako_gate_join(Oid user, int security);
 extern void mako_gate_leave(const MakoGate *gate);
 extern MakoEvaluation mako_gate_begin_evaluation(Oid owner);
 extern void mako_gate_end_evaluation(const MakoEvaluation *evaluation);

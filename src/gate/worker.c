@@ -477,7 +477,7 @@ begin_transaction(Shared *shared)
 	PushActiveSnapshot(snapshot);
 	if (OidIsValid(shared->role))
 		SetCurrentRoleId(shared->role, superuser_arg(shared->role));
-	SetUserIdAndSecContext(shared->user, shared->security);
+	mako_gate_join(shared->user, shared->security);
 }
 
 /* The main function of all workers, which do their work in a transaction. */

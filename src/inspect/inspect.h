@@ -71,8 +71,8 @@ extern void mako_check_values(MakoCheck *check, const List *definitions, int64 s
 /* ---- shared_rows.c: rows of streams, made by workers ---------------------------------------- */
 
 /*
- * Takes a share of the streams, as a worker has been given them, and adds their rows in the order of
- * the streams. Returns how many it has rebuilt.
+ * Takes a share of the streams, as a worker has been given them, and adds their rows in the order
+ * of the streams. Returns how many it has rebuilt.
  */
 typedef int64 (*MakoSharedWork) (const void *given, const MakoShare *share, MakoRowSet *rows);
 

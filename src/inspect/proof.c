@@ -111,8 +111,8 @@ mako_proof_add(const MakoProof *proof, const char *stream_id, const MakoProofFin
 
 /* Notes what is wrong with a stream; the values are copied. */
 static MakoProofFinding *
-note(const MakoProof *proof, Member *member, int64 sequence_number, const char *problem, Datum stored,
-	 Datum computed)
+note(const MakoProof *proof, Member *member, int64 sequence_number, const char *problem,
+	 Datum stored, Datum computed)
 {
 	MemoryContext old = MemoryContextSwitchTo(proof->batch_context);
 	MakoProofFinding *finding = palloc(sizeof(MakoProofFinding));
@@ -169,7 +169,8 @@ add_findings(const MakoProof *proof, const MakoStream *stream, Member *member)
  * which is found out fastest. Gives both as flat values in the scratch context.
  */
 static bool
-is_same(const MakoProof *proof, Datum stored, Datum computed, Datum *flat_stored, Datum *flat_computed)
+is_same(const MakoProof *proof, Datum stored, Datum computed, Datum *flat_stored,
+		Datum *flat_computed)
 {
 	MemoryContext old = MemoryContextSwitchTo(proof->scratch);
 	Jsonb	   *a = DatumGetJsonbP(stored);
@@ -383,8 +384,8 @@ find_difference(const MakoProof *proof, const MakoStream *stream, Member *member
 
 /* Computes the snapshot of a run again and compares it; false when that is refused. */
 static bool
-check_snapshot(const MakoProof *proof, const MakoStream *stream, Member *member, MakoHistory *history,
-			   MakoReader *reader)
+check_snapshot(const MakoProof *proof, const MakoStream *stream, Member *member,
+			   MakoHistory *history, MakoReader *reader)
 {
 	if (!mako_history_until(history, reader, member->snapshot->sequence_number) ||
 		!mako_history_finish(history))
@@ -514,7 +515,8 @@ check_saved(const MakoProof *proof, const MakoStream *stream, Member *member, Ma
 			last = saved->sequence_number;
 		if (saved->state_schema_version != state_schema_version)
 			note(proof, member, saved->sequence_number, SCHEMA_VERSION_DIFFERS,
-				 mako_proof_number(saved->state_schema_version), mako_proof_number(state_schema_version));
+				 mako_proof_number(saved->state_schema_version),
+				 mako_proof_number(state_schema_version));
 	}
 	history.visit = visit_saved;
 	history.argument = &visit;

@@ -94,7 +94,10 @@ check_count(const MakoProof *proof)
 	mako_rows_free(&rows);
 	if (found != run->migrated)
 	{
-		MakoProofFinding finding = {-1, "count of migrated streams differs", mako_proof_number(run->migrated), mako_proof_number(found)};
+		MakoProofFinding finding = {
+			-1, "count of migrated streams differs", mako_proof_number(run->migrated),
+			mako_proof_number(found)
+		};
 
 		mako_proof_add(proof, NULL, &finding, 0);
 	}

@@ -302,8 +302,8 @@ typedef struct Leader
 } Leader;
 
 /*
- * Says why the caller's workers may not see what he sees: a policy may ask for what only his session
- * knows, and another extension may watch him. NULL where they may.
+ * Says why the caller's workers may not see what he sees: a policy may ask for what only his
+ * session knows, and another extension may watch him. NULL where they may.
  */
 static const char *
 store_obstacle(void)
