@@ -133,7 +133,7 @@ report_place(Shared *shared, int worker)
  * for that; called when the segment goes.
  */
 static void
-end_workers(dsm_segment * segment, Datum argument)
+end_workers(dsm_segment *segment, Datum argument)
 {
 	MakoWorkers *workers = (MakoWorkers *) DatumGetPointer(argument);
 

@@ -242,7 +242,7 @@ mako_event_index_beyond(MakoEventIndex *lookup, const MakoStream *streams, int c
  */
 static void
 add_edge(const MakoEventIndex *lookup, const MakoRange *range, ScanDirection direction,
-		 BlockNumber * first, BlockNumber * last)
+		 BlockNumber *first, BlockNumber *last)
 {
 	IndexScanDesc scan = MakoIndexBeginScan(lookup->relation, lookup->index, GetActiveSnapshot(),
 											2);
@@ -265,7 +265,7 @@ add_edge(const MakoEventIndex *lookup, const MakoRange *range, ScanDirection dir
  * others; false where that is not known, or where there are no events.
  */
 bool
-mako_event_index_blocks(const MakoRange *range, BlockNumber * first, BlockNumber * last)
+mako_event_index_blocks(const MakoRange *range, BlockNumber *first, BlockNumber *last)
 {
 	MakoEventIndex lookup = {0};
 

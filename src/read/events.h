@@ -121,7 +121,7 @@ extern void mako_event_index_stream(MakoEventIndex *lookup, int64 stream_no, int
 extern bool mako_event_index_next(MakoEventIndex *lookup, NullableDatum *values);
 extern int	mako_event_index_beyond(MakoEventIndex *lookup, const MakoStream *streams, int count,
 									int64 *numbers);
-extern bool mako_event_index_blocks(const MakoRange *range, BlockNumber * first, BlockNumber * last);
+extern bool mako_event_index_blocks(const MakoRange *range, BlockNumber *first, BlockNumber *last);
 extern void mako_event_index_close(MakoEventIndex *lookup);
 
 #endif							/* MAKO_EVENTS_H */
