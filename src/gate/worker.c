@@ -32,6 +32,7 @@
 #include "pgstat.h"
 #include "port/atomics.h"
 #include "postmaster/bgworker.h"
+#include "storage/condition_variable.h"
 #include "storage/dsm.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -56,7 +57,8 @@
 typedef struct Shared
 {
 	int			layout;
-	pg_atomic_uint32 count;		/* of workers; 0 until they may go */
+	pg_atomic_uint32 count;		/* of workers; 0 until they may go, */
+	ConditionVariable go;		/* which they wait for */
 	Oid			database;
 	Oid			authenticated;	/* role that has logged in */
 	Oid			role;			/* of SET ROLE; InvalidOid without */
@@ -198,6 +200,7 @@ create_segment(int count, const void *task, Size size)
 		.queues = queues
 		};
 	pg_atomic_init_u32(&shared->count, 0);
+	ConditionVariableInit(&shared->go);
 	GetUserIdAndSecContext(&shared->user, &shared->security);
 	SerializeGUCState(settings_size, (char *) shared + settings);
 	memcpy((char *) shared + task_place, task, size);
@@ -280,6 +283,7 @@ mako_workers_go(MakoWorkers *workers)
 	SerializeSnapshot(&snapshot, (char *) shared + shared->snapshot);
 	pg_write_barrier();
 	pg_atomic_write_u32(&shared->count, workers->count);
+	ConditionVariableBroadcast(&shared->go);
 }
 
 /* How many have been started. */
@@ -443,10 +447,8 @@ wait_to_go(Shared *shared)
 	uint32		count;
 
 	while ((count = pg_atomic_read_u32(&shared->count)) == 0)
-	{
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(1000);
-	}
+		ConditionVariableSleep(&shared->go, PG_WAIT_EXTENSION);
+	ConditionVariableCancelSleep();
 	pg_read_barrier();
 	return (int) count;
 }
