@@ -108,6 +108,16 @@ SQL
 		is(left_in('shared'), left_in('plain'), '... and left the same');
 		is($node->safe_psql('shared', 'SELECT * FROM mako_verify(1)'), '', '... of which the proof is silent');
 	}
+
+	# A batched run leaves the same, too, but for how it was divided.
+	copy('generated', 'plain');
+	copy('generated', 'shared');
+	migrate_with('shared', 3, $migrate);
+	$node->safe_psql('plain', "SET client_min_messages = error; CALL mako_migrate_batched('$source', '$target', 700)");
+	is_deeply(
+		(map { my $left = $_; [ grep { !/^mako\.migration_(run|batch|error)/ } split /\n/, $left ] } map { left_in($_) } qw(plain shared)),
+		'a batched run leaves what one with workers leaves');
+	is($node->safe_psql('plain', 'SELECT * FROM mako_verify(1)'), '', '... of which the proof is silent');
 }
 
 # Events in any order.
