@@ -312,7 +312,7 @@ for my $case (
 copy('small', 'slow');
 $node->safe_psql('slow', <<SQL);
 CREATE FUNCTION gpke.slowly(state jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE AS
-\$\$ BEGIN PERFORM pg_sleep(0.005); RETURN gpke.supplier_change_migrate_2024_2025(state); END \$\$;
+\$\$ BEGIN PERFORM pg_sleep(0.01); RETURN gpke.supplier_change_migrate_2024_2025(state); END \$\$;
 SELECT mako_register_migration('$source', '$target', 'gpke.slowly', replace => true);
 SQL
 my $settings = "SET mako_migration.max_workers = 2; SET mako_migration.batch_size = 100;";
