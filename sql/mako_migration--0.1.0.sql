@@ -2279,16 +2279,12 @@ BEGIN
     SELECT s.source, s.target FROM step s
     UNION
     SELECT r.source, s.target FROM reach r JOIN step s ON s.source = r.target),
-  -- The events of a stream by workflow, and altogether. This is the only pass over the events,
-  -- unless some do not fit.
-  part AS MATERIALIZED (
-    SELECT e.stream_no, e.workflow_id, count(*) AS events,
-           min(e.sequence_number) AS first, max(e.sequence_number) AS last
-    FROM mako.event e GROUP BY e.stream_no, e.workflow_id),
+  -- The events of a stream. This is the only pass over the events, unless some do not fit.
   history AS (
-    SELECT p.stream_no, sum(p.events)::bigint AS events, min(p.first) AS first, max(p.last) AS last,
-           count(*) AS parts, min(p.workflow_id) AS workflow_id
-    FROM part p GROUP BY p.stream_no),
+    SELECT e.stream_no, count(*) AS events,
+           min(e.sequence_number) AS first, max(e.sequence_number) AS last,
+           min(e.workflow_id) AS lowest, max(e.workflow_id) AS highest
+    FROM mako.event e GROUP BY e.stream_no),
   -- What applications and runs have left with a stream. It moves where a run repointed it, or else
   -- at the run's snapshot.
   mark AS NOT MATERIALIZED (
@@ -2314,25 +2310,41 @@ BEGIN
     FROM mark m GROUP BY m.stream_no),
   -- Everything that has a number, with what is known of it: its head, unless stream_id is null;
   -- its events, unless last is null; its snapshots, unless furthest is null; its moves, unless
-  -- run_id is null, which is that of the last one.
+  -- run_id is null, which is that of the last one. Left out is what all fits at first sight: the
+  -- events are complete, and of one workflow, that of the head or on one side of its only move.
   known AS MATERIALIZED (
     SELECT stream_no, s.stream_id, s.version, s.workflow_id,
-           h.events, h.first, h.last, h.parts, h.workflow_id AS of_events,
-           a.saved, a.furthest, a.of_unknown_run, a.moves, a.run_id, a.moved_at
-    FROM mako.stream s FULL JOIN history h USING (stream_no) FULL JOIN marked a USING (stream_no)),
+           h.events, h.first, h.last, h.lowest, h.highest,
+           a.saved, a.furthest, a.of_unknown_run, a.moves, a.run_id, a.moved_at,
+           r.source_wf, r.target_wf
+    FROM mako.stream s FULL JOIN history h USING (stream_no) FULL JOIN marked a USING (stream_no)
+    LEFT JOIN mako.migration_run r ON r.run_id = a.run_id
+    WHERE (s.version = COALESCE(h.last, 0)
+           AND (h.last IS NULL OR h.first = 1 AND h.events = h.last AND h.lowest = h.highest)
+           AND COALESCE(a.furthest <= s.version, true) AND a.of_unknown_run IS NOT TRUE
+           AND CASE WHEN a.run_id IS NULL THEN COALESCE(h.lowest, s.workflow_id) = s.workflow_id
+                    ELSE a.moves = 1 AND s.workflow_id = r.target_wf
+                         AND (h.last IS NULL
+                              OR h.lowest = r.source_wf AND h.last <= a.moved_at
+                              OR h.lowest = r.target_wf AND h.first > a.moved_at) END) IS NOT TRUE),
+  -- Of these, the events by workflow.
+  part AS MATERIALIZED (
+    SELECT e.stream_no, e.workflow_id, count(*) AS events,
+           min(e.sequence_number) AS first, max(e.sequence_number) AS last
+    FROM known k JOIN mako.event e ON e.stream_no = k.stream_no
+    GROUP BY e.stream_no, e.workflow_id),
   -- The workflow of the last event, where there is more than one and no move tells it.
   latest AS (
     SELECT DISTINCT ON (p.stream_no) p.stream_no, p.workflow_id
     FROM known k JOIN part p ON p.stream_no = k.stream_no
-    WHERE k.parts > 1 AND k.run_id IS NULL
+    WHERE k.lowest <> k.highest AND k.run_id IS NULL
     ORDER BY p.stream_no, p.last DESC),
   -- Where each stream must be now: where its last move led, or where its last event was written.
   place AS MATERIALIZED (
     SELECT k.stream_no, k.stream_id, k.workflow_id, k.run_id, k.moves, k.moved_at,
-           r.source_wf, r.target_wf,
-           COALESCE(r.target_wf, l.workflow_id, k.of_events, k.workflow_id) AS expected
+           k.source_wf, k.target_wf,
+           COALESCE(k.target_wf, l.workflow_id, k.lowest, k.workflow_id) AS expected
     FROM known k
-    LEFT JOIN mako.migration_run r ON r.run_id = k.run_id
     LEFT JOIN latest l ON l.stream_no = k.stream_no
     WHERE k.stream_id IS NOT NULL AND k.of_unknown_run IS NOT TRUE),
   -- Streams some of whose events may not fit: what has moved once at most is told at once.
@@ -2351,7 +2363,7 @@ BEGIN
     FROM mark m
     JOIN doubted d ON d.stream_no = m.stream_no
     JOIN mako.migration_run r ON r.run_id = m.run_id
-    WHERE m.moves
+    WHERE m.moves AND (SELECT count(*) > 0 FROM doubted)
     WINDOW w AS (PARTITION BY m.stream_no ORDER BY m.run_id)),
   -- The workflow that such a stream ran under, from one sequence number (exclusive) to another.
   term AS MATERIALIZED (

@@ -12,22 +12,30 @@
 #include "utils/memutils.h"
 
 /*
- * The moves of some streams that stand, with the states of one run (or of all: a negative number),
- * and of one workflow.
+ * The moves of some streams that stand, in their order, with the states of one run (or of all: a
+ * negative number), and of one workflow: of those in a range, or each stream looked up.
  */
+#define MARKS(is_asked_for, stands) \
+	"SELECT m.stream_no, m.sequence_number, m.run_id, m.workflow_id, m.state_schema_version," \
+	" CASE WHEN $2 OPERATOR(pg_catalog.<) 0 OR m.run_id OPERATOR(pg_catalog.=) $2" \
+	"  OR m.workflow_id OPERATOR(pg_catalog.=) $3" \
+	"  OR m.run_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.run_id FROM mako.migration_run r" \
+	"   WHERE r.source_wf OPERATOR(pg_catalog.=) r.target_wf)) THEN m.state END" \
+	" FROM mako.snapshot m WHERE " is_asked_for \
+	" AND m.run_id OPERATOR(pg_catalog.>) 0 AND " stands \
+	" UNION ALL" \
+	" SELECT m.stream_no, m.sequence_number, m.run_id, NULL, NULL, NULL FROM mako.repointed m" \
+	" WHERE " is_asked_for " AND " stands
+#define IN_RANGE \
+	"m.stream_no OPERATOR(pg_catalog.>=) $1 AND m.stream_no OPERATOR(pg_catalog.<=) $4"
+
 static MakoStatement select_marks = {
-	MAKO_FOR_EACH
-	" SELECT n.stream_no, n.sequence_number, n.run_id, n.workflow_id, n.state_schema_version,"
-	" CASE WHEN $2 OPERATOR(pg_catalog.<) 0 OR n.run_id OPERATOR(pg_catalog.=) $2"
-	"  OR n.workflow_id OPERATOR(pg_catalog.=) $3"
-	"  OR n.run_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT r.run_id FROM mako.migration_run r"
-	"   WHERE r.source_wf OPERATOR(pg_catalog.=) r.target_wf)) THEN n.state END"
-	" FROM mako.snapshot n"
-	" WHERE n.stream_no OPERATOR(pg_catalog.=) o.stream_no"
-	" AND n.run_id OPERATOR(pg_catalog.>) 0 AND " MAKO_STANDS("n")
-	" UNION ALL"
-	" SELECT p.stream_no, p.sequence_number, p.run_id, NULL, NULL, NULL FROM mako.repointed p"
-	" WHERE p.stream_no OPERATOR(pg_catalog.=) o.stream_no AND " MAKO_STANDS("p")
+	MARKS(IN_RANGE, MAKO_STANDS_BETWEEN("m", "$1", "$4")) " ORDER BY 1, 2, 3",
+	4, {INT8OID, INT8OID, TEXTOID, INT8OID}, true,.way = MAKO_BY_TABLES
+};
+
+static MakoStatement select_marks_apart = {
+	MAKO_FOR_EACH MARKS("m.stream_no OPERATOR(pg_catalog.=) o.stream_no", MAKO_STANDS("m"))
 	MAKO_END_EACH " ORDER BY 1, 2, 3",
 	3, {INT8ARRAYOID, INT8OID, TEXTOID}, true
 };
@@ -144,25 +152,33 @@ MakoRecordedMoves
 mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, int64 run_id,
 				   const char *workflow_id)
 {
+	bool		is_dense = count > 1 && mako_streams_are_dense(streams, count);
 	NullableDatum values[] = {
-		mako_stream_numbers(streams, count), mako_bigint(run_id), mako_text(workflow_id)
+		is_dense ? mako_bigint(streams[0].stream_no) : mako_stream_numbers(streams, count),
+		mako_bigint(run_id), mako_text(workflow_id), mako_bigint(streams[count - 1].stream_no)
 	};
 	MakoRecordedMoves marks;
 	MakoRows	rows;
 	int			stream = 0;
+	int			found = 0;
 
-	rows = mako_sql_query_snapshot(&select_marks, values);
+	rows = mako_sql_query_snapshot(is_dense ? &select_marks : &select_marks_apart, values);
 	marks.marks = palloc0(sizeof(MakoRecordedMove) * (rows.count + 1));
 	marks.first = palloc0(sizeof(int) * (count + 1));
 
-	for (int i = 0; i < (int) rows.count; i++)
+	for (uint64 i = 0; i < rows.count; i++)
 	{
-		MakoRecordedMove *mark = &marks.marks[i];
+		MakoRecordedMove *mark = &marks.marks[found];
 		int64		stream_no = mako_row_bigint(&rows, i, 1);
-		NullableDatum state = mako_row_value(&rows, i, 6, JSONBOID);
+		NullableDatum state;
 
-		while (streams[stream].stream_no != stream_no)
-			marks.first[++stream] = i;
+		while (streams[stream].stream_no < stream_no)
+			marks.first[++stream] = found;
+		/* A range has others, too. */
+		if (streams[stream].stream_no != stream_no)
+			continue;
+		state = mako_row_value(&rows, i, 6, JSONBOID);
+		found++;
 		mark->sequence_number = mako_row_bigint(&rows, i, 2);
 		mark->run_id = mako_row_bigint(&rows, i, 3);
 		mark->workflow_id = mako_row_text(&rows, i, 4);
@@ -172,7 +188,7 @@ mako_archive_moves(MakoArchive *archive, const MakoStream *streams, int count, i
 		mark->run = mako_archive_run(archive, mark->run_id);
 	}
 	while (stream < count)
-		marks.first[++stream] = (int) rows.count;
+		marks.first[++stream] = found;
 	mako_rows_free(&rows);
 
 	/* A snapshot beside a repointing is a copy of the boundary: the stream moved after it. */

@@ -11,6 +11,7 @@
  *	  check_values.c  ... by values that definitions allow or that are stored
  *	  verify.c        mako_verify(): computes what is stored again
  *	  proof.c         ... of many streams                              (MakoProof: proof.h)
+ *	  proof_pass.c    ... as their events lie
  *	  shared_rows.c   rows of streams, made by workers
  *	  transitions.c   mako_transitions(): which states follow which
  */

@@ -538,7 +538,10 @@ verify_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 {
 	const MakoProof *proof = argument;
 	Member	   *member = &proof->members[stream - proof->streams];
-	MakoReader *own = reader != NULL ? NULL : mako_stream_open_events(stream, 1, NULL);
+
+	/* What was gathered begins with the first event. */
+	MakoReader *own = reader != NULL && (stream->gathered == NULL || stream->start == 0) ? NULL :
+		mako_stream_open_events(stream, 1, NULL);
 	bool		accepted;
 
 	mako_rowset_at(proof->rows, stream->stream_no);
@@ -680,13 +683,14 @@ load_saved(const MakoProof *proof, int count)
 	mako_rows_free(&rows);
 }
 
-/* Proves some streams, which have heads. */
-static void
-prove_streams(MakoProof *proof, MakoStream *streams, int count)
+/* Proves some streams, which have heads; their events may have been gathered. */
+void
+mako_proof_take(MakoProof *proof, MakoStream *streams, int count, bool gathered)
 {
 	MakoBatch	batch = {
 		.streams = streams,.count = count,.folds = &proof->fold,.replays = &proof->replay,
-		.sources = 1,.take = verify_stream,.fail = note_failure,.argument = proof
+		.sources = 1,.gathered = gathered,.take = verify_stream,.fail = note_failure,
+		.argument = proof
 	};
 	MemoryContext old;
 	MakoRecordedMoves marks;
@@ -711,6 +715,16 @@ prove_streams(MakoProof *proof, MakoStream *streams, int count)
 	MemoryContextSwitchTo(old);
 }
 
+/* The head in a row; without a name where there is none. */
+MakoStream
+mako_proof_head(const MakoRows *rows, uint64 row)
+{
+	return (MakoStream) {
+		.stream_no = mako_row_bigint(rows, row, 1),.stream_id = mako_row_text(rows, row, 2),
+		.workflow_id = mako_row_text(rows, row, 3),.version = mako_row_bigint_or(rows, row, 4, 0)
+		};
+}
+
 /* Proves the streams of some rows: as many at once as have so many states to be compared. */
 static void
 prove_rows(MakoProof *proof, const MakoRows *rows)
@@ -721,14 +735,8 @@ prove_rows(MakoProof *proof, const MakoRows *rows)
 
 	for (uint64 row = 0; row < rows->count; row++)
 	{
-		MakoStream *stream = &streams[count];
-
-		memset(stream, 0, sizeof(MakoStream));
-		stream->stream_no = mako_row_bigint(rows, row, 1);
-		stream->stream_id = mako_row_text(rows, row, 2);
-		stream->workflow_id = mako_row_text(rows, row, 3);
-		stream->version = mako_row_bigint_or(rows, row, 4, 0);
-		if (stream->stream_id == NULL)
+		streams[count] = mako_proof_head(rows, row);
+		if (streams[count].stream_id == NULL)
 		{
 			MakoProofFinding finding = {
 				-1, psprintf("%s: stream number " INT64_FORMAT, NO_HEAD,
@@ -737,7 +745,7 @@ prove_rows(MakoProof *proof, const MakoRows *rows)
 
 			/* After those before it. */
 			if (count > 0)
-				prove_streams(proof, streams, count);
+				mako_proof_take(proof, streams, count, false);
 			streams += count;
 			states = count = 0;
 			mako_rowset_at(proof->rows, mako_row_bigint(rows, row, 1));
@@ -748,12 +756,12 @@ prove_rows(MakoProof *proof, const MakoRows *rows)
 		states += mako_row_integer(rows, row, 5);
 		if (states < mako_batch_size && row + 1 < rows->count)
 			continue;
-		prove_streams(proof, streams, count);
+		mako_proof_take(proof, streams, count, false);
 		streams += count;
 		states = count = 0;
 	}
 	if (count > 0)
-		prove_streams(proof, streams, count);
+		mako_proof_take(proof, streams, count, false);
 }
 
 /* Proves the streams of a cursor. */
@@ -765,8 +773,6 @@ mako_proof_streams(MakoProof *proof, MakoCursor *cursor)
 														ALLOCSET_DEFAULT_SIZES);
 	bool		at_end = false;
 
-	proof->batch_context = AllocSetContextCreate(context, "mako batch", ALLOCSET_DEFAULT_SIZES);
-	proof->scratch = AllocSetContextCreate(context, "mako scratch", ALLOCSET_DEFAULT_SIZES);
 	while (!at_end)
 	{
 		MakoRows	rows;

@@ -1,6 +1,6 @@
 /*
  * proof.h
- *	  What proof.c and verify.c share: a proof on its way.
+ *	  What proof.c, proof_pass.c and verify.c share: a proof on its way.
  */
 #ifndef MAKO_PROOF_H
 #define MAKO_PROOF_H
@@ -35,6 +35,10 @@ typedef struct MakoProof
 extern void mako_proof_add(const MakoProof *proof, const char *stream_id,
 						   const MakoProofFinding *finding, int64 differs_from);
 extern Datum mako_proof_number(int64 number);
+extern MakoStream mako_proof_head(const MakoRows *rows, uint64 row);
+extern void mako_proof_take(MakoProof *proof, MakoStream *streams, int count, bool gathered);
 extern void mako_proof_streams(MakoProof *proof, MakoCursor *cursor);
+extern bool mako_proof_is_for_heap_order(const MakoProof *proof);
+extern MakoNumbers mako_proof_in_heap_order(MakoProof *proof, MakoCursor *moved, Oid function);
 
 #endif							/* MAKO_PROOF_H */

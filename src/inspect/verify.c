@@ -31,6 +31,12 @@ static MakoStatement select_moved_share = {
 	true,.way = MAKO_BY_TABLES
 };
 
+/* Those of some numbers. */
+static MakoStatement select_moved_left = {
+	SELECT_MOVED(" AND m.stream_no OPERATOR(pg_catalog.=) ANY ($2)"), 2, {INT8OID, INT8ARRAYOID},
+	true,.way = MAKO_BY_TABLES
+};
+
 /* How many of them count as migrated, those of which the move was undone too. */
 static MakoStatement count_moved = {
 	"SELECT count(*) FROM (SELECT n.stream_no FROM mako.snapshot n"
@@ -111,6 +117,10 @@ begin_proof(MakoRowSet *rows)
 
 	MemoryContextSwitchTo(AllocSetContextCreate(CurrentMemoryContext, "mako proof",
 												ALLOCSET_DEFAULT_SIZES));
+	proof.batch_context = AllocSetContextCreate(CurrentMemoryContext, "mako batch",
+												ALLOCSET_DEFAULT_SIZES);
+	proof.scratch = AllocSetContextCreate(CurrentMemoryContext, "mako scratch",
+										  ALLOCSET_DEFAULT_SIZES);
 	proof.replay = mako_replay_create();
 	return proof;
 }
@@ -123,6 +133,26 @@ take_run(MakoProof *proof, int64 run_id)
 	proof->run = find_run(proof->replay->archive, run_id);
 	proof->workflow_id = proof->run->source_wf;
 	proof->fold = mako_replay_fold(proof->replay, proof->run->source_wf, proof->run->target_wf);
+}
+
+/* Proves the streams of a run. */
+static void
+prove_run(MakoProof *proof, Oid function)
+{
+	NullableDatum values[] = {mako_bigint(proof->run->run_id), mako_null()};
+	MakoCursor *moved = mako_cursor_open(&select_moved, values, false);
+	MakoNumbers left;
+
+	if (!mako_proof_is_for_heap_order(proof))
+	{
+		mako_proof_streams(proof, moved);
+		return;
+	}
+	left = mako_proof_in_heap_order(proof, moved, function);
+	if (left.count == 0)
+		return;
+	values[1] = mako_numbers_array(&left);
+	mako_proof_streams(proof, mako_cursor_open(&select_moved_left, values, false));
 }
 
 /* ---- with workers --------------------------------------------------------------------------- */
@@ -183,7 +213,6 @@ mako_verify(PG_FUNCTION_ARGS)
 	MemoryContext old = CurrentMemoryContext;
 	MakoConnection connection;
 	MakoProof	proof;
-	NullableDatum value = fcinfo->args[0];
 	const char *why_not;
 	int			wanted = mako_workers_wanted(&why_not);
 
@@ -196,7 +225,7 @@ mako_verify(PG_FUNCTION_ARGS)
 	if (proof.run->update_registry || proof.fold->apply != NULL || !proof.fold->plan->identity)
 		check_count(&proof);
 	if (!prove_with_workers(&proof, wanted, fcinfo->flinfo->fn_oid))
-		mako_proof_streams(&proof, mako_cursor_open(&select_moved, &value, false));
+		prove_run(&proof, fcinfo->flinfo->fn_oid);
 	mako_sql_disconnect(connection);
 	MemoryContextSwitchTo(old);
 	PG_RETURN_NULL();

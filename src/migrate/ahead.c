@@ -128,7 +128,8 @@ resume(MakoAhead *ahead, MakoPass *pass)
 	{
 		MemoryContext old = MemoryContextSwitchTo(ahead->context);
 
-		ahead->heap_order = mako_heap_order_open(1, ahead->run->request.batch_size, NULL);
+		ahead->heap_order = mako_heap_order_open(Min(ahead->run->request.batch_size,
+													 mako_heap_order_at_once(1)), NULL);
 		MemoryContextSwitchTo(old);
 	}
 	else

@@ -222,7 +222,7 @@ fold_range(Part *part)
 	MakoHeapOrderNeed need;
 	int			count;
 
-	pass->heap_order = mako_heap_order_open(pass->count, PG_INT32_MAX, part->range);
+	pass->heap_order = mako_heap_order_open(mako_heap_order_at_once(pass->count), part->range);
 	while ((need = mako_heap_order_advance(pass->heap_order)) != MAKO_HEAP_ORDER_END)
 	{
 		if (need == MAKO_HEAP_ORDER_TAKE)

@@ -24,12 +24,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-/*
- * From which share of all streams on reading every event costs less than looking up those that
- * match.
- */
-#define HEAP_ORDER_SHARE 0.18
-
 /* ---- one batch ------------------------------------------------------------------------------ */
 
 /* Migrates a stream; see MakoBatch. */
@@ -377,7 +371,7 @@ migrate_in_heap_order(MakoPass *pass)
 	int64	   *left;
 	int			count;
 
-	pass->heap_order = mako_heap_order_open(pass->count, PG_INT32_MAX, NULL);
+	pass->heap_order = mako_heap_order_open(mako_heap_order_at_once(pass->count), NULL);
 	expect_batch(pass);
 	while ((need = mako_heap_order_advance(pass->heap_order)) != MAKO_HEAP_ORDER_END)
 	{
@@ -405,26 +399,13 @@ bool
 mako_run_choose_heap_order(const MakoMatches *matches, const char *const *folded, int count,
 						   const MakoSinks *sinks, const char **why)
 {
-	double		all = mako_matches_all(matches);
 	int64		matching = 0;
 
-	*why = "mako_migration.scan_order says so";
-	if (count == 0)
-		*why = "without an apply function, no event is read";
-	if (count == 0 || mako_scan_order == MAKO_SCAN_KEY)
-		return false;
-	if (!mako_heap_order_is_possible(why) || !mako_sinks_can_undo(sinks, why))
-		return false;
-	if (mako_scan_order == MAKO_SCAN_HEAP)
-	{
-		*why = "mako_migration.scan_order says so";
-		return true;
-	}
+	*why = "without an apply function, no event is read";
 	for (int i = 0; i < count; i++)
 		matching += mako_matches_under(matches, folded[i]);
-	*why = psprintf(INT64_FORMAT " of %.0f streams match, from %.0f on all events are read",
-					matching, all, all * HEAP_ORDER_SHARE);
-	return matching >= all * HEAP_ORDER_SHARE;
+	return count > 0 && mako_heap_order_is_better(matches, matching, why) &&
+		mako_sinks_can_undo(sinks, why);
 }
 
 /* Returns true if it is better to read all events of a pass in heap order. */

@@ -113,11 +113,7 @@ struct MakoHeapOrder
 	Size		sets;			/* memory of the sets of stream numbers */
 };
 
-/*
- * How many streams are handed out together: few enough for the processor to keep their events in
- * its cache, enough for a subtransaction; and enough of each workflow, one after the other, for
- * the processor to keep its program in its cache, which is larger than many a stream.
- */
+/* How many streams are handed out together: see mako_heap_order_at_once(). */
 #define TAKE_STREAMS 128
 #define TAKE_STREAMS_OF_ONE 32
 #define MOST_TAKE_STREAMS 4096
@@ -143,6 +139,12 @@ is_full(const MakoHeapOrder *heap_order)
 		heap_order->chunks.blocks > GATHER_LIMIT / 4 * 5;
 }
 
+/*
+ * From which share of all streams on reading every event costs less than looking up those that
+ * match.
+ */
+#define HEAP_ORDER_SHARE 0.18
+
 /* ---- can it be done ------------------------------------------------------------------------- */
 
 /*
@@ -163,6 +165,28 @@ mako_heap_order_is_possible(const char **why_not)
 	*why_not = mako_door_read_obstacle(relation, true);
 	table_close(relation, NoLock);
 	return *why_not == NULL;
+}
+
+/*
+ * Returns true if it is better to read all events in heap order, for so many of all streams. Says
+ * why.
+ */
+bool
+mako_heap_order_is_better(const MakoMatches *matches, int64 matching, const char **why)
+{
+	double		all = mako_matches_all(matches);
+
+	*why = "mako_migration.scan_order says so";
+	if (mako_scan_order == MAKO_SCAN_KEY)
+		return false;
+	if (!mako_heap_order_is_possible(why))
+		return false;
+	*why = "mako_migration.scan_order says so";
+	if (mako_scan_order == MAKO_SCAN_HEAP)
+		return true;
+	*why = psprintf(INT64_FORMAT " of %.0f streams match, from %.0f on all events are read",
+					matching, all, all * HEAP_ORDER_SHARE);
+	return matching >= all * HEAP_ORDER_SHARE;
 }
 
 /* ---- sets of stream numbers ----------------------------------------------------------------- */
@@ -585,13 +609,26 @@ own_snapshot(MakoHeapOrder *heap_order)
 }
 
 /*
- * Starts the scan for the streams of some workflows, or for a range of them, with a snapshot of
- * now; so many are handed out together at most. Of a range only that part of the table is read
+ * How many streams of so many workflows are best folded together: few enough for the processor to
+ * keep their events in its cache, enough for a subtransaction; and enough of each workflow, one
+ * after the other, for the processor to keep its program in its cache, which is larger than many
+ * a stream.
+ */
+int
+mako_heap_order_at_once(int sources)
+{
+	return Max(TAKE_STREAMS,
+			   Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE);
+}
+
+/*
+ * Starts the scan for all streams, or for a range of them, with a snapshot of now; so many are
+ * handed out together. Of a range only that part of the table is read
  * which nearly all of its events are in: the streams that have others are left, and the caller
  * looks for events beyond the heads himself.
  */
 MakoHeapOrder *
-mako_heap_order_open(int sources, int most_at_once, const MakoRange *range)
+mako_heap_order_open(int at_once, const MakoRange *range)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako gather",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -601,10 +638,7 @@ mako_heap_order_open(int sources, int most_at_once, const MakoRange *range)
 
 	heap_order->context = heap_order->chunks.context = context;
 	heap_order->range = range != NULL ? *range : (MakoRange) {PG_INT64_MIN, PG_INT64_MAX};
-	heap_order->take_streams =
-		Min(most_at_once,
-			Max(TAKE_STREAMS,
-				Min(sources, MOST_TAKE_STREAMS / TAKE_STREAMS_OF_ONE) * TAKE_STREAMS_OF_ONE));
+	heap_order->take_streams = at_once;
 	heap_order->open = open_table_create(context, 1024, NULL);
 	heap_order->complete = mako_complete_create(context, &heap_order->sets);
 	heap_order->covered = PG_INT64_MIN;

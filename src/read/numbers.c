@@ -39,3 +39,10 @@ mako_numbers_sort(MakoNumbers *list)
 	if (list->count > 0)
 		qsort(list->numbers, list->count, sizeof(int64), mako_numbers_compare);
 }
+
+/* The numbers as an array. */
+NullableDatum
+mako_numbers_array(const MakoNumbers *list)
+{
+	return mako_bigint_array(list->numbers, list->count);
+}

@@ -49,6 +49,7 @@ typedef struct MakoNumbers
 extern void mako_numbers_add(MakoNumbers *list, MemoryContext context, int64 number);
 extern int	mako_numbers_compare(const void *a, const void *b);
 extern void mako_numbers_sort(MakoNumbers *list);
+extern NullableDatum mako_numbers_array(const MakoNumbers *list);
 
 /* ---- seen.c: sets of stream numbers --------------------------------------------------------- */
 
@@ -219,7 +220,10 @@ typedef enum MakoHeapOrderNeed
 } MakoHeapOrderNeed;
 
 extern bool mako_heap_order_is_possible(const char **why_not);
-extern MakoHeapOrder *mako_heap_order_open(int sources, int most_at_once, const MakoRange *range);
+extern bool mako_heap_order_is_better(const MakoMatches *matches, int64 matching,
+									  const char **why);
+extern int	mako_heap_order_at_once(int sources);
+extern MakoHeapOrder *mako_heap_order_open(int at_once, const MakoRange *range);
 extern MakoHeapOrderNeed mako_heap_order_advance(MakoHeapOrder *heap_order);
 extern void mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int count,
 								   const bool *has_apply);

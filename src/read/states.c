@@ -66,6 +66,27 @@ static MakoStatement select_states_apart = {
 	4, {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, BOOLARRAYOID}, true
 };
 
+/* Whether any is in a range: in a first migration, none is. */
+static MakoStatement select_any_state = {
+	"SELECT FROM mako.snapshot n WHERE n.stream_no OPERATOR(pg_catalog.>=) $1"
+	" AND n.stream_no OPERATOR(pg_catalog.<=) $2 LIMIT 1",
+	2, {INT8OID, INT8OID},.way = MAKO_BY_KEYS
+};
+
+/* Returns true if one of some streams may have a state. */
+static bool
+may_have_state(const MakoStream *streams, int count)
+{
+	NullableDatum values[] = {
+		mako_bigint(streams[0].stream_no), mako_bigint(streams[count - 1].stream_no)
+	};
+	MakoRows	rows = mako_sql_query_snapshot(&select_any_state, values);
+	bool		found = rows.count > 0;
+
+	mako_rows_free(&rows);
+	return found;
+}
+
 /* Queries the states of some streams: of one by values, of many by arrays of them. */
 static MakoRows
 query_states(const MakoStream *streams, int count)
@@ -102,9 +123,12 @@ query_states(const MakoStream *streams, int count)
 void
 mako_stream_load_states(MakoStream *streams, int count)
 {
-	MakoRows	rows = query_states(streams, count);
+	MakoRows	rows;
 	int			i = 0;
 
+	if (count > 1 && !may_have_state(streams, count))
+		return;
+	rows = query_states(streams, count);
 	/* Both are in stream_no order. */
 	for (uint64 row = 0; row < rows.count; row++)
 	{

@@ -6,7 +6,7 @@ CREATE EXTENSION pgtap;
 CREATE EXTENSION mako_migration;
 
 SET client_min_messages = error;  -- what has changed, and what cannot be seen through, is said
-SELECT plan(83);
+SELECT plan(84);
 
 SELECT mako_create_store();
 \ir ../examples/gpke/supplier_change.sql
@@ -28,7 +28,10 @@ BEGIN
   GET DIAGNOSTICS changed = ROW_COUNT;
   IF changed = 0 THEN RAISE 'nothing was changed'; END IF;
   SET LOCAL session_replication_role = origin;
+  SET LOCAL mako_migration.scan_order = 'key';
   result := pg_temp.rows(query);
+  SET LOCAL mako_migration.scan_order = 'heap';
+  IF pg_temp.rows(query) IS DISTINCT FROM result THEN RAISE 'in heap order: %', pg_temp.rows(query); END IF;
   RAISE EXCEPTION USING ERRCODE = 'MKTST', MESSAGE = coalesce(result, '');
 EXCEPTION WHEN SQLSTATE 'MKTST' THEN
   RETURN SQLERRM;
@@ -110,6 +113,9 @@ SELECT is(pg_temp.after(format($$ DELETE FROM mako.stream WHERE stream_no = %s $
           format('||there is no head: stream number %s|||', :victim), 'a head that is gone');
 SELECT is(pg_temp.after(format($$ UPDATE mako.event SET payload = payload || '{"x": 1}' WHERE stream_no = %s AND sequence_number = 1 $$, :victim),
                         'SELECT count(*) FROM mako_verify(1)'), '0', 'a payload that changes no state is nothing to find');
+SELECT isnt(pg_temp.after('UPDATE mako.snapshot SET state = jsonb_build_object(''was'', state) WHERE run_id = 1 AND stream_no % 3 = 1',
+                          'SELECT v.stream_id FROM mako_verify(1) WITH ORDINALITY AS v (stream_id, a, b, c, d, e, n) ORDER BY n'), '',
+            'what is found of many comes in the same order, whichever the events are read in');
 SELECT is(pg_temp.after('UPDATE mako.migration_run SET migrated = 7', pg_temp.verify(1)), '||count of migrated streams differs|7|1657|', 'the recorded count');
 
 -- Saved states.
