@@ -9,9 +9,12 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-/* The streams that a run moved, with their heads; all of them, or a share. */
-#define SELECT_MOVED(condition) \
-	"SELECT m.stream_no, s.stream_id, s.workflow_id, s.version, 1 FROM (" \
+/*
+ * The streams that a run moved, with their heads. Names are long, and sorted along: where nobody is
+ * told any, each is empty.
+ */
+#define SELECT_MOVED(name, condition) \
+	"SELECT m.stream_no, " name ", s.workflow_id, s.version, 1 FROM (" \
 	"   SELECT n.stream_no FROM mako.snapshot n" \
 	"   WHERE n.run_id OPERATOR(pg_catalog.=) $1" \
 	"   UNION SELECT p.stream_no FROM mako.repointed p" \
@@ -23,18 +26,23 @@
 	" ORDER BY m.stream_no"
 
 static MakoStatement select_moved = {
-	SELECT_MOVED(""), 1, {INT8OID}, true,.way = MAKO_BY_TABLES
+	SELECT_MOVED("s.stream_id", ""), 1, {INT8OID}, true,.way = MAKO_BY_TABLES
+};
+
+static MakoStatement select_moved_nameless = {
+	SELECT_MOVED("CASE WHEN s.stream_no IS NOT NULL THEN '' END", ""), 1, {INT8OID}, true,
+	.way = MAKO_BY_TABLES
 };
 
 static MakoStatement select_moved_share = {
-	SELECT_MOVED(" AND " MAKO_IN_SHARE("m.stream_no", "$2", "$3")), 3, {INT8OID, INT8OID, INT8OID},
-	true,.way = MAKO_BY_TABLES
+	SELECT_MOVED("s.stream_id", " AND " MAKO_IN_SHARE("m.stream_no", "$2", "$3")),
+	3, {INT8OID, INT8OID, INT8OID}, true,.way = MAKO_BY_TABLES
 };
 
 /* Those of some numbers. */
 static MakoStatement select_moved_left = {
-	SELECT_MOVED(" AND m.stream_no OPERATOR(pg_catalog.=) ANY ($2)"), 2, {INT8OID, INT8ARRAYOID},
-	true,.way = MAKO_BY_TABLES
+	SELECT_MOVED("s.stream_id", " AND m.stream_no OPERATOR(pg_catalog.=) ANY ($2)"),
+	2, {INT8OID, INT8ARRAYOID}, true,.way = MAKO_BY_TABLES
 };
 
 /* How many of them count as migrated, those of which the move was undone too. */
@@ -140,15 +148,15 @@ static void
 prove_run(MakoProof *proof, Oid function)
 {
 	NullableDatum values[] = {mako_bigint(proof->run->run_id), mako_null()};
-	MakoCursor *moved = mako_cursor_open(&select_moved, values, false);
 	MakoNumbers left;
 
 	if (!mako_proof_is_for_heap_order(proof))
 	{
-		mako_proof_streams(proof, moved);
+		mako_proof_streams(proof, mako_cursor_open(&select_moved, values, false));
 		return;
 	}
-	left = mako_proof_in_heap_order(proof, moved, function);
+	left = mako_proof_in_heap_order(proof, mako_cursor_open(&select_moved_nameless, values, false),
+									function);
 	if (left.count == 0)
 		return;
 	values[1] = mako_numbers_array(&left);

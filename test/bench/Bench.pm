@@ -13,7 +13,8 @@ use IPC::Open2;
 use Time::HiRes qw(time);
 
 our @EXPORT = qw($source $target settle_server build installed load_set drop_set copy_set warm sql register floor_statements
-  version_statement migrate_statement unequal open_session run_in close_session measure_in partition_events attach_events add_sink);
+  version_statement migrate_statement unequal open_session run_in close_session measure_in partition_events attach_events add_sink
+  add_dependent);
 
 # Notices would stand among the answers. A copy of a database has none of its settings, so the path is that of the sessions.
 $ENV{PGOPTIONS} = '-c client_min_messages=warning -c search_path=public,mako_migration';
@@ -44,6 +45,10 @@ my %set = (
 	many => {
 		family => 'gpke', workflow => "'gpke-supplier-change-' || i % 70 || '\@$source'",
 		workflows => [ map { "gpke-supplier-change-$_" } 0 .. 69 ]
+	},
+	four => {
+		family => 'gpke', workflow => "'gpke-supplier-change-' || i % 4 || '\@$source'",
+		workflows => [ map { "gpke-supplier-change-$_" } 0 .. 3 ]
 	},
 	long => { family => 'gpke', workflow => "'gpke-supplier-change\@$source'" },
 	large => {
@@ -204,6 +209,17 @@ SELECT mako_add_sink(
   'INSERT INTO bench.taken SELECT stream_id, sequence_number, state FROM moved
    ON CONFLICT (stream_id) DO UPDATE SET sequence_number = EXCLUDED.sequence_number, state = EXCLUDED.state',
   'DELETE FROM bench.taken t USING moved m WHERE t.stream_id = m.stream_id');
+SQL
+}
+
+# SQL that lets a table of the application follow every stream.
+sub add_dependent
+{
+	return <<'SQL';
+CREATE TABLE bench.follower AS SELECT stream_id, workflow_id FROM mako.stream ORDER BY stream_no;
+CREATE INDEX ON bench.follower (stream_id);
+VACUUM (FREEZE, ANALYZE) bench.follower;
+SELECT mako_add_dependent('bench.follower', 'stream_id', 'workflow_id');
 SQL
 }
 

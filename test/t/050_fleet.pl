@@ -106,7 +106,9 @@ sub fleet_contents
 # ---- one database with everything, and four with a part each
 
 create_store($coord, 'whole');
-generate($coord, 'whole', "generate(300, '$_')") for 1 .. 4;  # eight tenants each
+my $seed = $ENV{MAKO_SEED} // 1;
+my $streams = $ENV{MAKO_SOAK} ? ($ENV{MAKO_STREAMS} // 100_000) / 4 : 300;
+generate($coord, 'whole', "generate($streams, '$seed $_')") for 1 .. 4;  # eight tenants each
 # Some streams fail.
 $coord->safe_psql('whole', <<SQL);
 INSERT INTO mako.stream (stream_id, tenant_id, process_id, workflow_id)
