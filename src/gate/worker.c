@@ -180,7 +180,7 @@ most_snapshot_space(void)
 	return EstimateSnapshotSpace(&largest);
 }
 
-/* Makes the segment. */
+/* Makes the segment; NULL where the server can have no more of them. */
 static dsm_segment *
 create_segment(int count, const void *task, Size size)
 {
@@ -190,9 +190,12 @@ create_segment(int count, const void *task, Size size)
 	Size		task_place = snapshot_place + MAXALIGN(most_snapshot_space());
 	Size		queues = task_place + MAXALIGN(size);
 	dsm_segment *segment = dsm_create(queues + (QUEUE_SIZE + REPORT_QUEUE_SIZE) * count,
-									  0);
-	Shared	   *shared = dsm_segment_address(segment);
+									  DSM_CREATE_NULL_IF_MAXSEGMENTS);
+	Shared	   *shared;
 
+	if (segment == NULL)
+		return NULL;
+	shared = dsm_segment_address(segment);
 	*shared = (Shared) {
 		.layout = LAYOUT,.database = MyDatabaseId,
 		.authenticated = GetAuthenticatedUserId(),.role = GetCurrentRoleId(),.leader = MyProc,
@@ -251,6 +254,11 @@ mako_workers_start(const char *entry, int count, const void *task, Size size)
 	workers->reports = palloc0(sizeof(shm_mq_handle *) * count);
 	BecomeLockGroupLeader();
 	workers->segment = create_segment(count, task, size);
+	if (workers->segment == NULL)
+	{
+		MemoryContextSwitchTo(old);
+		return NULL;
+	}
 	on_dsm_detach(workers->segment, end_workers, PointerGetDatum(workers));
 	while (workers->count < count && start_worker(workers, entry, workers->count))
 		workers->count++;
