@@ -7,9 +7,10 @@
  * in another language calls. Who owns it, and who the helpers that run as another role, is not
  * part of the text, but verified by definition.c.
  *
- * Workflows share functions, most of all with their own next version, and a run describes each
- * again before it returns. So a description is kept until the transaction ends, or until something
- * changes that it may be made of, which syscache invalidations tell: those of other sessions, too.
+ * Workflows share functions, most of all with their own next version, a run describes each again
+ * before it returns, and one in batches does so in every transaction. So a description is kept
+ * until something changes that it may be made of, which syscache invalidations tell: those of other
+ * sessions, too.
  */
 #include "define/describe.h"
 
@@ -29,24 +30,24 @@ typedef struct Described
 	List	   *helpers;		/* (OIDs) that run as another role */
 } Described;
 
-/*
- * Those that were made in this transaction; in a context below that of the transaction, NULL when
- * there are none.
- */
+/* Those that have been made, in a context of their own. */
 static struct
 {
-	MemoryContext context;
+	MemoryContext context;		/* NULL when there are none */
 	List	   *list;			/* of Described */
 	uint64		generation;		/* of what they are made of */
 	Oid			user;			/* who may look into the schemas */
 } kept;
 
-/* Forgets what was kept, with its context. */
+/* Forgets what was kept. */
 static void
-forget_descriptions(void *argument)
+forget_descriptions(void)
 {
+	MemoryContext context = kept.context;
+
 	kept.context = NULL;
 	kept.list = NIL;
+	MemoryContextDelete(context);
 }
 
 /* The description of a function that was kept; NULL when there is none that is still good. */
@@ -57,7 +58,7 @@ recall(Oid function)
 
 	AcceptInvalidationMessages();
 	if (kept.context != NULL && (kept.generation != mako_generation() || kept.user != GetUserId()))
-		MemoryContextDelete(kept.context);
+		forget_descriptions();
 	foreach(cell, kept.list)
 	{
 		const Described *described = lfirst(cell);
@@ -79,19 +80,8 @@ keep(Oid function, const char *text, const List *helpers, uint64 begun)
 		return;
 	if (kept.context == NULL)
 	{
-		MemoryContext context = AllocSetContextCreate(TopTransactionContext, "mako descriptions",
-													  ALLOCSET_DEFAULT_SIZES);
-		MemoryContextCallback *callback = MemoryContextAllocZero(context,
-																 sizeof(MemoryContextCallback));
-
-		callback->func = forget_descriptions;
-		MemoryContextRegisterResetCallback(context, callback);
-
-		/*
-		 * Not before: without the callback, what goes with the transaction would be taken for
-		 * there when memory ends here.
-		 */
-		kept.context = context;
+		kept.context = AllocSetContextCreate(TopMemoryContext, "mako descriptions",
+											 ALLOCSET_DEFAULT_SIZES);
 		kept.generation = begun;
 		kept.user = GetUserId();
 	}

@@ -29,6 +29,9 @@
  */
 #define FOLD_AT_MOST 1000
 
+/* So many heads are asked for together: nobody waits for them, and the question is a large one. */
+#define HEADS_AT_ONCE (4 * mako_batch_size)
+
 struct MakoAhead
 {
 	MakoBatchedRun *run;
@@ -147,12 +150,13 @@ expect_heads(MakoAhead *ahead, MakoPass *pass)
 
 	MemoryContextReset(pass->batch_context);
 	old = MemoryContextSwitchTo(pass->batch_context);
-	pass->streams = palloc(sizeof(MakoStream) * mako_batch_size);
+	pass->streams = palloc(sizeof(MakoStream) * HEADS_AT_ONCE);
 	pass->stream_count = ahead->heads_ended ? 0 :
 		mako_stream_next_heads(pass->sources, run->request.tenant_id, ahead->covered,
-							   run->through_stream_no, run->run_id, run->failed > 0, pass->streams,
-							   mako_batch_size);
-	ahead->heads_ended = pass->stream_count < mako_batch_size;
+							   run->through_stream_no, run->run_id, run->failed > 0,
+							   mako_writer_names_streams(pass->writer), pass->streams,
+							   HEADS_AT_ONCE);
+	ahead->heads_ended = pass->stream_count < HEADS_AT_ONCE;
 	if (pass->stream_count > 0)
 	{
 		ahead->covered = pass->streams[pass->stream_count - 1].stream_no;

@@ -109,7 +109,8 @@ static MakoStatement select_sample = {
 	7, {TEXTOID, UUIDOID, INT8OID, INT8OID, INT4OID, INT8OID, BOOLOID}, true,.way = MAKO_BY_KEYS
 
 static MakoStatement select_next = {SELECT_NEXT("SELECT s.stream_no FROM mako.stream s")};
-static MakoStatement select_next_heads = {SELECT_NEXT(HEAD(NAMES, NO_TID))};
+static MakoStatement select_next_bare = {SELECT_NEXT(HEAD(NO_NAMES, NO_TID))};
+static MakoStatement select_next_named = {SELECT_NEXT(HEAD(NAMES, NO_TID))};
 
 /* Those of some streams that no other transaction has locked, or all of them. */
 #define LOCK_SOME(locked) \
@@ -473,15 +474,16 @@ read_heads(MakoRows rows, const char *const *sources, int source_count, MakoStre
  */
 int
 mako_stream_next_heads(const char *const *source, const pg_uuid_t *tenant_id, int64 after,
-					   int64 through, int64 run_id, bool but_not_failed, MakoStream *streams,
-					   int capacity)
+					   int64 through, int64 run_id, bool but_not_failed, bool with_names,
+					   MakoStream *streams, int capacity)
 {
+	MakoStatement *select = with_names ? &select_next_named : &select_next_bare;
 	NullableDatum values[] = {
 		mako_text(source[0]), mako_uuid(tenant_id), mako_bigint(after), mako_bigint(through),
 		mako_integer(capacity), mako_bigint(run_id), mako_boolean(but_not_failed)
 	};
 
-	return read_heads(mako_sql_query(&select_next_heads, values), source, 1, streams);
+	return read_heads(mako_sql_query(select, values), source, 1, streams);
 }
 
 /*

@@ -176,7 +176,8 @@ extern int64 *mako_stream_lock_some(const int64 *stream_nos, int count, const ch
 									int wait, int *locked_count);
 extern int	mako_stream_next_heads(const char *const *source, const pg_uuid_t *tenant_id,
 								   int64 after, int64 through, int64 run_id,
-								   bool but_not_failed, MakoStream *streams, int capacity);
+								   bool but_not_failed, bool with_names, MakoStream *streams,
+								   int capacity);
 extern int	mako_stream_lock_free(const int64 *stream_nos, int count, const char *const *source,
 								  MakoStream *streams);
 extern int	mako_stream_lock_heads(const int64 *stream_nos, int count, MakoStream *streams);
