@@ -1,5 +1,6 @@
 # mako_fleet: four shards and a coordinator say and do what one database with all of their processes does. What runs on all
 # shards or on none does so whoever dies, and whenever. The page doc/fleet.md runs as it is written.
+# MAKO_SOAK=1 does it in a large store, and goes on for longer. MAKO_SEED repeats the choices of an earlier run, if not its timing.
 use strict;
 use warnings;
 
@@ -106,9 +107,10 @@ sub fleet_contents
 # ---- one database with everything, and four with a part each
 
 create_store($coord, 'whole');
-my $seed = $ENV{MAKO_SEED} // 1;
-my $streams = $ENV{MAKO_SOAK} ? ($ENV{MAKO_STREAMS} // 100_000) / 4 : 300;
-generate($coord, 'whole', "generate($streams, '$seed $_')") for 1 .. 4;  # eight tenants each
+my $seed = srand($ENV{MAKO_SEED} || time ^ $$);
+note("seed $seed");
+my ($streams, $words) = $ENV{MAKO_SOAK} ? (($ENV{MAKO_STREAMS} // 100_000) / 4, "$seed ") : (300, '');
+generate($coord, 'whole', "generate($streams, '$words$_')") for 1 .. 4;  # eight tenants each
 # Some streams fail.
 $coord->safe_psql('whole', <<SQL);
 INSERT INTO mako.stream (stream_id, tenant_id, process_id, workflow_id)
@@ -591,8 +593,6 @@ fleet('DROP TRIGGER hold ON mako_fleet.decision');
 # Three sessions count on all shards or none, and one resolves, while sessions here and there are ended, and first a shard crashes,
 # then the coordinator.
 my $seconds = $ENV{MAKO_SOAK} ? 120 : 6;
-my $seed = srand($ENV{MAKO_SEED} || time ^ $$);
-note("seed $seed");
 fleet("ALTER TABLE mako_fleet.decision DISABLE TRIGGER USER");
 on_each('ALTER TABLE public.counter DISABLE TRIGGER hold');
 my $counts = "SELECT count(*) FROM mako_fleet.decision WHERE statement = '$count'";
