@@ -205,8 +205,10 @@ extern void mako_workers_go(MakoWorkers *workers);
 extern const void *mako_workers_receive(MakoWorkers *workers, Size *size);
 extern const void *mako_workers_receive_from(MakoWorkers *workers, int worker, Size *size);
 extern int	mako_workers_count(const MakoWorkers *workers);
+extern void mako_workers_wait(MakoWorkers *workers);
 extern void mako_workers_end(MakoWorkers *workers);
 extern void mako_worker_main(Datum argument, void (*work) (MakoWorker *worker));
+extern void mako_worker_give_up(const char *why);
 extern void mako_worker_send(MakoWorker *worker, const MakoPart *parts, int count);
 
 /* ---- gate.c, temporary.c, harmless.c -------------------------------------------------------- */

@@ -28,7 +28,9 @@
 #include "access/xact.h"
 #include "libpq/pqformat.h"
 #include "libpq/pqmq.h"
+#include "mb/pg_wchar.h"
 #include "optimizer/cost.h"
+#include "optimizer/planner.h"
 #include "pgstat.h"
 #include "port/atomics.h"
 #include "postmaster/bgworker.h"
@@ -45,7 +47,7 @@
 #include "utils/snapmgr.h"
 
 /* A library of another version, put in place meanwhile, knows another layout. */
-#define LAYOUT 1
+#define LAYOUT 2
 
 /* Bytes of a queue: so many states may wait for a leader that writes. */
 #define QUEUE_SIZE ((Size) 4 * 1024 * 1024)
@@ -66,6 +68,8 @@ typedef struct Shared
 	int			security;
 	PGPROC	   *leader;
 	int			leader_pid;
+	TimestampTz transaction_started;	/* as functions are told, like the next one */
+	TimestampTz statement_started;
 	Size		settings;
 	Size		snapshot;
 	Size		task;
@@ -107,6 +111,8 @@ mako_workers_wanted(const char **why_not)
 		*why_not = "the transaction is serializable";
 	else if (IsInParallelMode())
 		*why_not = "the call is part of a parallel query";
+	else if (MyProc->lockGroupLeader != NULL && MyProc->lockGroupLeader != MyProc)
+		*why_not = "the call is part of what a worker does";
 	else if (GetSessionUserId() != GetAuthenticatedUserId())
 		*why_not = "SET SESSION AUTHORIZATION is in effect";
 	else
@@ -199,7 +205,8 @@ create_segment(int count, const void *task, Size size)
 	*shared = (Shared) {
 		.layout = LAYOUT,.database = MyDatabaseId,
 		.authenticated = GetAuthenticatedUserId(),.role = GetCurrentRoleId(),.leader = MyProc,
-		.leader_pid = MyProcPid,.settings = settings,.snapshot = snapshot_place,.task = task_place,
+		.leader_pid = MyProcPid,.transaction_started = GetCurrentTransactionStartTimestamp(),
+		.statement_started = GetCurrentStatementStartTimestamp(),.settings = settings,.snapshot = snapshot_place,.task = task_place,
 		.queues = queues
 		};
 	pg_atomic_init_u32(&shared->count, 0);
@@ -308,6 +315,9 @@ mako_workers_count(const MakoWorkers *workers)
 static void
 pass_on(const void *report, Size size)
 {
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "mako report",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
 	StringInfoData message;
 	ErrorData	data;
 	char		kind;
@@ -324,13 +334,16 @@ pass_on(const void *report, Size size)
 			ereport(DEBUG1,
 					(errmsg_internal("a worker has ended early: %s", data.message)));
 	}
-	pfree(message.data);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 }
 
-/* Passes on what the workers have reported. */
-static void
+/* Passes on what the workers have reported; true if that was anything. */
+static bool
 take_reports(MakoWorkers *workers)
 {
+	bool		taken = false;
+
 	for (int i = 0; i < workers->count; i++)
 	{
 		shm_mq_result result = SHM_MQ_SUCCESS;
@@ -342,7 +355,10 @@ take_reports(MakoWorkers *workers)
 
 			result = shm_mq_receive(workers->reports[i], &size, &report, true);
 			if (result == SHM_MQ_SUCCESS)
+			{
 				pass_on(report, size);
+				taken = true;
+			}
 			else if (result == SHM_MQ_DETACHED)
 			{
 				shm_mq_detach(workers->reports[i]);
@@ -350,6 +366,7 @@ take_reports(MakoWorkers *workers)
 			}
 		}
 	}
+	return taken;
 }
 
 /* Takes a message of one worker, if there is one; notes where it sends no more. */
@@ -375,11 +392,16 @@ try_receive(MakoWorkers *workers, int worker, Size *size)
 	return NULL;
 }
 
-/* Waits until some worker has sent something, or has ended. */
+/*
+ * Waits until some worker has sent something, or has ended. A report that is passed on may wait for
+ * the client, and take the latch that said so: after one, the caller looks again first.
+ */
 static void
 wait_for_message(MakoWorkers *workers)
 {
-	take_reports(workers);
+	CHECK_FOR_INTERRUPTS();
+	if (take_reports(workers))
+		return;
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -409,7 +431,7 @@ mako_workers_receive(MakoWorkers *workers, Size *size)
 		if (workers->open > 0)
 			wait_for_message(workers);
 	}
-	take_reports(workers);
+	(void) take_reports(workers);
 	return NULL;
 }
 
@@ -423,11 +445,21 @@ mako_workers_receive_from(MakoWorkers *workers, int worker, Size *size)
 		   workers->queues[worker] != NULL)
 		wait_for_message(workers);
 	if (message == NULL)
-		take_reports(workers);
+		(void) take_reports(workers);
 	return message;
 }
 
-/* Lets the workers go. */
+/* Waits for the workers, which have sent all that was wanted, to come to their end. */
+void
+mako_workers_wait(MakoWorkers *workers)
+{
+	Size		size;
+
+	while (mako_workers_receive(workers, &size) != NULL)
+		;
+}
+
+/* Ends the workers, those too that are not done. */
 void
 mako_workers_end(MakoWorkers *workers)
 {
@@ -461,7 +493,7 @@ wait_to_go(Shared *shared)
 	return (int) count;
 }
 
-/* Takes the leader's settings. */
+/* Takes the leader's settings, but reports in the encoding of the database, as he expects it. */
 static void
 take_settings(Shared *shared)
 {
@@ -470,24 +502,64 @@ take_settings(Shared *shared)
 	InitializingParallelWorker = true;
 	RestoreGUCState((char *) shared + shared->settings);
 	InitializingParallelWorker = false;
+	SetClientEncoding(GetDatabaseEncoding());
 	CommitTransactionCommand();
 }
 
-/* Begins a transaction that sees what the leader sees, as the role that it acts as. */
+static planner_hook_type next_planner = NULL;
+
+/*
+ * Plans a statement of a function without parallel workers: whoever leads a group for the lock
+ * manager must not be in another one.
+ */
+static PlannedStmt *
+plan_alone(Query *query, const char *text, int options, ParamListInfo parameters)
+{
+	planner_hook_type planner = next_planner != NULL ? next_planner : standard_planner;
+
+	return planner(query, text, options & ~CURSOR_OPT_PARALLEL_OK, parameters);
+}
+
+/*
+ * Begins a transaction that sees what the leader sees, as the role that it acts as, at the time that
+ * it is there.
+ */
 static void
 begin_transaction(Shared *shared)
 {
 	Snapshot	snapshot;
 
+	next_planner = planner_hook;
+	planner_hook = plan_alone;
 	StartTransactionCommand();
+	/* The server takes these from what it knows as a parallel worker only. */
+	ParallelWorkerNumber = 0;
+	SetParallelStartTimestamps(shared->transaction_started, shared->statement_started);
+	ParallelWorkerNumber = -1;
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	XactReadOnly = true;
 	snapshot = RestoreSnapshot((char *) shared + shared->snapshot);
 	RestoreTransactionSnapshot(snapshot, shared->leader);
 	PushActiveSnapshot(snapshot);
-	if (OidIsValid(shared->role))
-		SetCurrentRoleId(shared->role, superuser_arg(shared->role));
+	SetCurrentRoleId(shared->role, OidIsValid(shared->role) && superuser_arg(shared->role));
 	mako_gate_join(shared->user, shared->security);
+}
+
+/* True in a worker. */
+static bool is_worker = false;
+
+/*
+ * Ends this process, if it is a worker: the leader does its work instead, where there is more to do
+ * than a worker may.
+ */
+void
+mako_worker_give_up(const char *why)
+{
+	if (!is_worker)
+		return;
+	ereport(DEBUG1,
+			(errmsg_internal("a worker gives up: %s", why)));
+	proc_exit(0);
 }
 
 /* The main function of all workers, which do their work in a transaction. */
@@ -500,6 +572,7 @@ mako_worker_main(Datum argument, void (*work) (MakoWorker *worker))
 	shm_mq	   *queue;
 	shm_mq	   *reports;
 
+	is_worker = true;
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	CurrentResourceOwner = ResourceOwnerCreate(NULL, "mako worker");

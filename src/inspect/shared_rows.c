@@ -5,8 +5,8 @@
  *
  * A worker sends its rows with the number of the stream that they are about. The leader merges
  * them, so they come as if one process had made them; they are not kept in between, a worker that
- * is ahead waits. All is read with one snapshot, the leader's. A worker that ends early ends the
- * call, which has written nothing.
+ * is ahead waits. All is read with one snapshot, the leader's. A worker that ends early has the
+ * call begin anew without any: nothing has been written.
  */
 #include "inspect/inspect.h"
 
@@ -58,33 +58,24 @@ mako_shared_rows_work(MakoWorker *worker, MakoSharedWork work)
 
 /* ---- the leader ----------------------------------------------------------------------------- */
 
-/* The next message of a worker, which must not have ended without one. */
-static const Message *
-next_message(MakoWorkers *workers, int worker, Size *size)
-{
-	const Message *message = mako_workers_receive_from(workers, worker, size);
-
-	if (message == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("a worker has ended early"),
-				 errhint("The server's log tells why. With mako_migration.max_workers = 0 "
-						 "there are none.")));
-	return message;
-}
-
-/* Adds the rows of all workers, in the order of their streams; returns what they have rebuilt. */
-static int64
-merge(MakoWorkers *workers, MakoRowSet *rows)
+/*
+ * Adds the rows of all workers, in the order of their streams, and what they have rebuilt; false if
+ * one has ended early.
+ */
+static bool
+merge(MakoWorkers *workers, MakoRowSet *rows, int64 *rebuilt)
 {
 	int			count = mako_workers_count(workers);
 	const Message **next = palloc(sizeof(Message *) * count);
-	int64		rebuilt = 0;
+	bool		is_whole = true;
 	Size		size;
 
 	for (int i = 0; i < count; i++)
-		next[i] = next_message(workers, i, &size);
-	for (;;)
+	{
+		next[i] = mako_workers_receive_from(workers, i, &size);
+		is_whole = is_whole && next[i] != NULL;
+	}
+	while (is_whole)
 	{
 		int			first = -1;
 
@@ -95,18 +86,19 @@ merge(MakoWorkers *workers, MakoRowSet *rows)
 			break;
 		CHECK_FOR_INTERRUPTS();
 		mako_rowset_add_tuple(rows, (MinimalTuple) unconstify(Message *, next[first] + 1));
-		next[first] = next_message(workers, first, &size);
+		next[first] = mako_workers_receive_from(workers, first, &size);
+		is_whole = next[first] != NULL;
 	}
-	for (int i = 0; i < count; i++)
-		rebuilt += next[i]->rebuilt;
+	for (int i = 0; is_whole && i < count; i++)
+		*rebuilt += next[i]->rebuilt;
 	pfree(next);
-	return rebuilt;
+	return is_whole;
 }
 
 /*
  * Lets so many workers make the rows of a function; entry is their main function, which calls
- * mako_shared_rows_work(). Returns how many streams they have rebuilt, or -1 where no worker can
- * be had.
+ * mako_shared_rows_work(). Returns how many streams they have rebuilt; or -1 where no worker can
+ * be had or one has ended early, without any row.
  */
 int64
 mako_shared_rows(const char *entry, int workers, Oid function, const void *given, int size,
@@ -115,7 +107,8 @@ mako_shared_rows(const char *entry, int workers, Oid function, const void *given
 	Size		begin = MAXALIGN(sizeof(Task));
 	Task	   *task = palloc0(begin + size);
 	MakoWorkers *started;
-	int64		rebuilt;
+	int64		rebuilt = 0;
+	bool		is_whole;
 
 	*task = (Task) {function, size};
 	memcpy((char *) task + begin, given, size);
@@ -123,7 +116,11 @@ mako_shared_rows(const char *entry, int workers, Oid function, const void *given
 	if (started == NULL)
 		return -1;
 	mako_workers_go(started);
-	rebuilt = merge(started, rows);
+	is_whole = merge(started, rows, &rebuilt);
+	if (is_whole)
+		mako_workers_wait(started);
+	else
+		mako_rowset_clear(rows);
 	mako_workers_end(started);
-	return rebuilt;
+	return is_whole ? rebuilt : -1;
 }

@@ -96,15 +96,22 @@ find_run(MakoArchive *archive, int64 run_id)
 	return run;
 }
 
-/* Compares how many streams a run says that it migrated with what it has left. */
+/*
+ * Compares how many streams a run says that it migrated with what it has left. Without an apply, a
+ * run that left the heads alone has left nothing of identity migrations.
+ */
 static void
 check_count(const MakoProof *proof)
 {
 	const MakoRunRow *run = proof->run;
 	NullableDatum value = mako_bigint(run->run_id);
-	MakoRows	rows = mako_sql_query_snapshot(&count_moved, &value);
-	int64		found = mako_row_bigint(&rows, 0, 1);
+	MakoRows	rows;
+	int64		found;
 
+	if (!run->update_registry && proof->fold->apply == NULL && proof->fold->plan->identity)
+		return;
+	rows = mako_sql_query_snapshot(&count_moved, &value);
+	found = mako_row_bigint(&rows, 0, 1);
 	mako_rows_free(&rows);
 	if (found != run->migrated)
 	{
@@ -150,6 +157,7 @@ prove_run(MakoProof *proof, Oid function)
 	NullableDatum values[] = {mako_bigint(proof->run->run_id), mako_null()};
 	MakoNumbers left;
 
+	check_count(proof);
 	if (!mako_proof_is_for_heap_order(proof))
 	{
 		mako_proof_streams(proof, mako_cursor_open(&select_moved, values, false));
@@ -205,6 +213,9 @@ prove_with_workers(const MakoProof *proof, int wanted, Oid function)
 	int			workers = mako_parallel_workers(wanted, proof->run->migrated, &proof->fold, 1,
 												&why_not);
 
+	if (workers == 0)
+		return false;
+	check_count(proof);
 	return mako_shared_rows("mako_verify_worker", workers, function, &proof->run->run_id,
 							sizeof(int64), proof->rows) >= 0;
 }
@@ -229,9 +240,6 @@ mako_verify(PG_FUNCTION_ARGS)
 	connection = mako_sql_connect();
 	take_run(&proof, PG_GETARG_INT64(0));
 	mako_archive_warn(proof.replay->archive, proof.run, proof.fold->plan);
-	/* Without an apply, a run that left the heads alone has left nothing of identity migrations. */
-	if (proof.run->update_registry || proof.fold->apply != NULL || !proof.fold->plan->identity)
-		check_count(&proof);
 	if (!prove_with_workers(&proof, wanted, fcinfo->flinfo->fn_oid))
 		prove_run(&proof, fcinfo->flinfo->fn_oid);
 	mako_sql_disconnect(connection);

@@ -435,7 +435,8 @@ take_message(Leader *leader, const Message *message)
 {
 	MakoPass   *pass = leader->pass;
 
-	if (!mako_seen_has(pass->seen, message->stream_no))
+	if (!mako_seen_has(pass->seen, message->stream_no) ||
+		(message->outcome != FAILS && mako_store_advances() != pass->advances))
 		return;
 	switch ((Outcome) message->outcome)
 	{
@@ -445,8 +446,6 @@ take_message(Leader *leader, const Message *message)
 				take_failed(leader);
 			return;
 		case MOVES:
-			if (mako_store_advances() != pass->advances)
-				return;
 			add_result(pass, message);
 			break;
 		case STAYS:

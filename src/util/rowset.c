@@ -163,3 +163,10 @@ mako_rowset_add_tuple(MakoRowSet *rows, MinimalTuple row)
 	tuplestore_puttupleslot(rows->store, rows->slot);
 	ExecClearTuple(rows->slot);
 }
+
+/* Takes all rows back. */
+void
+mako_rowset_clear(MakoRowSet *rows)
+{
+	tuplestore_clear(rows->store);
+}

@@ -133,6 +133,7 @@ extern void mako_rowset_add(MakoRowSet *rows, const NullableDatum *values);
 extern MakoRowSet *mako_rowset_begin_sending(Oid function, MakoRowSender send, void *argument);
 extern void mako_rowset_at(MakoRowSet *rows, int64 stream_no);
 extern void mako_rowset_add_tuple(MakoRowSet *rows, MinimalTuple row);
+extern void mako_rowset_clear(MakoRowSet *rows);
 
 /* ---- array.c: arrays, and copies ------------------------------------------------------------ */
 

@@ -277,6 +277,64 @@ for my $workers (0, 2)
 	is($run->{started}, 0, '... none of which is started');
 }
 
+# What a function is told of the transaction, the server and the client is the same in a worker. It has no parallel workers of its own,
+# which would be in two groups.
+create_two_workflows($node, 'told', 2000);
+$node->safe_psql('told', <<'SQL');
+CREATE TABLE lib.big AS SELECT generate_series(1, 20000) AS n;
+CREATE FUNCTION lib.pid() RETURNS int LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$ BEGIN RETURN pg_backend_pid(); END $$;
+CREATE FUNCTION lib.told(state jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE me int := lib.pid(); others bigint := 0;
+BEGIN
+  IF (state->>'n')::int % 50 = 0 OR state->>'n' IS NULL THEN SELECT count(*) INTO others FROM lib.big WHERE n < 100 AND lib.pid() <> me; END IF;
+  RAISE NOTICE '%', 'gr' || chr(233);
+  RETURN state || jsonb_build_object('now', now(), 'others', others);
+END $$;
+SELECT mako_register_migration('native@FV2024-10-01', 'native@FV2025-10-01', 'lib.told', replace => true);
+SQL
+my $of_native = "FROM mako.snapshot WHERE run_id = 1 AND workflow_id = 'native\@FV2025-10-01'";
+my $told_run = migrate_with('told', 2, $native,
+	before => "SET parallel_setup_cost = 0; SET parallel_leader_participation = off; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET client_encoding = 'LATIN1'; "
+	  . 'BEGIN; SELECT pg_sleep(0.3) \\g /dev/null' . "\n",
+	after => "SELECT count(*), sum((state->>'others')::int), bool_and((state->>'now')::timestamptz = now()) $of_native; COMMIT;");
+is("$told_run->{started} $told_run->{answer}", "2 1000|1000|0\n1000|0|t", 'workers have the time of the transaction, and no parallel workers')
+  or diag($told_run->{messages});
+my @in_latin1 = $told_run->{messages} =~ /NOTICE:  gr\xe9\n/g;
+cmp_ok(scalar @in_latin1, '>=', 1000, '... and what they report is converted once');
+
+# A dry run reports all, too.
+{
+	my ($without, $with);
+	$node->safe_psql('reports', "ALTER DOMAIN lib.state DROP CONSTRAINT by_function; SELECT mako_register_workflow(workflow_id, apply => apply, initial_state => initial_state, state_schema_version => state_schema_version, replace => true) FROM mako_workflow; SELECT mako_register_migration('plain\@FV2025-10-01', 'plain\@FV2024-10-01', 'lib.reports', replace => true)");
+	($without, $with) = map { my $run = migrate_with('reports', $_, "SELECT count(*) FROM mako_dry_run('plain\@FV2025-10-01', 'plain\@FV2024-10-01')"); [ $run->{started}, scalar(() = $run->{messages} =~ /NOTICE:  seen/g) ] } 0, 2;
+	is("@$without", '0 200', 'a dry run reports');
+	is("@$with", '2 200', '... all that its workers say');
+}
+
+# A proof evaluates what is not safe where it was called, though it is of an earlier move.
+{
+	$node->safe_psql('told', <<'SQL');
+SET client_min_messages = error;
+CREATE FUNCTION lib.where_it_runs(state jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS
+$$ BEGIN RAISE NOTICE 'in a %', (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()); RETURN state; END $$;
+SELECT mako_register_migration('plain@FV2024-10-01', 'plain@FV2025-10-01', 'lib.where_it_runs', replace => true);
+SELECT mako_migrate('plain@FV2024-10-01', 'plain@FV2025-10-01');
+SELECT mako_register_migration('plain@FV2025-10-01', 'plain@FV2024-10-01', replace => true);
+SELECT mako_migrate('plain@FV2025-10-01', 'plain@FV2024-10-01');
+SQL
+	my $run = migrate_with('told', 2, 'SELECT count(*) FROM mako_verify((SELECT max(run_id) FROM mako.migration_run))');
+	is("$run->{started} $run->{answer}", '2 0', 'a proof through a move by a function that is not safe');
+	like($run->{messages}, qr/in a client backend/, '... which is evaluated');
+	unlike($run->{messages}, qr/in a mako_migration worker/, '... in no worker');
+}
+
+# A role that may not connect any more has no workers, and its rows.
+$node->safe_psql('reports', 'CREATE ROLE late SUPERUSER LOGIN');
+my $late;
+$node->psql('reports', "ALTER ROLE late NOLOGIN; SET mako_migration.max_workers = 2; SELECT count(*) FROM mako_dry_run('plain\@FV2025-10-01', 'plain\@FV2024-10-01')",
+	stdout => \$late, extra_params => [ '-U', 'late' ]);
+is($late, '200', 'where no worker can connect, the rows come without');
+
 # A worker writes nothing.
 copy('small', 'writes');
 $node->safe_psql('writes', <<SQL);
@@ -310,6 +368,7 @@ for my $case (
 
 # A slow function; the number of the stream is not known to it, so all of them take their time.
 copy('small', 'slow');
+my $dry = $node->safe_psql('slow', "SELECT count(*), count(error) FROM mako_dry_run('$source', '$target')");
 $node->safe_psql('slow', <<SQL);
 CREATE FUNCTION gpke.slowly(state jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE PARALLEL SAFE AS
 \$\$ BEGIN PERFORM pg_sleep(0.01); RETURN gpke.supplier_change_migrate_2024_2025(state); END \$\$;
@@ -371,13 +430,13 @@ for my $what (qw(worker leader server))
 	is(damage($node, 'shared'), '', '... without damage');
 }
 
-# A dry run cannot do without a worker that ends.
+# A dry run begins anew without workers when one of them ends.
 {
-	my $run = start_sql($node, 'slow', 'leader', $settings, "SELECT count(*) FROM mako_dry_run('$source', '$target')");
+	my $run = start_sql($node, 'slow', 'leader', $settings, "SELECT count(*), count(error) FROM mako_dry_run('$source', '$target')");
 	my $worker = wait_for($node, 'postgres', $working);
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
-	ok(!finish_sql($run), 'a dry run one of whose workers ends');
-	like($run->{err}, qr/ERROR:  XX000: a worker has ended early/, '... says so');
+	ok(finish_sql($run), 'a dry run one of whose workers ends comes to its end');
+	like($run->{out}, qr/^@{[ quotemeta $dry ]}$/m, '... with the same rows');
 	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'mako_migration worker'"), 0, '... and none is left');
 }
 
