@@ -205,9 +205,10 @@ create_segment(int count, const void *task, Size size)
 	*shared = (Shared) {
 		.layout = LAYOUT,.database = MyDatabaseId,
 		.authenticated = GetAuthenticatedUserId(),.role = GetCurrentRoleId(),.leader = MyProc,
-		.leader_pid = MyProcPid,.transaction_started = GetCurrentTransactionStartTimestamp(),
-		.statement_started = GetCurrentStatementStartTimestamp(),.settings = settings,.snapshot = snapshot_place,.task = task_place,
-		.queues = queues
+		.leader_pid = MyProcPid,
+		.transaction_started = GetCurrentTransactionStartTimestamp(),
+		.statement_started = GetCurrentStatementStartTimestamp(),
+		.settings = settings,.snapshot = snapshot_place,.task = task_place,.queues = queues
 		};
 	pg_atomic_init_u32(&shared->count, 0);
 	ConditionVariableInit(&shared->go);
@@ -521,8 +522,8 @@ plan_alone(Query *query, const char *text, int options, ParamListInfo parameters
 }
 
 /*
- * Begins a transaction that sees what the leader sees, as the role that it acts as, at the time that
- * it is there.
+ * Begins a transaction that sees what the leader sees, as the role that it acts as, at the time
+ * that it is there.
  */
 static void
 begin_transaction(Shared *shared)
