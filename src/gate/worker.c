@@ -257,6 +257,7 @@ mako_workers_start(const char *entry, int count, const void *task, Size size)
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 	MakoWorkers *workers = palloc0(sizeof(MakoWorkers));
 
+	count = Min(count, max_worker_processes);
 	workers->handles = palloc0(sizeof(BackgroundWorkerHandle *) * count);
 	workers->queues = palloc0(sizeof(shm_mq_handle *) * count);
 	workers->reports = palloc0(sizeof(shm_mq_handle *) * count);
@@ -481,12 +482,20 @@ mako_worker_send(MakoWorker *worker, const MakoPart *parts, int count)
 		proc_exit(0);
 }
 
+/* Ends a wait while the segment, in which the condition variable lies, is still there. */
+static void
+cancel_wait(int code, Datum argument)
+{
+	ConditionVariableCancelSleep();
+}
+
 /* Waits until the leader lets the workers go; returns how many they are. */
 static int
 wait_to_go(Shared *shared)
 {
 	uint32		count;
 
+	before_shmem_exit(cancel_wait, (Datum) 0);
 	while ((count = pg_atomic_read_u32(&shared->count)) == 0)
 		ConditionVariableSleep(&shared->go, PG_WAIT_EXTENSION);
 	ConditionVariableCancelSleep();
@@ -601,8 +610,8 @@ mako_worker_main(Datum argument, void (*work) (MakoWorker *worker))
 	pgstat_report_activity(STATE_RUNNING, psprintf("mako_migration worker for PID %d",
 												   shared->leader_pid));
 	work(&worker);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	/* Nothing of it stays, whatever a function has tried. */
+	AbortCurrentTransaction();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	shm_mq_detach(worker.queue);
 }

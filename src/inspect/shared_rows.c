@@ -114,7 +114,10 @@ mako_shared_rows(const char *entry, int workers, Oid function, const void *given
 	memcpy((char *) task + begin, given, size);
 	started = workers == 0 ? NULL : mako_workers_start(entry, workers, task, begin + size);
 	if (started == NULL)
+	{
+		mako_rowset_clear(rows);
 		return -1;
+	}
 	mako_workers_go(started);
 	is_whole = merge(started, rows, &rebuilt);
 	if (is_whole)

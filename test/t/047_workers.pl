@@ -430,6 +430,17 @@ for my $what (qw(worker leader server))
 	is(damage($node, 'shared'), '', '... without damage');
 }
 
+# A call that ends while its workers still wait for it ends nobody else.
+copy('small', 'shared');
+{
+	my $holder = start_sql($node, 'shared', 'holder', 'BEGIN', 'SELECT 1 FROM mako.stream WHERE stream_no = (SELECT max(stream_no) FROM mako.stream WHERE workflow_id = \'' . $source . '\') FOR UPDATE',
+		'SELECT pg_sleep(3)', 'COMMIT');
+	wait_for($node, 'postgres', "SELECT 'holds' FROM pg_stat_activity WHERE application_name = 'holder' AND wait_event = 'PgSleep'");
+	my $run = migrate_with('shared', 2, $migrate, before => "SET statement_timeout = '1s';");
+	like($run->{error} // '', qr/statement timeout/, 'a call that ends before its workers may go');
+	ok(finish_sql($holder), '... ends no other session');
+}
+
 # A dry run begins anew without workers when one of them ends.
 {
 	my $run = start_sql($node, 'slow', 'leader', $settings, "SELECT count(*), count(error) FROM mako_dry_run('$source', '$target')");
