@@ -150,6 +150,16 @@ set_refusals(const MakoBatch *batch, bool taken)
 		batch->folds[i]->takes_refusals = taken;
 }
 
+/*
+ * Wants a pause after a stream that is refused, for those whose rows come in the order of the
+ * streams.
+ */
+bool
+mako_batch_tells_refusal(void *argument, bool accepted)
+{
+	return !accepted;
+}
+
 /* Takes every stream of a batch, with the active snapshot. */
 void
 mako_batch_run(MakoBatch *batch)

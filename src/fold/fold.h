@@ -239,6 +239,7 @@ typedef struct MakoBatch
 	int			end;			/* where the subtransaction stops */
 } MakoBatch;
 
+extern bool mako_batch_tells_refusal(void *argument, bool accepted);
 extern void mako_batch_run(MakoBatch *batch);
 
 /* ---- streams.c: the streams of a workflow in passing ---------------------------------------- */

@@ -208,6 +208,7 @@ extern int	mako_workers_count(const MakoWorkers *workers);
 extern void mako_workers_wait(MakoWorkers *workers);
 extern void mako_workers_end(MakoWorkers *workers);
 extern void mako_worker_main(Datum argument, void (*work) (MakoWorker *worker));
+extern bool mako_worker_is_one(void);
 extern void mako_worker_give_up(const char *why);
 extern void mako_worker_send(MakoWorker *worker, const MakoPart *parts, int count);
 

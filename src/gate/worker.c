@@ -7,17 +7,17 @@
  * with the snapshot that the leader had when it let it go. It writes nothing. The server's own
  * parallel mode is not enough: in it no leader may write, and no worker may let one stream fail by
  * itself, which takes a subtransaction. So what the leader has changed in its transaction before
- * is not there for a worker, and there are none where it has changed something.
+ * is not there for a worker, and there are none where it has changed something. Of what a run
+ * itself has written by then, only its own row, a worker sees nothing either.
  *
  * Leader and workers are one group for the lock manager, as those of a parallel query are: they do
  * not wait for each other's locks, and a deadlock of one with others is one of all.
  *
  * A worker sends messages to its leader through a queue, and waits where that is full. What it or
  * the code of others in it reports, notices and the like, goes through another one to the leader's
- * client. A worker
- * that ends early, or has not started at all because there is no place for it, sends no more: the
- * leader has to do what has not been done. When the leader's transaction (or subtransaction) ends,
- * or its process, so do the workers.
+ * client. A worker that ends early, or has not started at all because there is no place for it,
+ * sends no more: the leader has to do what has not been done. When the leader's transaction (or
+ * subtransaction) ends, or its process, so do the workers.
  *
  * All that they share lies in one segment of dynamic shared memory: a head, the leader's settings
  * and snapshot, the task, and two queues for each worker.
@@ -555,18 +555,19 @@ begin_transaction(Shared *shared)
 	mako_gate_join(shared->user, shared->security);
 }
 
-/* True in a worker. */
 static bool is_worker = false;
 
-/*
- * Ends this process, if it is a worker: the leader does its work instead, where there is more to do
- * than a worker may.
- */
+/* Returns true in a worker. */
+bool
+mako_worker_is_one(void)
+{
+	return is_worker;
+}
+
+/* Ends a worker, which may not do what there is to do: the leader does it. */
 void
 mako_worker_give_up(const char *why)
 {
-	if (!is_worker)
-		return;
 	ereport(DEBUG1,
 			(errmsg_internal("a worker gives up: %s", why)));
 	proc_exit(0);

@@ -83,13 +83,6 @@ preview_stream(void *argument, const MakoStream *stream, MakoReader *reader)
 	return true;
 }
 
-/* Returns true for a stream that is refused: its row comes before those of later streams. */
-static bool
-tells_refusal(void *argument, bool accepted)
-{
-	return !accepted;
-}
-
 /* Adds the row of a stream that would fail. */
 static void
 add_failure(void *argument, const MakoStream *stream, MakoPhase phase, int64 sequence_number,
@@ -163,8 +156,8 @@ rehearse_streams(DryRun *run, const Asked *asked, const MakoShare *share)
 		.fold = run->fold,.replay = run->replay,
 		.tenant_id = asked->has_tenant ? &asked->tenant_id : NULL,.sample = asked->sample,
 		.seed = asked->seed,.with_names = true,.periodic_too = run->mover.periodic_too,
-		.share = share,.take = preview_stream,.wants_pause = tells_refusal,.fail = add_failure,
-		.argument = run
+		.share = share,.take = preview_stream,.wants_pause = mako_batch_tells_refusal,
+		.fail = add_failure,.argument = run
 	};
 
 	mako_streams_walk(&walk);

@@ -689,7 +689,8 @@ mako_proof_take(MakoProof *proof, MakoStream *streams, int count, bool gathered)
 {
 	MakoBatch	batch = {
 		.streams = streams,.count = count,.folds = &proof->fold,.replays = &proof->replay,
-		.sources = 1,.gathered = gathered,.take = verify_stream,.fail = note_failure,
+		.sources = 1,.gathered = gathered,.take = verify_stream,
+		.wants_pause = mako_batch_tells_refusal,.fail = note_failure,
 		.argument = proof
 	};
 	MemoryContext old;

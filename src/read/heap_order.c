@@ -366,10 +366,9 @@ mako_heap_order_expect(MakoHeapOrder *heap_order, const MakoStream *streams, int
 		OpenEntry  *entry;
 		bool		found;
 
-		if (!has_apply[stream->source] || stream->boundary_missing ||
-			stream->start > stream->version)
+		if (!has_apply[stream->source] || stream->boundary_missing)
 			add_ready(heap_order, open);
-		else if (stream->start == stream->version)
+		else if (stream->start >= stream->version)
 		{
 			mako_complete_add(heap_order->complete, stream->stream_no, stream->start);
 			add_ready(heap_order, open);

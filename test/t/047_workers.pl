@@ -240,6 +240,39 @@ my $told = "SELECT state->>'told', count(*) FROM mako.snapshot WHERE run_id = 1 
 like($node->safe_psql('rights_0', $told), qr/^author \w+ Monday UTC .*5MB\|1000$/, 'functions are told the role and the settings');
 is($node->safe_psql('rights_2', $told), $node->safe_psql('rights_0', $told), '... the same ones in workers');
 
+# Streams that are refused come among the others of a proof.
+copy('rights_0', 'beyond');
+$node->safe_psql('beyond', <<'SQL');
+SET session_replication_role = replica;
+UPDATE mako.event SET event_type = 'Unknown' WHERE stream_no % 10 = 2 AND sequence_number = 2;
+UPDATE mako.snapshot SET state = state || '{"more": 1}' WHERE stream_no % 10 <> 2 AND run_id = 1;
+SQL
+for my $workers (0, 2)
+{
+	is( migrate_with('beyond', $workers, <<'SQL')->{answer}, 't|t|t', "a proof is in the order of the streams, $workers workers");
+SELECT array_agg(s.stream_no ORDER BY v.n) = array_agg(s.stream_no ORDER BY s.stream_no), bool_or(v.problem LIKE 'cannot be recomputed%'), bool_or(v.problem = 'state differs')
+FROM mako_verify(1) WITH ORDINALITY AS v (stream_id, sequence_number, problem, stored, computed, differs_from, n) JOIN mako.stream s USING (stream_id)
+SQL
+}
+
+# Events behind a head that its boundary is beyond are noticed in every order, with workers and without.
+copy('rights', 'beyond');
+$node->safe_psql('beyond', <<'SQL');
+SELECT mako_register_migration('native@FV2025-10-01', 'native@FV2024-10-01', replace => true);
+SELECT mako_migrate('native@FV2024-10-01', 'native@FV2025-10-01');
+SELECT mako_migrate('native@FV2025-10-01', 'native@FV2024-10-01');
+SET session_replication_role = replica;
+CREATE TEMP TABLE b AS SELECT stream_no FROM mako.stream WHERE workflow_id = 'native@FV2024-10-01' ORDER BY 1 LIMIT 2;
+UPDATE mako.event e SET sequence_number = 102 FROM b WHERE e.stream_no = b.stream_no AND e.sequence_number = 2;
+UPDATE mako.stream s SET version = 0 FROM b WHERE s.stream_no = b.stream_no;
+SQL
+for my $case ([ 'key', 0 ], [ 'heap', 0 ], [ 'heap', 2 ])
+{
+	my ($order, $workers) = @$case;
+	my $run = migrate_with('beyond', $workers, $native =~ s/\)$/, max_errors => NULL)/r, before => "SET mako_migration.scan_order = $order; BEGIN;", after => 'ROLLBACK;');
+	is($run->{answer}, '998|1000|2', "events beyond a head at 0, in $order order, $workers workers") or diag($run->{messages});
+}
+
 # What a function reports comes to the client, from workers too.
 create_two_workflows($node, 'reports', 400);
 $node->safe_psql('reports', <<'SQL');
